@@ -1,0 +1,1 @@
+"""The runtime: scores query-document pairs with an artifact's graphs. Needs onnxruntime, tokenizers and numpy."""

@@ -1,0 +1,1 @@
+"""Turns cross-encoder checkpoints into verified artifacts. Needs the `export` extra (torch, optimum, transformers)."""

@@ -1,0 +1,64 @@
+"""The one error hierarchy of the package.
+
+Every error that crossrank raises on purpose derives from `CrossrankError`, so a caller can catch them all at once.
+Each message says what was given, what was expected and how to mend it. Where Python has an established built-in for
+the kind of mistake (a bad value, a bad type), the class derives from that as well.
+"""
+
+from __future__ import annotations
+
+
+class CrossrankError(Exception):
+    """Base of every error crossrank raises on purpose."""
+
+
+class InvalidInputError(CrossrankError, ValueError):
+    """A query, a document, a pair or an option has a value that cannot be used."""
+
+
+class ArtifactError(CrossrankError):
+    """An artifact is missing, damaged, foreign, or of a schema this version does not read."""
+
+
+class ModelNotFoundError(CrossrankError):
+    """A model name leads to nothing that can be loaded without fetching or exporting it first."""
+
+
+class MissingDependencyError(CrossrankError, ImportError):
+    """An optional package that the call needs is not installed."""
+
+
+class ProviderError(CrossrankError):
+    """The execution provider asked for is not there or did not take the graph."""
+
+
+class PrecisionError(CrossrankError):
+    """The artifact has no graph of the precision asked for, or none for the provider."""
+
+
+class InferenceError(CrossrankError):
+    """onnxruntime failed while it scored a batch."""
+
+
+class ClosedError(CrossrankError):
+    """The reranker was closed and can score nothing any more."""
+
+
+class ForkedError(CrossrankError):
+    """A session was made before `fork` and cannot be used in the child process."""
+
+
+class ExportError(CrossrankError):
+    """A checkpoint could not be turned into an artifact."""
+
+
+class UnsupportedCheckpointError(ExportError):
+    """The checkpoint is no cross-encoder that crossrank can export."""
+
+
+class FidelityError(ExportError):
+    """A graph of the export disagrees with its reference by more than the bound."""
+
+
+class TruncationWarning(UserWarning):
+    """A document or a query was longer than the model takes and was cut."""

@@ -1,0 +1,157 @@
+"""The schema of `manifest.json`, the file that describes an artifact.
+
+The schema is strict: unknown keys are refused, so a foreign or newer file never half-loads. `SCHEMA_VERSION` rises
+with every change that an older reader could misread.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Precision = Literal["fp32", "fp16", "int8"]
+Provider = Literal["cpu", "cuda"]
+Activation = Literal["identity", "sigmoid"]
+Batching = Literal["padded", "single"]
+
+
+def _inside_the_folder(path: str) -> str:
+    """Accept a file name below the artifact folder and nothing else."""
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or str(pure) != path:
+        raise ValueError(f"path {path!r} leaves the artifact folder; expected a plain relative path such as 'fp32.onnx'")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside_the_folder)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class FileRecord(_Strict):
+    """One file of the artifact besides the manifest itself."""
+
+    path: RelativePath
+    size: Annotated[int, Field(ge=0, description="bytes")]
+    sha256: Sha256
+
+
+class Source(_Strict):
+    """Where the weights came from."""
+
+    kind: Literal["local", "hub", "onnx"]
+    id: Annotated[str, Field(description="hub id, or the name of the local folder or file")]
+    revision: Annotated[str, Field(description="commit of the hub repository; empty for local sources")] = ""
+    weights_sha256: Annotated[dict[str, Sha256], Field(description="weight file name to its digest")]
+    licence: str = ""
+
+
+class Architecture(_Strict):
+    """Dimensions of the transformer, as its configuration tells them (0 where an imported graph does not say)."""
+
+    model_type: str
+    hidden_size: int = 0
+    intermediate_size: int = 0
+    num_hidden_layers: int = 0
+    num_attention_heads: int = 0
+    vocab_size: int = 0
+
+
+class PassRecord(_Strict):
+    """One graph pass of the export and what it did."""
+
+    name: str
+    changed: bool
+    detail: str = ""
+
+
+class Fidelity(_Strict):
+    """How far a graph's logits are from its reference on the verification pairs."""
+
+    reference: Annotated[str, Field(description="'pytorch', 'fp32', or 'self' (single against padded batches)")]
+    queries: int
+    pairs: int
+    max_abs_logit_difference: float
+    kendall_tau: Annotated[float | None, Field(description="mean over queries; None where not applicable")] = None
+    top10_overlap: Annotated[float | None, Field(description="mean share of the reference's first ten")] = None
+
+
+class Graph(_Strict):
+    """One ONNX graph of the artifact."""
+
+    file: RelativePath
+    external_data: tuple[RelativePath, ...] = ()
+    precision: Precision
+    opset: int
+    providers: tuple[Provider, ...]
+    inputs: Annotated[tuple[str, ...], Field(description="names the graph takes, in its order")]
+    batching: Annotated[
+        Batching,
+        Field(
+            description="'padded': pairs of several lengths may share a run; "
+            "'single': one pair a run, because a pair's score would depend on its company otherwise"
+        ),
+    ] = "padded"
+    passes: tuple[PassRecord, ...] = ()
+    fidelity: Fidelity
+    reference_logits: Annotated[
+        tuple[float, ...], Field(description="logit of each of the manifest's reference pairs, one pair a run")
+    ]
+
+
+class ReferencePair(_Strict):
+    """A pair whose logits are recorded per graph, so that another machine can check itself."""
+
+    query: str
+    document: str
+
+
+class Manifest(_Strict):
+    """Everything the engine and its users need to know of an artifact."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    crossrank_version: str
+    library_versions: dict[str, str]
+    source: Source
+    architecture: Architecture
+    tokenizer: RelativePath = "tokenizer.json"
+    max_length: Annotated[int, Field(ge=8, description="usable tokens of a pair, special tokens included")]
+    pad_token_id: Annotated[int, Field(ge=0)]
+    uses_segment_ids: bool
+    num_labels: Literal[1, 2] = 1
+    positive_label: Annotated[
+        int, Field(ge=0, le=1, description="with two labels, the one that means relevant: logit = z[it] - z[other]")
+    ] = 0
+    activation: Activation
+    graphs: Annotated[tuple[Graph, ...], Field(min_length=1)]
+    reference_pairs: tuple[ReferencePair, ...]
+    files: Annotated[tuple[FileRecord, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        recorded = [record.path for record in self.files]
+        if len(set(recorded)) != len(recorded):
+            raise ValueError("a file is recorded twice")
+        for graph in self.graphs:
+            for path in (graph.file, *graph.external_data):
+                if path not in recorded:
+                    raise ValueError(f"graph file {path!r} has no size and sha256 among the files")
+            if len(graph.reference_logits) != len(self.reference_pairs):
+                raise ValueError(
+                    f"graph {graph.file!r} has {len(graph.reference_logits)} reference logits "
+                    f"for {len(self.reference_pairs)} reference pairs"
+                )
+        if self.tokenizer not in recorded:
+            raise ValueError(f"tokenizer {self.tokenizer!r} has no size and sha256 among the files")
+        targets = [(graph.precision, provider) for graph in self.graphs for provider in graph.providers]
+        if len(set(targets)) != len(targets):
+            raise ValueError(f"one graph for each precision and provider expected, given {targets}")
+        return self
