@@ -1,0 +1,36 @@
+"""What every test shares: no network, and tiny checkpoints made once a session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before anything imports huggingface_hub, which reads these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+sys.path.insert(0, str(Path(__file__).parent / "export"))
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function `(family, *, num_labels=1, layers=2, **config) -> folder`; equal calls share one folder."""
+    from tiny_checkpoints import make_checkpoint
+
+    made: dict[tuple, Path] = {}
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def get(family: str, *, num_labels: int = 1, layers: int = 2, **config: object) -> Path:
+        key = (family, num_labels, layers, *sorted(config.items()))
+        if key not in made:
+            folder = root / f"{family}-{num_labels}-{layers}-{len(made)}"
+            made[key] = make_checkpoint(family, folder, num_labels=num_labels, layers=layers, **config)
+        return made[key]
+
+    return get
