@@ -1,3 +1,94 @@
-"""crossrank: an optimized inference engine for cross-encoder rerankers on ONNX Runtime."""
+"""crossrank: an optimized inference engine for cross-encoder rerankers on ONNX Runtime.
+
+    >>> from crossrank import Reranker
+    >>> with Reranker() as reranker:  # doctest: +SKIP
+    ...     reranker.rank("how do vaccines work", ["Vaccines train ...", "Stock prices ..."], top_k=1)
+
+Importing is cheap: onnxruntime is loaded with the first `Reranker`, torch only by an export.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crossrank.engine.documents import Document
+    from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.models.errors import (
+        ArtifactError,
+        ClosedError,
+        CrossrankError,
+        ExportError,
+        FidelityError,
+        InferenceError,
+        InvalidInputError,
+        MissingDependencyError,
+        ModelNotFoundError,
+        PrecisionError,
+        ProviderError,
+        TruncationWarning,
+        UnsupportedCheckpointError,
+    )
+    from crossrank.reranker import Reranker
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Document": "crossrank.engine.documents",
+    "RankResult": "crossrank.engine.results",
+    "RankedDocument": "crossrank.engine.results",
+    "Reranker": "crossrank.reranker",
+    "RerankerInfo": "crossrank.engine.results",
+    "ArtifactError": "crossrank.models.errors",
+    "ClosedError": "crossrank.models.errors",
+    "CrossrankError": "crossrank.models.errors",
+    "ExportError": "crossrank.models.errors",
+    "FidelityError": "crossrank.models.errors",
+    "InferenceError": "crossrank.models.errors",
+    "InvalidInputError": "crossrank.models.errors",
+    "MissingDependencyError": "crossrank.models.errors",
+    "ModelNotFoundError": "crossrank.models.errors",
+    "PrecisionError": "crossrank.models.errors",
+    "ProviderError": "crossrank.models.errors",
+    "TruncationWarning": "crossrank.models.errors",
+    "UnsupportedCheckpointError": "crossrank.models.errors",
+}
+
+__all__ = [
+    "ArtifactError",
+    "ClosedError",
+    "CrossrankError",
+    "Document",
+    "ExportError",
+    "FidelityError",
+    "InferenceError",
+    "InvalidInputError",
+    "MissingDependencyError",
+    "ModelNotFoundError",
+    "PrecisionError",
+    "ProviderError",
+    "RankResult",
+    "RankedDocument",
+    "Reranker",
+    "RerankerInfo",
+    "TruncationWarning",
+    "UnsupportedCheckpointError",
+    "__version__",
+]
+
+logging.getLogger("crossrank").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562), so that importing crossrank stays cheap."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,39 @@
+"""Logits to scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from crossrank.models.manifest import Activation
+
+
+def relevance_logits(outputs: npt.NDArray[np.float32], positive_label: int) -> npt.NDArray[np.float32]:
+    """One logit a pair from a model's outputs.
+
+    With two labels the logit of "relevant" against "not relevant" is the difference of the two: its sigmoid is the
+    softmax probability of the positive label.
+
+    Args:
+        outputs: float32 (n, 1) or (n, 2).
+        positive_label: with two labels, the column that means relevant.
+
+    Returns:
+        float32 (n,).
+    """
+    if outputs.shape[1] == 1:
+        return outputs[:, 0]
+    return outputs[:, positive_label] - outputs[:, 1 - positive_label]
+
+
+def activate(logits: npt.NDArray[np.float32], activation: Activation) -> npt.NDArray[np.float32]:
+    """Apply an activation to logits, float32 (n,) to float32 (n,)."""
+    if activation == "identity":
+        return logits
+    # exp of a negative number only, so that nothing overflows
+    decay = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + decay), decay / (1 + decay)).astype(np.float32)

@@ -1,0 +1,72 @@
+"""The configuration of a reranker: what a user chose, validated, frozen and picklable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from crossrank.models.errors import InvalidInputError
+from crossrank.models.manifest import Activation, Precision, Provider
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ProviderChoice = Literal["auto", "cpu", "cuda"]
+PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+
+DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 4096, "cuda": 65536}
+"""Token budget of one run. On CPU, activations beyond a few thousand tokens leave the caches and gain nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankerConfig:
+    """What to load and how to run it.
+
+    Attributes:
+        artifact: the artifact's folder.
+        provider: execution provider; 'auto' takes CUDA where it works, else the CPU.
+        precision: 'auto' takes int8 on the CPU where the artifact has it, fp16 on CUDA.
+        threads: processor threads for scoring; None takes the cores really available.
+        max_length: tokens of a pair, at most the model's; None takes the model's.
+        activation: what turns a logit into a score; None takes the artifact's.
+        max_batch_tokens: padded tokens in one run at most; a longer pair runs alone. None takes the provider's default.
+    """
+
+    artifact: Path
+    provider: ProviderChoice = "auto"
+    precision: PrecisionChoice = "auto"
+    threads: int | None = None
+    max_length: int | None = None
+    activation: Activation | None = None
+    max_batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no machine or model can serve.
+
+        Raises:
+            InvalidInputError: an option is outside its range.
+        """
+        _one_of("provider", self.provider, get_args(ProviderChoice))
+        _one_of("precision", self.precision, get_args(PrecisionChoice))
+        if self.activation is not None:
+            _one_of("activation", self.activation, get_args(Activation))
+        for name in ("threads", "max_length", "max_batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected, or None")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidInputError(f"{name}={value!r}: one of {', '.join(allowed)} expected")
+
+
+__all__ = [
+    "DEFAULT_BATCH_TOKENS",
+    "Activation",
+    "Precision",
+    "PrecisionChoice",
+    "Provider",
+    "ProviderChoice",
+    "RerankerConfig",
+]

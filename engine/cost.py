@@ -1,0 +1,62 @@
+"""Predicted time of a run, from its shape.
+
+A transformer's run of `b` pairs padded to `n` tokens does work proportional to `b n` (matrix products with weights)
+and to `b n^2` (attention), on top of a fixed cost a run and a small one a row. Four coefficients describe that well
+enough to compare groupings, which is all the planner needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from crossrank.models.manifest import Architecture
+
+_SECONDS_PER_MAC = 1.0 / 60e9
+"""Rate of one core that the default assumes; only the ratio to the fixed costs matters for a plan."""
+_RUN_SECONDS = 4e-4
+_ROW_SECONDS = 2e-5
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Coefficients of the predicted time of a run, in seconds.
+
+    Attributes:
+        run: fixed cost of a run.
+        row: cost of a pair, whatever its length.
+        token: cost of a padded token.
+        token_squared: cost of a padded token times the padded length.
+    """
+
+    run: float
+    row: float
+    token: float
+    token_squared: float
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> CostModel:
+        """A default for a model's dimensions: multiply-accumulates at a typical core's rate.
+
+        A layer has `4 h^2 + 2 h i` multiply-accumulates a token in its matrices (h hidden, i intermediate size) and
+        `2 h n` in its attention over n tokens.
+        """
+        hidden = architecture.hidden_size or 384
+        intermediate = architecture.intermediate_size or 4 * hidden
+        layers = architecture.num_hidden_layers or 6
+        return cls(
+            run=_RUN_SECONDS,
+            row=_ROW_SECONDS,
+            token=layers * (4 * hidden**2 + 2 * hidden * intermediate) * _SECONDS_PER_MAC,
+            token_squared=layers * 2 * hidden * _SECONDS_PER_MAC,
+        )
+
+    def seconds(
+        self, rows: int | npt.NDArray[np.int64], length: int | npt.NDArray[np.int64]
+    ) -> float | npt.NDArray[np.float64]:
+        """Predicted seconds of a run of `rows` pairs padded to `length` tokens; arrays give arrays."""
+        return self.run + rows * (self.row + self.token * length + self.token_squared * length * length)

@@ -1,0 +1,112 @@
+"""Checking what a caller gives: queries, documents, pairs, top_k. Nothing of the caller's is ever changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from crossrank.models.errors import InvalidInputError
+
+TEXT_FIELD = "text"
+Document: TypeAlias = str | Mapping[str, object]
+"""A document: its text, or a mapping that has it under 'text'."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def as_list(documents: Iterable[Document], what: str = "documents") -> list[Document]:
+    """Take an iterable of documents, refusing the usual mistake of one document in place of a list.
+
+    Raises:
+        InvalidInputError: a single string or mapping, or something that cannot be iterated.
+    """
+    if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
+        raise InvalidInputError(
+            f"{what} is a {type(documents).__name__}: a list of strings or of mappings with a "
+            f"{TEXT_FIELD!r} field expected"
+        )
+    return list(documents)
+
+
+def query_text(query: str, what: str = "query") -> str:
+    """Check a query and make it encodable.
+
+    Raises:
+        InvalidInputError: it is not a string.
+    """
+    if not isinstance(query, str):
+        raise InvalidInputError(f"{what} is a {type(query).__name__}: a string expected")
+    return encodable(query)
+
+
+def document_text(document: Document, position: int, what: str = "documents") -> str:
+    """The text of one document, made encodable.
+
+    Args:
+        document: a string, or a mapping with a text field.
+        position: its place in the caller's list, for the message.
+        what: the name of that list, for the message.
+
+    Raises:
+        InvalidInputError: it is neither, or its text is no string; the message names the position.
+    """
+    text: object = document
+    if isinstance(document, Mapping):
+        if TEXT_FIELD not in document:
+            raise InvalidInputError(
+                f"{what}[{position}] is a mapping without a {TEXT_FIELD!r} field; its fields are "
+                f"{sorted(map(str, document))[:10]}"
+            )
+        text = document[TEXT_FIELD]
+    if not isinstance(text, str):
+        kind = "None" if text is None else type(text).__name__
+        field = f"[{TEXT_FIELD!r}]" if isinstance(document, Mapping) else ""
+        raise InvalidInputError(
+            f"{what}[{position}]{field} is {kind}: a string expected, or a mapping with a {TEXT_FIELD!r} field"
+        )
+    return encodable(text)
+
+
+def document_texts(documents: list[Document], what: str = "documents") -> list[str]:
+    """The texts of documents, in order.
+
+    Raises:
+        InvalidInputError: as `document_text`.
+    """
+    return [document_text(document, position, what) for position, document in enumerate(documents)]
+
+
+def pair_texts(pairs: Iterable[tuple[str, Document]]) -> tuple[list[str], list[str]]:
+    """Split pairs into queries and document texts of equal length.
+
+    Raises:
+        InvalidInputError: an item is no pair, or its query or document is unusable; the message names the position.
+    """
+    if isinstance(pairs, (str, bytes, Mapping)) or not isinstance(pairs, Iterable):
+        raise InvalidInputError(f"pairs is a {type(pairs).__name__}: a list of (query, document) expected")
+    queries, documents = [], []
+    for position, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004
+            raise InvalidInputError(f"pairs[{position}] is {pair!r:.80}: a (query, document) tuple expected")
+        queries.append(query_text(pair[0], f"query of pairs[{position}]"))
+        documents.append(document_text(pair[1], position, "document of pairs"))
+    return queries, documents
+
+
+def checked_top_k(top_k: int | None, candidates: int) -> int:
+    """How many results to give: all for None, and never more than there are candidates.
+
+    Raises:
+        InvalidInputError: it is negative or no whole number.
+    """
+    if top_k is None:
+        return candidates
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+        raise InvalidInputError(f"top_k={top_k!r}: a whole number of at least 0 expected, or None for all")
+    return min(top_k, candidates)
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which no UTF-8 tokenizer accepts, by U+FFFD, the replacement character."""
+    return _SURROGATES.sub("\ufffd", text) if not text.isascii() else text

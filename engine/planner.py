@@ -1,0 +1,98 @@
+"""Pairs' lengths to batches, in the least predicted time.
+
+Pairs are sorted by length and cut into contiguous groups. Where padding is allowed, the cuts come from dynamic
+programming over the cost model, so they are the best contiguous grouping it knows: few padded tokens where runs are
+cheap to start, larger batches where they are not. A token budget bounds every group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from crossrank.engine.cost import CostModel
+    from crossrank.models.manifest import Batching
+
+_GROUPS_PER_WORKER = 4
+"""With several workers no group may hold more than this share of one's work, so that they finish together."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs that share a run.
+
+    Attributes:
+        indices: which pairs, int64 (b,), longest first.
+        length: padded tokens of each row.
+        seconds: predicted time of the run.
+    """
+
+    indices: npt.NDArray[np.int64]
+    length: int
+    seconds: float
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens of the run, padding included."""
+        return len(self.indices) * self.length
+
+
+def plan(
+    lengths: npt.NDArray[np.int64], *, batching: Batching, cost: CostModel, max_batch_tokens: int, workers: int
+) -> list[Batch]:
+    """Group pairs into batches.
+
+    Args:
+        lengths: tokens of each pair, int64 (n,).
+        batching: what the graph allows; 'single' means one pair a run.
+        cost: predicts the time of a run.
+        max_batch_tokens: padded tokens of a batch at most; a longer pair is a batch of its own.
+        workers: how many runs go on at once; batches are kept small enough to share among them.
+
+    Returns:
+        Batches in the order to start them, longest rows first; every pair is in exactly one.
+    """
+    if len(lengths) == 0:
+        return []
+    order = np.argsort(-lengths, kind="stable")
+    longest_first = lengths[order]
+    if batching == "single":
+        bounds = np.arange(len(lengths) + 1)
+    else:
+        bounds = _best_cuts(longest_first, cost, max_batch_tokens, workers)
+    return [
+        Batch(order[start:end], int(longest_first[start]), float(cost.seconds(end - start, int(longest_first[start]))))
+        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    ]
+
+
+def _best_cuts(
+    longest_first: npt.NDArray[np.int64], cost: CostModel, max_batch_tokens: int, workers: int
+) -> npt.NDArray[np.int64]:
+    """Cut points of the contiguous grouping with the least total predicted time, under the bounds of a group."""
+    count = len(longest_first)
+    largest_rows = np.maximum(1, max_batch_tokens // longest_first)
+    if workers > 1:
+        alone = np.asarray(cost.seconds(1, longest_first))
+        share = float(alone.sum()) / (workers * _GROUPS_PER_WORKER)
+        per_row = alone - cost.run
+        largest_rows = np.minimum(largest_rows, np.maximum(1, ((share - cost.run) / per_row).astype(np.int64)))
+    best = np.full(count + 1, np.inf)
+    best[0] = 0.0
+    cut = np.zeros(count + 1, dtype=np.int64)
+    for start in range(count):
+        end = min(count, start + int(largest_rows[start]))
+        ends = np.arange(start + 1, end + 1)
+        total = best[start] + cost.seconds(ends - start, int(longest_first[start]))
+        better = total < best[ends]
+        best[ends[better]] = total[better]
+        cut[ends[better]] = start
+    bounds = [count]
+    while bounds[-1] > 0:
+        bounds.append(int(cut[bounds[-1]]))
+    return np.asarray(bounds[::-1])

@@ -1,0 +1,139 @@
+"""One onnxruntime session over one graph: its options, its inputs, a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.engine.providers import provider_name
+from crossrank.engine.runtime_build import load_onnxruntime
+from crossrank.models.errors import ArtifactError, InferenceError, ProviderError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from crossrank.engine.encoding import TokenArrays
+    from crossrank.models.manifest import Manifest, Provider
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+# The fused kernel is slower on CPU than Add + LayerNormalization, see docs/graphs.md.
+_DISABLED_OPTIMIZERS = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
+
+
+class GraphSession:
+    """A loaded graph. Runs may come from several threads at once."""
+
+    def __init__(self, path: Path, manifest: Manifest, *, provider: Provider, threads: int, spin: bool) -> None:
+        """Load a graph.
+
+        Args:
+            path: the ONNX file, already verified.
+            manifest: of its artifact.
+            provider: execution provider, already probed.
+            threads: threads inside an operator.
+            spin: whether idle threads of a run wait actively for the next operator (less latency, more CPU).
+
+        Raises:
+            ArtifactError: onnxruntime refuses the graph, or its inputs or output are not a reranker's.
+            ProviderError: onnxruntime placed it on another provider.
+        """
+        onnxruntime = load_onnxruntime()
+        self._session = _open(onnxruntime, path, provider=provider, threads=threads, spin=spin)
+        self._dtypes = _checked_inputs(self._session, path)
+        self._outputs = _checked_output(self._session, path, manifest.num_labels)
+
+    def run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
+        """Score one batch.
+
+        Args:
+            arrays: int64 (b, length).
+
+        Returns:
+            float32 (b, labels).
+
+        Raises:
+            InferenceError: onnxruntime failed, or gave something that is no number.
+        """
+        feeds = {name: getattr(arrays, name).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
+        shape = arrays.input_ids.shape
+        try:
+            (logits,) = self._session.run(self._outputs, feeds)
+        except Exception as error:
+            raise InferenceError(f"onnxruntime failed on a batch of {shape[0]} pairs x {shape[1]} tokens: {error}") from (
+                error
+            )
+        if not np.isfinite(logits).all():
+            raise InferenceError(
+                f"the model gave a score that is no number for a batch of {shape[0]} pairs x {shape[1]} tokens; "
+                "with fp16 this is an overflow: use precision='fp32'"
+            )
+        result: npt.NDArray[np.float32] = np.asarray(logits, dtype=np.float32)
+        return result
+
+    def make_immortal(self) -> None:
+        """Keep the native session from ever being destroyed.
+
+        For a child of `fork`: the threads the session would join do not exist there, so destroying it would hang.
+        """
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+
+
+def _open(onnxruntime: Any, path: Path, *, provider: Provider, threads: int, spin: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Shapes change from run to run, so a memory pattern per shape would only be stored and never used again.
+    options.enable_mem_pattern = False
+    # Errors arrive as exceptions; printing them as well is the application's choice.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    name = provider_name(provider)
+    # TF32 would round float32 products to 10 bits of mantissa.
+    provider_options = {"use_tf32": "0"} if provider == "cuda" else {}
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[(name, provider_options)],
+            disabled_optimizers=_DISABLED_OPTIMIZERS[provider],
+        )
+    except Exception as error:
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {error}") from error
+    session.disable_fallback()
+    if session.get_providers()[0] != name:
+        raise ProviderError(f"onnxruntime put {path} on {session.get_providers()[0]}; {name} expected")
+    return session
+
+
+def _checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:
+    """The graph's inputs and their integer types, refused where they are not a reranker's."""
+    dtypes = {}
+    for item in session.get_inputs():
+        if item.name not in _INPUTS or item.type not in _INTEGER_TYPES:
+            raise ArtifactError(
+                f"graph {path} takes {item.name!r} of {item.type}; expected are {', '.join(_INPUTS)} as integers"
+            )
+        dtypes[item.name] = _INTEGER_TYPES[item.type]
+    if "input_ids" not in dtypes:
+        raise ArtifactError(f"graph {path} takes no input_ids; it is no reranker")
+    return dtypes
+
+
+def _checked_output(session: Any, path: Path, labels: int) -> list[str]:
+    outputs = session.get_outputs()
+    if len(outputs) != 1 or outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:  # noqa: PLR2004
+        raise ArtifactError(
+            f"graph {path} gives {[(item.name, item.type, item.shape) for item in outputs]}; "
+            "one float32 output of shape (pairs, labels) expected"
+        )
+    width = outputs[0].shape[1]
+    if isinstance(width, int) and width != labels:
+        raise ArtifactError(f"graph {path} gives {width} labels, the manifest says {labels}")
+    return [outputs[0].name]
