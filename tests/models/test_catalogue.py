@@ -1,0 +1,138 @@
+"""The catalogue: what ships parses, is consistent, and is found by every spelling."""
+
+import pytest
+from crossrank.models.catalogue import CatalogueEntry, find_entry, load_catalogue, parse_catalogue
+from pydantic import ValidationError
+
+REQUIRED = [
+    "cross-encoder/ms-marco-TinyBERT-L2-v2",
+    "cross-encoder/ms-marco-MiniLM-L2-v2",
+    "cross-encoder/ms-marco-MiniLM-L4-v2",
+    "cross-encoder/ms-marco-MiniLM-L6-v2",
+    "cross-encoder/ms-marco-MiniLM-L12-v2",
+    "BAAI/bge-reranker-base",
+    "BAAI/bge-reranker-large",
+    "BAAI/bge-reranker-v2-m3",
+    "mixedbread-ai/mxbai-rerank-xsmall-v1",
+    "mixedbread-ai/mxbai-rerank-base-v1",
+    "Alibaba-NLP/gte-reranker-modernbert-base",
+]
+
+ENTRY = """
+[[model]]
+name = "{name}"
+repository = "{repository}"
+model_type = "bert"
+layers = 2
+hidden_size = 128
+max_length = {max_length}
+uses_segment_ids = true
+activation = "{activation}"
+licence = "MIT"
+parameters_millions = 4.4
+languages = ["en"]
+note = "A model."
+{extra}
+"""
+
+
+def entry(name="small", repository="some/small", max_length="512", activation="identity", extra=""):
+    return ENTRY.format(
+        name=name, repository=repository, max_length=max_length, activation=activation, extra=extra
+    )
+
+
+@pytest.mark.parametrize("repository", REQUIRED)
+def test_well_known_models_are_found_by_repository_and_by_short_name(repository):
+    found = find_entry(repository)
+    assert isinstance(found, CatalogueEntry)
+    assert found.repository == repository
+    assert find_entry(repository.split("/")[1]) is found
+
+
+def test_case_does_not_matter():
+    assert find_entry("MS-MARCO-minilm-l6-V2") is find_entry("cross-encoder/ms-marco-MiniLM-L6-v2")
+    assert find_entry("baai/BGE-Reranker-Base") is find_entry("bge-reranker-base")
+
+
+def test_former_spellings_of_the_hub_lead_to_the_same_entry():
+    assert find_entry("cross-encoder/ms-marco-MiniLM-L-12-v2") is find_entry("ms-marco-MiniLM-L12-v2")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "default", "minilm", "ms-marco-MiniLM-L6", "other/ms-marco-MiniLM-L6-v2"]
+)
+def test_anything_else_is_not_found(name):
+    assert find_entry(name) is None
+
+
+def test_every_spelling_is_unique():
+    keys = [key for found in load_catalogue() for key in found.keys]
+    assert len(set(keys)) == len(keys)
+
+
+def test_ms_marco_models_score_with_identity_and_the_others_with_sigmoid():
+    for found in load_catalogue():
+        expected = "identity" if found.name.startswith("ms-marco") else "sigmoid"
+        assert found.activation == expected, found.name
+
+
+def test_only_bert_models_use_segment_ids():
+    for found in load_catalogue():
+        assert found.uses_segment_ids == (found.model_type == "bert"), found.name
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "max_length"),
+    [
+        ("ms-marco-MiniLM-L6-v2", "bert", 512),
+        ("bge-reranker-base", "xlm-roberta", 512),
+        ("bge-reranker-large", "xlm-roberta", 512),
+        ("bge-reranker-v2-m3", "xlm-roberta", 8192),
+        ("mxbai-rerank-xsmall-v1", "deberta-v2", 512),
+        ("mxbai-rerank-base-v1", "deberta-v2", 512),
+        ("gte-reranker-modernbert-base", "modernbert", 8192),
+    ],
+)
+def test_lengths_are_usable_tokens_not_positions(name, model_type, max_length):
+    found = find_entry(name)
+    assert found is not None
+    assert (found.model_type, found.max_length) == (model_type, max_length)
+
+
+def test_revisions_are_full_commits_or_empty():
+    assert all(len(found.revision) in (0, 40) for found in load_catalogue())
+
+
+def test_the_catalogue_is_read_once():
+    assert load_catalogue() is load_catalogue()
+
+
+def test_entries_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        load_catalogue()[0].activation = "sigmoid"
+
+
+def test_a_minimal_catalogue_parses():
+    (only,) = parse_catalogue(entry())
+    assert (only.name, only.revision, only.aliases, only.languages) == ("small", "", (), ("en",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (entry(extra="colour = 'red'"), "colour"),
+        (entry(max_length="'512'"), "max_length"),
+        (entry(max_length="4"), "max_length"),
+        (entry(activation="softmax"), "activation"),
+        (entry(repository="no-owner"), "repository"),
+        (entry(name="with/slash"), "name"),
+        (entry(extra="revision = 'main'"), "revision"),
+        (entry() + entry(repository="some/other"), "'small' occurs twice"),
+        (entry() + entry(name="other", extra="aliases = ['SOME/small']"), "'some/small' occurs twice"),
+        ("", "model"),
+    ],
+)
+def test_a_wrong_catalogue_is_refused_with_its_reason(text, message):
+    with pytest.raises(ValidationError, match=message):
+        parse_catalogue(text)
