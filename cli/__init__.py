@@ -1,1 +1,5 @@
-"""The command line of crossrank."""
+"""The command line of crossrank: `crossrank rerank | export | inspect | models`."""
+
+from crossrank.cli.app import main
+
+__all__ = ["main"]

@@ -85,7 +85,8 @@ class Executor:
         futures: list[Future[None]] = []
         try:
             for batch in batches:
-                futures.append(self._pool.submit(score, self._shared, batch))
+                # Not a comprehension: what was submitted before the pool closed has to be cancelled.
+                futures.append(self._pool.submit(score, self._shared, batch))  # noqa: PERF401
         except RuntimeError as error:  # the pool was shut down
             for future in futures:
                 future.cancel()

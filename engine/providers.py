@@ -27,7 +27,9 @@ _PROVIDER_NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "
 _PREFERRED: dict[Provider, tuple[Precision, ...]] = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32")}
 
 # A model with one float32 2x2 MatMul, made with onnx.helper (opset 13, IR version 7).
-_PROBE_MODEL = base64.b64decode("CAc6WQoRCgFhCgFiEgFjIgZNYXRNdWwSBXByb2JlWhMKAWESDgoMCAESCAoCCAIKAggCWhMKAWISDgoMCAESCAoCCAIKAggCYhMKAWMSDgoMCAESCAoCCAIKAggCQgQKABAN")
+_PROBE_MODEL = base64.b64decode(
+    "CAc6WQoRCgFhCgFiEgFjIgZNYXRNdWwSBXByb2JlWhMKAWESDgoMCAESCAoCCAIKAggCWhMKAWISDgoMCAESCAoCCAIKAggCYhMKAWMSDgoMCAESCAoCCAIKAggCQgQKABAN"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ProviderResolution:
 
 
 def provider_name(provider: Provider) -> str:
-    """onnxruntime's name of a provider."""
+    """Onnxruntime's name of a provider."""
     return _PROVIDER_NAMES[provider]
 
 

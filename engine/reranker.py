@@ -169,7 +169,9 @@ class ArtifactReranker:
         queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(as_list(queries, "queries"))]  # type: ignore[arg-type]
         lists = list(documents_per_query)
         if len(queries) != len(lists):
-            raise InvalidInputError(f"{len(queries)} queries and {len(lists)} lists of documents: as many of each expected")
+            raise InvalidInputError(
+                f"{len(queries)} queries and {len(lists)} lists of documents: as many of each expected"
+            )
         names = [f"documents_per_query[{place}]" for place in range(len(lists))]
         texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
         counts = [len(item) for item in texts]
@@ -184,7 +186,7 @@ class ArtifactReranker:
         query: str,
         documents: Iterable[Document],
         top_k: int | None = None,
-        return_documents: bool = True,  # noqa: FBT001, FBT002
+        return_documents: bool = True,
     ) -> RankResult:
         """Order documents by their score for a query, best first; equal scores keep the documents' order.
 
@@ -335,7 +337,7 @@ def _warn_of_truncation(pairs: EncodedPairs) -> None:
 
 def _after_fork_in_child() -> None:
     for reranker in list(_alive):
-        reranker._forget_after_fork()  # noqa: SLF001
+        reranker._forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -63,9 +63,9 @@ class GraphSession:
         try:
             (logits,) = self._session.run(self._outputs, feeds)
         except Exception as error:
-            raise InferenceError(f"onnxruntime failed on a batch of {shape[0]} pairs x {shape[1]} tokens: {error}") from (
-                error
-            )
+            raise InferenceError(
+                f"onnxruntime failed on a batch of {shape[0]} pairs x {shape[1]} tokens: {error}"
+            ) from (error)
         if not np.isfinite(logits).all():
             raise InferenceError(
                 f"the model gave a score that is no number for a batch of {shape[0]} pairs x {shape[1]} tokens; "

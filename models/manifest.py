@@ -23,7 +23,9 @@ def _inside_the_folder(path: str) -> str:
     """Accept a file name below the artifact folder and nothing else."""
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or str(pure) != path:
-        raise ValueError(f"path {path!r} leaves the artifact folder; expected a plain relative path such as 'fp32.onnx'")
+        raise ValueError(
+            f"path {path!r} leaves the artifact folder; expected a plain relative path such as 'fp32.onnx'"
+        )
     return path
 
 

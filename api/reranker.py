@@ -1,0 +1,104 @@
+"""What users import: a reranker by model name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrank.engine.reranker import ArtifactReranker
+from crossrank.resolve import resolve_model
+
+if TYPE_CHECKING:
+    from crossrank.engine.config import PrecisionChoice, ProviderChoice, RerankerConfig
+    from crossrank.models.manifest import Activation
+
+
+class Reranker(ArtifactReranker):
+    """Scores and ranks documents for a query with a cross-encoder.
+
+    Example:
+        >>> from crossrank import Reranker
+        >>> with Reranker() as reranker:
+        ...     ranking = reranker.rank("how do vaccines work", ["They train immune cells.", "Stocks fell."])
+        >>> ranking[0].index
+        0
+    """
+
+    def __init__(  # noqa: PLR0913  one parameter an option
+        self,
+        model: str | Path = "default",
+        *,
+        provider: ProviderChoice = "auto",
+        precision: PrecisionChoice = "auto",
+        threads: int | None = None,
+        max_length: int | None = None,
+        activation: Activation | None = None,
+        max_batch_tokens: int | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Find the model, exporting its checkpoint once if need be, and load it.
+
+        Args:
+            model: 'default' (the embedded model), an artifact folder, a checkpoint folder, a catalogue name
+                ('crossrank models' lists them), or a hub id. Only the last two may fetch, and only when no export
+                of theirs is cached.
+            provider: 'auto', 'cpu' or 'cuda'.
+            precision: 'auto', 'fp32', 'fp16' or 'int8'; 'auto' takes int8 on the CPU where there is one, fp16 on CUDA.
+            threads: processor threads for scoring; None takes the cores really available.
+            max_length: tokens of a pair, special tokens included; None takes the model's maximum.
+            activation: 'identity' or 'sigmoid'; None takes the model's.
+            max_batch_tokens: padded tokens of one run at most, which bounds memory; None takes the provider's default.
+            revision: branch, tag or commit of a hub repository.
+            trust_remote_code: let code that comes with a checkpoint run during its export.
+
+        Raises:
+            ModelNotFoundError: nothing goes by that name, or it is neither cached nor reachable.
+            ExportError: the checkpoint could not be exported.
+            ArtifactError: the artifact is damaged or foreign.
+            InvalidInputError: an option is outside its range.
+            MissingDependencyError: onnxruntime, or for an export its extra, is not installed.
+            PrecisionError: the artifact has no graph of that precision for the provider.
+            ProviderError: the provider does not work here.
+        """
+        # A folder is remembered by its full path, so that a pickle is read in any working directory.
+        self._model = str(Path(model).expanduser().absolute()) if Path(model).expanduser().is_dir() else str(model)
+        self._revision = revision
+        self._trust_remote_code = trust_remote_code
+        folder = resolve_model(
+            model, provider=provider, precision=precision, revision=revision, trust_remote_code=trust_remote_code
+        )
+        super().__init__(
+            folder,
+            provider=provider,
+            precision=precision,
+            threads=threads,
+            max_length=max_length,
+            activation=activation,
+            max_batch_tokens=max_batch_tokens,
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle as the configuration: the model is found again by its name where the pickle is read."""
+        return {
+            "config": self._config,
+            "model": self._model,
+            "revision": self._revision,
+            "trust_remote_code": self._trust_remote_code,
+        }
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Find and open the model again."""
+        config: RerankerConfig = state["config"]  # type: ignore[assignment]
+        self._model = str(state["model"])
+        self._revision = state["revision"]  # type: ignore[assignment]
+        self._trust_remote_code = bool(state["trust_remote_code"])
+        folder = resolve_model(
+            self._model,
+            provider=config.provider,
+            precision=config.precision,
+            revision=self._revision,
+            trust_remote_code=self._trust_remote_code,
+        )
+        self._start(dataclasses.replace(config, artifact=folder.absolute()))

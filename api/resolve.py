@@ -1,0 +1,134 @@
+"""A model's name to an artifact folder.
+
+A name is, in this order: `default` (the embedded model), an artifact folder, a checkpoint folder, a name of the
+catalogue, or a hub id. The last three are exported once into the cache.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrank.export_cache import find_hub_export, hub_export, local_export
+from crossrank.models.artifact import is_artifact
+from crossrank.models.catalogue import find_entry
+from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
+from crossrank.models.errors import InvalidInputError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crossrank.engine.config import PrecisionChoice, ProviderChoice
+    from crossrank.models.manifest import Precision
+
+
+def resolve_model(
+    model: str | Path,
+    *,
+    provider: ProviderChoice = "auto",
+    precision: PrecisionChoice = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Path:
+    """Find the artifact of a model, exporting its checkpoint if need be.
+
+    Args:
+        model: `default`, an artifact folder, a checkpoint folder, a catalogue name, or a hub id.
+        provider: what it is to run on; decides the precision to export where `precision` is 'auto'.
+        precision: which graph will be needed.
+        revision: branch, tag or commit of a hub repository.
+        trust_remote_code: let code of the checkpoint run during an export.
+
+    Raises:
+        ModelNotFoundError: nothing goes by that name, or it is neither cached nor reachable.
+        MissingDependencyError: it has to be exported, and the export extra is not installed.
+        ExportError: the export failed.
+        InvalidInputError: a revision was given for something that has none.
+    """
+    name = os.fspath(model)
+    if not name:
+        raise InvalidInputError("model is empty: 'default', a folder, a catalogue name or a hub id expected")
+    folder = Path(name).expanduser()
+    if name == DEFAULT_MODEL or folder.is_dir():
+        if revision is not None:
+            raise InvalidInputError(f"revision={revision!r}: only a hub repository has revisions, {name!r} is none")
+        if name == DEFAULT_MODEL:
+            return default_artifact()
+        if is_artifact(folder):
+            return folder
+        return _checkpoint_export(folder, provider, precision, trust_remote_code=trust_remote_code)
+    entry = find_entry(name)
+    if entry is None and not _looks_like_hub_id(name):
+        raise ModelNotFoundError(
+            f"model {name!r} is no folder and no name of the catalogue ('crossrank models' lists it); expected "
+            "'default', an artifact folder, a checkpoint folder, a catalogue name or a hub id such as 'owner/name'"
+        )
+    hub_id = entry.repository if entry else name
+    revision = revision or (entry.revision or None if entry else None)
+    return _hub_export(hub_id, revision, provider, precision, trust_remote_code=trust_remote_code)
+
+
+def _checkpoint_export(
+    folder: Path, provider: ProviderChoice, precision: PrecisionChoice, *, trust_remote_code: bool
+) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"folder {folder} is neither an artifact (no manifest.json) nor a checkpoint (no config.json)"
+        )
+    wanted = _precision_to_export(provider, precision)
+    make = _exporter(str(folder), wanted, revision=None, trust_remote_code=trust_remote_code)
+    return local_export(folder, wanted, make)
+
+
+def _hub_export(
+    hub_id: str,
+    revision: str | None,
+    provider: ProviderChoice,
+    precision: PrecisionChoice,
+    *,
+    trust_remote_code: bool,
+) -> Path:
+    wanted = _precision_to_export(provider, precision)
+    cached = find_hub_export(hub_id, revision, wanted)
+    if cached is not None:
+        return cached
+    from crossrank.export.source import find_source
+
+    try:
+        commit = find_source(hub_id, revision=revision).revision
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{hub_id!r} was not exported on this machine yet, and its checkpoint cannot be had: {error}. Where a "
+            f"network is, run 'crossrank export {hub_id} FOLDER', and give FOLDER as the model here"
+        ) from error
+    make = _exporter(hub_id, wanted, revision=commit, trust_remote_code=trust_remote_code)
+    return hub_export(hub_id, revision, commit, wanted, make)
+
+
+def _exporter(
+    checkpoint: str, precision: Precision, *, revision: str | None, trust_remote_code: bool
+) -> Callable[[Path], object]:
+    def make(folder: Path) -> object:
+        from crossrank.export import export
+
+        return export(
+            checkpoint, folder, precisions=(precision,), revision=revision, trust_remote_code=trust_remote_code
+        )
+
+    return make
+
+
+def _precision_to_export(provider: ProviderChoice, precision: PrecisionChoice) -> Precision:
+    if precision != "auto":
+        return precision
+    if provider == "auto":
+        from crossrank.engine.providers import choose_provider
+
+        provider = choose_provider("auto").provider
+    return "fp16" if provider == "cuda" else "int8"
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    owner, slash, repository = name.partition("/")
+    return bool(owner and slash and repository) and "/" not in repository and not name.startswith((".", "~"))

@@ -1,0 +1,50 @@
+"""The commands put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from crossrank import __version__
+from crossrank.cli.export import export_command
+from crossrank.cli.inspect import inspect_command
+from crossrank.cli.models import models_command
+from crossrank.cli.rerank import rerank_command
+from crossrank.cli.run import Settings
+
+app = typer.Typer(
+    name="crossrank",
+    help="Rerank documents with cross-encoders on ONNX Runtime, and export checkpoints for it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("rerank")(rerank_command)
+app.command("export")(export_command)
+app.command("inspect")(inspect_command)
+app.command("models")(models_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossrank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Rerank documents with cross-encoders on ONNX Runtime, and export checkpoints for it."""
+    context.obj = Settings(debug=debug)
+
+
+def main() -> None:
+    """Entry point of the `crossrank` command."""
+    app()

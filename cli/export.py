@@ -1,0 +1,189 @@
+"""`crossrank export`: a checkpoint, or an ONNX file that exists already, to a verified artifact."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crossrank.cli.inspect import fidelity_cells
+from crossrank.cli.run import err, out, reports_errors
+from crossrank.models.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from crossrank.export.report import ExportEvent, ExportReport
+
+
+class ActivationOption(StrEnum):
+    """What turns a logit into a score."""
+
+    identity = "identity"
+    sigmoid = "sigmoid"
+
+
+@reports_errors
+def export_command(  # noqa: PLR0913  one parameter an option
+    context: typer.Context,  # noqa: ARG001
+    source: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT OUT", help="Checkpoint folder or hub id (left out with --from-onnx).")
+    ],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="", help="Folder of the artifact.", show_default=False)
+    ] = None,
+    *,
+    precision: Annotated[
+        str | None, typer.Option(help="Graphs to make, comma-separated: fp32, int8 (CPU), fp16 (CUDA).")
+    ] = None,
+    from_onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Import this ONNX file; needs no torch.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --from-onnx: folder with tokenizer.json (and config.json)."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+    activation: Annotated[
+        ActivationOption | None, typer.Option(help="Default: what the checkpoint or the catalogue says.")
+    ] = None,
+    positive_label: Annotated[
+        str | None, typer.Option(help="With two labels: index or name of the one that means relevant.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=8, help="Tokens of a pair; default: the most it takes.")] = None,
+    verification_pairs: Annotated[
+        Path | None, typer.Option(metavar="JSONL", help='Lines {"query", "documents"} to verify on; default: our own.')
+    ] = None,
+    min_kendall_tau: Annotated[
+        float, typer.Option(min=-1, max=1, help="Least rank correlation of int8 and fp16 with fp32.")
+    ] = 0.85,
+    force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code that comes with the checkpoint run.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report for programs.")] = False,
+) -> None:
+    """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
+    label = int(positive_label) if positive_label is not None and positive_label.isdigit() else positive_label
+    activation_name = activation.value if activation else None
+    with _ProgressDisplay() as progress:
+        if from_onnx is None:
+            if target is None:
+                raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
+            if tokenizer is not None:
+                raise InvalidInputError("--tokenizer goes with --from-onnx; a checkpoint brings its own")
+            from crossrank.export import export
+
+            report = export(
+                source,
+                target,
+                precisions=_precisions(precision or "fp32,int8,fp16"),  # type: ignore[arg-type]  # export checks them
+                force=force,
+                activation=activation_name,
+                positive_label=label,
+                max_length=max_length,
+                verification_pairs=verification_pairs,
+                min_kendall_tau=min_kendall_tau,
+                name=name,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                progress=progress.show,
+            )
+        else:
+            if tokenizer is None:
+                raise InvalidInputError("--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json")
+            if target is not None:
+                raise InvalidInputError("--from-onnx takes OUT alone, no checkpoint")
+            if revision is not None or trust_remote_code:
+                raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
+            from crossrank.export import import_onnx
+
+            report = import_onnx(
+                from_onnx,
+                tokenizer,
+                Path(source),
+                precisions=_precisions(precision) if precision else None,  # type: ignore[arg-type]
+                force=force,
+                activation=activation_name,
+                positive_label=label,
+                max_length=max_length,
+                verification_pairs=verification_pairs,
+                min_kendall_tau=min_kendall_tau,
+                name=name,
+                progress=progress.show,
+            )
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print_report(report)
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class _ProgressDisplay:
+    """The running step with its time and size, on standard error and only on a terminal."""
+
+    def __init__(self) -> None:
+        console = err()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[size]}", justify="right"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: ExportEvent) -> None:
+        """Take in one event of the export."""
+        if event.state == "started" or self._task is None:
+            self._task = self._progress.add_task(event.step, total=None, size="")
+        size = f"{event.size / 1e6:.1f} MB" if event.size else ""
+        if event.state == "advanced":
+            self._progress.update(self._task, completed=event.done, total=event.total, size=size)
+        elif event.state == "finished":
+            self._progress.update(self._task, completed=1, total=1, size=size)
+
+
+def _print_report(report: ExportReport) -> None:
+    console = out()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("graph", "MB", "for", "reference", "max |diff|", "tau", "top 10", "ms a pair here"):
+        table.add_column(column, justify="left" if column in {"graph", "for", "reference"} else "right")
+    for graph in report.graphs:
+        table.add_row(
+            graph.file,
+            f"{graph.size / 1e6:.1f}",
+            ", ".join(graph.providers),
+            *fidelity_cells(graph.fidelity),
+            f"{graph.milliseconds_per_pair:.1f}",
+        )
+    console.print(table)
+    for graph in report.graphs:
+        for record in graph.passes:
+            console.print(
+                f"  {graph.precision} {record.name}: {record.detail or ('done' if record.changed else 'no change')}"
+            )
+    for note in report.notes:
+        console.print(f"note: {note}")
+    seconds = sum(step.seconds for step in report.steps)
+    console.print(
+        f"{report.artifact} written in {seconds:.0f} s; try: crossrank rerank -m {report.artifact} -q ... FILE"
+    )

@@ -1,0 +1,116 @@
+"""`crossrank inspect`: what an artifact is, whether its files are whole, and whether this machine agrees with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from crossrank.cli.run import FAILURE, out, reports_errors, status
+from crossrank.models.artifact import Artifact
+from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
+
+if TYPE_CHECKING:
+    from crossrank.engine.self_check import GraphCheck
+    from crossrank.models.manifest import Fidelity, Manifest
+
+
+@reports_errors
+def inspect_command(
+    context: typer.Context,  # noqa: ARG001
+    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact folder, or 'default'.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Score the reference pairs again on this machine.")] = False,
+) -> None:
+    """Print what an artifact is, after checking the digests of all its files."""
+    folder = default_artifact() if artifact == DEFAULT_MODEL else Path(artifact)
+    opened = Artifact.open(folder)
+    opened.verify()
+    checks: list[GraphCheck] = []
+    if check:
+        from crossrank.engine.self_check import check_reference_pairs
+
+        with status("scoring the reference pairs"):
+            checks = check_reference_pairs(folder)
+    if as_json:
+        document = {"folder": str(folder), "manifest": opened.manifest.model_dump(mode="json")}
+        if check:
+            document["checks"] = [dataclasses.asdict(item) | {"passed": item.passed} for item in checks]
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _print_manifest(folder, opened.manifest)
+        if check:
+            _print_checks(checks)
+    if not all(item.passed for item in checks):
+        raise typer.Exit(FAILURE)
+
+
+def _print_manifest(folder: Path, manifest: Manifest) -> None:
+    console = out()
+    size = {record.path: record.size for record in manifest.files}
+    source, shape = manifest.source, manifest.architecture
+    rows = {
+        "artifact": f"{folder} (schema {manifest.schema_version}, files verified)",
+        "model": manifest.name,
+        "source": " ".join(part for part in (source.kind, source.id, source.revision) if part),
+        "licence": source.licence or "not stated",
+        "architecture": f"{shape.model_type}, {shape.num_hidden_layers} layers, hidden {shape.hidden_size}, "
+        f"{shape.num_attention_heads} heads, vocabulary {shape.vocab_size}",
+        "max length": f"{manifest.max_length} tokens",
+        "segment ids": "yes" if manifest.uses_segment_ids else "no",
+        "labels": str(manifest.num_labels)
+        + (f", label {manifest.positive_label} means relevant" if manifest.num_labels > 1 else ""),
+        "activation": manifest.activation,
+        "made by": f"crossrank {manifest.crossrank_version}, "
+        + ", ".join(f"{name} {version}" for name, version in sorted(manifest.library_versions.items())),
+    }
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column()
+    for name, value in rows.items():
+        facts.add_row(name, value)
+    console.print(facts)
+    graphs = Table(box=None, pad_edge=False, header_style="bold", title="graphs", title_justify="left")
+    for column in ("file", "precision", "MB", "for", "runs", "reference", "max |diff|", "tau", "top 10"):
+        graphs.add_column(column, justify="right" if column in {"MB", "max |diff|", "tau", "top 10"} else "left")
+    for graph in manifest.graphs:
+        megabytes = sum(size[path] for path in (graph.file, *graph.external_data)) / 1e6
+        graphs.add_row(
+            graph.file,
+            graph.precision,
+            f"{megabytes:.1f}",
+            ", ".join(graph.providers),
+            "batches" if graph.batching == "padded" else graph.batching,
+            *fidelity_cells(graph.fidelity),
+        )
+    console.print(graphs)
+    for graph in manifest.graphs:
+        for record in graph.passes:
+            console.print(
+                f"  {graph.precision} {record.name}: {record.detail or ('done' if record.changed else 'no change')}"
+            )
+
+
+def fidelity_cells(fidelity: Fidelity) -> tuple[str, str, str, str]:
+    """Reference, largest difference, Kendall tau and top-10 overlap of a graph, for a table."""
+    return (
+        fidelity.reference,
+        f"{fidelity.max_abs_logit_difference:.2g}",
+        "" if fidelity.kendall_tau is None else f"{fidelity.kendall_tau:.3f}",
+        "" if fidelity.top10_overlap is None else f"{fidelity.top10_overlap:.3f}",
+    )
+
+
+def _print_checks(checks: list[GraphCheck]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", title="reference pairs here", title_justify="left")
+    for column in ("file", "pairs", "largest difference", "tolerance", ""):
+        table.add_column(column)
+    for item in checks:
+        verdict = "agrees" if item.passed else "DIFFERS"
+        table.add_row(item.file, str(item.pairs), f"{item.largest_difference:.2g}", f"{item.tolerance:g}", verdict)
+    out().print(table)

@@ -1,0 +1,36 @@
+"""`crossrank models`: the embedded model and the catalogue of known checkpoints."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from crossrank.cli.run import out, reports_errors
+from crossrank.models.catalogue import load_catalogue
+
+
+@reports_errors
+def models_command(
+    context: typer.Context,  # noqa: ARG001
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+) -> None:
+    """List the models that go by a name: the embedded one and well-known public checkpoints."""
+    entries = load_catalogue()
+    if as_json:
+        typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
+        return
+    console = out()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "repository", "architecture", "tokens", "activation", "licence"):
+        table.add_column(column, justify="right" if column == "tokens" else "left")
+    table.add_row("default", "embedded, nothing is fetched", "bert", "512", "identity", "Apache-2.0")
+    for entry in entries:
+        table.add_row(
+            entry.name, entry.repository, entry.model_type, str(entry.max_length), entry.activation, entry.licence
+        )
+    console.print(table)
+    console.print("\nThe others are fetched and exported once, at first use: pip install 'crossrank[export]'")

@@ -1,0 +1,29 @@
+"""Values that options of several commands take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ProviderOption(StrEnum):
+    """Execution provider."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class PrecisionOption(StrEnum):
+    """Precision of the graph."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class ActivationOption(StrEnum):
+    """What turns a logit into a score."""
+
+    identity = "identity"
+    sigmoid = "sigmoid"

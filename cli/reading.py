@@ -1,0 +1,68 @@
+"""Reading documents for `rerank`: one a line, or JSONL with a text field."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from crossrank.cli.run import FileContentError
+from crossrank.engine.documents import TEXT_FIELD
+
+STANDARD_INPUT = "-"
+_JSONL_SUFFIXES = (".jsonl", ".ndjson")
+
+
+class InputFormat(StrEnum):
+    """How the file holds documents; auto goes by its name, and for others by its first line."""
+
+    auto = "auto"
+    lines = "lines"
+    jsonl = "jsonl"
+
+
+def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str, Any]]:
+    """Read documents; blank lines are none.
+
+    Args:
+        file: path, or '-' for standard input.
+        input_format: how to read it.
+
+    Raises:
+        FileContentError: it is not UTF-8, or a line is no JSON object with a text field; the message has the line.
+        OSError: it cannot be read.
+    """
+    raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileContentError(f"{file} is not UTF-8: {error}") from error
+    # Only line feeds separate: str.splitlines would also cut at form feeds and U+2028 inside a document.
+    lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not _is_jsonl(file, input_format, lines):
+        return [line for _, line in lines]
+    return [_json_document(file, number, line) for number, line in lines]
+
+
+def _is_jsonl(file: str, input_format: InputFormat, lines: list[tuple[int, str]]) -> bool:
+    if input_format is not InputFormat.auto:
+        return input_format is InputFormat.jsonl
+    if file.lower().endswith(_JSONL_SUFFIXES):
+        return True
+    try:
+        first = json.loads(lines[0][1]) if lines else None
+    except json.JSONDecodeError:
+        return False
+    return isinstance(first, dict) and TEXT_FIELD in first
+
+
+def _json_document(file: str, number: int, line: str) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise FileContentError(f"{file}, line {number} is not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get(TEXT_FIELD), str):
+        raise FileContentError(f"{file}, line {number}: an object with a string {TEXT_FIELD!r} field expected")
+    return document

@@ -1,0 +1,26 @@
+"""The model that ships inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossrank.models.artifact import is_artifact
+from crossrank.models.errors import ArtifactError
+
+DEFAULT_MODEL = "default"
+"""Name under which the embedded model is found."""
+
+
+def default_artifact() -> Path:
+    """Folder of the embedded model's artifact.
+
+    Raises:
+        ArtifactError: this installation lacks it.
+    """
+    folder = Path(__file__).parent / DEFAULT_MODEL / "artifact"
+    if not is_artifact(folder):
+        raise ArtifactError(
+            f"the embedded model is missing at {folder}; install crossrank again, or in a source checkout run "
+            "'make default-model'"
+        )
+    return folder
