@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import onnx
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
@@ -32,5 +34,35 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
             folder = root / f"{family}-{num_labels}-{layers}-{len(made)}"
             made[key] = make_checkpoint(family, folder, num_labels=num_labels, layers=layers, **config)
         return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def raw_graph(
+    tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., onnx.ModelProto]:
+    """A function like `tiny_checkpoint` that gives the graph as an exporter writes it, before any pass."""
+    import onnx
+    from optimum.exporters.onnx import main_export
+
+    made: dict[Path, onnx.ModelProto] = {}
+    root = tmp_path_factory.mktemp("raw")
+
+    def get(family: str, **options: object) -> onnx.ModelProto:
+        checkpoint = tiny_checkpoint(family, **options)
+        if checkpoint not in made:
+            folder = root / checkpoint.name
+            main_export(
+                str(checkpoint),
+                output=str(folder),
+                task="text-classification",
+                opset=17,
+                do_validation=False,
+            )
+            made[checkpoint] = onnx.load(folder / "model.onnx")
+        copy = onnx.ModelProto()
+        copy.CopyFrom(made[checkpoint])
+        return copy
 
     return get

@@ -94,9 +94,7 @@ def make_pairs(count: int, *, seed: int = 1) -> list[tuple[str, str]]:
     return [(f"{rng.choice(_SUBJECTS)} {rng.choice(_OBJECTS)}", document) for document in documents]
 
 
-def make_checkpoint(
-    family: str, folder: Path, *, num_labels: int = 1, layers: int = 2, **config: Any
-) -> Path:
+def make_checkpoint(family: str, folder: Path, *, num_labels: int = 1, layers: int = 2, **config: Any) -> Path:
     """Write a checkpoint that AutoTokenizer and AutoModelForSequenceClassification load.
 
     Args:
@@ -328,9 +326,7 @@ def _unigram(specials: list[str], unk: str) -> Any:
 
 def _count_words(normalizer: Any, pre_tokenizer: Any) -> Counter[str]:
     return Counter(
-        word
-        for text in make_texts(400)
-        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text))
+        word for text in make_texts(400) for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text))
     )
 
 

@@ -1,0 +1,165 @@
+"""Tools that the graph passes share: constants, producers, dead code, and a light copy of a large graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LARGE_BYTES = 4096
+"""Initializers above this size are weights; shapes, axes and scalars are far below it."""
+
+
+class GraphView:
+    """Look-ups over a graph that is not changed meanwhile.
+
+    Attributes:
+        graph: the graph looked at.
+        producers: tensor name to the node that makes it.
+        consumers: tensor name to the nodes that read it, in graph order; readers inside subgraphs count for
+            the node that holds the subgraph.
+        inputs: names the caller must feed.
+        outputs: names the graph gives.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        """Index a graph."""
+        self.graph = graph
+        self.producers: dict[str, onnx.NodeProto] = {}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self._constants: dict[str, np.ndarray[Any, Any] | None] = {}
+        for node in graph.node:
+            for name in node.output:
+                self.producers[name] = node
+            for name in reads(node):
+                self.consumers.setdefault(name, []).append(node)
+        self.inputs = {value.name for value in graph.input} - set(self._initializers)
+        self.outputs = {value.name for value in graph.output}
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is an initializer or the output of a Constant node."""
+        return name in self._initializers or (name in self.producers and self.producers[name].op_type == "Constant")
+
+    def constant(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The value of an initializer or a Constant node, None for everything else."""
+        if name not in self._constants:
+            self._constants[name] = self._read_constant(name)
+        return self._constants[name]
+
+    def _read_constant(self, name: str) -> np.ndarray[Any, Any] | None:
+        if name in self._initializers:
+            return np.asarray(numpy_helper.to_array(self._initializers[name]))
+        node = self.producers.get(name)
+        if node is None or node.op_type != "Constant":
+            return None
+        value = attributes(node)
+        if "value" in value:
+            return np.asarray(numpy_helper.to_array(value["value"]))
+        kinds = {
+            "value_int": np.int64,
+            "value_ints": np.int64,
+            "value_float": np.float32,
+            "value_floats": np.float32,
+        }
+        for key, dtype in kinds.items():
+            if key in value:
+                return np.asarray(value[key], dtype=dtype)
+        return None
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes as Python values (tensors stay TensorProto)."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a node (branches of If, bodies of Loop and Scan)."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Names a node reads: its inputs, and what its subgraphs take from outside."""
+    names = [name for name in node.input if name]
+    for graph in subgraphs(node):
+        own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        names += [name for inner in graph.node for name in reads(inner) if name not in own]
+        names += [value.name for value in graph.output if value.name not in own]
+    return names
+
+
+def remove_dead(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers that no graph output depends on. Changes the graph in place."""
+    live = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if live.intersection(node.output):
+            live.update(reads(node))
+            kept.append(node)
+    initializers = [tensor for tensor in graph.initializer if tensor.name in live]
+    replace(graph.node, reversed(kept))
+    replace(graph.initializer, initializers)
+    replace(graph.value_info, [value for value in graph.value_info if value.name in live])
+
+
+def replace(field: Any, items: Iterable[Any]) -> None:
+    """Put other items into a repeated protobuf field."""
+    kept = list(items)
+    del field[:]
+    field.extend(kept)
+
+
+def count_operators(graph: onnx.GraphProto) -> Counter[str]:
+    """How many nodes of each operator a graph has, those in subgraphs included."""
+    counts: Counter[str] = Counter(node.op_type for node in graph.node)
+    for node in graph.node:
+        for inner in subgraphs(node):
+            counts += count_operators(inner)
+    return counts
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operator set that a model imports."""
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large weights are made of zeros at run time, so that it is small for every model.
+
+    Shapes are those of the original; values are not. Protobuf cannot serialize above 2 GB, which checkers,
+    shape inference and sessions need.
+    """
+    light = onnx.ModelProto(
+        ir_version=model.ir_version,
+        opset_import=model.opset_import,
+        functions=model.functions,
+    )
+    light.graph.name = model.graph.name
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if _bytes_of(tensor) <= LARGE_BYTES:
+            light.graph.initializer.append(tensor)
+            continue
+        shape = f"{tensor.name}/dims"
+        light.graph.initializer.append(numpy_helper.from_array(np.asarray(tensor.dims, dtype=np.int64), shape))
+        zero = helper.make_tensor("value", tensor.data_type, [1], [0])
+        light.graph.node.append(helper.make_node("ConstantOfShape", [shape], [tensor.name], name=shape, value=zero))
+    light.graph.node.extend(model.graph.node)
+    return light
+
+
+def _bytes_of(tensor: onnx.TensorProto) -> int:
+    width = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return int(np.prod(tensor.dims, dtype=np.int64)) * width
