@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossrank.engine.reranker import ArtifactReranker
 from crossrank.resolve import resolve_model
@@ -79,7 +79,7 @@ class Reranker(ArtifactReranker):
             max_batch_tokens=max_batch_tokens,
         )
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> object:
         """Pickle as the configuration: the model is found again by its name where the pickle is read."""
         return {
             "config": self._config,
@@ -88,12 +88,12 @@ class Reranker(ArtifactReranker):
             "trust_remote_code": self._trust_remote_code,
         }
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: Any) -> None:
         """Find and open the model again."""
-        config: RerankerConfig = state["config"]  # type: ignore[assignment]
-        self._model = str(state["model"])
-        self._revision = state["revision"]  # type: ignore[assignment]
-        self._trust_remote_code = bool(state["trust_remote_code"])
+        config: RerankerConfig = state["config"]
+        self._model = state["model"]
+        self._revision = state["revision"]
+        self._trust_remote_code = state["trust_remote_code"]
         folder = resolve_model(
             self._model,
             provider=config.provider,

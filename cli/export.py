@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -11,7 +10,8 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from crossrank.cli.inspect import fidelity_cells
+from crossrank.cli.inspect import fidelity_cells, pass_line
+from crossrank.cli.options import ActivationOption
 from crossrank.cli.run import err, out, reports_errors
 from crossrank.models.errors import InvalidInputError
 
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from crossrank.export.report import ExportEvent, ExportReport
-
-
-class ActivationOption(StrEnum):
-    """What turns a logit into a score."""
-
-    identity = "identity"
-    sigmoid = "sigmoid"
+    from crossrank.models.manifest import Activation
 
 
 @reports_errors
@@ -46,7 +40,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="With --from-onnx: folder with tokenizer.json (and config.json)."),
+        typer.Option(metavar="FOLDER", help="With --from-onnx: folder of tokenizer.json (and config.json)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
@@ -71,7 +65,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
     label = int(positive_label) if positive_label is not None and positive_label.isdigit() else positive_label
-    activation_name = activation.value if activation else None
+    activation_name: Activation | None = activation.value if activation else None
     with _ProgressDisplay() as progress:
         if from_onnx is None:
             if target is None:
@@ -108,7 +102,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 from_onnx,
                 tokenizer,
                 Path(source),
-                precisions=_precisions(precision) if precision else None,  # type: ignore[arg-type]
+                precisions=_precisions(precision) if precision else None,
                 force=force,
                 activation=activation_name,
                 positive_label=label,
@@ -178,9 +172,7 @@ def _print_report(report: ExportReport) -> None:
     console.print(table)
     for graph in report.graphs:
         for record in graph.passes:
-            console.print(
-                f"  {graph.precision} {record.name}: {record.detail or ('done' if record.changed else 'no change')}"
-            )
+            console.print(f"  {graph.precision} {pass_line(record)}")
     for note in report.notes:
         console.print(f"note: {note}")
     seconds = sum(step.seconds for step in report.steps)

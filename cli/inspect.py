@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,7 +16,7 @@ from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
 
 if TYPE_CHECKING:
     from crossrank.engine.self_check import GraphCheck
-    from crossrank.models.manifest import Fidelity, Manifest
+    from crossrank.models.manifest import Fidelity, Manifest, PassRecord
 
 
 @reports_errors
@@ -38,7 +38,7 @@ def inspect_command(
         with status("scoring the reference pairs"):
             checks = check_reference_pairs(folder)
     if as_json:
-        document = {"folder": str(folder), "manifest": opened.manifest.model_dump(mode="json")}
+        document: dict[str, Any] = {"folder": str(folder), "manifest": opened.manifest.model_dump(mode="json")}
         if check:
             document["checks"] = [dataclasses.asdict(item) | {"passed": item.passed} for item in checks]
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -91,9 +91,12 @@ def _print_manifest(folder: Path, manifest: Manifest) -> None:
     console.print(graphs)
     for graph in manifest.graphs:
         for record in graph.passes:
-            console.print(
-                f"  {graph.precision} {record.name}: {record.detail or ('done' if record.changed else 'no change')}"
-            )
+            console.print(f"  {graph.precision} {pass_line(record)}")
+
+
+def pass_line(record: PassRecord) -> str:
+    """What a pass did, in a line."""
+    return f"{record.name}: {record.detail or ('done' if record.changed else 'no change')}"
 
 
 def fidelity_cells(fidelity: Fidelity) -> tuple[str, str, str, str]:

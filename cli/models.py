@@ -26,11 +26,12 @@ def models_command(
     console = out()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "repository", "architecture", "tokens", "activation", "licence"):
-        table.add_column(column, justify="right" if column == "tokens" else "left")
-    table.add_row("default", "embedded, nothing is fetched", "bert", "512", "identity", "Apache-2.0")
+        table.add_column(column, justify="right" if column == "tokens" else "left", no_wrap=column == "name")
+    table.add_row("default", "(embedded)", "bert", "512", "identity", "Apache-2.0")
     for entry in entries:
         table.add_row(
             entry.name, entry.repository, entry.model_type, str(entry.max_length), entry.activation, entry.licence
         )
     console.print(table)
-    console.print("\nThe others are fetched and exported once, at first use: pip install 'crossrank[export]'")
+    console.print("\nThe others are fetched and exported once, at first use, with the export extra:")
+    console.print("  pip install 'crossrank[export]'", markup=False)

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from crossrank.cli.options import ActivationOption, PrecisionOption, ProviderOption
 from crossrank.cli.reading import InputFormat, read_documents
 from crossrank.cli.run import err, out, reports_errors, status
 from crossrank.engine.documents import TEXT_FIELD
@@ -24,30 +25,6 @@ class OutputFormat(StrEnum):
 
     table = "table"
     jsonl = "jsonl"
-
-
-class ProviderOption(StrEnum):
-    """Execution provider."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class PrecisionOption(StrEnum):
-    """Precision of the graph."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class ActivationOption(StrEnum):
-    """What turns a logit into a score."""
-
-    identity = "identity"
-    sigmoid = "sigmoid"
 
 
 @reports_errors

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from crossrank.models.manifest import Architecture
@@ -56,7 +57,8 @@ class CostModel:
         )
 
     def seconds(
-        self, rows: int | npt.NDArray[np.int64], length: int | npt.NDArray[np.int64]
-    ) -> float | npt.NDArray[np.float64]:
-        """Predicted seconds of a run of `rows` pairs padded to `length` tokens; arrays give arrays."""
-        return self.run + rows * (self.row + self.token * length + self.token_squared * length * length)
+        self, rows: npt.NDArray[np.int64] | int, length: npt.NDArray[np.int64] | int
+    ) -> npt.NDArray[np.float64]:
+        """Predicted seconds of a run of `rows` pairs padded to `length` tokens; arrays broadcast."""
+        rows, length = np.asarray(rows), np.asarray(length)
+        return np.asarray(self.run + rows * (self.row + length * (self.token + self.token_squared * length)))

@@ -78,7 +78,7 @@ def _best_cuts(
     count = len(longest_first)
     largest_rows = np.maximum(1, max_batch_tokens // longest_first)
     if workers > 1:
-        alone = np.asarray(cost.seconds(1, longest_first))
+        alone = cost.seconds(1, longest_first)
         share = float(alone.sum()) / (workers * _GROUPS_PER_WORKER)
         per_row = alone - cost.run
         largest_rows = np.minimum(largest_rows, np.maximum(1, ((share - cost.run) / per_row).astype(np.int64)))

@@ -28,7 +28,8 @@ _PREFERRED: dict[Provider, tuple[Precision, ...]] = {"cpu": ("int8", "fp32", "fp
 
 # A model with one float32 2x2 MatMul, made with onnx.helper (opset 13, IR version 7).
 _PROBE_MODEL = base64.b64decode(
-    "CAc6WQoRCgFhCgFiEgFjIgZNYXRNdWwSBXByb2JlWhMKAWESDgoMCAESCAoCCAIKAggCWhMKAWISDgoMCAESCAoCCAIKAggCYhMKAWMSDgoMCAESCAoCCAIKAggCQgQKABAN"
+    "CAc6WQoRCgFhCgFiEgFjIgZNYXRNdWwSBXByb2JlWhMKAWESDgoMCAESCAoCCAIKAggCWhMKAWISDgoM"
+    "CAESCAoCCAIKAggCYhMKAWMSDgoMCAESCAoCCAIKAggCQgQKABAN"
 )
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -170,7 +170,7 @@ class ArtifactReranker:
         lists = list(documents_per_query)
         if len(queries) != len(lists):
             raise InvalidInputError(
-                f"{len(queries)} queries and {len(lists)} lists of documents: as many of each expected"
+                f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected"
             )
         names = [f"documents_per_query[{place}]" for place in range(len(lists))]
         texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
@@ -274,13 +274,13 @@ class ArtifactReranker:
         """Close."""
         self.close()
 
-    def __getstate__(self) -> RerankerConfig:
+    def __getstate__(self) -> object:
         """Pickle as the configuration: a session does not travel, the recipe does."""
         return self._config
 
-    def __setstate__(self, config: RerankerConfig) -> None:
+    def __setstate__(self, state: Any) -> None:
         """Open the artifact again where the pickle is read."""
-        self._start(config)
+        self._start(state)
 
     def _encode(self, queries: list[str], query_of: npt.NDArray[np.int64], texts: list[str]) -> EncodedPairs:
         if self._closed:

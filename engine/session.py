@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Manifest, Provider
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_INTEGER_TYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # The fused kernel is slower on CPU than Add + LayerNormalization, see docs/graphs.md.
 _DISABLED_OPTIMIZERS = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
 
@@ -63,9 +63,7 @@ class GraphSession:
         try:
             (logits,) = self._session.run(self._outputs, feeds)
         except Exception as error:
-            raise InferenceError(
-                f"onnxruntime failed on a batch of {shape[0]} pairs x {shape[1]} tokens: {error}"
-            ) from (error)
+            raise InferenceError(f"onnxruntime failed on {shape[0]} pairs x {shape[1]} tokens: {error}") from error
         if not np.isfinite(logits).all():
             raise InferenceError(
                 f"the model gave a score that is no number for a batch of {shape[0]} pairs x {shape[1]} tokens; "
@@ -114,7 +112,7 @@ def _open(onnxruntime: Any, path: Path, *, provider: Provider, threads: int, spi
 
 def _checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:
     """The graph's inputs and their integer types, refused where they are not a reranker's."""
-    dtypes = {}
+    dtypes: dict[str, type[np.integer[Any]]] = {}
     for item in session.get_inputs():
         if item.name not in _INPUTS or item.type not in _INTEGER_TYPES:
             raise ArtifactError(

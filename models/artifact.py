@@ -80,7 +80,7 @@ class Artifact:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ArtifactError(
-                f"{folder} is no artifact: it has no {MANIFEST_NAME}; make one with 'crossrank export CHECKPOINT {folder}'"
+                f"{folder} is no artifact (no {MANIFEST_NAME}); make one with 'crossrank export CHECKPOINT {folder}'"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"cannot read {path}: {error}") from error
