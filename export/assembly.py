@@ -1,0 +1,241 @@
+"""Putting graphs into an artifact folder, verifying them there, and describing them in its manifest.
+
+Both ways to an artifact end here: the export of a checkpoint and the import of an ONNX file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from crossrank.export.fidelity import measure, significant
+from crossrank.export.graph_files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
+from crossrank.export.graph_interface import check_interface, input_names, opset_of
+from crossrank.export.recipes import RECIPES
+from crossrank.export.report import GraphReport
+from crossrank.export.tokenizer import TOKENIZER_NAME, write_tokenizer
+from crossrank.export.verification import Bounds, check, run_graph
+from crossrank.export.verification_data import choose_reference_pairs
+from crossrank.models.artifact import record_files
+from crossrank.models.artifact_writer import write_manifest
+from crossrank.models.manifest import Fidelity, Graph, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from crossrank.engine.encoding import PairEncoder
+    from crossrank.export.checkpoint import Checkpoint
+    from crossrank.export.recipes import Kitchen, Recipe
+    from crossrank.export.report import Recorder
+    from crossrank.export.verification import GraphRuns
+    from crossrank.export.verification_data import VerificationQuery
+    from crossrank.models.manifest import PassRecord, Precision
+
+_UNMEASURED = Fidelity(reference="unmeasured", queries=0, pairs=0, max_abs_logit_difference=0.0)
+
+
+@dataclass
+class Assembly:
+    """An artifact under construction.
+
+    Attributes:
+        folder: where the files are placed.
+        checkpoint: what the manifest says of the model.
+        name: the artifact's name.
+        versions: libraries that made it.
+        queries: the verification queries, fitted to the model.
+        recorder: times the steps.
+        external_data_from: bytes of weights from which they go into a file of their own.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    name: str
+    versions: dict[str, str]
+    queries: Sequence[VerificationQuery]
+    recorder: Recorder
+    external_data_from: int = EXTERNAL_DATA_FROM
+    _graphs: dict[Precision, Graph] = field(default_factory=dict)
+    _runs: dict[Precision, GraphRuns] = field(default_factory=dict)
+
+    def place_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Write the tokenizer, which verification needs before any graph."""
+        write_tokenizer(tokenizer, self.folder)
+
+    def encoder(self) -> PairEncoder:
+        """The engine's encoder over the placed tokenizer."""
+        from crossrank.engine.encoding import PairEncoder
+
+        return PairEncoder.load(
+            self.folder / TOKENIZER_NAME,
+            max_length=self.checkpoint.max_length,
+            pad_token_id=self.checkpoint.pad_token_id,
+        )
+
+    def place_graph(self, model: onnx.ModelProto, recipe: Recipe, passes: tuple[PassRecord, ...]) -> None:
+        """Write a graph; its fidelity is measured later.
+
+        Args:
+            model: the graph.
+            recipe: what made it, which says what it is for.
+            passes: what the passes did.
+        """
+        check_interface(model)
+        file = f"{recipe.precision}.onnx"
+        inputs, opset = input_names(model), opset_of(model)
+        with self.recorder.step(f"write {file}") as step:
+            external = save_graph(model, self.folder, file, external_data_from=self.external_data_from)
+            step.size = self._size(file, *external)
+        self._graphs[recipe.precision] = Graph(
+            file=file,
+            external_data=external,
+            precision=recipe.precision,
+            opset=opset,
+            providers=recipe.providers,
+            inputs=inputs,
+            batching=recipe.batching,
+            passes=passes,
+            fidelity=_UNMEASURED,
+            reference_logits=(),
+        )
+
+    def verify(self, precision: Precision, reference: list[NDArray[np.float32]] | None, *, name: str) -> GraphRuns:
+        """Run a graph through the engine and measure it.
+
+        Args:
+            precision: which graph.
+            reference: logits of the verification pairs, one array a query; None to compare the graph's runs in
+                company with its runs alone.
+            name: what the reference is: "pytorch", "fp32" or "self".
+
+        Returns:
+            The graph's logits.
+
+        Raises:
+            FidelityError: the graph fails on the verification pairs.
+        """
+        with self.recorder.step(f"verify {precision} against {name}") as step:
+            # The engine opens folders by their manifest, and on the CPU only what is said to be for it.
+            graph = self._graphs[precision]
+            local = graph.model_copy(update={"providers": ("cpu",)})
+            write_manifest(self.folder, self._manifest([local]))
+            runs = run_graph(self.folder, precision, self.queries, advance=step.advance)
+        expected = runs.single if reference is None else reference
+        self._runs[precision] = runs
+        self._graphs[precision] = graph.model_copy(
+            update={
+                "fidelity": measure(expected, runs.all, name=name),
+                "reference_logits": self._reference_logits(runs),
+            }
+        )
+        return runs
+
+    def check_bounds(self, bounds: Bounds) -> None:
+        """Hold every graph measured so far to its bounds.
+
+        Raises:
+            FidelityError: one misses them.
+        """
+        check(((graph.precision, graph.fidelity) for graph in self._graphs.values()), bounds)
+
+    def drop_graph(self, precision: Precision) -> None:
+        """Take a graph out again that was only needed to measure others."""
+        graph = self._graphs.pop(precision)
+        for file in (graph.file, *graph.external_data):
+            (self.folder / file).unlink()
+
+    def finish(self) -> tuple[Manifest, tuple[GraphReport, ...]]:
+        """The manifest to commit, and a report of each graph."""
+        graphs = list(self._graphs.values())
+        pairs = tuple(pair for _, pair in choose_reference_pairs(self.queries))
+        manifest = self._manifest(graphs).model_copy(update={"reference_pairs": pairs})
+        # model_copy does not validate; what is written must read back.
+        return Manifest.model_validate(manifest.model_dump()), tuple(self._report(graph) for graph in graphs)
+
+    def _manifest(self, graphs: Sequence[Graph]) -> Manifest:
+        from crossrank import __version__
+
+        checkpoint = self.checkpoint
+        names = [name for graph in graphs for name in (graph.file, *graph.external_data)]
+        records = record_files(self.folder, [TOKENIZER_NAME, *names])
+        draft = Manifest(
+            name=self.name,
+            crossrank_version=__version__,
+            library_versions=self.versions,
+            source=checkpoint.source,
+            architecture=checkpoint.architecture,
+            max_length=checkpoint.max_length,
+            pad_token_id=checkpoint.pad_token_id,
+            uses_segment_ids=checkpoint.uses_segment_ids,
+            num_labels=checkpoint.num_labels,
+            positive_label=checkpoint.positive_label,
+            activation=checkpoint.activation,
+            graphs=tuple(graph.model_copy(update={"reference_logits": ()}) for graph in graphs),
+            reference_pairs=(),
+            files=records,
+        )
+        return draft.model_copy(update={"graphs": tuple(graphs)})
+
+    def _reference_logits(self, runs: GraphRuns) -> tuple[float, ...]:
+        flat = [float(logit) for logits in runs.single for logit in logits]
+        return tuple(significant(flat[place]) for place, _ in choose_reference_pairs(self.queries))
+
+    def _report(self, graph: Graph) -> GraphReport:
+        return GraphReport(
+            precision=graph.precision,
+            file=graph.file,
+            size=self._size(graph.file, *graph.external_data),
+            providers=graph.providers,
+            fidelity=graph.fidelity,
+            passes=graph.passes,
+            milliseconds_per_pair=self._runs[graph.precision].milliseconds_per_pair,
+        )
+
+    def _size(self, *files: str) -> int:
+        return sum((self.folder / file).stat().st_size for file in files)
+
+
+def make_graphs(
+    assembly: Assembly,
+    kitchen: Kitchen,
+    wanted: Sequence[Precision],
+    reference: list[NDArray[np.float32]] | None,
+    *,
+    name: str,
+) -> None:
+    """Cook, place and verify the float32 graph and those wanted besides.
+
+    The float32 graph is made whether it is wanted or not, because the others are measured against it; it is taken
+    out again in the end.
+
+    Args:
+        assembly: where they go.
+        kitchen: makes them.
+        wanted: precisions the artifact is to have.
+        reference: logits the float32 graph is measured against, one array a query; None for itself.
+        name: what that reference is.
+
+    Raises:
+        FidelityError: a graph fails on the verification pairs.
+    """
+    recipes = [RECIPES[precision] for precision in ("fp32", *(other for other in wanted if other != "fp32"))]
+    for place, recipe in enumerate(recipes):
+        with assembly.recorder.step(f"make {recipe.precision}") as step:
+            model, records = kitchen.cook(recipe, keep_for=recipes[place + 1 :])
+            step.size = weight_bytes(model)
+        assembly.place_graph(model, recipe, records)
+        runs = assembly.verify(recipe.precision, reference, name=name)
+        if recipe.precision == "fp32":
+            reference, name = runs.single, "fp32"
+
+
+def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:
+    """The checkpoint's description, without segment ids where the graph does not take them."""
+    takes = "token_type_ids" in input_names(model)
+    return replace(checkpoint, uses_segment_ids=checkpoint.uses_segment_ids and takes)

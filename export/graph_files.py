@@ -1,0 +1,82 @@
+"""Writing graphs to disk, with their weights beside them where one file cannot hold both, and reading them back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossrank.models.errors import UnsupportedCheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+EXTERNAL_DATA_FROM = 2_000_000_000
+"""Bytes of weights from which they go into a file of their own: a protobuf message ends at 2 GiB, structure included."""
+
+_SMALLEST_EXTERNAL = 1024
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of a graph's initializers (the message's own size cannot be asked for beyond 2 GiB)."""
+    return sum(_tensor_bytes(tensor) for tensor in model.graph.initializer)
+
+
+def save_graph(
+    model: onnx.ModelProto, folder: Path, name: str, *, external_data_from: int = EXTERNAL_DATA_FROM
+) -> tuple[str, ...]:
+    """Write a graph into a folder.
+
+    Args:
+        model: the graph. It is the same afterwards: weights that onnx moves into a file of their own are read back
+            into it, which takes less memory than a copy made before.
+        folder: where to write.
+        name: file name, such as "fp32.onnx"; the weights' is the same with ".data".
+        external_data_from: bytes of weights from which they go into a file of their own.
+
+    Returns:
+        Names of the external data files; empty where the graph holds its weights.
+    """
+    import onnx
+
+    if weight_bytes(model) < external_data_from:
+        onnx.save_model(model, folder / name)
+        return ()
+    data = f"{name}.data"
+    onnx.save_model(
+        model,
+        folder / name,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=data,
+        size_threshold=_SMALLEST_EXTERNAL,
+    )
+    onnx.load_external_data_for_model(model, str(folder))
+    return (data,)
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph with its external data, wherever in its folder that lies.
+
+    Raises:
+        UnsupportedCheckpointError: the file is no ONNX model, or weights it refers to are not there.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise UnsupportedCheckpointError(f"there is no ONNX file {path}")
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+        if not model.graph.node:
+            raise UnsupportedCheckpointError(f"{path} is no ONNX model: it has no nodes")
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except UnsupportedCheckpointError:
+        raise
+    except Exception as error:
+        # protobuf's DecodeError, onnx's checker errors and OSErrors: all mean that the file cannot be used.
+        raise UnsupportedCheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
+    return model
+
+
+def _tensor_bytes(tensor: onnx.TensorProto) -> int:
+    return len(tensor.raw_data) or tensor.ByteSize()

@@ -1,0 +1,170 @@
+"""The export of a checkpoint: read, export, run the passes, verify, write the artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from crossrank.export.assembly import Assembly, make_graphs, with_segments
+from crossrank.export.checkpoint import read_checkpoint
+from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
+from crossrank.export.graph_files import EXTERNAL_DATA_FROM, weight_bytes
+from crossrank.export.graph_interface import input_names
+from crossrank.export.recipes import RECIPES, Kitchen, PassContext
+from crossrank.export.reference import TorchReference
+from crossrank.export.report import ExportReport, Recorder
+from crossrank.export.to_onnx import to_onnx
+from crossrank.export.torch_model import load_torch_model
+from crossrank.export.verification import MIN_KENDALL_TAU, Bounds
+from crossrank.export.verification_data import (
+    all_pairs,
+    calibration_feeds,
+    fit_queries,
+    load_queries,
+    split_by_query,
+)
+from crossrank.models.artifact_writer import ArtifactWriter
+from crossrank.models.errors import ExportError, InvalidInputError
+from crossrank.models.manifest import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from crossrank.export.checkpoint import Checkpoint
+    from crossrank.export.report import ExportEvent
+    from crossrank.export.verification_data import VerificationQuery
+    from crossrank.models.manifest import Activation
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+CALIBRATION_SHARE = 3
+"""Every so many verification queries lend their pairs to passes that calibrate."""
+
+
+def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
+    """Precisions in the order an artifact lists them, each once.
+
+    Raises:
+        InvalidInputError: none is given, or one is not known.
+    """
+    given = tuple(precisions)
+    unknown = [precision for precision in given if precision not in PRECISIONS]
+    if unknown or not given:
+        raise InvalidInputError(f"precisions {list(given)}: one or more of {', '.join(PRECISIONS)} expected")
+    return tuple(precision for precision in RECIPES if precision in given)
+
+
+def export(  # noqa: PLR0913  one keyword an option of the command line
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    precisions: Sequence[Precision] = ("fp32", "int8", "fp16"),
+    force: bool = False,
+    activation: Activation | None = None,
+    positive_label: int | str | None = None,
+    max_length: int | None = None,
+    verification_pairs: Path | None = None,
+    min_kendall_tau: float = MIN_KENDALL_TAU,
+    name: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    local_files_only: bool = False,
+    external_data_from: int = EXTERNAL_DATA_FROM,
+    progress: Callable[[ExportEvent], None] | None = None,
+) -> ExportReport:
+    """Turn a cross-encoder checkpoint into a verified artifact.
+
+    Args:
+        checkpoint: a folder (config.json, tokenizer, weights) or a hub id, which is fetched.
+        out: folder of the artifact; it appears whole or not at all.
+        precisions: graphs to make, of "fp32", "int8" (CPU) and "fp16" (CUDA).
+        force: replace an artifact that is already there.
+        activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
+        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        max_length: tokens of a pair; None for the most the checkpoint takes.
+        verification_pairs: JSONL to verify on, a line {"query": ..., "documents": [...]}; None for crossrank's own.
+        min_kendall_tau: least mean rank correlation of int8 and fp16 with fp32.
+        name: the artifact's name; None for the checkpoint's.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: allow code that comes with the checkpoint to run.
+        local_files_only: fetch nothing; a hub id must be in the hub's cache.
+        external_data_from: bytes of weights from which a graph's weights go into a file of their own.
+        progress: called with an event whenever a step starts, advances or ends.
+
+    Returns:
+        What was made, how faithful and how fast it is.
+
+    Raises:
+        MissingDependencyError: the export extra or onnxruntime is not installed.
+        InvalidInputError: an option is outside its range or does not fit the checkpoint.
+        ModelNotFoundError: no such checkpoint.
+        UnsupportedCheckpointError: it is no cross-encoder crossrank can export.
+        FidelityError: a graph misses its bounds; nothing was written, the message has the figures.
+        ArtifactError: the target exists already, or cannot be written.
+        ExportError: the export failed otherwise.
+    """
+    bounds, wanted = Bounds(min_kendall_tau=min_kendall_tau), checked_precisions(precisions)
+    queries = load_queries(verification_pairs)
+    writer = ArtifactWriter(out, force=force)
+    require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
+    recorder = Recorder(progress)
+    try:
+        with recorder.step("read the checkpoint") as step:
+            found = read_checkpoint(
+                checkpoint,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                local_files_only=local_files_only,
+                activation=activation,
+                positive_label=positive_label,
+                max_length=max_length,
+            )
+            step.size = sum((found.folder / file).stat().st_size for file in found.source.weights_sha256)
+        with writer:
+            assembly, base, reference = _prepare(found, writer.folder, queries, recorder)
+            assembly.name = name or found.source.id
+            assembly.external_data_from = external_data_from
+            make_graphs(assembly, base, wanted, reference, name="pytorch")
+            assembly.check_bounds(bounds)
+            if "fp32" not in wanted:
+                assembly.drop_graph("fp32")
+            manifest, graphs = assembly.finish()
+            with recorder.step("commit the artifact") as step:
+                artifact = writer.commit(manifest)
+                step.size = sum(record.size for record in manifest.files)
+    except OSError as error:
+        raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}") from error
+    return ExportReport(artifact, manifest.name, graphs, recorder.steps, found.notes)
+
+
+def _prepare(
+    checkpoint: Checkpoint, folder: Path, queries: Sequence[VerificationQuery], recorder: Recorder
+) -> tuple[Assembly, Kitchen, list[NDArray[np.float32]]]:
+    """Everything that needs torch: the exported graph, the tokenizer, and the logits to measure against."""
+    with recorder.step("load the checkpoint"):
+        model = load_torch_model(checkpoint)
+        reference = TorchReference(checkpoint, model)
+    with recorder.step("export to ONNX") as step:
+        graph = to_onnx(checkpoint, model)
+        step.size = weight_bytes(graph)
+    described = with_segments(checkpoint, graph)
+    assembly = Assembly(
+        folder=folder,
+        checkpoint=described,
+        name=checkpoint.source.id,
+        versions=library_versions(),
+        queries=queries,
+        recorder=recorder,
+    )
+    assembly.place_tokenizer(reference.tokenizer())
+    encoder = assembly.encoder()
+    assembly.queries = fit_queries(queries, encoder)
+    with recorder.step("score with PyTorch") as step:
+        logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
+    calibration = calibration_feeds(assembly.queries[::CALIBRATION_SHARE], encoder, input_names(graph))
+    kitchen = Kitchen(graph, PassContext(described.architecture, calibration))
+    return assembly, kitchen, split_by_query(logits, assembly.queries)

@@ -1,0 +1,134 @@
+"""Which passes make which graph: one list a precision, in the order they run.
+
+Another pass goes in by writing a function `(model, context) -> PassResult` and naming it in the lists it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from crossrank.export.passes.base import PassResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from crossrank.models.manifest import Architecture, Batching, PassRecord, Precision, Provider
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What passes may need to know besides the graph.
+
+    Attributes:
+        architecture: dimensions of the transformer.
+        calibration: feeds of one unpadded pair each ([1, length] int64 by input name), a query's side by side.
+    """
+
+    architecture: Architecture
+    calibration: Sequence[Mapping[str, NDArray[np.int64]]] = ()
+
+
+Pass: TypeAlias = Callable[["onnx.ModelProto", PassContext], PassResult]
+
+
+def prune_last_layer(model: onnx.ModelProto, _context: PassContext) -> PassResult:
+    """Compute the last layer for the one token the head reads."""
+    from crossrank.export.passes import prune
+
+    return prune.prune_last_layer(model)
+
+
+def fuse_for_cpu(model: onnx.ModelProto, context: PassContext) -> PassResult:
+    """Fuse operators as the CPU provider runs them fastest."""
+    from crossrank.export.passes import fuse
+
+    return fuse.fuse(model, architecture=context.architecture, provider="cpu")
+
+
+def fuse_for_cuda(model: onnx.ModelProto, context: PassContext) -> PassResult:
+    """Fuse operators as the CUDA provider runs them fastest."""
+    from crossrank.export.passes import fuse
+
+    return fuse.fuse(model, architecture=context.architecture, provider="cuda")
+
+
+def quantize(model: onnx.ModelProto, context: PassContext) -> PassResult:
+    """Products and embeddings in eight bits."""
+    from crossrank.export.passes.quantize import quantize_int8
+
+    return quantize_int8(model, calibration=context.calibration)
+
+
+def halve(model: onnx.ModelProto, _context: PassContext) -> PassResult:
+    """Weights and activations in float16, inputs and outputs as they are."""
+    from crossrank.export.passes.half import to_fp16
+
+    return to_fp16(model)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a graph of one precision is made from the float32 export, and what it is for.
+
+    Attributes:
+        precision: the result's.
+        providers: execution providers it is made for.
+        passes: in the order they run.
+        batching: whether pairs may share a run ("padded") or not ("single").
+    """
+
+    precision: Precision
+    providers: tuple[Provider, ...]
+    passes: tuple[Pass, ...]
+    batching: Batching = "padded"
+
+
+RECIPES: Mapping[Precision, Recipe] = {
+    "fp32": Recipe("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
+    # Activation scales are taken per run, so in company a pair's score would move: one pair a run.
+    "int8": Recipe("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize), batching="single"),
+    "fp16": Recipe("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
+}
+
+
+@dataclass
+class Kitchen:
+    """Cooks recipes from one exported graph, running shared first passes once.
+
+    Attributes:
+        base: the exported graph.
+        context: what the passes may ask for.
+    """
+
+    base: onnx.ModelProto
+    context: PassContext
+    _made: dict[tuple[Pass, ...], tuple[onnx.ModelProto, tuple[PassRecord, ...]]] = field(default_factory=dict)
+
+    def cook(
+        self, recipe: Recipe, *, keep_for: Iterable[Recipe] = ()
+    ) -> tuple[onnx.ModelProto, tuple[PassRecord, ...]]:
+        """Run a recipe's passes.
+
+        Args:
+            recipe: what to make.
+            keep_for: recipes still to come; what they share with this one is kept in memory, nothing else.
+
+        Returns:
+            The graph and a record of each pass.
+        """
+        done = max((made for made in self._made if recipe.passes[: len(made)] == made), key=len, default=())
+        model, records = self._made.get(done, (self.base, ()))
+        wanted = {other.passes[:length] for other in keep_for for length in range(1, len(other.passes))}
+        self._made = {passes: made for passes, made in self._made.items() if passes in wanted}
+        for position in range(len(done), len(recipe.passes)):
+            result = recipe.passes[position](model, self.context)
+            model, records = result.model, (*records, result.record)
+            if (prefix := recipe.passes[: position + 1]) in wanted:
+                self._made[prefix] = (model, records)
+        return model, records

@@ -1,0 +1,112 @@
+"""From a PyTorch checkpoint to an ONNX graph in float32: the one module that knows optimum."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrank.export.dependencies import EXPORT_MODULES, require
+from crossrank.export.graph_interface import check_interface
+from crossrank.export.quiet import quiet_libraries
+from crossrank.models.errors import ExportError, UnsupportedCheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from crossrank.export.checkpoint import Checkpoint
+
+OPSET = 17
+"""Newest operator set of the TorchScript exporter whose graphs onnxruntime's attention fusion recognises."""
+
+
+def to_onnx(checkpoint: Checkpoint, model: Any) -> onnx.ModelProto:
+    """Export a loaded checkpoint.
+
+    The TorchScript exporter is used: from the newer (dynamo) one onnxruntime's optimizer recognises no attention.
+
+    Args:
+        checkpoint: what is exported.
+        model: the same as a PyTorch model in float32, from `load_torch_model`.
+
+    Returns:
+        A graph of opset 17 with int64 inputs [batch, sequence] and the float32 output "logits" [batch, labels].
+        The same checkpoint gives the same bytes on one set of library versions.
+
+    Raises:
+        MissingDependencyError: the export extra is not installed.
+        UnsupportedCheckpointError: optimum has no exporter for the architecture.
+        ExportError: the exporter failed.
+    """
+    require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="crossrank-") as folder, quiet_libraries():
+        path = Path(folder) / "model.onnx"
+        with _without_branches(checkpoint.architecture.model_type):
+            _export(checkpoint, model, path)
+        graph = onnx.load(path)
+    _strip(graph)
+    check_interface(graph)
+    return graph
+
+
+def _export(checkpoint: Checkpoint, model: Any, path: Path) -> None:
+    import optimum.exporters.onnx.model_configs  # noqa: F401  registers the architectures
+    from optimum.exporters.onnx import export
+    from optimum.exporters.tasks import TasksManager
+
+    model_type = checkpoint.architecture.model_type
+    try:
+        make_config = TasksManager.get_exporter_config_constructor(
+            "onnx", model=model, task="text-classification", library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise UnsupportedCheckpointError(
+            f"optimum cannot export {model_type!r} for text classification: {error}"
+        ) from error
+    try:
+        export(model, make_config(model.config), path, opset=OPSET, device="cpu")
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        raise ExportError(f"optimum failed to export {checkpoint.source.id} ({model_type}): {error}") from error
+
+
+def _strip(graph: onnx.ModelProto) -> None:
+    """Take out what tells of the machine that exported and nothing of the model (paths in doc strings, metadata)."""
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    graph.graph.doc_string = ""
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for tensor in graph.graph.initializer:
+        tensor.doc_string = ""
+
+
+@contextlib.contextmanager
+def _without_branches(model_type: str) -> Iterator[None]:
+    """Keep DeBERTa-v2's scripted choice between two position tables out of the graph.
+
+    `build_rpos` picks new relative positions where query and key lengths differ, which in an encoder they never do;
+    scripted, the choice becomes one `If` a layer, which CUDA graphs forbid and graph passes cannot see through.
+    """
+    if model_type != "deberta-v2":
+        yield
+        return
+    from transformers.models.deberta_v2 import modeling_deberta_v2 as modeling
+
+    original = modeling.build_rpos
+    modeling.build_rpos = _same_lengths
+    try:
+        yield
+    finally:
+        modeling.build_rpos = original
+
+
+def _same_lengths(_query: Any, _key: Any, relative_pos: Any, *_settings: Any) -> Any:
+    return relative_pos
