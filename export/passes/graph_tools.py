@@ -74,6 +74,11 @@ class GraphView:
         return None
 
 
+def constant_node(name: str, value: np.ndarray[Any, Any]) -> onnx.NodeProto:
+    """A Constant node that makes a tensor of the given name."""
+    return helper.make_node("Constant", [], [name], name=name, value=numpy_helper.from_array(value))
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes as Python values (tensors stay TensorProto)."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from crossrank.export.passes.graph_tools import GraphView, attributes, remove_dead, replace
+from crossrank.export.passes.graph_tools import GraphView, attributes, constant_node, remove_dead, replace
 
 _PARTS = 3
 _PACKED_AXIS = 2  # of [batch, sequence, 3, heads, size]
@@ -93,8 +93,8 @@ def _rebuild(model: onnx.ModelProto, place: str, packed: _Packed) -> onnx.ModelP
     new.CopyFrom(model)
     width = packed.heads * packed.size
     shape = f"{place}/shape"
-    tensors = {shape: np.asarray([0, 0, packed.heads, packed.size], dtype=np.int64)}
-    made: list[onnx.NodeProto] = []
+    tensors: dict[str, _Array] = {}
+    made = [constant_node(shape, np.asarray([0, 0, packed.heads, packed.size], dtype=np.int64))]
     for part, output in enumerate(packed.outputs):
         columns = slice(part * width, (part + 1) * width)
         name = f"{output}/projection"

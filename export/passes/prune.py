@@ -4,12 +4,14 @@ The head's selection of token 0 is walked up through the last layer, against the
 operator on the way is replaced by a copy that works on that token alone, until tensors are met that are
 needed for all tokens: the keys and values of the last attention, and with them the layer's input. The scores do not
 change; queries, attention output, feed-forward and norms of the last layer are computed for one token only.
+Then the keys and values are spared too where they can be (see `absorb`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from crossrank.export.passes.absorb import absorb_last_projections
 from crossrank.export.passes.base import PassResult
 from crossrank.export.passes.graph_tools import (
     GraphView,
@@ -65,8 +67,7 @@ def prune_last_layer(model: onnx.ModelProto) -> PassResult:
     if opset_of(model) < _OLDEST_OPSET:
         return _unchanged(model, f"opset {opset_of(model)} is older than {_OLDEST_OPSET}")
     try:
-        unpacked = unpack_last_projection(model)
-        pruned = _prune(unpacked)
+        pruned = absorb_last_projections(_prune(unpack_last_projection(model)))
     except UnrecognisedError as reason:
         return _unchanged(model, str(reason))
     light = skeleton(pruned)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from crossrank.export.passes.graph_tools import GraphView, remove_dead, replace
+from crossrank.export.passes.graph_tools import GraphView, constant_node, remove_dead, replace
 from crossrank.export.passes.shapes import BATCH, ONE, SEQUENCE, Dim, Shape
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ class Rewriter:
     def finish(self) -> onnx.ModelProto:
         """The new graph, with everything gone that nothing reads any more."""
         graph = self._model.graph
-        nodes = list(self._first)
+        # As Constant nodes: onnxruntime's transformer optimizer moves initializers out of a model before it infers
+        # shapes, and then cannot read those that state shapes.
+        nodes = [constant_node(name, value) for name, value in sorted(self._constants.items())]
+        nodes += self._first
         for value in graph.input:
             nodes += self._after.get(value.name, [])
         for node in graph.node:
@@ -100,9 +103,6 @@ class Rewriter:
             for name in node.output:
                 nodes += self._after.get(name, [])
         replace(graph.node, nodes)
-        graph.initializer.extend(
-            numpy_helper.from_array(value, name) for name, value in sorted(self._constants.items())
-        )
         remove_dead(graph)
         return self._model
 
