@@ -101,4 +101,4 @@ class Reranker(ArtifactReranker):
             revision=self._revision,
             trust_remote_code=self._trust_remote_code,
         )
-        self._start(dataclasses.replace(config, artifact=folder.absolute()))
+        self._open(dataclasses.replace(config, artifact=folder.absolute()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self, cast
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from crossrank.export.report import ExportEvent, ExportReport
-    from crossrank.models.manifest import Activation
+    from crossrank.models.manifest import Activation, Precision
 
 
 @reports_errors
@@ -77,7 +77,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
             report = export(
                 source,
                 target,
-                precisions=_precisions(precision or "fp32,int8,fp16"),  # type: ignore[arg-type]  # export checks them
+                precisions=_precisions(precision or "fp32,int8,fp16"),
                 force=force,
                 activation=activation_name,
                 positive_label=label,
@@ -118,8 +118,9 @@ def export_command(  # noqa: PLR0913  one parameter an option
         _print_report(report)
 
 
-def _precisions(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _precisions(text: str) -> tuple[Precision, ...]:
+    # Whether these are precisions is for the export to check: its message lists them.
+    return cast("tuple[Precision, ...]", tuple(part.strip() for part in text.split(",") if part.strip()))
 
 
 class _ProgressDisplay:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from crossrank.models.errors import InvalidInputError
@@ -68,7 +68,7 @@ def document_text(document: Document, position: int, what: str = "documents") ->
     return encodable(text)
 
 
-def document_texts(documents: list[Document], what: str = "documents") -> list[str]:
+def document_texts(documents: Sequence[Document], what: str = "documents") -> list[str]:
     """The texts of documents, in order.
 
     Raises:

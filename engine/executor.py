@@ -1,12 +1,14 @@
 """Running batches: which session, which threads, where the scores go.
 
 Cores are used by data: one session whose operators use one thread, shared by several worker threads that each run
-other batches. That needs no synchronisation inside operators and one copy of the weights. When there are fewer
-batches than workers, a second session whose operators use all threads takes over; it is loaded at first need.
+other batches. That needs no synchronisation inside operators and one copy of the weights. Where that would leave
+cores idle (a single pair, or a few), a second session whose operators use all threads takes over; it is loaded at
+first need. A pair's score is the same in both.
 """
 
 from __future__ import annotations
 
+import heapq
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.engine.encoding import EncodedPairs, PairEncoder
+    from crossrank.engine.encoding import EncodedPairs, PairEncoder, TokenArrays
     from crossrank.engine.planner import Batch
     from crossrank.models.manifest import Manifest, Provider
+
+_OPERATOR_EFFICIENCY = 0.8
+"""Share of perfect speed-up that threads inside operators reach; see docs/decisions.md for how it was measured."""
 
 
 class Executor:
@@ -59,7 +64,7 @@ class Executor:
         Args:
             encoder: assembles the batches' arrays.
             pairs: n pairs.
-            batches: together hold each pair exactly once.
+            batches: together hold each pair exactly once; started in this order.
 
         Returns:
             The model's outputs in the pairs' order, float32 (n, labels).
@@ -73,7 +78,7 @@ class Executor:
         def score(session: GraphSession, batch: Batch) -> None:
             outputs[batch.indices] = session.run(encoder.assemble(pairs, batch.indices, batch.length))
 
-        if len(batches) * 2 <= self.workers or self.workers == 1:
+        if self.workers == 1 or threads_inside_operators([batch.seconds for batch in batches], self.workers):
             session = self._wide_session() if self.workers > 1 else self._shared
             for batch in batches:
                 score(session, batch)
@@ -81,17 +86,13 @@ class Executor:
             _finish(self._submit(score, batches))
         return outputs
 
-    def _submit(self, score: Callable[[GraphSession, Batch], None], batches: Sequence[Batch]) -> list[Future[None]]:
-        futures: list[Future[None]] = []
-        try:
-            for batch in batches:
-                # Not a comprehension: what was submitted before the pool closed has to be cancelled.
-                futures.append(self._pool.submit(score, self._shared, batch))  # noqa: PERF401
-        except RuntimeError as error:  # the pool was shut down
-            for future in futures:
-                future.cancel()
-            raise ClosedError("the reranker was closed while it scored; make a new one") from error
-        return futures
+    def run_one(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
+        """Run one batch as a worker would, in the calling thread; float32 (b, labels).
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
+        return self._shared.run(arrays)
 
     def load_all(self) -> None:
         """Load what would otherwise be loaded at first need."""
@@ -108,6 +109,18 @@ class Executor:
             if session is not None:
                 session.make_immortal()
 
+    def _submit(self, score: Callable[[GraphSession, Batch], None], batches: Sequence[Batch]) -> list[Future[None]]:
+        futures: list[Future[None]] = []
+        try:
+            for batch in batches:
+                # Not a comprehension: what was submitted before the pool closed has to be cancelled.
+                futures.append(self._pool.submit(score, self._shared, batch))  # noqa: PERF401
+        except RuntimeError as error:  # the pool was shut down
+            for future in futures:
+                future.cancel()
+            raise ClosedError("the reranker was closed while it scored; make a new one") from error
+        return futures
+
     def _wide_session(self) -> GraphSession:
         with self._wide_lock:
             if self._wide is None:
@@ -115,6 +128,19 @@ class Executor:
                     self._path, self._manifest, provider=self._provider, threads=self._threads, spin=True
                 )
             return self._wide
+
+
+def threads_inside_operators(seconds: Sequence[float], workers: int) -> bool:
+    """Tell whether batches finish sooner one after the other, each on all cores, than shared among workers.
+
+    Args:
+        seconds: predicted time of each batch on one core, in the order they start.
+        workers: cores.
+    """
+    finish = [0.0] * workers
+    for batch in seconds:
+        heapq.heapreplace(finish, finish[0] + batch)
+    return sum(seconds) / (workers * _OPERATOR_EFFICIENCY) < max(finish)
 
 
 def _finish(futures: list[Future[None]]) -> None:

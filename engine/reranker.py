@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
-import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from crossrank.engine.activation import activate, relevance_logits
-from crossrank.engine.config import DEFAULT_BATCH_TOKENS, RerankerConfig
-from crossrank.engine.cores import available_cores
-from crossrank.engine.cost import CostModel
+from crossrank.engine.config import RerankerConfig
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
-from crossrank.engine.encoding import PairEncoder
-from crossrank.engine.executor import Executor
-from crossrank.engine.planner import plan
-from crossrank.engine.providers import choose_graph, choose_provider
-from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
-from crossrank.engine.runtime_build import load_onnxruntime
-from crossrank.models.artifact import Artifact
-from crossrank.models.errors import ClosedError, InvalidInputError, TruncationWarning
+from crossrank.engine.prepared import PreparedDocuments
+from crossrank.engine.results import RankedDocument, RankResult
+from crossrank.engine.scorer import PairScorer
+from crossrank.models.errors import InvalidInputError, TruncationWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     import numpy.typing as npt
 
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
+    from crossrank.engine.cost import CostModel
     from crossrank.engine.documents import Document
-    from crossrank.engine.encoding import EncodedPairs
+    from crossrank.engine.encoding import EncodedDocuments, EncodedPairs
+    from crossrank.engine.prepared import Documents
+    from crossrank.engine.results import RerankerInfo
     from crossrank.models.manifest import Activation
-
-_alive: weakref.WeakSet[ArtifactReranker] = weakref.WeakSet()
 
 
 class ArtifactReranker:
@@ -67,11 +58,9 @@ class ArtifactReranker:
             PrecisionError: the artifact has no graph of that precision for the provider.
             ProviderError: the provider does not work here.
         """
-        from pathlib import Path as PathType
-
-        self._start(
+        self._open(
             RerankerConfig(
-                artifact=PathType(artifact).absolute(),
+                artifact=Path(artifact).absolute(),
                 provider=provider,
                 precision=precision,
                 threads=threads,
@@ -81,37 +70,16 @@ class ArtifactReranker:
             )
         )
 
-    def _start(self, config: RerankerConfig) -> None:
+    def _open(self, config: RerankerConfig) -> None:
         self._config = config
-        self._artifact = Artifact.open(config.artifact)
-        manifest = self._artifact.manifest
-        if config.max_length is not None and config.max_length > manifest.max_length:
-            raise InvalidInputError(
-                f"max_length={config.max_length}: this model reads {manifest.max_length} tokens at most"
-            )
-        self._resolution = choose_provider(config.provider)
-        self._graph = choose_graph(self._artifact, self._resolution.provider, config.precision)
-        self._artifact.verify([manifest.tokenizer, self._graph.file, *self._graph.external_data])
-        self._activation = config.activation or manifest.activation
-        self._threads = config.threads or available_cores()
-        self._max_batch_tokens = config.max_batch_tokens or DEFAULT_BATCH_TOKENS[self._resolution.provider]
-        self._cost = CostModel.of(manifest.architecture)
-        self._encoder = PairEncoder.load(
-            self._artifact.path(manifest.tokenizer),
-            max_length=config.max_length or manifest.max_length,
-            pad_token_id=manifest.pad_token_id,
-        )
-        self._closed = False
-        self._lock = threading.Lock()
-        self._executor: Executor | None = self._new_executor()
-        _alive.add(self)
+        self._scorer = PairScorer(config)
 
-    def score(self, query: str, documents: Iterable[Document]) -> npt.NDArray[np.float32]:
+    def score(self, query: str, documents: Documents) -> npt.NDArray[np.float32]:
         """Score documents against a query.
 
         Args:
             query: the query.
-            documents: strings, or mappings with a 'text' field.
+            documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
 
         Returns:
             float32 (n,), in the documents' order; larger is more relevant.
@@ -124,10 +92,10 @@ class ArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        texts = document_texts(as_list(documents))
-        pairs = self._encode([query_text(query)], np.zeros(len(texts), dtype=np.int64), texts)
+        query = query_text(query)
+        pairs = self._one_query_pairs(query, self.prepare(documents))
         _warn_of_truncation(pairs)
-        return self._score(pairs)
+        return self._scorer.score(pairs)
 
     def score_pairs(self, pairs: Iterable[tuple[str, Document]]) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries; float32 (n,) in the pairs' order.
@@ -142,9 +110,10 @@ class ArtifactReranker:
         """
         queries, texts = pair_texts(pairs)
         number = {query: place for place, query in enumerate(dict.fromkeys(queries))}
-        encoded = self._encode(list(number), np.asarray([number[query] for query in queries], dtype=np.int64), texts)
+        query_of = np.asarray([number[query] for query in queries], dtype=np.int64)
+        encoded = self._pairs(list(number), query_of, self._encode_documents(texts))
         _warn_of_truncation(encoded)
-        return self._score(encoded)
+        return self._scorer.score(encoded)
 
     def score_many(
         self, queries: Sequence[str], documents_per_query: Sequence[Iterable[Document]]
@@ -175,16 +144,15 @@ class ArtifactReranker:
         names = [f"documents_per_query[{place}]" for place in range(len(lists))]
         texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
         counts = [len(item) for item in texts]
-        encoded = self._encode(
-            queries, np.repeat(np.arange(len(queries)), counts), [text for item in texts for text in item]
-        )
+        documents = self._encode_documents([text for item in texts for text in item])
+        encoded = self._pairs(queries, np.repeat(np.arange(len(queries)), counts), documents)
         _warn_of_truncation(encoded)
-        return np.split(self._score(encoded), np.cumsum(counts)[:-1]) if counts else []
+        return np.split(self._scorer.score(encoded), np.cumsum(counts)[:-1]) if counts else []
 
     def rank(
         self,
         query: str,
-        documents: Iterable[Document],
+        documents: Documents,
         top_k: int | None = None,
         return_documents: bool = True,
     ) -> RankResult:
@@ -192,7 +160,7 @@ class ArtifactReranker:
 
         Args:
             query: the query.
-            documents: strings, or mappings with a 'text' field.
+            documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
             top_k: how many to return at most; None returns all. All of them are scored.
             return_documents: whether the results carry the caller's documents.
 
@@ -204,11 +172,12 @@ class ArtifactReranker:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        items = as_list(documents)
+        query = query_text(query)
+        prepared = self.prepare(documents)
+        items = prepared.items
         top_k = checked_top_k(top_k, len(items))
-        texts = document_texts(items)
-        pairs = self._encode([query_text(query)], np.zeros(len(texts), dtype=np.int64), texts)
-        scores = self._score(pairs)
+        pairs = self._one_query_pairs(query, prepared)
+        scores = self._scorer.score(pairs)
         best_first = np.argsort(-scores, kind="stable")[:top_k].tolist()
         return RankResult(
             documents=tuple(
@@ -225,44 +194,62 @@ class ArtifactReranker:
             query_truncated=pairs.queries_truncated,
         )
 
+    def prepare(self, documents: Documents) -> PreparedDocuments:
+        """Encode documents once, to score them against several queries.
+
+        Args:
+            documents: strings, or mappings with a 'text' field. What was prepared already is given back.
+
+        Returns:
+            A handle that `score` and `rank` take in place of the documents.
+
+        Raises:
+            InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
+            ClosedError: `close` was called.
+        """
+        self._scorer.check_open()
+        if isinstance(documents, PreparedDocuments):
+            if documents.encoder_key != self._scorer.encoder_key:
+                raise InvalidInputError(
+                    "these documents were prepared by a reranker with another tokenizer or max_length; "
+                    "prepare them with this one"
+                )
+            return documents
+        items = tuple(as_list(documents))
+        encoded = self._encode_documents(document_texts(items))
+        return PreparedDocuments(items, encoded, self._scorer.encoder_key)
+
     def info(self) -> RerankerInfo:
         """What runs: model, graph, provider and why, limits, versions."""
-        manifest = self._artifact.manifest
-        return RerankerInfo(
-            model=manifest.name,
-            artifact=str(self._artifact.folder),
-            precision=self._graph.precision,
-            provider=self._resolution.provider,
-            provider_reason=self._resolution.reason,
-            threads=self._threads,
-            max_length=self._encoder.max_length,
-            max_query_tokens=self._encoder.max_query_tokens,
-            cut_query_tokens=self._encoder.cut_query_tokens,
-            activation=self._activation,
-            batching=self._graph.batching,
-            max_batch_tokens=self._max_batch_tokens,
-            graph_sha256=next(record.sha256 for record in manifest.files if record.path == self._graph.file),
-            onnxruntime_version=load_onnxruntime().__version__,
-        )
+        return self._scorer.info()
 
     def warmup(self) -> None:
-        """Load all sessions and run a short and a full-length pair, so that the first call is as fast as the next.
+        """Load all sessions and run short and full-length pairs, so that the first call is as fast as the next.
 
         Raises:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        self._live_executor().load_all()
-        longest = " ".join(["warm"] * self._encoder.max_length)
-        for documents in (["warm"], [longest], ["warm"] * (2 * self._threads)):
-            self._score(self._encode(["warm"], np.zeros(len(documents), dtype=np.int64), documents))
+        self._scorer.load_all()
+        info = self.info()
+        longest = " ".join(["warm"] * info.max_length)
+        for documents in (["warm"], [longest], ["warm"] * (2 * info.threads)):
+            self._scorer.score(self._one_query_pairs("warm", self.prepare(documents)))
+
+    def calibrate(self) -> CostModel:
+        """Fit the cost model that plans batches to this machine, and remember it for later rerankers.
+
+        Takes about a second for a small model on an idle machine. It changes how fast scores come, not what they are.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        return self._scorer.calibrate()
 
     def close(self) -> None:
         """Finish the calls in progress and free the sessions. Closing twice does nothing."""
-        with self._lock:
-            executor, self._executor, self._closed = self._executor, None, True
-        if executor is not None:
-            executor.close()
+        self._scorer.close()
 
     def __enter__(self) -> Self:
         """Use as a context manager; leaving it closes."""
@@ -280,49 +267,20 @@ class ArtifactReranker:
 
     def __setstate__(self, state: Any) -> None:
         """Open the artifact again where the pickle is read."""
-        self._start(state)
+        self._open(state)
 
-    def _encode(self, queries: list[str], query_of: npt.NDArray[np.int64], texts: list[str]) -> EncodedPairs:
-        if self._closed:
-            raise ClosedError("this reranker was closed; make a new one")
-        encoded_queries = [self._encoder.encode_query(query) for query in queries]
-        return self._encoder.pair(encoded_queries, query_of, self._encoder.encode_documents(texts))
+    def _one_query_pairs(self, query: str, prepared: PreparedDocuments) -> EncodedPairs:
+        return self._pairs([query], np.zeros(len(prepared), dtype=np.int64), prepared.encoded)
 
-    def _score(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
-        executor = self._live_executor()
-        batches = plan(
-            pairs.lengths,
-            batching=self._graph.batching,
-            cost=self._cost,
-            max_batch_tokens=self._max_batch_tokens,
-            workers=executor.workers,
-        )
-        outputs = executor.run(self._encoder, pairs, batches)
-        return activate(relevance_logits(outputs, self._artifact.manifest.positive_label), self._activation)
+    def _pairs(
+        self, queries: Sequence[str], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
+    ) -> EncodedPairs:
+        encoder = self._scorer.encoder
+        return encoder.pair([encoder.encode_query(query) for query in queries], query_of, documents)
 
-    def _live_executor(self) -> Executor:
-        executor = self._executor
-        if executor is not None:
-            return executor
-        with self._lock:
-            if self._closed:
-                raise ClosedError("this reranker was closed; make a new one")
-            if self._executor is None:  # the child of a fork
-                self._executor = self._new_executor()
-            return self._executor
-
-    def _new_executor(self) -> Executor:
-        return Executor(
-            self._artifact.path(self._graph.file),
-            self._artifact.manifest,
-            provider=self._resolution.provider,
-            threads=self._threads,
-        )
-
-    def _forget_after_fork(self) -> None:
-        executor, self._executor, self._lock = self._executor, None, threading.Lock()
-        if executor is not None:
-            executor.abandon_after_fork()
+    def _encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
+        self._scorer.check_open()
+        return self._scorer.encoder.encode_documents(texts)
 
 
 def _warn_of_truncation(pairs: EncodedPairs) -> None:
@@ -333,12 +291,3 @@ def _warn_of_truncation(pairs: EncodedPairs) -> None:
             TruncationWarning,
             stacklevel=3,
         )
-
-
-def _after_fork_in_child() -> None:
-    for reranker in list(_alive):
-        reranker._forget_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,116 @@
+"""Fitting the cost model to this machine: a few short runs, a least-squares fit, a small file to remember it.
+
+The fit is remembered per graph, processor and onnxruntime version, in the user's cache folder. Nothing is measured
+unless `ArtifactReranker.calibrate` is called; without a remembered fit the default of `CostModel.of` serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.cost import CostModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+CACHE_VARIABLE = "CROSSRANK_CALIBRATION"
+"""Environment variable that names the folder of fits, instead of one in the user's cache folder."""
+
+_SHAPES = ((1, 16), (1, 64), (1, 192), (1, 448), (2, 32), (4, 16), (4, 96), (8, 48), (2, 256))
+_REPEATS = 3
+_SMALLEST = 1e-9
+"""Seconds below which no coefficient goes: a negative one would reward work."""
+
+
+def measure(run: Callable[[int, int], object], max_length: int, *, single: bool) -> CostModel:
+    """Time runs of several shapes and fit a cost model to them.
+
+    The fit minimises relative errors, so that short and long runs count alike. The fastest of a few
+    repeats stands for a shape, because another process on the machine can only make a run slower.
+
+    Args:
+        run: performs a run of so many rows of so many tokens.
+        max_length: tokens a row may have at most.
+        single: time runs of one row alone, for a graph that allows no others.
+    """
+    shapes = [(1 if single else rows, min(length, max_length)) for rows, length in _SHAPES]
+    seconds = np.array([_fastest(run, rows, length) for rows, length in shapes])
+    rows, length = np.array(shapes, dtype=np.float64).T
+    terms = np.stack([np.ones_like(rows), rows, rows * length, rows * length**2], axis=1)
+    coefficients = _non_negative_fit(terms / seconds[:, None], np.ones_like(seconds))
+    return CostModel(*(float(max(value, _SMALLEST)) for value in coefficients))
+
+
+def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str) -> Path:
+    """Write a fit to the cache folder; returns the file."""
+    path = _file(graph_sha256, onnxruntime_version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(dataclasses.asdict(cost)), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def recall(graph_sha256: str, onnxruntime_version: str) -> CostModel | None:
+    """Read the fit of a graph on this machine, or None where there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        values = json.loads(_file(graph_sha256, onnxruntime_version).read_text(encoding="utf-8"))
+        cost = CostModel(**{name: float(value) for name, value in values.items()})
+        if all(np.isfinite(value) and value > 0 for value in dataclasses.astuple(cost)):
+            return cost
+    return None
+
+
+def _file(graph_sha256: str, onnxruntime_version: str) -> Path:
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        folder = Path(chosen).expanduser()
+    else:
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_dir("crossrank", appauthor=False)) / "calibration"
+    key = hashlib.sha256(f"{graph_sha256}\0{_processor()}\0{onnxruntime_version}".encode()).hexdigest()[:32]
+    return folder / f"{key}.json"
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line
+    return platform.processor() or platform.machine()
+
+
+def _fastest(run: Callable[[int, int], object], rows: int, length: int) -> float:
+    run(rows, length)
+    times = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        run(rows, length)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _non_negative_fit(terms: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Least squares with coefficients of at least 0, by dropping the most negative one until none is left."""
+    kept = list(range(terms.shape[1]))
+    while True:
+        found, *_ = np.linalg.lstsq(terms[:, kept], target, rcond=None)
+        if len(kept) == 1 or found.min() >= 0:
+            coefficients = np.zeros(terms.shape[1])
+            coefficients[kept] = np.maximum(found, 0)
+            return coefficients
+        del kept[int(found.argmin())]

@@ -1,0 +1,192 @@
+"""Encoded pairs to scores: the loaded graph with its plan, its sessions and its activation.
+
+A scorer belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
+`fork`; they are gone after `close`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine import calibration
+from crossrank.engine.activation import activate, relevance_logits
+from crossrank.engine.config import DEFAULT_BATCH_TOKENS
+from crossrank.engine.cores import available_cores
+from crossrank.engine.cost import CostModel
+from crossrank.engine.encoding import PairEncoder, TokenArrays
+from crossrank.engine.executor import Executor
+from crossrank.engine.planner import plan
+from crossrank.engine.providers import choose_graph, choose_provider
+from crossrank.engine.results import RerankerInfo
+from crossrank.engine.runtime_build import load_onnxruntime
+from crossrank.models.artifact import Artifact
+from crossrank.models.errors import ClosedError, InvalidInputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from crossrank.engine.config import RerankerConfig
+    from crossrank.engine.encoding import EncodedPairs
+
+_alive: weakref.WeakSet[PairScorer] = weakref.WeakSet()
+
+
+class PairScorer:
+    """One artifact's graph, ready to score. Calls may come from several threads at once.
+
+    Attributes:
+        encoder: the artifact's tokenizer and pair layout.
+        encoder_key: equal for scorers whose encoded documents are interchangeable.
+    """
+
+    def __init__(self, config: RerankerConfig) -> None:
+        """Open and check the artifact, choose provider and graph, load it.
+
+        Raises:
+            ArtifactError: the artifact is missing, damaged or foreign.
+            InvalidInputError: an option is outside the model's range.
+            MissingDependencyError: onnxruntime is not installed.
+            PrecisionError: the artifact has no graph of that precision for the provider.
+            ProviderError: the provider does not work here.
+        """
+        self._artifact = Artifact.open(config.artifact)
+        manifest = self._artifact.manifest
+        if config.max_length is not None and config.max_length > manifest.max_length:
+            raise InvalidInputError(
+                f"max_length={config.max_length}: this model reads {manifest.max_length} tokens at most"
+            )
+        self._resolution = choose_provider(config.provider)
+        self._graph = choose_graph(self._artifact, self._resolution.provider, config.precision)
+        self._artifact.verify([manifest.tokenizer, self._graph.file, *self._graph.external_data])
+        sha256 = {record.path: record.sha256 for record in manifest.files}
+        self._graph_sha256 = sha256[self._graph.file]
+        self._runtime_version: str = load_onnxruntime().__version__
+        self._activation = config.activation or manifest.activation
+        self._threads = config.threads or available_cores()
+        self._max_batch_tokens = config.max_batch_tokens or DEFAULT_BATCH_TOKENS[self._resolution.provider]
+        remembered = calibration.recall(self._graph_sha256, self._runtime_version)
+        self._cost = remembered or CostModel.of(manifest.architecture)
+        self.encoder = PairEncoder.load(
+            self._artifact.path(manifest.tokenizer),
+            max_length=config.max_length or manifest.max_length,
+            pad_token_id=manifest.pad_token_id,
+        )
+        self.encoder_key = f"{sha256[manifest.tokenizer]} {self.encoder.max_length}"
+        self._closed = False
+        self._lock = threading.Lock()
+        self._executor: Executor | None = self._new_executor()
+        _alive.add(self)
+
+    def score(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
+        """Score pairs: plan batches, run them, apply the activation.
+
+        Args:
+            pairs: n pairs of this scorer's encoder.
+
+        Returns:
+            float32 (n,) in the pairs' order.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        executor = self._live_executor()
+        batches = plan(
+            pairs.lengths,
+            batching=self._graph.batching,
+            cost=self._cost,
+            max_batch_tokens=self._max_batch_tokens,
+            workers=executor.workers,
+        )
+        outputs = executor.run(self.encoder, pairs, batches)
+        return activate(relevance_logits(outputs, self._artifact.manifest.positive_label), self._activation)
+
+    def check_open(self) -> None:
+        """Raise ClosedError after `close`."""
+        if self._closed:
+            raise ClosedError("this reranker was closed; make a new one")
+
+    def load_all(self) -> None:
+        """Load what would otherwise be loaded at first need."""
+        self._live_executor().load_all()
+
+    def calibrate(self) -> CostModel:
+        """Fit the cost model to this machine and remember it.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        executor = self._live_executor()
+
+        def run(rows: int, length: int) -> object:
+            ones = np.ones((rows, length), dtype=np.int64)
+            return executor.run_one(TokenArrays(ones, ones, np.zeros_like(ones)))
+
+        self._cost = calibration.measure(run, self.encoder.max_length, single=self._graph.batching == "single")
+        calibration.remember(self._cost, self._graph_sha256, self._runtime_version)
+        return self._cost
+
+    def info(self) -> RerankerInfo:
+        """What runs."""
+        return RerankerInfo(
+            model=self._artifact.manifest.name,
+            artifact=str(self._artifact.folder),
+            precision=self._graph.precision,
+            provider=self._resolution.provider,
+            provider_reason=self._resolution.reason,
+            threads=self._threads,
+            max_length=self.encoder.max_length,
+            max_query_tokens=self.encoder.max_query_tokens,
+            cut_query_tokens=self.encoder.cut_query_tokens,
+            activation=self._activation,
+            batching=self._graph.batching,
+            max_batch_tokens=self._max_batch_tokens,
+            graph_sha256=self._graph_sha256,
+            onnxruntime_version=self._runtime_version,
+        )
+
+    def close(self) -> None:
+        """Finish the calls in progress and free the sessions. Closing twice does nothing."""
+        with self._lock:
+            executor, self._executor, self._closed = self._executor, None, True
+        if executor is not None:
+            executor.close()
+
+    def _live_executor(self) -> Executor:
+        executor = self._executor
+        if executor is not None:
+            return executor
+        with self._lock:
+            self.check_open()
+            if self._executor is None:  # the child of a fork
+                self._executor = self._new_executor()
+            return self._executor
+
+    def _new_executor(self) -> Executor:
+        return Executor(
+            self._artifact.path(self._graph.file),
+            self._artifact.manifest,
+            provider=self._resolution.provider,
+            threads=self._threads,
+        )
+
+    def forget_after_fork(self) -> None:
+        """In a child process: let go of the parent's sessions, whose threads do not exist here."""
+        executor, self._executor, self._lock = self._executor, None, threading.Lock()
+        if executor is not None:
+            executor.abandon_after_fork()
+
+
+def _after_fork_in_child() -> None:
+    for scorer in list(_alive):
+        scorer.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
