@@ -21,7 +21,7 @@ from crossrank.models.artifact_writer import write_manifest
 from crossrank.models.manifest import Fidelity, Graph, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -208,6 +208,7 @@ def make_graphs(
     reference: list[NDArray[np.float32]] | None,
     *,
     name: str,
+    recipes: Mapping[Precision, Recipe] = RECIPES,
 ) -> None:
     """Cook, place and verify the float32 graph and those wanted besides.
 
@@ -220,14 +221,15 @@ def make_graphs(
         wanted: precisions the artifact is to have.
         reference: logits the float32 graph is measured against, one array a query; None for itself.
         name: what that reference is.
+        recipes: how each precision is made.
 
     Raises:
         FidelityError: a graph fails on the verification pairs.
     """
-    recipes = [RECIPES[precision] for precision in ("fp32", *(other for other in wanted if other != "fp32"))]
-    for place, recipe in enumerate(recipes):
+    menu = [recipes[precision] for precision in ("fp32", *(other for other in wanted if other != "fp32"))]
+    for place, recipe in enumerate(menu):
         with assembly.recorder.step(f"make {recipe.precision}") as step:
-            model, records = kitchen.cook(recipe, keep_for=recipes[place + 1 :])
+            model, records = kitchen.cook(recipe, keep_for=menu[place + 1 :])
             step.size = weight_bytes(model)
         assembly.place_graph(model, recipe, records)
         runs = assembly.verify(recipe.precision, reference, name=name)

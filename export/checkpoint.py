@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.export.scoring_head import read_scoring_head
@@ -22,11 +21,13 @@ from crossrank.export.transformer_config import (
     uses_segment_ids,
 )
 from crossrank.models.artifact import sha256_of
+from crossrank.models.catalogue import find_entry
 from crossrank.models.errors import UnsupportedCheckpointError
 from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Literal
 
     from crossrank.models.manifest import Activation, Architecture
@@ -116,7 +117,7 @@ def read_checkpoint(
     _check_head(found, config, trust_remote_code=trust_remote_code)
     sentence_transformers = read_json(found.folder / "config_sentence_transformers.json")
     _check_modules(found, sentence_transformers)
-    known = _catalogue_entry(found.id)
+    known = find_entry(found.id)
     head = read_scoring_head(
         config,
         sentence_transformers,
@@ -238,12 +239,6 @@ def _check_modules(found: CheckpointSource, sentence_transformers: Mapping[str, 
         raise UnsupportedCheckpointError(
             f"{found.id} puts the prompt {prompt!r} before every query by default, which crossrank does not do yet"
         )
-
-
-def _catalogue_entry(hub_id: str) -> Any:
-    from crossrank.models.catalogue import find_entry
-
-    return find_entry(hub_id)
 
 
 def _is_decoder(model_type: str, architectures: list[str]) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
 EXTERNAL_DATA_FROM = 2_000_000_000
-"""Bytes of weights from which they go into a file of their own: a protobuf message ends at 2 GiB, structure included."""
+"""Bytes of weights from which they go into a file of their own: a protobuf message ends at 2 GiB, all included."""
 
 _SMALLEST_EXTERNAL = 1024
 
@@ -66,16 +66,37 @@ def load_graph(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise UnsupportedCheckpointError(f"there is no ONNX file {path}")
     try:
+        # In two steps, so that a path out of the folder is refused by onnx before anything is read.
         model = onnx.load_model(path, load_external_data=False)
-        if not model.graph.node:
-            raise UnsupportedCheckpointError(f"{path} is no ONNX model: it has no nodes")
         onnx.load_external_data_for_model(model, str(path.parent))
-    except UnsupportedCheckpointError:
-        raise
     except Exception as error:
         # protobuf's DecodeError, onnx's checker errors and OSErrors: all mean that the file cannot be used.
         raise UnsupportedCheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
+    if not model.graph.node:
+        raise UnsupportedCheckpointError(f"{path} is no ONNX model: it has no nodes")
     return model
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files beside a graph that hold weights of it, sorted; empty where it holds them all.
+
+    Raises:
+        UnsupportedCheckpointError: the file is no ONNX model.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception as error:
+        raise UnsupportedCheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
+    locations = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sorted(path.parent / location for location in locations)
 
 
 def _tensor_bytes(tensor: onnx.TensorProto) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from crossrank.export.assembly import Assembly, make_graphs, with_segments
 from crossrank.export.checkpoint import read_checkpoint
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, weight_bytes
-from crossrank.export.graph_interface import input_names
-from crossrank.export.recipes import RECIPES, Kitchen, PassContext
+from crossrank.export.graph_interface import input_types
+from crossrank.export.recipes import Kitchen, PassContext, checked_precisions
 from crossrank.export.reference import TorchReference
 from crossrank.export.report import ExportReport, Recorder
 from crossrank.export.to_onnx import to_onnx
@@ -19,43 +18,25 @@ from crossrank.export.verification import MIN_KENDALL_TAU, Bounds
 from crossrank.export.verification_data import (
     all_pairs,
     calibration_feeds,
+    calibration_queries,
     fit_queries,
     load_queries,
     split_by_query,
 )
 from crossrank.models.artifact_writer import ArtifactWriter
-from crossrank.models.errors import ExportError, InvalidInputError
-from crossrank.models.manifest import Precision
+from crossrank.models.errors import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
-    import onnx
     from numpy.typing import NDArray
 
     from crossrank.export.checkpoint import Checkpoint
     from crossrank.export.report import ExportEvent
     from crossrank.export.verification_data import VerificationQuery
-    from crossrank.models.manifest import Activation
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-CALIBRATION_SHARE = 3
-"""Every so many verification queries lend their pairs to passes that calibrate."""
-
-
-def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
-    """Precisions in the order an artifact lists them, each once.
-
-    Raises:
-        InvalidInputError: none is given, or one is not known.
-    """
-    given = tuple(precisions)
-    unknown = [precision for precision in given if precision not in PRECISIONS]
-    if unknown or not given:
-        raise InvalidInputError(f"precisions {list(given)}: one or more of {', '.join(PRECISIONS)} expected")
-    return tuple(precision for precision in RECIPES if precision in given)
+    from crossrank.models.manifest import Activation, Precision
 
 
 def export(  # noqa: PLR0913  one keyword an option of the command line
@@ -165,6 +146,6 @@ def _prepare(
     assembly.queries = fit_queries(queries, encoder)
     with recorder.step("score with PyTorch") as step:
         logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
-    calibration = calibration_feeds(assembly.queries[::CALIBRATION_SHARE], encoder, input_names(graph))
+    calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
     kitchen = Kitchen(graph, PassContext(described.architecture, calibration))
     return assembly, kitchen, split_by_query(logits, assembly.queries)

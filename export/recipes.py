@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from crossrank.export.passes.base import PassResult
+from crossrank.models.errors import InvalidInputError
+from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from crossrank.models.manifest import Architecture, Batching, PassRecord, Precision, Provider
+    from crossrank.models.manifest import Architecture, Batching, PassRecord, Provider
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class PassContext:
     """
 
     architecture: Architecture
-    calibration: Sequence[Mapping[str, NDArray[np.int64]]] = ()
+    calibration: Sequence[Mapping[str, NDArray[np.integer[Any]]]] = ()
 
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 Pass: TypeAlias = Callable[["onnx.ModelProto", PassContext], PassResult]
 
@@ -95,6 +99,19 @@ RECIPES: Mapping[Precision, Recipe] = {
     "int8": Recipe("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize), batching="single"),
     "fp16": Recipe("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
 }
+
+
+def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
+    """Precisions in the order an artifact lists them, each once.
+
+    Raises:
+        InvalidInputError: none is given, or one is not known.
+    """
+    given = tuple(precisions)
+    unknown = [precision for precision in given if precision not in PRECISIONS]
+    if unknown or not given:
+        raise InvalidInputError(f"precisions {list(given)}: one or more of {', '.join(PRECISIONS)} expected")
+    return tuple(precision for precision in RECIPES if precision in given)
 
 
 @dataclass

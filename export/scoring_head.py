@@ -13,12 +13,41 @@ if TYPE_CHECKING:
 
 MAX_LABELS = 2
 
+# Label names as they occur, without case and punctuation.
 _POSITIVE = frozenset(
-    "relevant relevance positive entailment entailed true yes match matching duplicate paraphrase similar".split()
+    {
+        "duplicate",
+        "entailed",
+        "entailment",
+        "match",
+        "matching",
+        "paraphrase",
+        "positive",
+        "relevance",
+        "relevant",
+        "similar",
+        "true",
+        "yes",
+    }
 )
 _NEGATIVE = frozenset(
-    "irrelevant notrelevant nonrelevant negative notentailment contradiction false no mismatch notmatch nomatch "
-    "notduplicate notparaphrase dissimilar notsimilar".split()
+    {
+        "contradiction",
+        "dissimilar",
+        "false",
+        "irrelevant",
+        "mismatch",
+        "negative",
+        "no",
+        "nomatch",
+        "nonrelevant",
+        "notduplicate",
+        "notentailment",
+        "notmatch",
+        "notparaphrase",
+        "notrelevant",
+        "notsimilar",
+    }
 )
 
 
@@ -69,8 +98,8 @@ def read_scoring_head(
     count = num_labels if num_labels is not None else _label_count(config, names)
     if not 1 <= count <= MAX_LABELS:
         raise UnsupportedCheckpointError(
-            f"the checkpoint's head has {count} labels ({_listed(names)}); a cross-encoder crossrank can serve has one, "
-            f"or two of which one means relevant"
+            f"the checkpoint's head has {count} labels ({_listed(names)}); a cross-encoder crossrank can serve has "
+            f"one, or two of which one means relevant"
         )
     label, notes = (0, []) if count == 1 else _positive_label(names, positive_label)
     if count == 1 and positive_label not in (None, 0):

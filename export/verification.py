@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.export.verification_data import all_pairs, split_by_query
+from crossrank.export.verification_data import all_pairs, choose_reference_pairs, split_by_query
 from crossrank.models.errors import FidelityError, InferenceError, InvalidInputError, TruncationWarning
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ class GraphRuns:
 
     Attributes:
         single: one pair a run, one array a query.
-        padded: further runs in company; empty for graphs that take one pair a run.
+        others: further runs: of pairs in calls of their own and, where the graph allows it, in company.
         milliseconds_per_pair: mean wall time of the single runs, tokenization included.
     """
 
     single: list[NDArray[np.float32]]
-    padded: tuple[list[NDArray[np.float32]], ...]
+    others: tuple[list[NDArray[np.float32]], ...]
     milliseconds_per_pair: float
 
     @property
     def all(self) -> tuple[list[NDArray[np.float32]], ...]:
         """Every run, the single one first."""
-        return (self.single, *self.padded)
+        return (self.single, *self.others)
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,19 @@ class Bounds:
         if not -1.0 <= self.min_kendall_tau <= 1.0:
             raise InvalidInputError(f"min_kendall_tau={self.min_kendall_tau!r}: a number from -1 to 1 expected")
 
+    @staticmethod
+    def by_difference(precision: Precision, fidelity: Fidelity) -> bool:
+        """Tell whether a graph is held to the largest difference (otherwise to Kendall's tau).
+
+        A graph that came quantized has no float32 one to rank like; it only must agree with itself.
+        """
+        return precision == "fp32" or (precision == "int8" and fidelity.reference == "self")
+
     def holds(self, precision: Precision, fidelity: Fidelity) -> bool:
         """Tell whether a graph's figures are within the bounds."""
         if not math.isfinite(fidelity.max_abs_logit_difference):
             return False
-        if precision == "fp32":
-            return fidelity.max_abs_logit_difference <= self.max_fp32_difference
-        if fidelity.reference == "self":
-            # A graph that came quantized has no float32 one to rank like; it only must agree with itself.
+        if self.by_difference(precision, fidelity):
             return fidelity.max_abs_logit_difference <= self.max_fp32_difference
         return fidelity.kendall_tau is not None and fidelity.kendall_tau >= self.min_kendall_tau
 
@@ -110,8 +115,14 @@ def run_graph(
             warnings.simplefilter("ignore", TruncationWarning)
             with _open(folder, precision, max_batch_tokens=1) as alone:
                 single, seconds = _score_alone(alone, pairs, advance)
+                by_themselves = _score_calls_of_one(alone, single, queries)
                 batching = alone.info().batching
-            padded = []
+            if batching == "single" and not np.array_equal(single, by_themselves):
+                raise FidelityError(
+                    f"the {precision} graph scores a pair differently when it is the only one of a call: "
+                    f"by up to {np.max(np.abs(single - by_themselves)):g}, where not a bit may change"
+                )
+            padded = [split_by_query(by_themselves, queries)]
             if batching == "padded":
                 with _open(folder, precision) as together:
                     padded.append(split_by_query(together.score_pairs(pairs), queries))
@@ -159,6 +170,19 @@ def _score_alone(
     return logits, seconds
 
 
+def _score_calls_of_one(
+    reranker: ArtifactReranker, single: NDArray[np.float32], queries: Sequence[VerificationQuery]
+) -> NDArray[np.float32]:
+    """The logits with those of the reference pairs scored again, each in a call of its own.
+
+    The engine spreads many pairs over the cores and gives a lone one all of them, which is another session.
+    """
+    logits = single.copy()
+    for place, pair in choose_reference_pairs(queries):
+        logits[place] = reranker.score(pair.query, [pair.document])[0]
+    return logits
+
+
 def _score_uneven(
     folder: Path,
     precision: Precision,
@@ -201,10 +225,9 @@ def _score_uneven(
 
 
 def _described(precision: Precision, fidelity: Fidelity, bounds: Bounds) -> str:
-    by_difference = precision == "fp32" or fidelity.reference == "self"
     bound = (
         f"largest logit difference at most {bounds.max_fp32_difference:g}"
-        if by_difference
+        if bounds.by_difference(precision, fidelity)
         else f"Kendall tau at least {bounds.min_kendall_tau:g}"
     )
     verdict = "holds" if bounds.holds(precision, fidelity) else "MISSED"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REFERENCE_PAIRS = 8
 """Pairs an artifact keeps with their logits."""
 
+_CALIBRATION_STEP = 3
 _OWN = "verification_pairs.jsonl"
 
 
@@ -99,15 +100,20 @@ def choose_reference_pairs(
     return [(place, ReferencePair(query=pairs[place][0], document=pairs[place][1])) for place in chosen]
 
 
+def calibration_queries(queries: Sequence[VerificationQuery]) -> Sequence[VerificationQuery]:
+    """The share of the verification queries that lend their pairs to passes which calibrate."""
+    return queries[::_CALIBRATION_STEP]
+
+
 def calibration_feeds(
-    queries: Iterable[VerificationQuery], encoder: PairEncoder, names: Sequence[str]
-) -> list[dict[str, NDArray[np.int64]]]:
+    queries: Iterable[VerificationQuery], encoder: PairEncoder, types: Mapping[str, type[np.integer[Any]]]
+) -> list[dict[str, NDArray[np.integer[Any]]]]:
     """One feed a pair, unpadded, as the engine would run it alone.
 
     Args:
         queries: whose pairs.
         encoder: of the model.
-        names: inputs of the graph.
+        types: inputs of the graph and their integer types.
     """
     feeds = []
     for item in queries:
@@ -119,7 +125,7 @@ def calibration_feeds(
         )
         for place in range(count):
             arrays = encoder.assemble(pairs, np.asarray([place]), int(pairs.lengths[place]))
-            feeds.append({name: getattr(arrays, name) for name in names})
+            feeds.append({name: getattr(arrays, name).astype(kind, copy=False) for name, kind in types.items()})
     return feeds
 
 
