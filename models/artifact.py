@@ -104,10 +104,13 @@ class Artifact:
             paths: files to check, as the manifest names them; None checks all of them.
 
         Raises:
-            ArtifactError: a file is missing, is not a regular file, or its bytes differ; the message names it.
+            ArtifactError: a file is not in the manifest, is missing, is not a regular file, or its bytes differ; the
+                message names it.
         """
         records = {record.path: record for record in self.manifest.files}
         for path in records if paths is None else paths:
+            if path not in records:
+                raise ArtifactError(f"the manifest of artifact {self.folder} records no file {path!r}")
             self._verify_file(records[path])
 
     def _verify_file(self, record: FileRecord) -> None:
@@ -134,11 +137,11 @@ class Artifact:
 def _parse(text: str, path: Path) -> Manifest:
     try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides JSONDecodeError: numbers without end, brackets without end
         raise ArtifactError(f"{path} is not JSON ({error}); export the artifact again or copy it anew") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("schema_version"), int):
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
         raise ArtifactError(f"{path} is no crossrank manifest: it has no schema_version")
-    version = raw["schema_version"]
     if version > SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} has schema version {version}, this crossrank reads up to {SCHEMA_VERSION}; update crossrank"

@@ -66,3 +66,23 @@ def raw_graph(
         return copy
 
     return get
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(raw_graph: Callable[..., onnx.ModelProto], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the graphs of the tiny BERT in every precision: fp32.onnx, int8.onnx, fp16.onnx."""
+    from tiny_artifacts import save_graphs
+
+    folder = tmp_path_factory.mktemp("graphs")
+    save_graphs(raw_graph("bert"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(
+    tiny_checkpoint: Callable[..., Path], tiny_graphs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Artifact of the tiny BERT with fp32 and int8 graphs for the CPU; never to be changed, copy it."""
+    from tiny_artifacts import write_artifact
+
+    return write_artifact(tmp_path_factory.mktemp("artifact") / "tiny", tiny_checkpoint("bert"), tiny_graphs)

@@ -1,0 +1,29 @@
+"""The embedded model: found where it is, and its absence is one clear error."""
+
+from pathlib import Path
+
+import pytest
+
+from crossrank.models import embedded
+from crossrank.models.artifact import Artifact
+from crossrank.models.embedded import default_artifact
+from crossrank.models.errors import ArtifactError
+
+SHIPPED = Path(embedded.__file__).parent / "default" / "artifact"
+
+
+def test_an_installation_without_it_says_how_to_mend_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "__file__", str(tmp_path / "embedded.py"))
+    with pytest.raises(ArtifactError, match=r"embedded model is missing.*install crossrank again"):
+        default_artifact()
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the embedded model has not been exported")
+def test_the_shipped_artifact_is_whole_and_serves_both_providers():
+    opened = Artifact.open(default_artifact())
+    opened.verify()
+    assert opened.find_graph("int8", "cpu") is not None
+    assert opened.find_graph("fp16", "cuda") is not None
+    assert opened.manifest.reference_pairs
+    assert opened.manifest.source.licence
+    assert opened.manifest.activation == "identity"
