@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from crossrank.models.artifact import MANIFEST_NAME, is_artifact
+from crossrank.models.artifact import MANIFEST_NAME, Artifact, is_artifact
 from crossrank.models.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -64,10 +64,15 @@ class ArtifactWriter:
         return self._folder
 
     def __enter__(self) -> Self:
-        """Sweep stale folders of this target and create a new temporary one."""
+        """Sweep stale folders of this target and create a new temporary one.
+
+        Raises:
+            ArtifactError: the disk refuses, or the sweep put an artifact back that may not be replaced.
+        """
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
+            self._check_target()
             self._folder = self.target.parent / self._private_name(_TEMPORARY)
             self._folder.mkdir()
         except OSError as error:
@@ -123,19 +128,17 @@ class ArtifactWriter:
 
     def _replace(self, folder: Path) -> None:
         """Rename the folder to the target, moving an old artifact aside and back if the rename fails."""
-        aside: Path | None = None
-        if self.target.exists():
-            aside = self.target.parent / self._private_name(_REPLACED)
-            self.target.rename(aside)
+        aside = self.target.parent / self._private_name(_REPLACED)
         try:
+            if self.target.exists():
+                self.target.rename(aside)
             folder.rename(self.target)
-        except BaseException:
-            if aside is not None:
+            _flush_folder(self.target.parent)
+        finally:
+            # Asked of the disk, because an interrupt may come between a rename and any note of it.
+            if not self.target.exists() and os.path.lexists(aside):
                 aside.rename(self.target)
-            raise
-        _flush_folder(self.target.parent)
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
 
     def _private_name(self, kind: str) -> str:
         return f".{self.target.name}.{kind}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -149,16 +152,34 @@ class ArtifactWriter:
             match = pattern.fullmatch(path.name)
             if match is None or not _abandoned(path, match[2], int(match[3])):
                 continue
-            if match[1] == _REPLACED and not self.target.exists():
+            if match[1] == _REPLACED and not os.path.lexists(self.target) and _is_whole(path):
                 path.rename(self.target)
             else:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into a folder, deterministically (stable key order, two-space indent, final newline)."""
     text = manifest.model_dump_json(indent=2) + "\n"
     (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one but not what it leads to; what cannot be removed stays."""
+    if path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder is an undamaged artifact, and not one that was being deleted."""
+    try:
+        Artifact.open(folder).verify()
+    except ArtifactError:
+        return False
+    return True
 
 
 def _host() -> str:
