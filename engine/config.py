@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, get_args
 
 from crossrank.models.errors import InvalidInputError
@@ -52,8 +53,11 @@ class RerankerConfig:
             _one_of("activation", self.activation, get_args(Activation))
         for name in ("threads", "max_length", "max_batch_tokens"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected, or None")
+            object.__setattr__(self, name, int(value))  # numpy's integers are taken, but onnxruntime wants Python's
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

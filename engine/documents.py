@@ -102,9 +102,10 @@ def checked_top_k(top_k: int | None, candidates: int) -> int:
     """
     if top_k is None:
         return candidates
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+    # Integral, not int: counts computed with numpy are whole numbers too.
+    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 0:
         raise InvalidInputError(f"top_k={top_k!r}: a whole number of at least 0 expected, or None for all")
-    return min(top_k, candidates)
+    return min(int(top_k), candidates)
 
 
 def encodable(text: str) -> str:
