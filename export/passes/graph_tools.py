@@ -154,7 +154,7 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     light.graph.input.extend(model.graph.input)
     light.graph.output.extend(model.graph.output)
     for tensor in model.graph.initializer:
-        if _bytes_of(tensor) <= LARGE_BYTES:
+        if bytes_of(tensor) <= LARGE_BYTES:
             light.graph.initializer.append(tensor)
             continue
         shape = f"{tensor.name}/dims"
@@ -165,6 +165,7 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-def _bytes_of(tensor: onnx.TensorProto) -> int:
+def bytes_of(tensor: onnx.TensorProto) -> int:
+    """Size of a tensor's values."""
     width = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     return int(np.prod(tensor.dims, dtype=np.int64)) * width
