@@ -70,7 +70,7 @@ def _export(checkpoint: Checkpoint, model: Any, path: Path) -> None:
         ) from error
     try:
         export(model, make_config(model.config), path, opset=OPSET, device="cpu")
-    except (KeyboardInterrupt, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:
         raise ExportError(f"optimum failed to export {checkpoint.source.id} ({model_type}): {error}") from error

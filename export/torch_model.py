@@ -38,7 +38,10 @@ def load_torch_model(checkpoint: Checkpoint) -> Any:
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # safetensors, pickle and transformers each raise errors of their own over damaged weights.
         raise UnsupportedCheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
     lacking = sorted(loading["missing_keys"]) + sorted(str(key[0]) for key in loading["mismatched_keys"])
     if lacking:

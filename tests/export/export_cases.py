@@ -37,9 +37,7 @@ def transformers_logits(checkpoint: Path, pairs: list[tuple[str, str]], *, max_l
     with torch.inference_mode():
         for query, document in pairs:
             # As lists: a lone pair with an empty document would be encoded as a lone text.
-            feeds = tokenizer(
-                [query], [document], truncation="only_second", max_length=max_length, return_tensors="pt"
-            )
+            feeds = tokenizer([query], [document], truncation="only_second", max_length=max_length, return_tensors="pt")
             rows.append(model(**feeds).logits[0].numpy())
     torch.set_num_threads(threads)
     return np.stack(rows)
@@ -47,6 +45,4 @@ def transformers_logits(checkpoint: Path, pairs: list[tuple[str, str]], *, max_l
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
