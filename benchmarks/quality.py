@@ -1,0 +1,130 @@
+"""Ranking quality on a BEIR folder: BM25's first documents reranked, judged, and compared between precisions."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.benchmarks.beir import read_collection
+from crossrank.export.fidelity import kendall_tau, top_overlap
+from crossrank.models.errors import InvalidInputError, MissingDependencyError, TruncationWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from crossrank.models.manifest import Precision
+
+DEPTH = 50
+CUTOFF = 10
+
+Scores = dict[str, dict[str, float]]
+"""Query identifier to {document identifier: score}."""
+
+
+def measure_quality(
+    artifacts: Mapping[Precision, Path],
+    folder: Path,
+    *,
+    queries: int | None = None,
+    depth: int = DEPTH,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Rerank the first documents of the folder's BM25 run with every precision.
+
+    Args:
+        artifacts: the artifact of each precision.
+        folder: BEIR folder with judgements and one `*.trec` run.
+        queries: how many of the queries, in the file's order; None takes all.
+        depth: documents of the run to rerank.
+        progress: told what is going on.
+
+    Returns:
+        nDCG@10 of BM25 and of each precision, and for each two precisions the mean Kendall tau and top-10 overlap.
+
+    Raises:
+        InvalidInputError: the folder has no judgements or no run.
+        MissingDependencyError: ir-measures is not installed.
+    """
+    collection = read_collection(folder)
+    if not collection.judgements or not collection.runs:
+        raise InvalidInputError(f"{folder}: judgements in qrels/*.tsv and one *.trec run expected")
+    chosen = [query for query in list(collection.queries)[:queries] if query in collection.runs]
+    ranked = {query: collection.runs[query][:depth] for query in chosen}
+    judged = {query: collection.judgements.get(query, {}) for query in chosen}
+    order = {query: {name: -float(rank) for rank, name in enumerate(names)} for query, names in ranked.items()}
+    result: dict[str, Any] = {
+        "collection": folder.name,
+        "queries": len(chosen),
+        "depth": depth,
+        "bm25": ndcg(judged, order),
+        "precisions": {},
+        "agreement": [],
+    }
+    texts = {query: [collection.documents[name] for name in names] for query, names in ranked.items()}
+    scores: dict[Precision, list[npt.NDArray[np.float32]]] = {}
+    for precision, artifact in artifacts.items():
+        scores[precision] = _score(artifact, precision, [(collection.queries[q], texts[q]) for q in chosen], progress)
+        own = {
+            query: dict(zip(ranked[query], map(float, found), strict=True))
+            for query, found in zip(chosen, scores[precision], strict=True)
+        }
+        result["precisions"][precision] = ndcg(judged, own)
+    for left, right in itertools.combinations(scores, 2):
+        matched = list(zip(scores[left], scores[right], strict=True))
+        result["agreement"].append(
+            {
+                "precisions": [left, right],
+                "kendall_tau": float(np.mean([kendall_tau(one, other) for one, other in matched])),
+                "top10_overlap": float(np.mean([top_overlap(one, other) for one, other in matched])),
+            }
+        )
+    return result
+
+
+def ndcg(judged: Mapping[str, Mapping[str, int]], scores: Mapping[str, Mapping[str, float]]) -> float:
+    """Mean nDCG@10 with gains 2^grade - 1 over the queries that have scores (Burges et al., ICML 2005).
+
+    Raises:
+        MissingDependencyError: ir-measures is not installed.
+    """
+    try:
+        import ir_measures
+        from ir_measures import Qrel, ScoredDoc, nDCG
+    except ImportError as error:
+        raise MissingDependencyError(
+            "ranking quality needs ir-measures; install it with pip install 'crossrank[bench]'"
+        ) from error
+    grades = {grade for found in judged.values() for grade in found.values() if grade > 0}
+    measure = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ CUTOFF
+    qrels = [Qrel(query, name, grade) for query, found in judged.items() for name, grade in found.items()]
+    run = [ScoredDoc(query, name, score) for query, found in scores.items() for name, score in found.items()]
+    per_query = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure], qrels, run)}
+    # A query without a judged document scores 0 and still counts.
+    return sum(per_query.values()) / len(scores)
+
+
+def _score(
+    artifact: Path,
+    precision: Precision,
+    requests: Sequence[tuple[str, list[str]]],
+    progress: Callable[[str], None],
+) -> list[npt.NDArray[np.float32]]:
+    """Logits of every query's documents."""
+    from crossrank import Reranker
+
+    scores = []
+    with (
+        Reranker(artifact, provider="cpu", precision=precision, activation="identity") as reranker,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", TruncationWarning)  # cutting at the model's length is part of the task
+        for place, (query, documents) in enumerate(requests, start=1):
+            progress(f"quality: {precision}, query {place} of {len(requests)}")
+            scores.append(reranker.score(query, documents))
+    return scores

@@ -1,0 +1,91 @@
+"""The share of this machine's matrix-product ceiling that scoring reaches, at several pair lengths."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from crossrank.benchmarks.ceiling import Ceiling
+from crossrank.benchmarks.operations import operations_per_pair
+from crossrank.engine.cores import available_cores
+from crossrank.models.artifact import Artifact
+from crossrank.models.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from crossrank.benchmarks.ceiling import ProductPrecision
+    from crossrank.benchmarks.workloads import WorkloadMaker
+    from crossrank.models.manifest import Precision
+
+PAIR_TOKENS = (32, 128, 256, 512)
+_PAIRS_PER_CORE = 8
+_PRODUCT_SECONDS = 0.1
+
+
+def measure_roofline(
+    artifacts: Mapping[Precision, Path],
+    maker: WorkloadMaker,
+    *,
+    rounds: int = 5,
+    pair_tokens: Sequence[int] = PAIR_TOKENS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure ceiling and scoring in turn, round by round, on all cores.
+
+    Scoring is a whole call, text to scores, of pairs of one length; the operations are those that the scores need.
+
+    Args:
+        artifacts: the artifact of each precision; others than fp32 and int8 are left out.
+        maker: makes the pairs.
+        rounds: how often each is measured.
+        pair_tokens: lengths to measure.
+        progress: told what is going on.
+
+    Raises:
+        MissingDependencyError: onnx is not installed.
+        InvalidInputError: the artifact does not say its dimensions.
+    """
+    rows = []
+    for precision in ("fp32", "int8"):
+        if precision in artifacts:
+            for tokens in pair_tokens:
+                progress(f"roofline: {precision}, {tokens} tokens")
+                rows.append(_row(artifacts[precision], precision, maker, tokens, rounds))
+    return {"cores": available_cores(), "rounds": rounds, "rows": rows}
+
+
+def _row(folder: Path, precision: ProductPrecision, maker: WorkloadMaker, tokens: int, rounds: int) -> dict[str, Any]:
+    from crossrank import Reranker
+
+    manifest = Artifact.open(folder).manifest
+    architecture = manifest.architecture
+    if not (architecture.hidden_size and architecture.intermediate_size and architecture.num_hidden_layers):
+        raise InvalidInputError(f"{folder}: its manifest lacks the model's dimensions, which a roofline counts with")
+    cores = available_cores()
+    workload = maker.of_pair_length(tokens, _PAIRS_PER_CORE * cores)
+    ceiling = Ceiling(architecture, tokens, precision, threads=cores)
+    times = []
+    with Reranker(folder, provider="cpu", precision=precision) as reranker:
+        reranker.score(workload.query, workload.documents)
+        for _ in range(rounds):
+            ceiling.measure(_PRODUCT_SECONDS)
+            started = time.perf_counter()
+            reranker.score(workload.query, workload.documents)
+            times.append(time.perf_counter() - started)
+    operations = operations_per_pair(architecture, tokens, labels=manifest.num_labels)
+    seconds = statistics.median(times) / len(workload.documents)
+    reached = operations.total / seconds
+    return {
+        "precision": precision,
+        "pair_tokens": tokens,
+        "pairs": len(workload.documents),
+        "operations_per_pair": operations.total,
+        "seconds_per_pair": seconds,
+        "reached_operations_per_second": reached,
+        "ceiling_operations_per_second": ceiling.rate,
+        "shape_operations_per_second": ceiling.shape_rates(),
+        "share": reached / ceiling.rate,
+    }

@@ -1,0 +1,139 @@
+"""A whole benchmark run: what was asked for, measured, as one document for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from crossrank.benchmarks.comparison import Scenario, compare
+from crossrank.benchmarks.contenders import chosen_peers, own_contenders
+from crossrank.benchmarks.environment import describe_artifact, describe_run
+from crossrank.benchmarks.latency_grid import measure_latency
+from crossrank.benchmarks.models_measured import find_artifacts
+from crossrank.benchmarks.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.quality import measure_quality
+from crossrank.benchmarks.roofline import measure_roofline
+from crossrank.benchmarks.sampling import Effort
+from crossrank.benchmarks.weights import prepare_weights
+from crossrank.benchmarks.workloads import ONE_PAIR_TOKENS, WorkloadMaker
+from crossrank.models.artifact import Artifact
+from crossrank.models.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from crossrank.benchmarks.workloads import DocumentLength
+    from crossrank.models.manifest import Precision
+
+SCHEMA_VERSION = 1
+_ONE_PAIR_CALLS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPlan:
+    """What to measure.
+
+    Attributes:
+        model: as `crossrank.Reranker` takes it.
+        precisions: wanted precisions.
+        checkpoint: folder with the model's weights, for the peers and for precisions the artifact lacks.
+        texts: BEIR folder to take documents from; None takes the standard library's documentation.
+        lengths: document lengths of the latency grid; none leaves it out.
+        top_ks: its numbers of documents.
+        effort: how often each of its cells is called.
+        peers_folder: where the peers' environments are; None compares with nobody.
+        peers: which peers; None takes all.
+        rounds: rounds of the comparison.
+        curve_top_ks: top-ks of the comparison's latency curve (middle documents); none leaves it out.
+        scenarios: whether to run the comparison's three scenarios.
+        roofline_rounds: rounds of the roofline; 0 leaves it out.
+        quality: BEIR folders to judge ranking on.
+        quality_queries: queries of each; None takes all.
+    """
+
+    model: str = "default"
+    precisions: Sequence[Precision] = ("fp32", "int8")
+    checkpoint: Path | None = None
+    texts: Path | None = None
+    lengths: Sequence[DocumentLength] = ("short", "middle", "long")
+    top_ks: Sequence[int] = (10, 100)
+    effort: Effort = field(default_factory=Effort)
+    peers_folder: Path | None = None
+    peers: Sequence[str] | None = None
+    rounds: int = 5
+    curve_top_ks: Sequence[int] = ()
+    scenarios: bool = True
+    roofline_rounds: int = 0
+    quality: Sequence[Path] = ()
+    quality_queries: int | None = None
+
+
+def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Measure what the plan asks for.
+
+    Args:
+        plan: what to measure.
+        progress: told what is going on.
+
+    Raises:
+        CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
+    """
+    result: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run()}
+    artifacts, missing = find_artifacts(plan.model, plan.precisions, plan.checkpoint)
+    passages = beir_passages(plan.texts) if plan.texts else standard_library_passages()
+    first = Artifact.open(next(iter(artifacts.values())))
+    maker = WorkloadMaker(passages, first.path(first.manifest.tokenizer), max_length=first.manifest.max_length)
+    result["artifacts"] = {name: describe_artifact(Artifact.open(folder)) for name, folder in artifacts.items()}
+    result["missing_precisions"] = missing
+    result["text"] = {"source": passages.name, "sha256": passages.digest, "query": passages.query}
+    if plan.lengths and plan.top_ks:
+        result["latency"] = measure_latency(
+            artifacts, maker, lengths=plan.lengths, top_ks=plan.top_ks, effort=plan.effort, progress=progress
+        )
+    if plan.peers_folder is not None:
+        result["comparison"] = _compare(plan, artifacts, maker, progress)
+    if plan.roofline_rounds:
+        result["roofline"] = measure_roofline(artifacts, maker, rounds=plan.roofline_rounds, progress=progress)
+    if plan.quality:
+        result["quality"] = [
+            measure_quality(artifacts, folder, queries=plan.quality_queries, progress=progress)
+            for folder in plan.quality
+        ]
+    return result
+
+
+def comparison_scenarios(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scenario]:
+    """The three scenarios, then the points of the curve."""
+    scenarios = []
+    if plan.scenarios:
+        scenarios = [
+            Scenario(maker.mixed(100), plan.rounds),
+            Scenario(maker.of_length("short", 1000), plan.rounds),
+            Scenario(maker.of_pair_length(ONE_PAIR_TOKENS, 1), plan.rounds, _ONE_PAIR_CALLS),
+        ]
+    return scenarios + [Scenario(maker.of_length("middle", top_k), plan.rounds) for top_k in plan.curve_top_ks]
+
+
+def _compare(
+    plan: BenchmarkPlan,
+    artifacts: dict[Precision, Path],
+    maker: WorkloadMaker,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    peers = chosen_peers(plan.peers)
+    if peers and plan.checkpoint is None:
+        raise InvalidInputError(
+            "the peers load the model's own checkpoint, and none was given: name its folder with --checkpoint"
+        )
+    weights = None
+    if peers and plan.checkpoint is not None and plan.peers_folder is not None:
+        progress("preparing the peers' weights")
+        weights = prepare_weights(plan.checkpoint, plan.peers_folder)
+    return compare(
+        [*own_contenders(artifacts), *peers],
+        comparison_scenarios(plan, maker),
+        peers_folder=plan.peers_folder,
+        weights=weights,
+        progress=progress,
+    )

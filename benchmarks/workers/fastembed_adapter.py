@@ -1,0 +1,28 @@
+"""fastembed's TextCrossEncoder with our weights as a custom model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PACKAGES = ("fastembed", "tokenizers")
+SCALE = "logit"
+_NAME = "benchmark/same-weights"
+
+
+def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
+    """Load `options["graph"]`, an ONNX file with the tokenizer's files beside it."""
+    from fastembed.common.model_description import ModelSource
+    from fastembed.rerank.cross_encoder import TextCrossEncoder
+
+    graph = Path(options["graph"])
+    TextCrossEncoder.add_custom_model(_NAME, sources=ModelSource(hf=_NAME), model_file=graph.name)
+    model = TextCrossEncoder(_NAME, specific_model_path=str(graph.parent), cuda=False)
+
+    def score(query: str, documents: list[str]) -> Iterable[float]:
+        return list(model.rerank(query, documents))
+
+    return score

@@ -1,0 +1,33 @@
+"""FlashRank's Ranker on a folder with the graph of our weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PACKAGES = ("FlashRank", "tokenizers")
+SCALE = "probability"
+
+
+def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
+    """Load `options["graph"]`, an ONNX file with the tokenizer's files beside it."""
+    from flashrank import Ranker, RerankRequest
+    from flashrank.Ranker import model_file_map
+
+    graph = Path(options["graph"])
+    # Ranker knows models by name; a name more makes it take a folder that is there instead of fetching one.
+    model_file_map[graph.parent.name] = graph.name
+    ranker = Ranker(graph.parent.name, cache_dir=str(graph.parent.parent), max_length=512, log_level="WARNING")
+
+    def score(query: str, documents: list[str]) -> Iterable[float]:
+        passages = [{"id": place, "text": document} for place, document in enumerate(documents)]
+        ranked = ranker.rerank(RerankRequest(query=query, passages=passages))
+        scores = [0.0] * len(documents)
+        for passage in ranked:
+            scores[passage["id"]] = passage["score"]
+        return scores
+
+    return score

@@ -1,0 +1,34 @@
+"""optimum's ORTModelForSequenceClassification, the way its documentation shows: one padded batch a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PACKAGES = ("optimum", "optimum-onnx", "tokenizers")
+SCALE = "logit"
+_BATCH = 32
+"""optimum leaves batching to its user; 32 is sentence-transformers' default."""
+
+
+def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
+    """Export `options["checkpoint"]` with optimum itself, and load it."""
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options["checkpoint"])
+    model = ORTModelForSequenceClassification.from_pretrained(options["checkpoint"], export=True)
+
+    def score(query: str, documents: list[str]) -> Iterable[float]:
+        scores: list[float] = []
+        for start in range(0, len(documents), _BATCH):
+            batch = documents[start : start + _BATCH]
+            features = tokenizer(
+                [query] * len(batch), batch, padding=True, truncation=True, max_length=512, return_tensors="np"
+            )
+            scores.extend(model(**features).logits[:, 0].tolist())
+        return scores
+
+    return score
