@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from crossrank.models.errors import InvalidInputError
 
@@ -13,21 +13,26 @@ TEXT_FIELD = "text"
 Document: TypeAlias = str | Mapping[str, object]
 """A document: its text, or a mapping that has it under 'text'."""
 
+Item = TypeVar("Item")
+
+_TEXTS = f"strings or of mappings with a {TEXT_FIELD!r} field"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def as_list(documents: Iterable[Document], what: str = "documents") -> list[Document]:
-    """Take an iterable of documents, refusing the usual mistake of one document in place of a list.
+def as_list(items: Iterable[Item], what: str = "documents", of: str = _TEXTS) -> list[Item]:
+    """Take an iterable, refusing the usual mistake of one document in place of a list of them.
+
+    Args:
+        items: what the caller gave.
+        what: its name, for the message.
+        of: what it should hold, for the message.
 
     Raises:
         InvalidInputError: a single string or mapping, or something that cannot be iterated.
     """
-    if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
-        raise InvalidInputError(
-            f"{what} is a {type(documents).__name__}: a list of strings or of mappings with a "
-            f"{TEXT_FIELD!r} field expected"
-        )
-    return list(documents)
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+        raise InvalidInputError(f"{what} is a {type(items).__name__}: a list of {of} expected")
+    return list(items)
 
 
 def query_text(query: str, what: str = "query") -> str:
@@ -84,10 +89,8 @@ def pair_texts(pairs: Iterable[tuple[str, Document]]) -> tuple[list[str], list[s
     Raises:
         InvalidInputError: an item is no pair, or its query or document is unusable; the message names the position.
     """
-    if isinstance(pairs, (str, bytes, Mapping)) or not isinstance(pairs, Iterable):
-        raise InvalidInputError(f"pairs is a {type(pairs).__name__}: a list of (query, document) expected")
     queries, documents = [], []
-    for position, pair in enumerate(pairs):
+    for position, pair in enumerate(as_list(pairs, "pairs", "(query, document) tuples")):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004
             raise InvalidInputError(f"pairs[{position}] is {pair!r:.80}: a (query, document) tuple expected")
         queries.append(query_text(pair[0], f"query of pairs[{position}]"))
@@ -103,10 +106,11 @@ def checked_top_k(top_k: int | None, candidates: int) -> int:
     """
     if top_k is None:
         return candidates
+    count: object = top_k
     # Integral, not int: counts computed with numpy are whole numbers too.
-    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 0:
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
         raise InvalidInputError(f"top_k={top_k!r}: a whole number of at least 0 expected, or None for all")
-    return min(int(top_k), candidates)
+    return min(int(count), candidates)
 
 
 def encodable(text: str) -> str:

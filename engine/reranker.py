@@ -116,7 +116,7 @@ class ArtifactReranker:
         return self._scorer.score(encoded)
 
     def score_many(
-        self, queries: Sequence[str], documents_per_query: Sequence[Iterable[Document]]
+        self, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
     ) -> list[npt.NDArray[np.float32]]:
         """Score each query's documents, all of them planned together.
 
@@ -135,8 +135,9 @@ class ArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(as_list(queries, "queries"))]  # type: ignore[arg-type]
-        lists = list(documents_per_query)
+        queries = as_list(queries, "queries", "strings")
+        queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(queries)]
+        lists = as_list(documents_per_query, "documents_per_query", "lists of documents")
         if len(queries) != len(lists):
             raise InvalidInputError(
                 f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected"
@@ -156,7 +157,9 @@ class ArtifactReranker:
         top_k: int | None = None,
         return_documents: bool = True,
     ) -> RankResult:
-        """Order documents by their score for a query, best first; equal scores keep the documents' order.
+        """Order documents by their relevance to a query, best first; equal ones keep the documents' order.
+
+        The order is that of the logits: far from 0 an activation gives different logits one and the same float32.
 
         Args:
             query: the query.
@@ -177,8 +180,9 @@ class ArtifactReranker:
         items = prepared.items
         top_k = checked_top_k(top_k, len(items))
         pairs = self._one_query_pairs(query, prepared)
-        scores = self._scorer.score(pairs)
-        best_first = np.argsort(-scores, kind="stable")[:top_k].tolist()
+        logits = self._scorer.logits(pairs)
+        scores = self._scorer.activated(logits)
+        best_first = np.argsort(-logits, kind="stable")[:top_k].tolist()
         return RankResult(
             documents=tuple(
                 RankedDocument(

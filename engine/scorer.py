@@ -83,7 +83,16 @@ class PairScorer:
         _alive.add(self)
 
     def score(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
-        """Score pairs: plan batches, run them, apply the activation.
+        """Score pairs: `logits` with the activation applied; float32 (n,) in the pairs' order.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        return self.activated(self.logits(pairs))
+
+    def logits(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
+        """Plan batches and run them.
 
         Args:
             pairs: n pairs of this scorer's encoder.
@@ -104,7 +113,11 @@ class PairScorer:
             workers=executor.workers,
         )
         outputs = executor.run(self.encoder, pairs, batches)
-        return activate(relevance_logits(outputs, self._artifact.manifest.positive_label), self._activation)
+        return relevance_logits(outputs, self._artifact.manifest.positive_label)
+
+    def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits to scores, float32 (n,) to float32 (n,)."""
+        return activate(logits, self._activation)
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`."""

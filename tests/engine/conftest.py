@@ -1,0 +1,52 @@
+"""What the engine's tests share: documents of many lengths with the scores they must get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_artifacts import reference_logits
+from tiny_checkpoints import make_texts
+
+from crossrank.engine.reranker import ArtifactReranker
+
+QUERY = "the old café carries wind-tunnel results"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Documents with the logits that a plain fp32 session gives them for a query, one pair a run."""
+
+    query: str
+    documents: list[str]
+    logits: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def scored(tiny_checkpoint: Callable[..., Path], tiny_graphs: Path) -> Scored:
+    documents = ["", *(text[: 7 * place] for place, text in enumerate(make_texts(30, seed=9))), "日本語で", "?"]
+    pairs = [(QUERY, document) for document in documents]
+    logits = reference_logits(tiny_graphs / "fp32.onnx", tiny_checkpoint("bert"), pairs)[:, 0]
+    # Scores that hardly differ could change places unseen.
+    assert np.diff(np.sort(logits)).max() > 0.1
+    assert len(np.unique(logits.round(3))) > 25
+    return Scored(QUERY, documents, logits)
+
+
+@pytest.fixture
+def reranker(tiny_artifact: Path) -> Iterator[Callable[..., ArtifactReranker]]:
+    """A function that opens the tiny artifact with options; all are closed at the end of the test."""
+    opened: list[ArtifactReranker] = []
+
+    def make(artifact: Path = tiny_artifact, **options: Any) -> ArtifactReranker:
+        options = {"provider": "cpu", "precision": "fp32"} | options
+        opened.append(ArtifactReranker(artifact, **options))
+        return opened[-1]
+
+    yield make
+    for item in opened:
+        item.close()
