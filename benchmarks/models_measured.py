@@ -34,12 +34,11 @@ def find_artifacts(
     Raises:
         PrecisionError: none of them is to be had.
     """
-    folder = resolve_model(model, provider="cpu", precision=precisions[0])
-    artifact = Artifact.open(folder)
     found: dict[Precision, Path] = {}
     missing: dict[Precision, str] = {}
     for precision in precisions:
-        if artifact.find_graph(precision, "cpu") is not None:
+        folder = resolve_model(model, provider="cpu", precision=precision)
+        if Artifact.open(folder).find_graph(precision, "cpu") is not None:
             found[precision] = folder
         elif checkpoint is None:
             missing[precision] = f"{folder} has no {precision} graph for the CPU, and no checkpoint was given"

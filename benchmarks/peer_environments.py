@@ -68,9 +68,11 @@ def _install(home: Path, name: str) -> str:
         shutil.rmtree(home)  # what an interrupted installation left
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     steps = [[sys.executable, "-m", "venv", str(home)]]
+    requirements = ["--requirement", str(REQUIREMENTS / f"{name}.txt")]
     if name in _WITH_TORCH:
         steps.append([*pip, TORCH])
-    steps.append([*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")])
+        requirements.append(TORCH)  # named again, so that no other requirement replaces it
+    steps.append([*pip, *requirements])
     # The environment we run in must not leak into the one that is made.
     variables = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
     for step in steps:

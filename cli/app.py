@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from crossrank import __version__
+from crossrank.cli.bench import bench_command
 from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
@@ -24,6 +25,7 @@ app.command("rerank")(rerank_command)
 app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
+app.command("bench")(bench_command)
 
 
 def _print_version(wanted: bool) -> None:

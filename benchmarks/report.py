@@ -1,0 +1,187 @@
+"""The result document as tables, for a terminal and for markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LEFT = frozenset({"contender", "precision", "documents", "collection", "what", "reason", "between"})
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of text cells, with a line under it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def is_left(self, column: str) -> bool:
+        """Whether a column holds words rather than figures."""
+        return column in _LEFT
+
+
+def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
+    """Every table that the result has figures for."""
+    tables = [_conditions(result)]
+    if result.get("latency"):
+        tables.append(_latency(result["latency"]))
+    if "comparison" in result:
+        comparison = result["comparison"]
+        tables.extend(_scenario(scenario, comparison["contenders"]) for scenario in comparison["scenarios"])
+        tables.append(_contenders(comparison))
+    if "roofline" in result:
+        tables.append(_roofline(result["roofline"]))
+    if result.get("quality"):
+        tables.append(_quality(result["quality"]))
+        tables.append(_precision_agreement(result["quality"]))
+    return tables
+
+
+def milliseconds(seconds: float) -> str:
+    """A time with three significant digits, as text in milliseconds."""
+    value = seconds * 1e3
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _conditions(result: Mapping[str, Any]) -> ReportTable:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    rows = [
+        ("date", result["date"]),
+        (
+            "processor",
+            f"{machine['cpu']}, {machine['cores']} cores, {', '.join(machine['cpu_features']) or 'no'} vectors",
+        ),
+        ("memory", f"{machine['memory_gib']} GiB"),
+        ("system", machine["system"]),
+        ("versions", versions),
+        ("load before", " ".join(str(value) for value in result["load_average_before"])),
+        ("text", f"{result['text']['source']} (sha256 {result['text']['sha256'][:12]})"),
+    ]
+    for precision, artifact in result["artifacts"].items():
+        graph = artifact["graphs"][precision]
+        passes = ", ".join(graph["passes"]) or "none recorded"
+        rows.append((precision, f"{artifact['name']}, graph sha256 {graph['sha256'][:12]}, passes: {passes}"))
+    rows.extend((precision, f"not measured: {reason}") for precision, reason in result["missing_precisions"].items())
+    return ReportTable("Conditions", ("what", ""), tuple(rows))
+
+
+def _latency(rows: list[dict[str, Any]]) -> ReportTable:
+    cells = tuple(
+        (
+            row["precision"],
+            row["documents"],
+            f"{row['mean_pair_tokens']:.0f}",
+            str(row["top_k"]),
+            *(milliseconds(row["latency"][name]) for name in ("p50", "p90", "p99")),
+            str(row["latency"]["calls"]),
+            f"{row['pairs_per_second']:.0f}",
+        )
+        for row in rows
+    )
+    columns = ("precision", "documents", "tokens a pair", "top-k", "p50 ms", "p90 ms", "p99 ms", "calls", "pairs/s")
+    return ReportTable("Latency of rank(), text to ranking", columns, cells)
+
+
+def _scenario(scenario: dict[str, Any], loads: Mapping[str, Any]) -> ReportTable:
+    contenders = scenario["contenders"]
+    references = [name for name, entry in contenders.items() if name.startswith("crossrank") and "failed" not in entry]
+    rows = []
+    for name, entry in contenders.items():
+        if "failed" in entry:
+            rows.append((loads[name]["title"], "failed", "", *("" for _ in references)))
+            continue
+        ratios = (_ratio(entry["times_as_long_as"].get(reference)) for reference in references)
+        speed = f"{entry['pairs_per_second']:.1f}"
+        rows.append((loads[name]["title"], milliseconds(entry["latency"]["p50"]), speed, *ratios))
+    columns = ("contender", "median ms", "pairs/s", *(f"time / {reference}" for reference in references))
+    note = f"{scenario['rounds']} rounds in turn; ratios are taken round by round: median (smallest-largest)." + (
+        f" A round is the median of {scenario['calls']} calls." if scenario["calls"] > 1 else ""
+    )
+    return ReportTable(scenario["title"], columns, tuple(rows), note)
+
+
+def _ratio(ratio: Mapping[str, float] | None) -> str:
+    if ratio is None:
+        return "1"
+    return f"{ratio['median']:.2f} ({ratio['smallest']:.2f}-{ratio['largest']:.2f})"
+
+
+def _contenders(comparison: Mapping[str, Any]) -> ReportTable:
+    agreement = comparison["agreement"].get("contenders", {})
+    rows = []
+    for name, load in comparison["contenders"].items():
+        if "failed" in load:
+            rows.append((load["title"], "", "", "", "", load["failed"]))
+            continue
+        found = agreement.get(name, {})
+        versions = ", ".join(f"{package} {version}" for package, version in load["versions"].items())
+        rows.append(
+            (
+                load["title"],
+                f"{load['seconds']:.2f}",
+                f"{load['peak_mib']:.0f}",
+                f"{found['largest_difference']:.1g}" if "largest_difference" in found else "",
+                f"{found['kendall_tau']:.3f}" if "kendall_tau" in found else "",
+                found.get("failed", versions),
+            )
+        )
+    columns = ("contender", "load s", "peak MiB", "max |diff|", "tau", "reason" if not rows else "what")
+    note = (
+        f"Differences of sigmoid scores, and Kendall's tau, against {comparison['agreement'].get('reference', 'none')} "
+        f"on {comparison['agreement'].get('workload', 'nothing')}."
+    )
+    return ReportTable("Contenders: load, memory over all scenarios, agreement of scores", columns, tuple(rows), note)
+
+
+def _roofline(roofline: Mapping[str, Any]) -> ReportTable:
+    cells = tuple(
+        (
+            row["precision"],
+            str(row["pair_tokens"]),
+            f"{row['operations_per_pair'] / 1e9:.3f}",
+            milliseconds(row["seconds_per_pair"]),
+            f"{row['reached_operations_per_second'] / 1e9:.0f}",
+            f"{row['ceiling_operations_per_second'] / 1e9:.0f}",
+            f"{row['share']:.0%}",
+        )
+        for row in roofline["rows"]
+    )
+    columns = ("precision", "tokens a pair", "Gop a pair", "ms a pair", "Gop/s reached", "Gop/s ceiling", "share")
+    note = f"{roofline['cores']} cores, {roofline['rounds']} rounds, ceiling and scoring in turn; medians."
+    return ReportTable("Share of the matrix-product ceiling", columns, cells, note)
+
+
+def _quality(collections: list[dict[str, Any]]) -> ReportTable:
+    precisions = list(collections[0]["precisions"])
+    cells = tuple(
+        (
+            found["collection"],
+            str(found["queries"]),
+            f"{found['bm25']:.4f}",
+            *(f"{found['precisions'][precision]:.4f}" for precision in precisions),
+        )
+        for found in collections
+    )
+    columns = ("collection", "queries", "BM25", *precisions)
+    note = f"BM25's first {collections[0]['depth']} documents reranked; gain 2^grade - 1."
+    return ReportTable("nDCG@10", columns, cells, note)
+
+
+def _precision_agreement(collections: list[dict[str, Any]]) -> ReportTable:
+    cells = tuple(
+        (
+            found["collection"],
+            " and ".join(pair["precisions"]),
+            f"{pair['kendall_tau']:.4f}",
+            f"{pair['top10_overlap']:.4f}",
+        )
+        for found in collections
+        for pair in found["agreement"]
+    )
+    return ReportTable("Agreement of the precisions", ("collection", "between", "Kendall tau", "top-10 overlap"), cells)

@@ -1,0 +1,194 @@
+"""`crossrank bench`: latency, the comparison with other rerankers, roofline and ranking quality, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from rich.table import Table
+
+from crossrank.benchmarks.workloads import DOCUMENT_TOKENS, TOP_KS
+from crossrank.cli.run import FAILURE, err, out, reports_errors
+from crossrank.models.errors import InvalidInputError
+from crossrank.models.manifest import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from crossrank.benchmarks.report import ReportTable
+    from crossrank.benchmarks.workloads import DocumentLength
+
+_CURVE_TOP_KS = "10,20,50,100"
+
+
+class LengthOption(StrEnum):
+    """Length of the documents."""
+
+    short = "short"
+    middle = "middle"
+    long = "long"
+    mixed = "mixed"
+
+
+@reports_errors
+def bench_command(  # noqa: PLR0913  one parameter an option
+    context: typer.Context,  # noqa: ARG001
+    *,
+    model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The model's checkpoint: peers load it, and precisions the model lacks are exported from it. "
+            "Default for the default model in a source checkout: the one it was made from.",
+        ),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Precisions, comma-separated.")] = "fp32,int8",
+    documents: Annotated[str, typer.Option(help=f"Lengths, comma-separated: {', '.join(LengthOption)}.")] = ",".join(
+        DOCUMENT_TOKENS
+    ),
+    top_k: Annotated[str, typer.Option("--top-k", "-k", help="Numbers of documents, comma-separated.")] = "10,100",
+    full: Annotated[bool, typer.Option("--full", help=f"All top-ks: {', '.join(map(str, TOP_KS))}.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for the calls of one cell of the grid.")] = 5.0,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="Leave the latency grid out.")] = False,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Take the documents from here; default: Python's own documentation."),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Compare with peers on the same weights.")] = False,
+    peers_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the peers' environments are.")] = Path(
+        ".peers"
+    ),
+    peers: Annotated[str | None, typer.Option(help="Which peers, comma-separated; default: all.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of comparison and roofline.")] = 5,
+    curve: Annotated[
+        str, typer.Option(help="Top-ks of the comparison's curve, comma-separated; '' leaves it out.")
+    ] = _CURVE_TOP_KS,
+    no_scenarios: Annotated[bool, typer.Option("--no-scenarios", help="Compare on the curve only.")] = False,
+    install_peers: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Make the peers' environments there (gigabytes), and do nothing else."),
+    ] = None,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Measure the share of this machine's matrix-product ceiling.")
+    ] = False,
+    quality: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Judge ranking on BM25's first 50; may be given several times."),
+    ] = None,
+    quality_queries: Annotated[int | None, typer.Option(min=1, help="First queries only; default: all.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write plots as PNG.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
+) -> None:
+    """Measure on this machine; everything measured is one run, so its figures belong together."""
+    if install_peers is not None:
+        _install(install_peers)
+        return
+    from crossrank.benchmarks.run import BenchmarkPlan, run_benchmark
+    from crossrank.benchmarks.sampling import Effort
+
+    plan = BenchmarkPlan(
+        model=model,
+        precisions=[_one_of("precision", name, get_args(Precision)) for name in _names(precision)],
+        checkpoint=checkpoint or _default_checkpoint(model),
+        texts=text,
+        lengths=[] if no_latency else _lengths(documents),
+        top_ks=TOP_KS if full else _numbers("top-k", top_k),
+        effort=Effort(seconds=seconds),
+        peers_folder=peers_folder if compare else None,
+        peers=None if peers is None else _names(peers),
+        rounds=rounds,
+        curve_top_ks=_numbers("curve", curve),
+        scenarios=not no_scenarios,
+        roofline_rounds=rounds if roofline else 0,
+        quality=quality or [],
+        quality_queries=quality_queries,
+    )
+    result = _with_progress(lambda progress: run_benchmark(plan, progress=progress))
+    _write(result, json_file, plots, markdown)
+    from crossrank.benchmarks.report import report_tables
+
+    console = out()
+    for table in report_tables(result):
+        console.print(_rich_table(table))
+        console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
+
+
+def _install(folder: Path) -> None:
+    from crossrank.benchmarks.peer_environments import install
+
+    console = err()
+    results = install(folder, progress=lambda name: console.print(f"installing {name} ...", markup=False))
+    for result in results:
+        console.print(f"{result.environment}: {result.reason or 'installed'}", markup=False)
+    if all(result.reason for result in results):
+        raise typer.Exit(FAILURE)
+
+
+def _with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+    """Show on standard error what is going on: one changing line on a terminal, a line for each step elsewhere."""
+    console = err()
+    if not console.is_terminal:
+        return work(lambda step: console.print(step, markup=False))
+    # A spinner would be one more thread at work while times are taken.
+    result = work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
+    console.print("\r\x1b[2K", end="")
+    return result
+
+
+def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None, markdown: Path | None) -> None:
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    images: list[Path] = []
+    if plots is not None:
+        from crossrank.benchmarks.plots import write_plots
+
+        images = write_plots(result, plots)
+    if markdown is not None:
+        from crossrank.benchmarks.markdown import to_markdown
+
+        links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
+        markdown.write_text(to_markdown(result, plots=links), encoding="utf-8")
+
+
+def _rich_table(table: ReportTable) -> Table:
+    rendered = Table(box=None, pad_edge=False, header_style="bold", title=table.title, title_justify="left")
+    for column in table.columns:
+        rendered.add_column(column, justify="left" if table.is_left(column) or not column else "right")
+    for cells in table.rows:
+        rendered.add_row(*cells)
+    return rendered
+
+
+def _default_checkpoint(model: str) -> Path | None:
+    """The default model's checkpoint, which only a source checkout has."""
+    import crossrank.models
+
+    folder = Path(crossrank.models.__file__).parent / "default" / "checkpoint"
+    return folder if model == "default" and folder.is_dir() else None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    numbers = _names(text)
+    if not all(number.isdigit() and int(number) > 0 for number in numbers):
+        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
+    return [int(number) for number in numbers]
+
+
+def _lengths(text: str) -> list[DocumentLength]:
+    return [_one_of("documents", name, tuple(LengthOption)) for name in _names(text)]
+
+
+def _one_of(option: str, name: str, allowed: tuple[str, ...]) -> Any:
+    if name not in allowed:
+        raise InvalidInputError(f"--{option} {name!r}: {', '.join(allowed)} expected")
+    return name
