@@ -226,7 +226,7 @@ def make_graphs(
     Raises:
         FidelityError: a graph fails on the verification pairs.
     """
-    menu = [recipes[precision] for precision in ("fp32", *(other for other in wanted if other != "fp32"))]
+    menu = [recipes["fp32"], *(recipes[precision] for precision in wanted if precision != "fp32")]
     for place, recipe in enumerate(menu):
         with assembly.recorder.step(f"make {recipe.precision}") as step:
             model, records = kitchen.cook(recipe, keep_for=menu[place + 1 :])

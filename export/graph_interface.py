@@ -28,7 +28,7 @@ def input_types(model: onnx.ModelProto) -> dict[str, type[np.integer[Any]]]:
     """The integer type of each input a graph takes, in its order."""
     from onnx import TensorProto
 
-    types = {TensorProto.INT64: np.int64, TensorProto.INT32: np.int32}
+    types: dict[int, type[np.integer[Any]]] = {TensorProto.INT64: np.int64, TensorProto.INT32: np.int32}
     found = {value.name: types[value.type.tensor_type.elem_type] for value in model.graph.input}
     return {name: found[name] for name in input_names(model)}
 
@@ -62,7 +62,7 @@ def run_label_count(path: Path) -> int:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Version of the standard operator set a graph uses."""
-    return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def check_interface(model: onnx.ModelProto) -> None:

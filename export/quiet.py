@@ -19,7 +19,7 @@ _LOUD = ("torch.onnx", "transformers", "optimum", "onnxruntime", "onnxscript")
 @contextlib.contextmanager
 def quiet_downloads() -> Iterator[None]:
     """Without the hub client's progress bars; the export has a progress display of its own."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():
         yield

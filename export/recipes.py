@@ -16,7 +16,6 @@ from crossrank.models.manifest import Precision
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
     import onnx
     from numpy.typing import NDArray
 
@@ -33,7 +32,7 @@ class PassContext:
     """
 
     architecture: Architecture
-    calibration: Sequence[Mapping[str, NDArray[np.integer[Any]]]] = ()
+    calibration: Sequence[Mapping[str, NDArray[Any]]] = ()
 
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

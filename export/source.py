@@ -117,15 +117,7 @@ def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, l
             f"fetched or the hub is out of reach; run 'hf download {hub_id}' where there is a network, "
             f"or name a folder with the checkpoint"
         ) from error
-    except (OSError, ValueError, *_transport_errors()) as error:
+    except Exception as error:
+        # OSErrors (requests' among them), bad ids, and httpx's own from version 1 of the client on.
         raise ModelNotFoundError(f"cannot fetch {hub_id!r} from the hub: {error}") from error
     return Path(folder)
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """What huggingface_hub lets through from httpx, which it uses from version 1 on (requests' errors are OSErrors)."""
-    try:
-        import httpx
-    except ImportError:
-        return ()
-    return (httpx.HTTPError,)
