@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-_FILLER = " a"
-"""One token in practically every vocabulary: fills the last tokens where a word cannot be cut."""
+_FILLERS = (" a", ".", " the", "a")
+"""Short enough to be one token in a vocabulary: they fill the last tokens where a word cannot be cut."""
 
 
 class DocumentCutter:
-    """Cuts passages to documents of exact token counts with a model's tokenizer."""
+    """Cuts passages to documents of wanted token counts with a model's tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, passages: Sequence[str]) -> None:
         """Use a tokenizer without truncation and padding, and distinct passages."""
@@ -30,7 +30,8 @@ class DocumentCutter:
         """Documents of these many tokens each, without special tokens.
 
         Every document starts at a passage of its own; passages that follow are joined on until it is long enough.
-        More documents than passages start over at another place, so that no two are equal.
+        More documents than passages start over further in. A document falls short of its count by some tokens only
+        where the vocabulary has no word of one token to end it with.
         """
         return [self._document(place, tokens) for place, tokens in enumerate(token_counts)]
 
@@ -54,8 +55,11 @@ class DocumentCutter:
         short = text[: max(end, 0)].rstrip()
         while short and self.count(short) > tokens:
             short = short.rpartition(" ")[0]
-        while self.count(short) < tokens:
-            short = (short + _FILLER).lstrip()
+        while (count := self.count(short)) < tokens:
+            longer = next((short + end for end in _FILLERS if self.count(short + end) == count + 1), None)
+            if longer is None:
+                break
+            short = longer
         return short
 
 

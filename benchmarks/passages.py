@@ -28,7 +28,7 @@ _MODULES = (
     "multiprocessing.pool", "optparse", "os", "pathlib", "pdb", "pickle", "pkgutil", "platform", "plistlib", "pprint",
     "queue", "random", "re", "sched", "selectors", "shelve", "shutil", "smtplib", "socket", "socketserver",
     "statistics", "string", "struct", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "token",
-    "tokenize", "trace", "traceback", "types", "typing", "unittest", "unittest.mock", "urllib.parse",
+    "tokenize", "trace", "traceback", "types", "unittest", "unittest.mock", "urllib.parse",
     "urllib.request", "uuid", "warnings", "wave", "weakref", "webbrowser", "xml.dom.minidom",
     "xml.etree.ElementTree", "xmlrpc.client", "zipfile",
 )  # fmt: skip

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OWN_COLOURS = {"crossrank-fp32": "#1b4f9c", "crossrank-int8": "#c0392b", "fp32": "#1b4f9c", "int8": "#c0392b"}
+_PEER_COLOURS = ("#e08e0b", "#2e8b57", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030")
 _LENGTH_STYLES = {"short": ":", "middle": "-", "long": "--", "mixed": "-."}
 
 
@@ -77,6 +78,7 @@ def _latency(rows: list[dict[str, Any]], path: Path) -> Path:
 
 def _peers(curve: Mapping[str, list[tuple[int, float]]], path: Path) -> Path:
     figure, axes = _log_axes("time of a call against top-k, documents of 120 tokens, same weights")
+    colours = iter(_PEER_COLOURS * 2)
     for name, points in curve.items():
         ks, seconds = zip(*sorted(points), strict=True)
         own = name in _OWN_COLOURS
@@ -84,7 +86,7 @@ def _peers(curve: Mapping[str, list[tuple[int, float]]], path: Path) -> Path:
             ks,
             [value * 1e3 for value in seconds],
             "-" if own else "--",
-            color=_OWN_COLOURS.get(name),
+            color=_OWN_COLOURS[name] if own else next(colours, None),
             linewidth=2.5 if own else 1.2,
             marker="o",
             markersize=4,
@@ -110,7 +112,7 @@ def _ceiling(rows: list[dict[str, Any]], path: Path) -> Path:
     axes.axhline(1.0, color="0.4", linewidth=1)
     axes.set_xticks(range(len(lengths)), [str(tokens) for tokens in lengths])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_ylim(0, max(1.08, *(row["share"] * 1.1 for row in rows)))
+    axes.set_ylim(0, 1.15 * max(1.0, *(row["share"] for row in rows)))
     axes.set_xlabel("tokens of a pair")
     axes.set_title("share of the matrix-product ceiling", fontsize=11)
     return _save(figure, axes, path)
@@ -131,7 +133,7 @@ def _log_axes(title: str) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, axes: Any, path: Path) -> Path:
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, framealpha=1.0, edgecolor="none", loc="best")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if axes.get_xscale() == "log":

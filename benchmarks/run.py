@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from crossrank.benchmarks.contenders import Contender
     from crossrank.benchmarks.workloads import DocumentLength
     from crossrank.models.manifest import Precision
 
@@ -79,6 +80,7 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
     Raises:
         CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
     """
+    peers = _peers(plan)
     result: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run()}
     artifacts, missing = find_artifacts(plan.model, plan.precisions, plan.checkpoint)
     passages = beir_passages(plan.texts) if plan.texts else standard_library_passages()
@@ -92,7 +94,7 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
             artifacts, maker, lengths=plan.lengths, top_ks=plan.top_ks, effort=plan.effort, progress=progress
         )
     if plan.peers_folder is not None:
-        result["comparison"] = _compare(plan, artifacts, maker, progress)
+        result["comparison"] = _compare(plan, peers, artifacts, maker, progress)
     if plan.roofline_rounds:
         result["roofline"] = measure_roofline(artifacts, maker, rounds=plan.roofline_rounds, progress=progress)
     if plan.quality:
@@ -115,17 +117,25 @@ def comparison_scenarios(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scen
     return scenarios + [Scenario(maker.of_length("middle", top_k), plan.rounds) for top_k in plan.curve_top_ks]
 
 
-def _compare(
-    plan: BenchmarkPlan,
-    artifacts: dict[Precision, Path],
-    maker: WorkloadMaker,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
+def _peers(plan: BenchmarkPlan) -> list[Contender]:
+    """The peers of the plan, checked before anything is measured."""
+    if plan.peers_folder is None:
+        return []
     peers = chosen_peers(plan.peers)
     if peers and plan.checkpoint is None:
         raise InvalidInputError(
             "the peers load the model's own checkpoint, and none was given: name its folder with --checkpoint"
         )
+    return peers
+
+
+def _compare(
+    plan: BenchmarkPlan,
+    peers: Sequence[Contender],
+    artifacts: dict[Precision, Path],
+    maker: WorkloadMaker,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
     weights = None
     if peers and plan.checkpoint is not None and plan.peers_folder is not None:
         progress("preparing the peers' weights")

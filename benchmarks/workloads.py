@@ -102,5 +102,5 @@ class WorkloadMaker:
 
     def _cut(self, name: str, title: str, token_counts: Sequence[int]) -> Workload:
         documents = self._cutter.documents(token_counts)
-        lengths = tuple(self._overhead + tokens for tokens in token_counts)
+        lengths = tuple(self._overhead + self._cutter.count(text) for text in documents)
         return Workload(name, title, self.passages.query, tuple(documents), lengths)

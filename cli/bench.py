@@ -97,7 +97,7 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         precisions=[_one_of("precision", name, get_args(Precision)) for name in _names(precision)],
         checkpoint=checkpoint or _default_checkpoint(model),
         texts=text,
-        lengths=[] if no_latency else _lengths(documents),
+        lengths=_lengths(documents)[: 0 if no_latency else None],
         top_ks=TOP_KS if full else _numbers("top-k", top_k),
         effort=Effort(seconds=seconds),
         peers_folder=peers_folder if compare else None,

@@ -1,0 +1,80 @@
+"""`crossrank bench` as a user runs it, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from crossrank.benchmarks.contenders import PEERS
+from crossrank.benchmarks.environment import library_versions
+from crossrank.benchmarks.peer_environments import environment_names
+from crossrank.cli.app import app
+from crossrank.models.artifact import sha256_of
+
+
+@pytest.fixture
+def bench(tiny_artifact):
+    def run(*arguments):
+        return CliRunner().invoke(app, ["bench", "--model", str(tiny_artifact), *map(str, arguments)])
+
+    return run
+
+
+def test_a_run_writes_all_figures_tables_and_plots(bench, tiny_artifact, tmp_path):
+    written = tmp_path / "result.json"
+    done = bench(
+        "--documents", "short", "--top-k", "2,3", "--seconds", "0", "--compare", "--peers", "", "--no-scenarios",
+        "--peers-folder", tmp_path / "none", "--curve", "2,3", "--rounds", "1",
+        "--json", written, "--plots", tmp_path / "plots", "--markdown", tmp_path / "report.md",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    result = json.loads(written.read_text())
+    assert [(row["precision"], row["top_k"]) for row in result["latency"]] == [
+        ("fp32", 2),
+        ("fp32", 3),
+        ("int8", 2),
+        ("int8", 3),
+    ]
+    assert all(row["latency"]["p50"] <= row["latency"]["p99"] for row in result["latency"])
+    assert set(result["comparison"]["scenarios"][1]["contenders"]) == {"crossrank-fp32", "crossrank-int8"}
+    graph = result["artifacts"]["int8"]["graphs"]["int8"]
+    assert graph["sha256"] == sha256_of(tiny_artifact / "int8.onnx")
+    assert result["versions"] == library_versions()
+    assert len(result["load_average_before"]) == 3
+    assert result["machine"]["cores"] >= 1
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"latency.png", "latency-peers.png"}
+    report = (tmp_path / "report.md").read_text()
+    assert "## Conditions" in report
+    assert "(plots/latency-peers.png)" in report
+    assert "pairs/s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision", "int4"], "--precision 'int4'"),
+        (["--documents", "huge"], "--documents 'huge'"),
+        (["--top-k", "ten"], "--top-k 'ten'"),
+        (["--compare"], "name its folder with --checkpoint"),
+        (["--compare", "--peers", "nobody"], "nobody"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_measured(bench, arguments, message):
+    done = bench("--no-latency", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_precision_the_model_lacks_is_told_and_the_others_are_measured(bench, tmp_path):
+    written = tmp_path / "result.json"
+    done = bench("--no-latency", "--precision", "fp16,fp32", "--json", written)
+    assert done.exit_code == 0, done.output
+    result = json.loads(written.read_text())
+    assert list(result["artifacts"]) == ["fp32"]
+    assert "no fp16 graph" in result["missing_precisions"]["fp16"]
+
+
+def test_every_peer_has_an_environment_with_requirements():
+    assert {peer.environment for peer in PEERS} == set(environment_names())

@@ -1,0 +1,80 @@
+"""The matrix-product ceiling, and the share of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_checkpoints import make_texts
+
+from crossrank.benchmarks.ceiling import Ceiling, ProductMeter, ProductShape, model_shapes, product_graph
+from crossrank.benchmarks.passages import Passages
+from crossrank.benchmarks.roofline import measure_roofline
+from crossrank.benchmarks.workloads import WorkloadMaker
+from crossrank.models.manifest import Architecture
+
+SHAPE = Architecture(model_type="bert", hidden_size=16, intermediate_size=64, num_hidden_layers=2)
+
+
+def test_shapes_are_those_of_a_layer():
+    assert [(shape.rows, shape.inner, shape.columns) for shape in model_shapes(SHAPE, 7)] == [
+        (7, 16, 16),
+        (7, 16, 48),
+        (7, 16, 64),
+        (7, 64, 16),
+    ]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_graph_computes_the_product(precision):
+    import onnx
+    import onnxruntime
+    from onnx import numpy_helper
+
+    graph = product_graph(ProductShape(3, 8, 4), precision)
+    weights = {item.name: numpy_helper.to_array(item) for item in onnx.load_from_string(graph).graph.initializer}
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    if precision == "fp32":
+        left = np.arange(24, dtype=np.float32).reshape(3, 8)
+        expected = left @ weights["w"]
+    else:
+        left = np.arange(100, 124, dtype=np.uint8).reshape(3, 8)
+        products = (left.astype(np.int32) - int(weights["a_zero"])) @ weights["w"].astype(np.int32)
+        expected = products * weights["a_scale"] * weights["w_scale"]
+    np.testing.assert_allclose(session.run(None, {"a": left})[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_rate_counts_the_products_of_all_threads(precision):
+    shape = ProductShape(8, 16, 16)
+    assert shape.operations == 4096
+    assert ProductMeter(shape, precision, threads=2).rate(0.01) > 0
+
+
+def test_the_ceiling_is_the_median_over_shapes_of_the_median_over_rounds():
+    ceiling = Ceiling(SHAPE, 4, "fp32", threads=1)
+    for _ in range(3):
+        ceiling.measure(0.002)
+    rates = ceiling.shape_rates()
+    assert list(rates) == ["4x16x16", "4x16x48", "4x16x64", "4x64x16"]
+    assert ceiling.rate == pytest.approx(sorted(rates.values())[1] / 2 + sorted(rates.values())[2] / 2)
+
+
+def test_a_run_tells_operations_times_and_share(tiny_artifact, monkeypatch):
+    monkeypatch.setattr("crossrank.benchmarks.roofline._PRODUCT_SECONDS", 0.005)
+    passages = Passages("made", "the river", tuple(make_texts(30)))
+    maker = WorkloadMaker(passages, tiny_artifact / "tokenizer.json", max_length=64)
+    found = measure_roofline({"fp32": tiny_artifact, "int8": tiny_artifact}, maker, rounds=1, pair_tokens=(16, 32))
+    assert [(row["precision"], row["pair_tokens"]) for row in found["rows"]] == [
+        ("fp32", 16),
+        ("fp32", 32),
+        ("int8", 16),
+        ("int8", 32),
+    ]
+    for row in found["rows"]:
+        assert row["reached_operations_per_second"] == pytest.approx(
+            row["operations_per_pair"] / row["seconds_per_pair"]
+        )
+        assert row["share"] == pytest.approx(
+            row["reached_operations_per_second"] / row["ceiling_operations_per_second"]
+        )
+        assert len(row["shape_operations_per_second"]) == 4
