@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ __all__ = [
     "UnsupportedCheckpointError",
     "__version__",
 ]
+
+# The official builds of onnxruntime from 1.29 on send usage data to Microsoft unless this says otherwise when they are
+# loaded, and whatever part of crossrank loads onnxruntime, this module is loaded before. It is for users to allow it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 logging.getLogger("crossrank").addHandler(logging.NullHandler())
 

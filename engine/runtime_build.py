@@ -27,18 +27,23 @@ def installed_builds() -> tuple[str, ...]:
 
 
 def load_onnxruntime() -> Any:
-    """Import onnxruntime.
+    """Import onnxruntime, with its telemetry off unless the user turned it on (ORT_DISABLE_TELEMETRY=0).
 
     Raises:
         MissingDependencyError: neither build is installed, or it does not import.
     """
     try:
         onnxruntime = importlib.import_module("onnxruntime")
-    except ImportError as error:
+        # Uninstalling one of two builds leaves a folder that imports and holds nothing.
+        _ = onnxruntime.InferenceSession
+    except (ImportError, AttributeError) as error:
         raise MissingDependencyError(
             f"crossrank scores with onnxruntime, which does not import here ({error}); install one build: "
             "pip install 'crossrank[cpu]', or for an NVIDIA GPU pip install 'crossrank[gpu]'"
         ) from error
+    if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+        # The variable alone does nothing where the application loaded onnxruntime before crossrank.
+        onnxruntime.disable_telemetry_events()
     _warn_of_both_builds()
     return onnxruntime
 
