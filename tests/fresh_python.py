@@ -14,9 +14,10 @@ def run_python(code: str, *arguments: object, timeout: float = 120, **environmen
         code: the program; `sys.argv[1:]` are the arguments.
         *arguments: turned to strings.
         timeout: seconds.
-        **environment: variables on top of this process's; tokenizers may use threads, as it does for users.
+        **environment: variables on top of this process's, without those that the tests or crossrank set in it.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    set_here = {"TOKENIZERS_PARALLELISM", "ORT_DISABLE_TELEMETRY"}
+    inherited = {name: value for name, value in os.environ.items() if name not in set_here}
     try:
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
