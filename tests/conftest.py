@@ -42,30 +42,44 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 def raw_graph(
     tiny_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., onnx.ModelProto]:
-    """A function like `tiny_checkpoint` that gives the graph as an exporter writes it, before any pass."""
-    import onnx
-    from optimum.exporters.onnx import main_export
+    """A function like `tiny_checkpoint` that gives the graph before any pass, from the exporter named.
 
-    made: dict[Path, onnx.ModelProto] = {}
+    `exporter="own"` is crossrank's export; "optimum" its command line's, which writes attention in another form and
+    is what a user's own ONNX file most likely came from.
+    """
+    import onnx
+
+    made: dict[tuple[Path, str], onnx.ModelProto] = {}
     root = tmp_path_factory.mktemp("raw")
 
-    def get(family: str, **options: object) -> onnx.ModelProto:
+    def get(family: str, *, exporter: str = "own", **options: object) -> onnx.ModelProto:
         checkpoint = tiny_checkpoint(family, **options)
-        if checkpoint not in made:
-            folder = root / checkpoint.name
-            main_export(
-                str(checkpoint),
-                output=str(folder),
-                task="text-classification",
-                opset=17,
-                do_validation=False,
-            )
-            made[checkpoint] = onnx.load(folder / "model.onnx")
+        key = (checkpoint, exporter)
+        if key not in made:
+            export = {"own": _export_own, "optimum": _export_optimum}[exporter]
+            made[key] = export(checkpoint, root / f"{checkpoint.name}-{exporter}")
         copy = onnx.ModelProto()
-        copy.CopyFrom(made[checkpoint])
+        copy.CopyFrom(made[key])
         return copy
 
     return get
+
+
+def _export_own(checkpoint: Path, _folder: Path) -> onnx.ModelProto:
+    from crossrank.export.checkpoint import read_checkpoint
+    from crossrank.export.to_onnx import to_onnx
+    from crossrank.export.torch_model import load_torch_model
+
+    found = read_checkpoint(checkpoint)
+    return to_onnx(found, load_torch_model(found))
+
+
+def _export_optimum(checkpoint: Path, folder: Path) -> onnx.ModelProto:
+    import onnx
+    from optimum.exporters.onnx import main_export
+
+    main_export(str(checkpoint), output=str(folder), task="text-classification", opset=17, do_validation=False)
+    return onnx.load(folder / "model.onnx")
 
 
 @pytest.fixture(scope="session")

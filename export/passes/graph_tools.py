@@ -12,8 +12,23 @@ from onnx import helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16))
 LARGE_BYTES = 4096
 """Initializers above this size are weights; shapes, axes and scalars are far below it."""
+
+
+# What makes a tensor more than shape arithmetic, a mask or positions: it depends on weights.
+_HEAVY = frozenset(
+    (
+        "Attention",
+        "EmbedLayerNormalization",
+        "FusedMatMul",
+        "Gemm",
+        "LayerNormalization",
+        "MultiHeadAttention",
+        "SkipLayerNormalization",
+    )
+)
 
 
 class GraphView:
@@ -46,6 +61,17 @@ class GraphView:
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is an initializer or the output of a Constant node."""
         return name in self._initializers or (name in self.producers and self.producers[name].op_type == "Constant")
+
+    def is_matrix(self, name: str) -> bool:
+        """Whether a tensor is a constant of floats that extends in two or more axes: a weight, or a table.
+
+        The frequencies of rotary embeddings have more axes too, but extend in one alone.
+        """
+        tensor = self._initializers.get(name)
+        if tensor is not None:
+            return sum(size > 1 for size in tensor.dims) > 1 and tensor.data_type in _FLOATS
+        value = self.constant(name)
+        return value is not None and sum(size > 1 for size in value.shape) > 1 and value.dtype.kind == "f"
 
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
         """The value of an initializer or a Constant node, None for everything else."""
@@ -116,6 +142,19 @@ def remove_dead(graph: onnx.GraphProto) -> None:
     replace(graph.node, reversed(kept))
     replace(graph.initializer, initializers)
     replace(graph.value_info, [value for value in graph.value_info if value.name in live])
+
+
+def heavy_tensors(graph: onnx.GraphProto) -> set[str]:
+    """Tensors that depend on weights: hidden states, scores, logits. What follows from a shape alone does not."""
+    view = GraphView(graph)
+    heavy: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "Shape":
+            continue
+        by_weight = node.op_type in ("Gather", "MatMul") and any(map(view.is_matrix, node.input))
+        if by_weight or node.op_type in _HEAVY or heavy.intersection(reads(node)):
+            heavy.update(node.output)
+    return heavy
 
 
 def replace(field: Any, items: Iterable[Any]) -> None:

@@ -16,6 +16,7 @@ from crossrank.export.passes.base import PassResult
 from crossrank.export.passes.graph_tools import (
     GraphView,
     attributes,
+    heavy_tensors,
     opset_of,
     reads,
     skeleton,
@@ -34,19 +35,6 @@ NAME = "prune-last-layer"
 
 # Softmax and the axes inputs of Squeeze and Unsqueeze mean something else before.
 _OLDEST_OPSET = 13
-# What makes a tensor more than shape arithmetic or a mask: it depends on weights.
-_HEAVY = frozenset(
-    (
-        "Attention",
-        "EmbedLayerNormalization",
-        "FusedMatMul",
-        "Gemm",
-        "LayerNormalization",
-        "MatMul",
-        "MultiHeadAttention",
-        "SkipLayerNormalization",
-    )
-)
 _TOKENS_COUNTED = 128
 
 
@@ -126,7 +114,7 @@ class _Walk:
         self.restrictions: dict[tuple[str, int], Restriction] = {}
         self.through_attention = False
         self._wanted: dict[str, set[int]] = {}
-        self._heavy = self._find_heavy()
+        self._heavy = heavy_tensors(model.graph)
 
     def run(self) -> None:
         for node in reversed(self.graph.node):
@@ -208,21 +196,3 @@ class _Walk:
         """Whether a tensor grows with the square of the length, as masks over queries and keys do."""
         shape: Shape = self.shapes.get(name, ())
         return sum(dim.sequence_power for dim in shape if dim is not None) > 1
-
-    def _find_heavy(self) -> set[str]:
-        """Tensors that depend on weights. What follows from a shape alone does not."""
-        heavy: set[str] = set()
-        for node in self.graph.node:
-            if node.op_type == "Shape":
-                continue
-            if (
-                node.op_type in _HEAVY
-                or heavy.intersection(reads(node))
-                or (node.op_type == "Gather" and self._is_table(node.input[0]))
-            ):
-                heavy.update(node.output)
-        return heavy
-
-    def _is_table(self, name: str) -> bool:
-        value = self.view.constant(name)
-        return value is not None and value.ndim == 2 and value.dtype.kind == "f"  # noqa: PLR2004

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from crossrank.export.passes.graph_tools import skeleton
 
@@ -20,6 +19,17 @@ from crossrank.export.passes.graph_tools import skeleton
 # sequence.
 _RUNS = ((2, 7), (3, 7), (2, 11))
 _MAX_POWER = 3
+
+_TYPE_NAMES = {
+    "bool": onnx.TensorProto.BOOL,
+    "double": onnx.TensorProto.DOUBLE,
+    "float": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "int32": onnx.TensorProto.INT32,
+    "int64": onnx.TensorProto.INT64,
+    "int8": onnx.TensorProto.INT8,
+    "uint8": onnx.TensorProto.UINT8,
+}
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,10 @@ def probe_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     Raises:
         onnxruntime's exceptions where the graph does not run.
     """
-    light = skeleton(model)
     weights = {tensor.name: tuple(Dim(int(size)) for size in tensor.dims) for tensor in model.graph.initializer}
-    names = [name for node in model.graph.node for name in node.output if name]
-    declared = {value.name for value in light.graph.output}
-    light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in declared)
-    seen = _run(light, names)
+    names = _computed(model)
+    session = _exposed(model)
+    seen = [_run(session, names, batch, sequence) for batch, sequence in _RUNS]
     shapes: dict[str, Shape] = dict(weights)
     for value in model.graph.input:
         if value.name not in weights:
@@ -76,24 +84,43 @@ def probe_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     return shapes
 
 
-def _run(light: onnx.ModelProto, names: list[str]) -> list[list[tuple[int, ...]]]:
+def probe_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Find the element type of every tensor that a node outside subgraphs makes.
+
+    Args:
+        model: a graph whose inputs are integer tensors [batch, sequence].
+
+    Returns:
+        Tensor name to onnx.TensorProto's data type.
+    """
+    types = {f"tensor({name})": number for name, number in _TYPE_NAMES.items()}
+    return {value.name: types[value.type] for value in _exposed(model).get_outputs()}
+
+
+def _computed(model: onnx.ModelProto) -> list[str]:
+    return [name for node in model.graph.node for name in node.output if name]
+
+
+def _exposed(model: onnx.ModelProto) -> Any:
+    """A session over the graph without its weights that gives every tensor."""
     import onnxruntime
 
+    light = skeleton(model)
+    declared = {value.name for value in light.graph.output}
+    light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in _computed(model) if name not in declared)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    types = {value.name: value.type.tensor_type.elem_type for value in light.graph.input}
-    seen = []
-    for batch, sequence in _RUNS:
-        feeds: dict[str, Any] = {}
-        for value in session.get_inputs():
-            dtype = helper.tensor_dtype_to_np_dtype(types[value.name])
-            fill = 1 if "mask" in value.name else 0
-            feeds[value.name] = np.full((batch, sequence), fill, dtype=dtype)
-        seen.append([np.shape(array) for array in session.run(names, feeds)])
-    return seen
+    return onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, names: list[str], batch: int, sequence: int) -> list[tuple[int, ...]]:
+    feeds = {}
+    for value in session.get_inputs():
+        dtype = np.int32 if value.type == "tensor(int32)" else np.int64
+        feeds[value.name] = np.full((batch, sequence), 1 if "mask" in value.name else 0, dtype=dtype)
+    return [np.shape(array) for array in session.run(names, feeds)]
 
 
 def _fit(first: int, other_batch: int, other_sequence: int) -> Dim | None:

@@ -27,10 +27,10 @@ def rows_of_projections(model: onnx.ModelProto) -> list[bool]:
     ]
 
 
-@pytest.mark.parametrize(("layers", "num_labels"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize(("layers", "num_labels", "exporter"), [(2, 1, "own"), (3, 2, "own"), (2, 1, "optimum")])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logits_stay_the_same(family, num_labels, layers, raw_graph):
-    model = raw_graph(family, num_labels=num_labels, layers=layers)
+def test_logits_stay_the_same(family, num_labels, layers, exporter, raw_graph):
+    model = raw_graph(family, num_labels=num_labels, layers=layers, exporter=exporter)
     result = prune_last_layer(model)
 
     assert result.record.changed
