@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.activation import relevance_logits
+from crossrank.engine.encoding import PairEncoder
+from crossrank.engine.session import GraphSession
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -55,15 +57,27 @@ def check_reference_pairs(folder: str | Path) -> list[GraphCheck]:
         InferenceError: a graph does not run here.
         MissingDependencyError: onnxruntime is not installed.
     """
-    manifest = Artifact.open(folder).manifest
-    pairs = [(pair.query, pair.document) for pair in manifest.reference_pairs]
+    artifact = Artifact.open(folder)
+    artifact.verify()
+    manifest = artifact.manifest
+    encoder = PairEncoder.load(
+        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
+    )
+    pairs = encoder.pair(
+        [encoder.encode_query(pair.query) for pair in manifest.reference_pairs],
+        np.arange(len(manifest.reference_pairs)),
+        encoder.encode_documents([pair.document for pair in manifest.reference_pairs]),
+    )
     checks = []
     for graph in manifest.graphs:
-        with ArtifactReranker(
-            folder, provider="cpu", precision=graph.precision, activation="identity", max_batch_tokens=1
-        ) as reranker:
-            logits = reranker.score_pairs(pairs)
+        # Not through a reranker, which chooses a graph by precision: there may be one of that precision for CUDA too.
+        session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=1, spin=False)
+        outputs = [
+            session.run(encoder.assemble(pairs, np.asarray([place]), int(length)))
+            for place, length in enumerate(pairs.lengths)
+        ]
         recorded = np.asarray(graph.reference_logits, dtype=np.float32)
+        logits = relevance_logits(np.concatenate(outputs), manifest.positive_label) if outputs else recorded
         differences = np.abs(logits - recorded) / np.maximum(1, np.abs(recorded))
         checks.append(
             GraphCheck(

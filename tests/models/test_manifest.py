@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from crossrank.models.artifact_writer import write_manifest
-from crossrank.models.manifest import Manifest
+from crossrank.models.manifest import Fidelity, Manifest
 
 DIGEST = "0" * 64
 
@@ -133,6 +133,14 @@ def test_whatever_path_is_taken_stays_in_the_folder(path):
 def test_what_does_not_fit_is_refused_with_its_reason(keys, message):
     with pytest.raises(ValidationError, match=message):
         read(manifest(**keys))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_is_refused_before_it_is_written(value):
+    with pytest.raises(ValidationError, match="finite number"):
+        Fidelity(reference="fp32", queries=1, pairs=1, max_abs_logit_difference=value)
+    with pytest.raises(ValidationError, match="finite number"):
+        Manifest.model_validate(manifest(graphs=[graph(reference_logits=[value])]))
 
 
 @pytest.mark.parametrize("key", ["name", "source", "graphs", "files", "max_length", "activation", "pad_token_id"])
