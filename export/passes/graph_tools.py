@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -206,5 +207,6 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def bytes_of(tensor: onnx.TensorProto) -> int:
     """Size of a tensor's values."""
-    width = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    return int(np.prod(tensor.dims, dtype=np.int64)) * width
+    width: int = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    size: int = width * math.prod(tensor.dims)
+    return size

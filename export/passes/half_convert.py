@@ -80,7 +80,7 @@ class _Converter:
         return self._model
 
     def _is_float(self, name: str) -> bool:
-        return self._types.get(name) == TensorProto.FLOAT
+        return bool(self._types.get(name) == TensorProto.FLOAT)
 
     def _in_type(self, name: str, wanted: int) -> str:
         """Name of a tensor's form in a float type; of the tensor itself where it is no float."""

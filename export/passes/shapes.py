@@ -47,7 +47,8 @@ class Dim:
 
     def at(self, batch: int, sequence: int) -> int:
         """The dimension for one input shape."""
-        return self.factor * batch**self.batch_power * sequence**self.sequence_power
+        size: int = self.factor * batch**self.batch_power * sequence**self.sequence_power
+        return size
 
 
 ONE = Dim(1)
