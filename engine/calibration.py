@@ -65,7 +65,7 @@ def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str) -> Pa
 
 def recall(graph_sha256: str, onnxruntime_version: str) -> CostModel | None:
     """Read the fit of a graph on this machine, or None where there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         values = json.loads(_file(graph_sha256, onnxruntime_version).read_text(encoding="utf-8"))
         cost = CostModel(**{name: float(value) for name, value in values.items()})
         if all(np.isfinite(value) and value > 0 for value in dataclasses.astuple(cost)):

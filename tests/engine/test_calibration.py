@@ -1,0 +1,125 @@
+"""Fitting the cost model to this machine, and remembering the fit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from crossrank.engine import calibration
+from crossrank.engine.calibration import measure, recall, remember
+from crossrank.engine.cost import CostModel
+
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(calibration.CACHE_VARIABLE, str(tmp_path / "fits"))
+    return tmp_path / "fits"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A machine whose runs take as long as a cost model says."""
+
+    def tick(cost):
+        now = [0.0]
+        monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+        def run(rows, length):
+            now[0] += float(cost.seconds(rows, length))
+
+        return run
+
+    return tick
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        CostModel(run=4e-4, row=3e-5, token=2e-5, token_squared=3e-8),
+        CostModel(run=1e-2, row=1e-4, token=1e-6, token_squared=1e-9),
+    ],
+)
+def test_a_machine_that_follows_the_model_is_found_exactly(clock, cost):
+    assert dataclasses.astuple(measure(clock(cost), 512, single=False)) == pytest.approx(
+        dataclasses.astuple(cost), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(("max_length", "single"), [(512, True), (64, False), (16, False), (8, True)])
+def test_other_runs_are_predicted_where_fewer_shapes_could_be_timed(clock, max_length, single):
+    cost = CostModel(run=4e-4, row=3e-5, token=2e-5, token_squared=3e-8)
+    shapes = []
+    tick = clock(cost)
+
+    def run(rows, length):
+        shapes.append((rows, length))
+        tick(rows, length)
+
+    found = measure(run, max_length, single=single)
+    assert all(length <= max_length for _, length in shapes)
+    assert not single or {rows for rows, _ in shapes} == {1}
+    assert all(value > 0 for value in dataclasses.astuple(found))
+    longest = float(found.seconds(1, max_length))
+    assert longest == pytest.approx(float(cost.seconds(1, max_length)), rel=0.05)
+
+
+def test_no_coefficient_goes_below_zero_on_a_machine_where_more_work_takes_less_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+    def run(rows, length):
+        now[0] += 1.0 / (rows * length)
+
+    found = measure(run, 512, single=False)
+    assert all(value > 0 for value in dataclasses.astuple(found))
+
+
+def test_a_fit_is_remembered_for_its_graph_and_runtime_alone(folder):
+    cost = CostModel(run=1e-3, row=1e-5, token=1e-6, token_squared=1e-9)
+    assert recall("a" * 64, "1.32.0") is None
+    path = remember(cost, "a" * 64, "1.32.0")
+    assert path.parent == folder
+    assert list(folder.iterdir()) == [path]
+    assert recall("a" * 64, "1.32.0") == cost
+    assert recall("b" * 64, "1.32.0") is None
+    assert recall("a" * 64, "1.33.0") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"run": 1}',
+        '{"run": "x", "row": 1, "token": 1, "token_squared": 1}',
+        '{"run": -1, "row": 1, "token": 1, "token_squared": 1}',
+        '{"run": NaN, "row": 1, "token": 1, "token_squared": 1}',
+        '{"run": null, "row": 1, "token": 1, "token_squared": 1}',
+    ],
+)
+def test_a_spoilt_file_is_as_good_as_none(content):
+    path = remember(CostModel(run=1, row=1, token=1, token_squared=1), "a", "1")
+    assert recall("a", "1") is not None
+    path.write_text(content)
+    assert recall("a", "1") is None
+
+
+def test_calibrating_changes_the_plan_of_later_rerankers_but_no_score(reranker, scored, folder):
+    before = reranker().score(scored.query, scored.documents)
+    engine = reranker()
+    cost = engine.calibrate()
+    assert list(folder.iterdir())
+    assert reranker()._scorer._cost == engine._scorer._cost == cost
+    assert reranker(precision="int8")._scorer._cost != cost
+    np.testing.assert_allclose(engine.score(scored.query, scored.documents), before, atol=1e-5)
+
+
+def test_nothing_is_measured_unless_asked(reranker, scored, folder):
+    with reranker() as engine:
+        engine.score("who", ["the river"])
+        engine.warmup()
+    assert not folder.exists()
