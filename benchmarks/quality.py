@@ -106,7 +106,7 @@ def ndcg(judged: Mapping[str, Mapping[str, int]], scores: Mapping[str, Mapping[s
     run = [ScoredDoc(query, name, score) for query, found in scores.items() for name, score in found.items()]
     per_query = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure], qrels, run)}
     # A query without a judged document scores 0 and still counts.
-    return sum(per_query.values()) / len(scores)
+    return float(sum(per_query.values())) / len(scores)
 
 
 def _score(
