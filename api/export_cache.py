@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "CROSSRANK_CACHE"
 """Environment variable that names the cache folder, instead of the user's cache folder of the platform."""
 
-_DESCRIBING_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
+_DESCRIBING_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.py")
 
 
 def cache_folder() -> Path:

@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossrank.engine.config import RerankerConfig
 from crossrank.engine.reranker import ArtifactReranker
-from crossrank.resolve import resolve_model
+from crossrank.resolve import absolute_model, resolve_model
 
 if TYPE_CHECKING:
-    from crossrank.engine.config import PrecisionChoice, ProviderChoice, RerankerConfig
+    from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.models.manifest import Activation
 
 
@@ -62,15 +63,9 @@ class Reranker(ArtifactReranker):
             PrecisionError: the artifact has no graph of that precision for the provider.
             ProviderError: the provider does not work here.
         """
-        # A folder is remembered by its full path, so that a pickle is read in any working directory.
-        self._model = str(Path(model).expanduser().absolute()) if Path(model).expanduser().is_dir() else str(model)
-        self._revision = revision
-        self._trust_remote_code = trust_remote_code
-        folder = resolve_model(
-            model, provider=provider, precision=precision, revision=revision, trust_remote_code=trust_remote_code
-        )
-        super().__init__(
-            folder,
+        # Options are checked before the model is looked for: an export on the way takes minutes.
+        config = RerankerConfig(
+            artifact=Path(),
             provider=provider,
             precision=precision,
             threads=threads,
@@ -78,6 +73,10 @@ class Reranker(ArtifactReranker):
             activation=activation,
             max_batch_tokens=max_batch_tokens,
         )
+        self._model = absolute_model(model)
+        self._revision = revision
+        self._trust_remote_code = trust_remote_code
+        self._find_and_open(config)
 
     def __getstate__(self) -> object:
         """Pickle as the configuration: the model is found again by its name where the pickle is read."""
@@ -90,10 +89,12 @@ class Reranker(ArtifactReranker):
 
     def __setstate__(self, state: Any) -> None:
         """Find and open the model again."""
-        config: RerankerConfig = state["config"]
         self._model = state["model"]
         self._revision = state["revision"]
         self._trust_remote_code = state["trust_remote_code"]
+        self._find_and_open(state["config"])
+
+    def _find_and_open(self, config: RerankerConfig) -> None:
         folder = resolve_model(
             self._model,
             provider=config.provider,

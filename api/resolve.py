@@ -44,29 +44,51 @@ def resolve_model(
         ModelNotFoundError: nothing goes by that name, or it is neither cached nor reachable.
         MissingDependencyError: it has to be exported, and the export extra is not installed.
         ExportError: the export failed.
-        InvalidInputError: a revision was given for something that has none.
+        ProviderError: it has to be exported, and would not run on that provider here.
+        InvalidInputError: a revision was given for something that has none, or the model is neither name nor path.
     """
-    name = os.fspath(model)
-    if not name:
-        raise InvalidInputError("model is empty: 'default', a folder, a catalogue name or a hub id expected")
-    folder = Path(name).expanduser()
-    if name == DEFAULT_MODEL or folder.is_dir():
-        if revision is not None:
-            raise InvalidInputError(f"revision={revision!r}: only a hub repository has revisions, {name!r} is none")
-        if name == DEFAULT_MODEL:
-            return default_artifact()
-        if is_artifact(folder):
-            return folder
-        return _checkpoint_export(folder, provider, precision, trust_remote_code=trust_remote_code)
-    entry = find_entry(name)
-    if entry is None and not _looks_like_hub_id(name):
+    model = absolute_model(model)
+    if revision is not None and (isinstance(model, Path) or model == DEFAULT_MODEL):
+        raise InvalidInputError(f"revision={revision!r}: only a hub repository has revisions, {str(model)!r} is none")
+    if isinstance(model, Path):
+        if is_artifact(model):
+            return model
+        return _checkpoint_export(model, provider, precision, trust_remote_code=trust_remote_code)
+    if model == DEFAULT_MODEL:
+        return default_artifact()
+    entry = find_entry(model)
+    if entry is None and not _looks_like_hub_id(model):
         raise ModelNotFoundError(
-            f"model {name!r} is no folder and no name of the catalogue ('crossrank models' lists it); expected "
+            f"model {model!r} is no folder and no name of the catalogue ('crossrank models' lists it); expected "
             "'default', an artifact folder, a checkpoint folder, a catalogue name or a hub id such as 'owner/name'"
         )
-    hub_id = entry.repository if entry else name
+    hub_id = entry.repository if entry else model
     revision = revision or (entry.revision or None if entry else None)
     return _hub_export(hub_id, revision, provider, precision, trust_remote_code=trust_remote_code)
+
+
+def absolute_model(model: str | Path) -> str | Path:
+    """A model as it can be found from any working directory: a folder by its full path, other names as they are.
+
+    The string 'default' is the embedded model; a folder of that name goes by a path such as './default'.
+
+    Raises:
+        InvalidInputError: it is empty, or neither a string nor a path.
+        ModelNotFoundError: it is a path, and no folder is there.
+    """
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model):
+        raise InvalidInputError(
+            f"model is {model!r}: 'default', an artifact folder, a checkpoint folder, a catalogue name or a hub id "
+            "expected"
+        )
+    if model == DEFAULT_MODEL:
+        return DEFAULT_MODEL
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path.expanduser raises where there is no such user
+    if folder.is_dir():
+        return folder.absolute()
+    if isinstance(model, str):
+        return model
+    raise ModelNotFoundError(f"there is no folder {folder}")
 
 
 def _checkpoint_export(
@@ -120,13 +142,12 @@ def _exporter(
 
 
 def _precision_to_export(provider: ProviderChoice, precision: PrecisionChoice) -> Precision:
+    from crossrank.engine.providers import choose_provider
+
+    chosen = choose_provider(provider).provider  # also where the precision is given: rather now than after an export
     if precision != "auto":
         return precision
-    if provider == "auto":
-        from crossrank.engine.providers import choose_provider
-
-        provider = choose_provider("auto").provider
-    return "fp16" if provider == "cuda" else "int8"
+    return "fp16" if chosen == "cuda" else "int8"
 
 
 def _looks_like_hub_id(name: str) -> bool:
