@@ -139,9 +139,11 @@ def remove_dead(graph: onnx.GraphProto) -> None:
         if live.intersection(node.output):
             live.update(reads(node))
             kept.append(node)
-    initializers = [tensor for tensor in graph.initializer if tensor.name in live]
     replace(graph.node, reversed(kept))
-    replace(graph.initializer, initializers)
+    # One by one: putting the live ones back would copy all weights.
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in live:
+            del graph.initializer[index]
     replace(graph.value_info, [value for value in graph.value_info if value.name in live])
 
 
