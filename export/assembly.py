@@ -232,6 +232,7 @@ def make_graphs(
             model, records = kitchen.cook(recipe, keep_for=menu[place + 1 :])
             step.size = weight_bytes(model)
         assembly.place_graph(model, recipe, records)
+        del model
         runs = assembly.verify(recipe.precision, reference, name=name)
         if recipe.precision == "fp32":
             reference, name = runs.single, "fp32"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crossrank.models.errors import UnsupportedCheckpointError
 
@@ -15,6 +15,7 @@ EXTERNAL_DATA_FROM = 2_000_000_000
 """Bytes of weights from which they go into a file of their own: a protobuf message ends at 2 GiB, all included."""
 
 _SMALLEST_EXTERNAL = 1024
+_PAGE = 4096
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -28,8 +29,7 @@ def save_graph(
     """Write a graph into a folder.
 
     Args:
-        model: the graph. It is the same afterwards: weights that onnx moves into a file of their own are read back
-            into it, which takes less memory than a copy made before.
+        model: the graph; not changed.
         folder: where to write.
         name: file name, such as "fp32.onnx"; the weights' is the same with ".data".
         external_data_from: bytes of weights from which they go into a file of their own.
@@ -43,15 +43,9 @@ def save_graph(
         onnx.save_model(model, folder / name)
         return ()
     data = f"{name}.data"
-    onnx.save_model(
-        model,
-        folder / name,
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=data,
-        size_threshold=_SMALLEST_EXTERNAL,
-    )
-    onnx.load_external_data_for_model(model, str(folder))
+    with (folder / data).open("wb") as stream:
+        outline = _outline(model, stream, data)
+    onnx.save_model(outline, folder / name)
     return (data,)
 
 
@@ -97,6 +91,47 @@ def external_files(path: Path) -> list[Path]:
         if entry.key == "location"
     }
     return sorted(path.parent / location for location in locations)
+
+
+def _outline(model: onnx.ModelProto, stream: BinaryIO, location: str) -> onnx.ModelProto:
+    """A copy of a graph that refers to its larger weights instead of holding them; those go into the stream.
+
+    onnx's own function for this empties the model it is given, and protobuf frees none of what it lets go of.
+    Tensors begin at page boundaries, so that onnxruntime can map the file instead of reading it.
+    """
+    import onnx
+
+    outline = onnx.ModelProto()
+    _copy_fields(model, outline, but="graph")
+    _copy_fields(model.graph, outline.graph, but="initializer")
+    for tensor in model.graph.initializer:
+        if _tensor_bytes(tensor) < _SMALLEST_EXTERNAL:
+            outline.graph.initializer.add().CopyFrom(tensor)
+            continue
+        content = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
+        stream.write(b"\0" * (-stream.tell() % _PAGE))
+        reference = outline.graph.initializer.add(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=onnx.TensorProto.EXTERNAL,
+        )
+        for key, value in (("location", location), ("offset", stream.tell()), ("length", len(content))):
+            reference.external_data.add(key=key, value=str(value))
+        stream.write(content)
+    return outline
+
+
+def _copy_fields(source: Any, target: Any, *, but: str) -> None:
+    """Copy what is set in one protobuf message to another of its kind, except one field."""
+    for descriptor, value in source.ListFields():
+        if descriptor.name == but:
+            continue
+        if isinstance(value, (str, bytes, int, float)):
+            setattr(target, descriptor.name, value)
+        else:
+            # Repeated fields merge by appending; the target's are empty.
+            getattr(target, descriptor.name).MergeFrom(value)
 
 
 def _tensor_bytes(tensor: onnx.TensorProto) -> int:

@@ -9,6 +9,7 @@ from crossrank.export.checkpoint import read_checkpoint
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, weight_bytes
 from crossrank.export.graph_interface import input_types
+from crossrank.export.memory import release
 from crossrank.export.recipes import Kitchen, PassContext, checked_precisions
 from crossrank.export.reference import TorchReference
 from crossrank.export.report import ExportReport, Recorder
@@ -109,6 +110,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
             assembly, base, reference = _prepare(found, writer.folder, queries, recorder)
             assembly.name = name or found.source.id
             assembly.external_data_from = external_data_from
+            release(sum(step.size for step in recorder.steps))
             make_graphs(assembly, base, wanted, reference, name="pytorch")
             assembly.check_bounds(bounds)
             if "fp32" not in wanted:

@@ -6,9 +6,11 @@ Another pass goes in by writing a function `(model, context) -> PassResult` and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
+from crossrank.export.graph_files import weight_bytes
+from crossrank.export.memory import release
 from crossrank.export.passes.base import PassResult
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Precision
@@ -38,6 +40,7 @@ class PassContext:
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 Pass: TypeAlias = Callable[["onnx.ModelProto", PassContext], PassResult]
+_Made: TypeAlias = "tuple[onnx.ModelProto, tuple[PassRecord, ...]]"
 
 
 def prune_last_layer(model: onnx.ModelProto, _context: PassContext) -> PassResult:
@@ -113,38 +116,44 @@ def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
     return tuple(precision for precision in RECIPES if precision in given)
 
 
-@dataclass
 class Kitchen:
-    """Cooks recipes from one exported graph, running shared first passes once.
+    """Cooks recipes from one exported graph, running shared first passes once."""
 
-    Attributes:
-        base: the exported graph.
-        context: what the passes may ask for.
-    """
+    def __init__(self, base: onnx.ModelProto, context: PassContext) -> None:
+        """Start with the exported graph.
 
-    base: onnx.ModelProto
-    context: PassContext
-    _made: dict[tuple[Pass, ...], tuple[onnx.ModelProto, tuple[PassRecord, ...]]] = field(default_factory=dict)
+        Args:
+            base: the exported graph.
+            context: what the passes may ask for.
+        """
+        self._context = context
+        self._made: dict[tuple[Pass, ...], _Made] = {(): (base, ())}
 
-    def cook(
-        self, recipe: Recipe, *, keep_for: Iterable[Recipe] = ()
-    ) -> tuple[onnx.ModelProto, tuple[PassRecord, ...]]:
+    def cook(self, recipe: Recipe, *, keep_for: Iterable[Recipe] = ()) -> _Made:
         """Run a recipe's passes.
 
         Args:
             recipe: what to make.
-            keep_for: recipes still to come; what they share with this one is kept in memory, nothing else.
+            keep_for: recipes still to come; what they can start from is kept in memory, nothing else.
 
         Returns:
             The graph and a record of each pass.
         """
-        done = max((made for made in self._made if recipe.passes[: len(made)] == made), key=len, default=())
-        model, records = self._made.get(done, (self.base, ()))
-        wanted = {other.passes[:length] for other in keep_for for length in range(1, len(other.passes))}
-        self._made = {passes: made for passes, made in self._made.items() if passes in wanted}
-        for position in range(len(done), len(recipe.passes)):
-            result = recipe.passes[position](model, self.context)
+        start = _longest_start(recipe, self._made)
+        model, records = self._made[start]
+        prefixes = [recipe.passes[:length] for length in range(len(start), len(recipe.passes) + 1)]
+        needed = {_longest_start(other, [*self._made, *prefixes]) for other in keep_for}
+        self._made = {passes: made for passes, made in self._made.items() if passes in needed}
+        for prefix in prefixes[1:]:
+            result = prefix[-1](model, self._context)
             model, records = result.model, (*records, result.record)
-            if (prefix := recipe.passes[: position + 1]) in wanted:
+            del result
+            release(weight_bytes(model))
+            if prefix in needed:
                 self._made[prefix] = (model, records)
         return model, records
+
+
+def _longest_start(recipe: Recipe, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:
+    """The longest beginning of a recipe's passes among those given."""
+    return max((passes for passes in made if recipe.passes[: len(passes)] == passes), key=len)
