@@ -59,7 +59,9 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         Path | None,
         typer.Option(metavar="BEIR_FOLDER", help="Take the documents from here; default: Python's own documentation."),
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Compare with peers on the same weights.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare with peers on the same weights; takes about half an hour.")
+    ] = False,
     peers_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the peers' environments are.")] = Path(
         ".peers"
     ),
