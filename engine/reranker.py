@@ -266,7 +266,7 @@ class ArtifactReranker:
         self.close()
 
     def __getstate__(self) -> object:
-        """Pickle as the configuration: a session does not travel, the recipe does."""
+        """Pickle as the configuration: a session does not travel, the configuration does."""
         return self._config
 
     def __setstate__(self, state: Any) -> None:

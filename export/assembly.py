@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from crossrank.export.fidelity import measure, significant
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
 from crossrank.export.graph_interface import check_interface, input_names, opset_of
-from crossrank.export.recipes import RECIPES
+from crossrank.export.pass_lists import PASS_LISTS
 from crossrank.export.report import GraphReport
 from crossrank.export.tokenizer import TOKENIZER_NAME, write_tokenizer
 from crossrank.export.verification import Bounds, check, run_graph
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.encoding import PairEncoder
     from crossrank.export.checkpoint import Checkpoint
-    from crossrank.export.recipes import Kitchen, Recipe
+    from crossrank.export.pass_lists import PassList, PassRunner
     from crossrank.export.report import Recorder
     from crossrank.export.verification import GraphRuns
     from crossrank.export.verification_data import VerificationQuery
@@ -78,28 +78,28 @@ class Assembly:
             pad_token_id=self.checkpoint.pad_token_id,
         )
 
-    def place_graph(self, model: onnx.ModelProto, recipe: Recipe, passes: tuple[PassRecord, ...]) -> None:
+    def place_graph(self, model: onnx.ModelProto, pass_list: PassList, passes: tuple[PassRecord, ...]) -> None:
         """Write a graph; its fidelity is measured later.
 
         Args:
             model: the graph.
-            recipe: what made it, which says what it is for.
+            pass_list: what made it, which says what it is for.
             passes: what the passes did.
         """
         check_interface(model)
-        file = f"{recipe.precision}.onnx"
+        file = f"{pass_list.precision}.onnx"
         inputs, opset = input_names(model), opset_of(model)
         with self.recorder.step(f"write {file}") as step:
             external = save_graph(model, self.folder, file, external_data_from=self.external_data_from)
             step.size = self._size(file, *external)
-        self._graphs[recipe.precision] = Graph(
+        self._graphs[pass_list.precision] = Graph(
             file=file,
             external_data=external,
-            precision=recipe.precision,
+            precision=pass_list.precision,
             opset=opset,
-            providers=recipe.providers,
+            providers=pass_list.providers,
             inputs=inputs,
-            batching=recipe.batching,
+            batching=pass_list.batching,
             passes=passes,
             fidelity=_UNMEASURED,
             reference_logits=(),
@@ -203,12 +203,12 @@ class Assembly:
 
 def make_graphs(
     assembly: Assembly,
-    kitchen: Kitchen,
+    runner: PassRunner,
     wanted: Sequence[Precision],
     reference: list[NDArray[np.float32]] | None,
     *,
     name: str,
-    recipes: Mapping[Precision, Recipe] = RECIPES,
+    pass_lists: Mapping[Precision, PassList] = PASS_LISTS,
 ) -> None:
     """Cook, place and verify the float32 graph and those wanted besides.
 
@@ -217,24 +217,24 @@ def make_graphs(
 
     Args:
         assembly: where they go.
-        kitchen: makes them.
+        runner: makes them.
         wanted: precisions the artifact is to have.
         reference: logits the float32 graph is measured against, one array a query; None for itself.
         name: what that reference is.
-        recipes: how each precision is made.
+        pass_lists: how each precision is made.
 
     Raises:
         FidelityError: a graph fails on the verification pairs.
     """
-    menu = [recipes["fp32"], *(recipes[precision] for precision in wanted if precision != "fp32")]
-    for place, recipe in enumerate(menu):
-        with assembly.recorder.step(f"make {recipe.precision}") as step:
-            model, records = kitchen.cook(recipe, keep_for=menu[place + 1 :])
+    order = [pass_lists["fp32"], *(pass_lists[precision] for precision in wanted if precision != "fp32")]
+    for place, pass_list in enumerate(order):
+        with assembly.recorder.step(f"make {pass_list.precision}") as step:
+            model, records = runner.run(pass_list, keep_for=order[place + 1 :])
             step.size = weight_bytes(model)
-        assembly.place_graph(model, recipe, records)
+        assembly.place_graph(model, pass_list, records)
         del model
-        runs = assembly.verify(recipe.precision, reference, name=name)
-        if recipe.precision == "fp32":
+        runs = assembly.verify(pass_list.precision, reference, name=name)
+        if pass_list.precision == "fp32":
             reference, name = runs.single, "fp32"
 
 

@@ -11,7 +11,7 @@ from crossrank.export.checkpoint import Checkpoint, read_licence, read_tokenizer
 from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, external_files, load_graph, weight_bytes
 from crossrank.export.graph_interface import check_interface, input_types, label_count, run_label_count
-from crossrank.export.recipes import RECIPES, Kitchen, PassContext, checked_precisions
+from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder
 from crossrank.export.scoring_head import read_scoring_head
 from crossrank.export.stored_precision import stored_precision
@@ -201,18 +201,18 @@ def _make_from_fp32(
 ) -> None:
     """Make graphs from a float32 file, measured against the file as it came."""
     calibration = calibration_feeds(calibration_queries(assembly.queries), assembly.encoder(), input_types(found.model))
-    kitchen = Kitchen(found.model, PassContext(found.description.architecture, calibration))
-    as_it_came = replace(RECIPES["fp32"], passes=())
+    runner = PassRunner(found.model, PassContext(found.description.architecture, calibration))
+    as_it_came = replace(PASS_LISTS["fp32"], passes=())
     if not optimize:
-        make_graphs(assembly, kitchen, wanted, None, name="self", recipes={**RECIPES, "fp32": as_it_came})
+        make_graphs(assembly, runner, wanted, None, name="self", pass_lists={**PASS_LISTS, "fp32": as_it_came})
         return
     assembly.place_graph(found.model, as_it_came, ())
     reference = assembly.verify("fp32", None, name="self").single
     assembly.check_bounds(bounds)
-    make_graphs(assembly, kitchen, wanted, reference, name="self")
+    make_graphs(assembly, runner, wanted, reference, name="self")
 
 
 def _carry(assembly: Assembly, found: _OnnxFile) -> None:
-    """Take a graph over as it came: its precision's recipe without its passes."""
-    assembly.place_graph(found.model, replace(RECIPES[found.precision], passes=()), ())
+    """Take a graph over as it came: its precision's list without its passes."""
+    assembly.place_graph(found.model, replace(PASS_LISTS[found.precision], passes=()), ())
     assembly.verify(found.precision, None, name="self")

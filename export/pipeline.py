@@ -10,7 +10,7 @@ from crossrank.export.dependencies import EXPORT_MODULES, library_versions, requ
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, weight_bytes
 from crossrank.export.graph_interface import input_types
 from crossrank.export.memory import release
-from crossrank.export.recipes import Kitchen, PassContext, checked_precisions
+from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
 from crossrank.export.reference import TorchReference
 from crossrank.export.report import ExportReport, Recorder
 from crossrank.export.to_onnx import to_onnx
@@ -126,7 +126,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
 
 def _prepare(
     checkpoint: Checkpoint, folder: Path, queries: Sequence[VerificationQuery], recorder: Recorder
-) -> tuple[Assembly, Kitchen, list[NDArray[np.float32]]]:
+) -> tuple[Assembly, PassRunner, list[NDArray[np.float32]]]:
     """Everything that needs torch: the exported graph, the tokenizer, and the logits to measure against."""
     with recorder.step("load the checkpoint"):
         model = load_torch_model(checkpoint)
@@ -149,5 +149,5 @@ def _prepare(
     with recorder.step("score with PyTorch") as step:
         logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
     calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
-    kitchen = Kitchen(graph, PassContext(described.architecture, calibration))
-    return assembly, kitchen, split_by_query(logits, assembly.queries)
+    runner = PassRunner(graph, PassContext(described.architecture, calibration))
+    return assembly, runner, split_by_query(logits, assembly.queries)

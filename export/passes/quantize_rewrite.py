@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from crossrank.export.passes.quantize_numbers import quantize_columns, quantize_rows
 from crossrank.export.passes.quantize_sites import MICROSOFT, attribute, find_sites, find_tables
 
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     import onnx
-    from crossrank.export.passes.quantize_sites import Site, Table
     from numpy.typing import NDArray
+
+    from crossrank.export.passes.quantize_sites import Site, Table
 
 
 class Rewriter:

@@ -79,7 +79,7 @@ def halve(model: onnx.ModelProto, _context: PassContext) -> PassResult:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PassList:
     """How a graph of one precision is made from the float32 export, and what it is for.
 
     Attributes:
@@ -95,11 +95,11 @@ class Recipe:
     batching: Batching = "padded"
 
 
-RECIPES: Mapping[Precision, Recipe] = {
-    "fp32": Recipe("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
+PASS_LISTS: Mapping[Precision, PassList] = {
+    "fp32": PassList("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
     # Activation scales are taken per run, so in company a pair's score would move: one pair a run.
-    "int8": Recipe("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize), batching="single"),
-    "fp16": Recipe("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
+    "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize), batching="single"),
+    "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
 }
 
 
@@ -113,11 +113,11 @@ def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
     unknown = [precision for precision in given if precision not in PRECISIONS]
     if unknown or not given:
         raise InvalidInputError(f"precisions {list(given)}: one or more of {', '.join(PRECISIONS)} expected")
-    return tuple(precision for precision in RECIPES if precision in given)
+    return tuple(precision for precision in PASS_LISTS if precision in given)
 
 
-class Kitchen:
-    """Cooks recipes from one exported graph, running shared first passes once."""
+class PassRunner:
+    """Makes graphs from one exported graph, running shared first passes once."""
 
     def __init__(self, base: onnx.ModelProto, context: PassContext) -> None:
         """Start with the exported graph.
@@ -129,19 +129,19 @@ class Kitchen:
         self._context = context
         self._made: dict[tuple[Pass, ...], _Made] = {(): (base, ())}
 
-    def cook(self, recipe: Recipe, *, keep_for: Iterable[Recipe] = ()) -> _Made:
-        """Run a recipe's passes.
+    def run(self, pass_list: PassList, *, keep_for: Iterable[PassList] = ()) -> _Made:
+        """Run the passes of a list.
 
         Args:
-            recipe: what to make.
-            keep_for: recipes still to come; what they can start from is kept in memory, nothing else.
+            pass_list: what to make.
+            keep_for: lists still to come; what they can start from is kept in memory, nothing else.
 
         Returns:
             The graph and a record of each pass.
         """
-        start = _longest_start(recipe, self._made)
+        start = _longest_start(pass_list, self._made)
         model, records = self._made[start]
-        prefixes = [recipe.passes[:length] for length in range(len(start), len(recipe.passes) + 1)]
+        prefixes = [pass_list.passes[:length] for length in range(len(start), len(pass_list.passes) + 1)]
         needed = {_longest_start(other, [*self._made, *prefixes]) for other in keep_for}
         self._made = {passes: made for passes, made in self._made.items() if passes in needed}
         for prefix in prefixes[1:]:
@@ -154,6 +154,6 @@ class Kitchen:
         return model, records
 
 
-def _longest_start(recipe: Recipe, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:
-    """The longest beginning of a recipe's passes among those given."""
-    return max((passes for passes in made if recipe.passes[: len(passes)] == passes), key=len)
+def _longest_start(pass_list: PassList, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:
+    """The longest beginning of a list's passes among those given."""
+    return max((passes for passes in made if pass_list.passes[: len(passes)] == passes), key=len)
