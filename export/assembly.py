@@ -210,7 +210,7 @@ def make_graphs(
     name: str,
     pass_lists: Mapping[Precision, PassList] = PASS_LISTS,
 ) -> None:
-    """Cook, place and verify the float32 graph and those wanted besides.
+    """Make, place and verify the float32 graph and those wanted besides.
 
     The float32 graph is made whether it is wanted or not, because the others are measured against it; it is taken
     out again in the end.
