@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self, cast
 
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from crossrank.cli.inspect import fidelity_cells, pass_line
 from crossrank.cli.options import ActivationOption
-from crossrank.cli.run import err, out, reports_errors
+from crossrank.cli.run import err, json_text, out, reports_errors
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 progress=progress.show,
             )
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        typer.echo(json_text(report.to_json(), indent=2))
     else:
         _print_report(report)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from crossrank.cli.run import FAILURE, out, reports_errors, status
+from crossrank.cli.run import FAILURE, json_text, out, reports_errors, status
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
 
@@ -41,7 +40,7 @@ def inspect_command(
         document: dict[str, Any] = {"folder": str(folder), "manifest": opened.manifest.model_dump(mode="json")}
         if check:
             document["checks"] = [dataclasses.asdict(item) | {"passed": item.passed} for item in checks]
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        typer.echo(json_text(document, indent=2))
     else:
         _print_manifest(folder, opened.manifest)
         if check:
@@ -70,8 +69,8 @@ def _print_manifest(folder: Path, manifest: Manifest) -> None:
         + ", ".join(f"{name} {version}" for name, version in sorted(manifest.library_versions.items())),
     }
     facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="bold")
-    facts.add_column()
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
     for name, value in rows.items():
         facts.add_row(name, value)
     console.print(facts)
@@ -114,6 +113,6 @@ def _print_checks(checks: list[GraphCheck]) -> None:
     for column in ("file", "pairs", "largest difference", "tolerance", ""):
         table.add_column(column)
     for item in checks:
-        verdict = "agrees" if item.passed else "DIFFERS"
+        verdict = ("agrees" if item.passed else "DIFFERS") if item.pairs else "has no pairs to compare"
         table.add_row(item.file, str(item.pairs), f"{item.largest_difference:.2g}", f"{item.tolerance:g}", verdict)
     out().print(table)

@@ -26,7 +26,9 @@ def models_command(
     console = out()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "repository", "architecture", "tokens", "activation", "licence"):
-        table.add_column(column, justify="right" if column == "tokens" else "left", no_wrap=column == "name")
+        table.add_column(
+            column, justify="right" if column == "tokens" else "left", no_wrap=column == "name", overflow="fold"
+        )
     table.add_row("default", "(embedded)", "bert", "512", "identity", "Apache-2.0")
     for entry in entries:
         table.add_row(

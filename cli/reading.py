@@ -53,7 +53,7 @@ def _is_jsonl(file: str, input_format: InputFormat, lines: list[tuple[int, str]]
         return True
     try:
         first = json.loads(lines[0][1]) if lines else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(first, dict) and TEXT_FIELD in first
 
@@ -61,7 +61,7 @@ def _is_jsonl(file: str, input_format: InputFormat, lines: list[tuple[int, str]]
 def _json_document(file: str, number: int, line: str) -> dict[str, Any]:
     try:
         document = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides JSONDecodeError: digits or brackets without end
         raise FileContentError(f"{file}, line {number} is not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get(TEXT_FIELD), str):
         raise FileContentError(f"{file}, line {number}: an object with a string {TEXT_FIELD!r} field expected")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from crossrank.cli.options import ActivationOption, PrecisionOption, ProviderOption
 from crossrank.cli.reading import InputFormat, read_documents
-from crossrank.cli.run import err, out, reports_errors, status
+from crossrank.cli.run import err, json_text, out, printable, reports_errors, status
 from crossrank.engine.documents import TEXT_FIELD
 
 if TYPE_CHECKING:
@@ -69,12 +68,16 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
             started = time.perf_counter()
             ranking = reranker.rank(query, documents, top_k=top_k)
             seconds = time.perf_counter() - started
+        cuts = _cuts(ranking)
         if output_format is OutputFormat.jsonl:
             _print_jsonl(ranking)
         else:
             _print_table(ranking)
             info = reranker.info()
-            err().print(_summary(ranking, seconds, f"{info.model} {info.precision} on {info.provider}"))
+            run = f"{info.model} {info.precision} on {info.provider}"
+            cuts.insert(0, f"{len(ranking)} of {ranking.scored} documents, {seconds * 1000:.0f} ms, {run}")
+        if cuts:
+            err().print("; ".join(cuts))
 
 
 def _print_jsonl(ranking: RankResult) -> None:
@@ -86,7 +89,7 @@ def _print_jsonl(ranking: RankResult) -> None:
             "truncated": item.truncated,
             "document": item.document,
         }
-        typer.echo(json.dumps(line, ensure_ascii=False))
+        typer.echo(json_text(line))
 
 
 def _print_table(ranking: RankResult) -> None:
@@ -103,16 +106,19 @@ def _print_table(ranking: RankResult) -> None:
 def _one_line(item: RankedDocument) -> str:
     document: Any = item.document
     if isinstance(document, str):
-        return " ".join(document.split())
+        return printable(document)
     label = document.get("title") or document.get("id") or document.get("_id")
-    text = " ".join(document[TEXT_FIELD].split())
-    return f"{label}: {text}" if label else text
+    return printable(f"{label}: {document[TEXT_FIELD]}" if label else document[TEXT_FIELD])
 
 
-def _summary(ranking: RankResult, seconds: float, model: str) -> str:
-    parts = [f"{len(ranking)} of {ranking.scored} documents, {seconds * 1000:.0f} ms, {model}"]
+def _cuts(ranking: RankResult) -> list[str]:
+    """What was cut to the model's length, in words."""
+    cuts = []
     if ranking.truncated_documents:
-        parts.append(f"{ranking.truncated_documents} documents cut to the model's length")
+        documents = (
+            "1 document was" if ranking.truncated_documents == 1 else f"{ranking.truncated_documents} documents were"
+        )
+        cuts.append(f"{documents} cut to the model's length")
     if ranking.query_truncated:
-        parts.append("the query was cut")
-    return "; ".join(parts)
+        cuts.append("the query was cut")
+    return cuts

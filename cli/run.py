@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 import traceback
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypedDict
 
 import typer
 from rich.console import Console
@@ -24,6 +26,18 @@ USAGE = 2
 Parameters = ParamSpec("Parameters")
 
 
+class _ConsoleOptions(TypedDict):
+    highlight: bool
+    markup: bool
+    emoji: bool
+
+
+_NO_TERMINAL_WIDTH = 1_000_000
+
+# What is printed comes from files and manifests: no brackets or colons in it are meant for rich.
+_PLAIN: _ConsoleOptions = {"highlight": False, "markup": False, "emoji": False}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Options of the program rather than of one command."""
@@ -36,13 +50,31 @@ class FileContentError(CrossrankError):
 
 
 def out() -> Console:
-    """Console for results, on standard output."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Console for results, on standard output: as wide as the terminal, and where there is none without wrapping."""
+    return Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, **_PLAIN)
 
 
 def err() -> Console:
     """Console for progress and errors, on standard error."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, **_PLAIN)
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """A value as JSON, with characters beyond ASCII as they are where standard output takes them, else escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # lone surrogates, or a terminal without UTF-8
+        text = json.dumps(value, indent=indent)
+    return text
+
+
+def printable(text: str) -> str:
+    """A text on one line, with U+FFFD for what would command a terminal or cannot be encoded."""
+    return "".join(
+        "\ufffd" if unicodedata.category(character) in {"Cc", "Cs"} else character
+        for character in " ".join(text.split())
+    )
 
 
 def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -50,8 +82,9 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
 
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        context = kwargs.get("context")
-        debug = isinstance(context, typer.Context) and isinstance(context.obj, Settings) and context.obj.debug
+        # Not asked for its type: typer may bring a context class of its own, which is none of click's.
+        settings = getattr(kwargs.get("context"), "obj", None)
+        debug = isinstance(settings, Settings) and settings.debug
         try:
             command(*args, **kwargs)
             sys.stdout.flush()

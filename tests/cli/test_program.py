@@ -1,0 +1,151 @@
+"""The program as a whole: help, version, exit codes, tracebacks only when asked for, pipes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import crossrank as package
+
+COMMANDS = ("rerank", "export", "inspect", "models")
+
+
+def test_help_lists_the_commands_and_goes_to_standard_output(crossrank):
+    result = crossrank("--help")
+    assert result.exit_code == 0
+    assert all(command in result.stdout for command in COMMANDS)
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(crossrank, command):
+    result = crossrank(command, "--help")
+    assert result.exit_code == 0
+    assert f"crossrank {command}" in result.stdout
+
+
+def test_the_version_is_told(crossrank):
+    result = crossrank("--version")
+    assert (result.exit_code, result.stdout) == (0, f"crossrank {package.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sing"],
+        ["--sing"],
+        ["rerank"],
+        ["rerank", "-q", "who", "--top-k", "-1"],
+        ["rerank", "-q", "who", "--top-k", "some"],
+        ["rerank", "-q", "who", "--format", "xml"],
+        ["rerank", "-q", "who", "--precision", "int4"],
+        ["rerank", "-q", "who", "--provider", "tpu"],
+        ["rerank", "-q", "who", "--threads", "0"],
+        ["inspect"],
+        ["inspect", "a", "b"],
+        ["models", "all"],
+        ["export"],
+        ["export", "checkpoint"],
+        ["export", "checkpoint", "out", "--tokenizer", "folder"],
+        ["export", "out", "--from-onnx", "model.onnx"],
+        ["export", "checkpoint", "out", "--from-onnx", "model.onnx", "--tokenizer", "folder"],
+        ["export", "out", "--from-onnx", "model.onnx", "--tokenizer", "folder", "--revision", "main"],
+        ["export", "checkpoint", "out", "--precision", "int4"],
+        ["export", "checkpoint", "out", "--min-kendall-tau", "2"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2_and_says_why_on_standard_error(crossrank, arguments):
+    result = crossrank(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.strip()
+    assert "Traceback" not in result.stderr
+
+
+def test_a_failure_ends_with_1_and_one_line_on_standard_error(crossrank, tmp_path):
+    result = crossrank("inspect", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"crossrank: {tmp_path} is no artifact")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [(["inspect", "/nowhere"], 1, "ArtifactError"), (["rerank", "-q", "who", "/nowhere"], 1, "FileNotFoundError")],
+)
+def test_the_traceback_is_shown_only_with_debug_and_the_exit_code_stays(crossrank, arguments, code, error):
+    plain, debug = crossrank(*arguments), crossrank("--debug", *arguments)
+    assert plain.exit_code == debug.exit_code == code
+    assert "Traceback" not in plain.stderr
+    assert "Traceback (most recent call last)" in debug.stderr
+    assert error in debug.stderr
+
+
+def test_in_a_shell_output_and_errors_are_apart_and_the_code_is_the_processes(shell, tiny_artifact):
+    documents = "the river\nevery reader\n"
+    good = shell("rerank", "-q", "who reads", "-m", tiny_artifact, "--format", "jsonl", input=documents)
+    assert good.returncode == 0, good.stderr
+    assert good.stdout.count("\n") == 2
+    assert good.stderr == ""
+    bad = shell("rerank", "-q", "who reads", "-m", tiny_artifact.parent / "nothing here", input=documents)
+    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (1, "", 1)
+    assert shell("rerank", "-m", tiny_artifact, input=documents).returncode == 2
+
+
+def test_no_progress_is_drawn_where_there_is_no_terminal(shell, tiny_artifact):
+    done = shell("rerank", "-q", "who", "-m", tiny_artifact, input="the river\n")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_progress_is_drawn_on_a_terminal_on_standard_error_alone(tiny_artifact):
+    import pty
+
+    reading, terminal = pty.openpty()
+    command = [sys.executable, "-c", "from crossrank.cli import main; main()"]
+    arguments = ["rerank", "-q", "who", "-m", str(tiny_artifact), "--format", "jsonl"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    done = subprocess.run(
+        command + arguments,
+        input=b"the river\n",
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=environment,
+        timeout=120,
+        check=True,
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(reading, 65536):
+            shown += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(reading)
+    assert b"scoring 1 documents" in shown
+    assert b"scoring" not in done.stdout
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_worth_a_message(tiny_artifact, tmp_path):
+    documents = tmp_path / "documents.txt"
+    documents.write_text("".join(f"document {place} of many\n" for place in range(3000)))
+    crossrank = f'{sys.executable} -c "from crossrank.cli import main; main()"'
+    command = f"{crossrank} rerank -q who -m {tiny_artifact} -k 3000 --format jsonl {documents} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_a_terminal_without_utf8_shows_what_it_can(shell, tiny_artifact):
+    plain = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    table = shell("rerank", "-q", "who", "-m", tiny_artifact, input="Z\u00fcrich\n", env=plain)
+    assert table.returncode == 0, table.stderr
+    assert "Z?rich" in table.stdout
+    lines = shell("rerank", "-q", "who", "-m", tiny_artifact, "--format", "jsonl", input="Z\u00fcrich\n", env=plain)
+    assert lines.returncode == 0, lines.stderr
+    assert "Z\\u00fcrich" in lines.stdout

@@ -1,0 +1,207 @@
+"""`crossrank rerank`: the order the library gives, printed for people or for programs."""
+
+import json
+
+import pytest
+
+from crossrank.engine.reranker import ArtifactReranker
+
+DOCUMENTS = ["the river heats cold water", "every reader ranks long documents", "日本語で", "bread and butter"]
+LINES = "\n".join(DOCUMENTS)
+QUERY = "who reads documents"
+
+
+@pytest.fixture
+def rerank(crossrank, tiny_artifact):
+    """Run `rerank` with the tiny model on documents given as standard input."""
+
+    def run(*arguments, stdin=LINES, query=QUERY):
+        return crossrank("rerank", "-q", query, "-m", tiny_artifact, *arguments, stdin=stdin)
+
+    return run
+
+
+@pytest.fixture
+def ranking(tiny_artifact):
+    with ArtifactReranker(tiny_artifact, provider="cpu") as reranker:
+        return reranker.rank(QUERY, DOCUMENTS)
+
+
+def lines(result):
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.split("\n") if line]
+
+
+def test_jsonl_has_rank_index_score_and_document(rerank, ranking):
+    assert lines(rerank("--format", "jsonl")) == [
+        {"rank": rank, "index": item.index, "score": item.score, "truncated": False, "document": item.document}
+        for rank, item in enumerate(ranking, start=1)
+    ]
+
+
+def test_the_table_shows_rank_score_and_text_and_a_summary_goes_to_standard_error(rerank, ranking):
+    result = rerank()
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == ["rank", "score", "document"]
+    assert [row.split(maxsplit=2) for row in map(str.rstrip, rows)] == [
+        [str(rank), f"{item.score:.4f}", item.document] for rank, item in enumerate(ranking, start=1)
+    ]
+    assert "4 of 4 documents" in result.stderr
+    assert "tiny-bert int8 on cpu" in result.stderr
+
+
+@pytest.mark.parametrize(("top_k", "shown"), [(0, 0), (1, 1), (4, 4), (99, 4)])
+def test_top_k_bounds_what_is_printed(rerank, ranking, top_k, shown):
+    found = lines(rerank("-k", top_k, "--format", "jsonl"))
+    assert [line["index"] for line in found] == [item.index for item in ranking][:shown]
+
+
+def test_ten_are_printed_unless_told_otherwise(rerank):
+    result = rerank("--format", "jsonl", stdin="\n".join(f"document {place}" for place in range(15)))
+    assert len(lines(result)) == 10
+
+
+def test_a_file_is_read_as_standard_input_is(rerank, tmp_path):
+    path = tmp_path / "documents.txt"
+    path.write_text("\n".join(DOCUMENTS), encoding="utf-8")
+    expected = rerank("--format", "jsonl").stdout
+    assert rerank("--format", "jsonl", path, stdin="ignored").stdout == expected
+    assert rerank("--format", "jsonl", "-").stdout == expected
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_lines_end_with_a_line_feed_alone_and_blank_ones_are_none(rerank, ending):
+    text = "first\u2028still first", "second\x0cstill second", "", "   ", "third"
+    found = lines(rerank("--format", "jsonl", stdin=ending.join(text) + ending))
+    by_index = sorted(found, key=lambda line: line["index"])
+    assert [line["document"] for line in by_index] == ["first\u2028still first", "second\x0cstill second", "third"]
+    assert [line["index"] for line in by_index] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("stdin", ["", "\n\n", "\ufeff"])
+def test_no_documents_give_an_empty_ranking(rerank, stdin):
+    assert lines(rerank("--format", "jsonl", stdin=stdin)) == []
+    table = rerank(stdin=stdin)
+    assert table.exit_code == 0
+    assert "0 of 0 documents" in table.stderr
+
+
+RECORDS = [
+    {"text": "the river", "id": 7, "nested": {"a": [1, 2.5, None, True]}, "größe": "Zürich"},
+    {"id": "x", "text": "every reader", "text2": "y"},
+]
+
+
+@pytest.mark.parametrize("how", ["a .jsonl file", "a .ndjson file", "told", "the first line"])
+def test_jsonl_documents_are_kept_whole(rerank, tmp_path, how):
+    text = "\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS)
+    arguments = ["--format", "jsonl"]
+    if how.startswith("a "):
+        path = tmp_path / f"documents{how.split()[1]}"
+        path.write_text(text, encoding="utf-8")
+        result = rerank(*arguments, path)
+    else:
+        result = rerank(*arguments, *(["--input-format", "jsonl"] if how == "told" else []), stdin=text)
+    found = {line["index"]: line["document"] for line in lines(result)}
+    assert found == dict(enumerate(RECORDS))
+    assert "größe" in result.stdout
+
+
+def test_json_is_text_where_lines_are_asked_for_or_no_text_field_is_there(rerank):
+    told = lines(rerank("--format", "jsonl", "--input-format", "lines", stdin='{"text": "a"}\n'))
+    assert told[0]["document"] == '{"text": "a"}'
+    other = lines(rerank("--format", "jsonl", stdin='{"body": "a"}\n[1]\n'))
+    assert {line["document"] for line in other} == {'{"body": "a"}', "[1]"}
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        ({"text": "cold water", "title": "Rivers"}, "Rivers: cold water"),
+        ({"text": "cold water", "id": 7}, "7: cold water"),
+        ({"text": "cold\n \twater"}, "cold water"),
+        ({"text": "[bold]cold[/bold] :smile: [/x]"}, "[bold]cold[/bold] :smile: [/x]"),
+        ({"text": "a\x1b[31mred\x07"}, "a\ufffd[31mred\ufffd"),
+        ({"text": "a\ud800b"}, "a\ufffdb"),
+        ({"text": "\u00fc\u0308 \U0001f469\u200d\U0001f680"}, "\u00fc\u0308 \U0001f469\u200d\U0001f680"),
+    ],
+)
+def test_the_table_labels_documents_and_nothing_in_them_commands_the_terminal(rerank, record, shown):
+    result = rerank(stdin=json.dumps(record))
+    assert result.exit_code == 0, result.exception
+    assert result.stdout.splitlines()[1].rstrip().split(maxsplit=2)[2] == shown
+
+
+def test_lone_surrogates_come_back_as_they_came(rerank):
+    result = rerank("--format", "jsonl", stdin='{"text": "a\\ud800b"}\n')
+    assert lines(result)[0]["document"] == {"text": "a\ud800b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n{"text"\n', "line 2 is not JSON"),
+        (b'{"text": "a"}\n{"body": "b"}\n', "line 2: an object with a string 'text' field expected"),
+        (b'{"text": "a"}\n\n{"text": 5}\n', "line 3: an object with a string 'text' field expected"),
+        (b'{"text": "a"}\n"b"\n', "line 2: an object"),
+        (b'{"text": "a"}\n' + b"[" * 100_000, "line 2 is not JSON"),
+        (b'{"text": "a"}\n{"text": "b", "n": ' + b"9" * 5000 + b"}", "line 2 is not JSON"),
+        (b"caf\xe9\n", "is not UTF-8"),
+        (b"\xff\xfea\x00", "is not UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_named_with_its_line(rerank, tmp_path, content, message):
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(content)
+    for result in (rerank(path), rerank("-", "--input-format", "jsonl", stdin=content)):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_plain_lines_may_look_like_json_that_never_ends(rerank):
+    result = rerank("--format", "jsonl", stdin="[" * 100_000 + "\n")
+    assert len(lines(result)) == 1
+
+
+def test_a_file_that_is_not_there_is_named(rerank, tmp_path):
+    for path in (tmp_path / "nothing.txt", tmp_path):
+        result = rerank(path)
+        assert result.exit_code == 1
+        assert str(path) in result.stderr
+
+
+def test_options_reach_the_reranker(rerank, ranking):
+    fp32 = lines(rerank("--format", "jsonl", "--precision", "fp32", "--provider", "cpu", "--threads", 1))
+    assert {line["score"] for line in fp32} != {item.score for item in ranking}
+    sigmoid = lines(rerank("--format", "jsonl", "--activation", "sigmoid"))
+    assert all(0 < line["score"] < 1 for line in sigmoid)
+    short = rerank("--max-length", 8)
+    assert "documents were cut to the model's length" in short.stderr
+
+
+def test_cuts_are_told_in_both_formats(rerank):
+    long = "the river " * 60
+    for form in ("table", "jsonl"):
+        one = rerank("--format", form, stdin=f"{long}\nshort\n")
+        assert "1 document was cut to the model's length" in one.stderr
+        assert "query" not in one.stderr
+        query = rerank("--format", form, query=long, stdin="short\n")
+        assert "the query was cut" in query.stderr
+    found = lines(rerank("--format", "jsonl", stdin=f"{long}\nshort\n"))
+    assert {line["index"]: line["truncated"] for line in found} == {0: True, 1: False}
+
+
+def test_what_does_not_fit_the_model_is_wrong_usage_and_what_is_missing_a_failure(rerank, crossrank):
+    assert rerank("--max-length", 65).exit_code == 2
+    assert rerank("--precision", "fp16").exit_code == 1
+    cuda = rerank("--provider", "cuda")
+    assert cuda.exit_code == 1
+    assert "crossrank[gpu]" in cuda.stderr
+    missing = crossrank("rerank", "-q", "who", "-m", "no-such-model", stdin="a\n")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "no-such-model" in missing.stderr
+
+
+def test_an_empty_query_is_scored(rerank):
+    assert len(lines(rerank("--format", "jsonl", query=""))) == 4
