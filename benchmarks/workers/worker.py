@@ -66,7 +66,8 @@ class Worker:
         self._score = adapter.load(request["options"])
         seconds = time.perf_counter() - started
         versions = {}
-        for name in (*adapter.PACKAGES, "onnxruntime", "torch", "transformers"):
+        engines = [name for name in ("onnxruntime", "torch", "transformers") if name in sys.modules]
+        for name in (*adapter.PACKAGES, *engines):
             try:
                 versions[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
