@@ -10,14 +10,29 @@ from typing import TYPE_CHECKING
 # Before anything imports huggingface_hub, which reads these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before anything imports onnxruntime, which reads it once, and whatever imports crossrank first.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.path.insert(0, str(Path(__file__).parent / "export"))
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Examples are bounded by their number: how long one takes depends on who else uses the machine.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import onnx
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_folders_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exports and calibrations that the user of this machine keeps are neither read nor added to."""
+    folder = tmp_path_factory.mktemp("user")
+    os.environ["CROSSRANK_CACHE"] = str(folder / "exports")
+    os.environ["CROSSRANK_CALIBRATION"] = str(folder / "calibration")
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +103,7 @@ def tiny_graphs(raw_graph: Callable[..., onnx.ModelProto], tmp_path_factory: pyt
     from tiny_artifacts import save_graphs
 
     folder = tmp_path_factory.mktemp("graphs")
-    save_graphs(raw_graph("bert"), folder)
+    save_graphs(raw_graph("bert", exporter="optimum"), folder)
     return folder
 
 

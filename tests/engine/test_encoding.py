@@ -79,7 +79,7 @@ def assert_equal_to_transformers(folder, pad, query, document, max_length):
 @example(query="", document="the river", max_length=64)
 @example(query="the river", document="", max_length=64)
 @example(query="[CLS] the [SEP] river [SEP]", document="</s><s> cold water </s>", max_length=64)
-@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=70, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_pair_equals_transformers_token_for_token(family, query, document, max_length):
     assume(leaves_room(family[0], query, max_length))
     assert_equal_to_transformers(*family, query, document, max_length)
@@ -93,7 +93,7 @@ def test_real_sentences_of_many_lengths_equal_transformers(family):
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_batch_holds_each_pairs_own_tokens_then_padding(family, data):
     folder, pad = family
     encoder = ours(folder, 32, pad)

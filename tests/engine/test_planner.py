@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crossrank.engine.cost import CostModel
@@ -57,7 +57,6 @@ def groupings(count):
     cost=COSTS,
     budget=st.integers(1, 2500),
 )
-@settings(deadline=None)
 def test_no_contiguous_grouping_is_predicted_to_be_faster(lengths, cost, budget):
     longest_first = sorted(lengths, reverse=True)
     least = min(

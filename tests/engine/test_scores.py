@@ -9,7 +9,7 @@ from crossrank.engine.reranker import ArtifactReranker
 from crossrank.models.errors import InvalidInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
-WHATEVER = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+WHATEVER = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(data=st.data())

@@ -34,7 +34,7 @@ def test_two_labels_are_compared_by_their_difference(tiny_checkpoint, raw_graph,
     import onnx
 
     checkpoint = tiny_checkpoint("bert", num_labels=2)
-    onnx.save(raw_graph("bert", num_labels=2), tmp_path / "fp32.onnx")
+    onnx.save(raw_graph("bert", exporter="optimum", num_labels=2), tmp_path / "fp32.onnx")
     folder = write_artifact(tmp_path / "two", checkpoint, tmp_path, precisions=("fp32",), num_labels=2)
     (check,) = check_reference_pairs(folder)
     assert check.passed
