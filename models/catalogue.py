@@ -9,8 +9,9 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Self
 
-from crossrank.models.manifest import Activation
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from crossrank.models.manifest import Activation
 
 CATALOGUE_FILE = "catalogue.toml"
 
@@ -59,9 +60,7 @@ class _Catalogue(BaseModel):
         for entry in self.model:
             for key in entry.keys:
                 if key in seen:
-                    raise ValueError(
-                        f"{key!r} occurs twice in the catalogue; each spelling must find one entry"
-                    )
+                    raise ValueError(f"{key!r} occurs twice in the catalogue; each spelling must find one entry")
                 seen.add(key)
         return self
 

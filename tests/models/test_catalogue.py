@@ -1,8 +1,9 @@
 """The catalogue: what ships parses, is consistent, and is found by every spelling."""
 
 import pytest
-from crossrank.models.catalogue import CatalogueEntry, find_entry, load_catalogue, parse_catalogue
 from pydantic import ValidationError
+
+from crossrank.models.catalogue import CatalogueEntry, find_entry, load_catalogue, parse_catalogue
 
 REQUIRED = [
     "cross-encoder/ms-marco-TinyBERT-L2-v2",
@@ -37,9 +38,7 @@ note = "A model."
 
 
 def entry(name="small", repository="some/small", max_length="512", activation="identity", extra=""):
-    return ENTRY.format(
-        name=name, repository=repository, max_length=max_length, activation=activation, extra=extra
-    )
+    return ENTRY.format(name=name, repository=repository, max_length=max_length, activation=activation, extra=extra)
 
 
 @pytest.mark.parametrize("repository", REQUIRED)
@@ -59,9 +58,7 @@ def test_former_spellings_of_the_hub_lead_to_the_same_entry():
     assert find_entry("cross-encoder/ms-marco-MiniLM-L-12-v2") is find_entry("ms-marco-MiniLM-L12-v2")
 
 
-@pytest.mark.parametrize(
-    "name", ["", "default", "minilm", "ms-marco-MiniLM-L6", "other/ms-marco-MiniLM-L6-v2"]
-)
+@pytest.mark.parametrize("name", ["", "default", "minilm", "ms-marco-MiniLM-L6", "other/ms-marco-MiniLM-L6-v2"])
 def test_anything_else_is_not_found(name):
     assert find_entry(name) is None
 
