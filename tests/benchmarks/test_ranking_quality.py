@@ -6,10 +6,12 @@ import json
 import math
 
 import pytest
+from typer.testing import CliRunner
 
 from crossrank.benchmarks.beir import read_collection
 from crossrank.benchmarks.passages import beir_passages
 from crossrank.benchmarks.quality import measure_quality, ndcg
+from crossrank.cli.app import app
 from crossrank.models.errors import InvalidInputError
 from crossrank.reranker import Reranker
 
@@ -52,6 +54,17 @@ def test_quality_is_that_of_the_rankings(collection, tiny_artifact):
     assert found["agreement"][0]["precisions"] == ["fp32", "int8"]
     assert -1 <= found["agreement"][0]["kendall_tau"] <= 1
     assert measure_quality({"fp32": tiny_artifact}, collection, queries=1)["queries"] == 1
+
+
+def test_the_command_prints_and_writes_quality_and_takes_documents_from_a_folder(collection, tiny_artifact, tmp_path):
+    arguments = ["--model", tiny_artifact, "--quality", collection, "--text", collection, "--documents", "mixed"]
+    arguments += ["--top-k", "3", "--seconds", "0", "--json", tmp_path / "result.json"]
+    done = CliRunner().invoke(app, ["bench", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["text"] == {**result["text"], "source": "BEIR folder small", "query": "who reads"}
+    assert {row["documents"] for row in result["latency"]} == {"mixed"}
+    assert f"{result['quality'][0]['precisions']['int8']:.4f}" in done.stdout
 
 
 def test_queries_without_anything_relevant_count_as_nothing():
