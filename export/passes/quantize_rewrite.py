@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.export.passes.quantize_numbers import quantize_columns, quantize_rows
-from crossrank.export.passes.quantize_sites import MICROSOFT, attribute, find_sites, find_tables
+from crossrank.export.passes.graph_tools import opset_of
+from crossrank.export.passes.quantize_numbers import quantize_along, quantize_columns, quantize_rows
+from crossrank.export.passes.quantize_sites import MICROSOFT, attribute, find_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     import onnx
     from numpy.typing import NDArray
 
+    from crossrank.export.passes.quantize_numbers import Int8s
+    from crossrank.export.passes.quantize_scheme import Scheme
     from crossrank.export.passes.quantize_sites import Site, Table
+
+_AXES_ARE_AN_INPUT = 18  # of ReduceMax, from this opset on
+
+
+@dataclass(frozen=True)
+class _Input:
+    """Names of a quantized activation; `row` is the divisor of each row, "" where there is none."""
+
+    integers: str
+    scale: str
+    zero_point: str
+    row: str
 
 
 class Rewriter:
@@ -37,17 +51,44 @@ class Rewriter:
         }
         self._added: dict[str, NDArray[Any]] = {}
         self._replacement: dict[int, list[onnx.NodeProto]] = {}
-        self._quantized_inputs: dict[str, tuple[str, str, str]] = {}
+        self._first: list[onnx.NodeProto] = []
+        self._renamed: dict[str, str] = {}
+        self._inputs: dict[str, _Input] = {}
 
-    def quantize_products(self, keep: Collection[str] = ()) -> list[Site]:
-        """Turn every product with a constant matrix into an integer one, except those named in `keep`."""
-        sites = [site for site in find_sites(self.model, self.arrays) if site.name not in keep]
-        for site in sites:
-            if site.kind == "attention":
-                self._quantize_attention(site)
-            else:
-                self._quantize_linear(site)
-        return sites
+    def quantize_dynamically(self, site: Site) -> None:
+        """Turn a product into an integer one whose activation scale is taken from the whole run."""
+        integers, scales = quantize_columns(self._matrix(site))
+        self._emit(site, self._dynamic_input(site.input), integers, scales)
+
+    def quantize(self, site: Site, scheme: Scheme, integers: Int8s, scales: NDArray[np.float32]) -> None:
+        """Turn a product into an integer one whose activation scale depends on nothing but the row.
+
+        Args:
+            site: the product.
+            scheme: how its activation is rounded; the same for every site that reads it.
+            integers: the weights, [rows, columns].
+            scales: of the columns.
+        """
+        self._emit(site, self._prepared_input(site.input, scheme), integers, scales)
+
+    def store_in_eight_bits(self, name: str, *, axis: int) -> None:
+        """Keep a float32 constant as int8 in the file: onnxruntime folds it back when it loads the graph.
+
+        Args:
+            name: the initializer.
+            axis: the one whose values share a scale.
+        """
+        from onnx import TensorProto
+        from onnx.helper import make_node
+
+        integers, scale = quantize_along(self.arrays[name], axis=axis)
+        stored, scales = self.constant(f"{name}.int8", integers), self.constant(f"{name}.scale", scale)
+        cast, result = f"{name}.float", f"{name}.restored"
+        self._first += [
+            make_node("Cast", [stored], [cast], name=cast, to=TensorProto.FLOAT),
+            make_node("Mul", [cast, scales], [result], name=result),
+        ]
+        self._renamed[name] = result
 
     def quantize_tables(self) -> list[Table]:
         """Turn every embedding table into int8 rows with a scale each, read by two small `Gather`."""
@@ -70,9 +111,12 @@ class Rewriter:
         from onnx import numpy_helper
 
         graph = self.model.graph
-        nodes = []
+        nodes = [*self._first]
         for index, node in enumerate(graph.node):
             nodes.extend(self._replacement.get(index, [node]))
+        for node in nodes[len(self._first) :]:
+            for position, name in enumerate(node.input):
+                node.input[position] = self._renamed.get(name, name)
         nodes = _alive(nodes, {output.name for output in graph.output})
         read = {name for node in nodes for name in node.input}
         kept = [item for item in graph.initializer if item.name in read]
@@ -88,7 +132,7 @@ class Rewriter:
             self.model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
         return self.model
 
-    def _place(self, site: Site, before: list[onnx.NodeProto], product: onnx.NodeProto) -> None:
+    def _place(self, site: Site, before: list[onnx.NodeProto], product: list[onnx.NodeProto]) -> None:
         """Put the product where the last node was; what prepares its input where the first was.
 
         Sites come in the order of their first nodes, so what else reads the prepared input stands behind it.
@@ -96,51 +140,107 @@ class Rewriter:
         for index in site.nodes:
             self._replacement[index] = []
         self._replacement[site.nodes[0]].extend(before)
-        self._replacement[site.nodes[-1]].append(product)
+        self._replacement[site.nodes[-1]].extend(product)
 
-    def _quantize_input(self, name: str) -> tuple[list[onnx.NodeProto], tuple[str, str, str]]:
+    def _matrix(self, site: Site) -> NDArray[np.float32]:
+        weight: NDArray[np.float32] = self.arrays[site.weight]
+        return np.ascontiguousarray(weight.T) if site.transposed else weight
+
+    def _dynamic_input(self, name: str) -> tuple[list[onnx.NodeProto], _Input]:
         """Quantize an activation once, however many products read it."""
         from onnx import helper
 
-        if name in self._quantized_inputs:
-            return [], self._quantized_inputs[name]
+        if name in self._inputs:
+            return [], self._inputs[name]
         outputs = (f"{name}.uint8", f"{name}.scale", f"{name}.zero_point")
         node = helper.make_node("DynamicQuantizeLinear", [name], list(outputs), name=f"{name}.quantize")
-        self._quantized_inputs[name] = outputs
-        return [node], outputs
+        self._inputs[name] = _Input(*outputs, row="")
+        return [node], self._inputs[name]
 
-    def _quantize_weight(self, site: Site) -> tuple[str, str, str]:
-        weight = self.arrays[site.weight]
-        integers, scale = quantize_columns(weight.T if site.transposed else weight)
-        return (
-            self.constant(f"{site.weight}.int8", np.ascontiguousarray(integers)),
-            self.constant(f"{site.weight}.scale", scale),
-            self.constant(f"{site.weight}.zero_point", np.zeros(scale.shape, np.int8)),
-        )
+    def _prepared_input(self, name: str, scheme: Scheme) -> tuple[list[onnx.NodeProto], _Input]:
+        from onnx.helper import make_node
 
-    def _quantize_linear(self, site: Site) -> None:
-        from onnx import helper
+        if name in self._inputs:
+            return [], self._inputs[name]
+        nodes: list[onnx.NodeProto] = []
+        row, prepared = "", name
+        if scheme.by_row:
+            row, prepared = f"{name}.largest", f"{name}.by_row"
+            nodes += self._largest_of_row(name, scheme, row)
+            nodes.append(make_node("Div", [name, row], [prepared], name=prepared))
+        elif np.any(scheme.smoothing != 1):
+            factor = self.constant(f"{name}.smoothing", (1 / scheme.smoothing).astype(np.float32))
+            prepared = f"{name}.smooth"
+            nodes.append(make_node("Mul", [name, factor], [prepared], name=prepared))
+        scale = self.constant(f"{name}.scale", np.array(scheme.scale, np.float32))
+        zero = self.constant(f"{name}.zero_point", np.array(scheme.zero_point, np.uint8))
+        integers = f"{name}.uint8"
+        nodes.append(make_node("QuantizeLinear", [prepared, scale, zero], [integers], name=f"{name}.quantize"))
+        self._inputs[name] = _Input(integers, scale, zero, row)
+        return nodes, self._inputs[name]
 
-        quantize, (integers, scale, zero) = self._quantize_input(site.input)
-        weight, weight_scale, weight_zero = self._quantize_weight(site)
-        inputs = [integers, weight, scale, weight_scale, zero, weight_zero]
+    def _largest_of_row(self, name: str, scheme: Scheme, result: str) -> list[onnx.NodeProto]:
+        from onnx.helper import make_node
+
+        nodes: list[onnx.NodeProto] = []
+        source = name
+        if scheme.signed:
+            source = f"{name}.magnitude"
+            nodes.append(make_node("Abs", [name], [source], name=source))
+        found, floor = f"{result}.found", self.constant(f"{result}.floor", np.array(scheme.floor, np.float32))
+        if opset_of(self.model) >= _AXES_ARE_AN_INPUT:
+            axes = self.constant("crossrank/last_axis", np.array([-1], np.int64))
+            nodes.append(make_node("ReduceMax", [source, axes], [found], name=found))
+        else:
+            nodes.append(make_node("ReduceMax", [source], [found], name=found, axes=[-1]))
+        nodes.append(make_node("Max", [found, floor], [result], name=result))
+        return nodes
+
+    def _emit(
+        self,
+        site: Site,
+        prepared: tuple[list[onnx.NodeProto], _Input],
+        integers: Int8s,
+        scales: NDArray[np.float32],
+    ) -> None:
+        before, source = prepared
+        weight = self.constant(f"{site.name}.weight", np.ascontiguousarray(integers))
+        weight_scale = self.constant(f"{site.name}.weight_scale", scales)
+        weight_zero = self.constant(f"{site.name}.weight_zero_point", np.zeros(scales.shape, np.int8))
+        constants = (weight, weight_scale, weight_zero)
+        if site.kind == "attention":
+            self._place(site, before, [self._attention(site, source, constants)])
+        else:
+            self._place(site, before, self._linear(site, source, constants))
+
+    def _linear(self, site: Site, source: _Input, constants: tuple[str, str, str]) -> list[onnx.NodeProto]:
+        from onnx.helper import make_node
+
+        weight, weight_scale, weight_zero = constants
+        inputs = [source.integers, weight, source.scale, weight_scale, source.zero_point, weight_zero]
+        name = f"{site.name}.int8"
+        if not source.row:
+            inputs += [site.bias] if site.bias else []
+            return [make_node("MatMulIntegerToFloat", inputs, [site.output], name=name, domain=MICROSOFT)]
+        by_row = f"{site.name}.by_row"
+        rescaled = f"{site.name}.rescaled" if site.bias else site.output
+        nodes = [
+            make_node("MatMulIntegerToFloat", inputs, [by_row], name=name, domain=MICROSOFT),
+            make_node("Mul", [by_row, source.row], [rescaled], name=f"{site.name}.rescale"),
+        ]
         if site.bias:
-            inputs.append(site.bias)
-        node = helper.make_node(
-            "MatMulIntegerToFloat", inputs, [site.output], name=f"{site.name}.int8", domain=MICROSOFT
-        )
-        self._place(site, quantize, node)
+            nodes.append(make_node("Add", [rescaled, site.bias], [site.output], name=f"{site.name}.bias"))
+        return nodes
 
-    def _quantize_attention(self, site: Site) -> None:
+    def _attention(self, site: Site, source: _Input, constants: tuple[str, str, str]) -> onnx.NodeProto:
         from onnx import helper
 
         original = self.model.graph.node[site.nodes[0]]
-        quantize, (integers, scale, zero) = self._quantize_input(site.input)
-        weight, weight_scale, weight_zero = self._quantize_weight(site)
+        weight, weight_scale, weight_zero = constants
         mask = original.input[3] if len(original.input) > 3 else ""  # noqa: PLR2004
         node = helper.make_node(
             "QAttention",
-            [integers, weight, site.bias, scale, weight_scale, mask, zero, weight_zero],
+            [source.integers, weight, site.bias, source.scale, weight_scale, mask, source.zero_point, weight_zero],
             [site.output],
             name=f"{site.name}.int8",
             domain=MICROSOFT,
@@ -149,7 +249,7 @@ class Rewriter:
         for name in ("scale", "mask_filter_value"):
             if (value := attribute(original, name, None)) is not None:
                 node.attribute.append(helper.make_attribute(name, value))
-        self._place(site, quantize, node)
+        return node
 
     def _gather_rows(self, index: int, rows: str, scales: str) -> None:
         from onnx import TensorProto

@@ -131,9 +131,7 @@ def find_sites(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> li
         elif node.op_type == "Gemm" and not node.domain and _plain_gemm(node, arrays):
             bias = node.input[2] if len(node.input) > 2 else ""  # noqa: PLR2004
             transposed, output = bool(attribute(node, "transB", 0)), node.output[0]
-            sites.append(
-                Site(output, "linear", node.input[0], output, node.input[1], transposed, bias, (index,))
-            )
+            sites.append(Site(output, "linear", node.input[0], output, node.input[1], transposed, bias, (index,)))
         elif node.op_type == "Attention" and node.domain == MICROSOFT and _plain_attention(node, arrays):
             source, weight, bias, output = *node.input[:3], node.output[0]
             sites.append(Site(output, "attention", source, output, weight, False, bias, (index,)))
@@ -179,10 +177,7 @@ def find_tables(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> l
             continue
         nodes = [graph.node[index] for index in indices]
         if all(
-            node.op_type == "Gather"
-            and not node.domain
-            and node.input[0] == name
-            and attribute(node, "axis", 0) == 0
+            node.op_type == "Gather" and not node.domain and node.input[0] == name and attribute(node, "axis", 0) == 0
             for node in nodes
         ):
             tables.append(Table(name, tuple(indices)))
@@ -190,9 +185,4 @@ def find_tables(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> l
 
 
 def _takes_rows(node: onnx.NodeProto, table: str) -> bool:
-    return (
-        node.op_type == "Gather"
-        and not node.domain
-        and node.input[0] == table
-        and attribute(node, "axis", 0) == 0
-    )
+    return node.op_type == "Gather" and not node.domain and node.input[0] == table and attribute(node, "axis", 0) == 0
