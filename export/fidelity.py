@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.models.errors import FidelityError
 from crossrank.models.manifest import Fidelity
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def measure(
 
     Returns:
         The worst figures of the runs, rounded to six significant digits so that a manifest is reproducible.
+
+    Raises:
+        FidelityError: a logit is no number.
     """
     taus, overlaps, differences = [], [], []
     for run in runs:
@@ -93,8 +97,8 @@ def significant(value: float, digits: int = 6) -> float:
 
 
 def _largest_difference(left: NDArray[np.floating], right: NDArray[np.floating]) -> float:
-    """Largest |left - right|; infinite where either is not a number, so that such a graph never passes."""
-    if len(left) == 0:
-        return 0.0
-    largest = float(np.max(np.abs(np.subtract(left, right, dtype=np.float64))))
-    return largest if np.isfinite(largest) else float("inf")
+    """Largest |left - right|; 0 where there is nothing to compare."""
+    differences = np.abs(np.subtract(left, right, dtype=np.float64))
+    if not np.isfinite(differences).all():
+        raise FidelityError("a graph or its reference gives logits that are no numbers on the verification pairs")
+    return float(differences.max(initial=0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -83,8 +82,6 @@ class Bounds:
 
     def holds(self, precision: Precision, fidelity: Fidelity) -> bool:
         """Tell whether a graph's figures are within the bounds."""
-        if not math.isfinite(fidelity.max_abs_logit_difference):
-            return False
         if self.by_difference(precision, fidelity):
             return fidelity.max_abs_logit_difference <= self.max_fp32_difference
         return fidelity.kendall_tau is not None and fidelity.kendall_tau >= self.min_kendall_tau

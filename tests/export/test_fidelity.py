@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossrank.export.fidelity import kendall_tau, measure, significant, top_overlap
+from crossrank.models.errors import FidelityError
 
 
 def _tau_by_definition(left, right):
@@ -77,10 +78,13 @@ def test_measure_takes_the_worst_run():
     assert fidelity.top10_overlap == 1.0
 
 
-def test_a_score_that_is_no_number_is_infinitely_far():
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_fails(bad):
     reference = [np.array([1.0, 2.0], np.float32)]
-    fidelity = measure(reference, [[np.array([1.0, np.nan], np.float32)]], name="fp32")
-    assert fidelity.max_abs_logit_difference == math.inf
+    with pytest.raises(FidelityError, match="no numbers"):
+        measure(reference, [[np.array([1.0, bad], np.float32)]], name="fp32")
+    with pytest.raises(FidelityError, match="no numbers"):
+        measure([np.array([1.0, bad], np.float32)], [reference], name="fp32")
 
 
 def test_significant_rounds_to_digits_and_not_to_places():
