@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -18,16 +19,19 @@ def run_python(code: str, *arguments: object, timeout: float = 120, **environmen
     """
     set_here = {"TOKENIZERS_PARALLELISM", "ORT_DISABLE_TELEMETRY"}
     inherited = {name: value for name, value in os.environ.items() if name not in set_here}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            env=inherited | environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise AssertionError(f"hung for {timeout} s; printed {error.stdout!r} and {error.stderr!r}") from error
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        out, error = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with its children, which may be what hangs
+        out, error = process.communicate()
+        raise AssertionError(f"hung for {timeout} s\n{out}\n{error}") from None
+    assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{error}"
+    return out

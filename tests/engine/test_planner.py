@@ -103,6 +103,11 @@ def test_the_same_lengths_give_the_same_plan_and_are_not_changed(lengths, budget
 def test_equal_lengths_keep_their_order():
     batches = plan(np.asarray([5, 9, 5, 9, 5]), batching="single", cost=COST, max_batch_tokens=100, workers=2)
     assert [batch.indices.tolist() for batch in batches] == [[1], [3], [0], [2], [4]]
+    many = plan(np.tile([7, 9, 8], 100), batching="single", cost=COST, max_batch_tokens=100, workers=2)
+    assert [int(batch.indices[0]) % 3 for batch in many] == [1] * 100 + [2] * 100 + [0] * 100
+    assert all(
+        first.indices[0] < second.indices[0] for first, second in pairwise(many) if first.length == second.length
+    )
 
 
 def test_no_pairs_make_no_batches():
