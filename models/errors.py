@@ -44,10 +44,6 @@ class ClosedError(CrossrankError):
     """The reranker was closed and can score nothing any more."""
 
 
-class ForkedError(CrossrankError):
-    """A session was made before `fork` and cannot be used in the child process."""
-
-
 class ExportError(CrossrankError):
     """A checkpoint could not be turned into an artifact."""
 
