@@ -10,9 +10,7 @@ DOCUMENTS_PER_QUERY = 20
 
 @pytest.fixture(scope="module")
 def text():
-    return (
-        resources.files("crossrank.export").joinpath("verification_pairs.jsonl").read_text(encoding="utf-8")
-    )
+    return resources.files("crossrank.export").joinpath("verification_pairs.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
