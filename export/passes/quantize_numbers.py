@@ -138,12 +138,17 @@ def through_uint8(values: Floats, scale: np.float32, zero_point: np.uint8) -> Fl
 def _round_row(left: Floats, rounded: Floats, row: int, partner: int | None) -> Floats:
     value = left[row]
     if partner is None:
-        return np.clip(np.rint(value), -LIMIT, LIMIT)
+        return _clipped(np.rint(value))
     if partner < row:
         other = rounded[partner]
         low, high = -PAIR_LIMIT - np.minimum(other, 0), PAIR_LIMIT - np.maximum(other, 0)
-        return np.clip(np.clip(np.rint(value), low, high), -LIMIT, LIMIT)
-    return np.clip(np.rint(_shrink(value, left[partner])), -LIMIT, LIMIT)
+        return _clipped(np.clip(np.rint(value), low, high))
+    return _clipped(np.rint(_shrink(value, left[partner])))
+
+
+def _clipped(values: Floats) -> Floats:
+    clipped: Floats = np.clip(values, -LIMIT, LIMIT)
+    return clipped
 
 
 def _shrink(value: Floats, other: Floats) -> Floats:
@@ -159,7 +164,7 @@ def _project(values: Floats) -> Floats:
     first, second = values[0:even:2], values[1:even:2]
     result = values.copy()
     result[0:even:2], result[1:even:2] = _shrink(first, second), _shrink(second, first)
-    return np.clip(result, -LIMIT, LIMIT)
+    return _clipped(result)
 
 
 def _bound_seconds(integers: Floats) -> Floats:

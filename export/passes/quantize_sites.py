@@ -133,7 +133,8 @@ def find_sites(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> li
             transposed, output = bool(attribute(node, "transB", 0)), node.output[0]
             sites.append(Site(output, "linear", node.input[0], output, node.input[1], transposed, bias, (index,)))
         elif node.op_type == "Attention" and node.domain == MICROSOFT and _plain_attention(node, arrays):
-            source, weight, bias, output = *node.input[:3], node.output[0]
+            output = node.output[0]
+            source, weight, bias = node.input[0], node.input[1], node.input[2]
             sites.append(Site(output, "attention", source, output, weight, False, bias, (index,)))
     return sites
 
