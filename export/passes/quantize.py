@@ -76,7 +76,7 @@ def quantize_int8(
     """
     options = options or Int8Options()
     quantizer = _Quantizer(model, calibration, options)
-    if not quantizer.sites and not quantizer.rewriter().quantize_tables():
+    if not quantizer.sites and not (options.embeddings and quantizer.rewriter().quantize_tables()):
         return PassResult(model, PassRecord(name=NAME, changed=False, detail="no matrix to quantize"))
     if not calibration:
         return PassResult(
