@@ -16,7 +16,7 @@ ProviderChoice = Literal["auto", "cpu", "cuda"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 
 DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 4096, "cuda": 65536}
-"""Token budget of one run. On CPU, activations beyond a few thousand tokens leave the caches and gain nothing."""
+"""Token budget of one run. It bounds memory; not tuned for speed."""
 
 
 @dataclass(frozen=True, kw_only=True)

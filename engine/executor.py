@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Manifest, Provider
 
 _OPERATOR_EFFICIENCY = 0.8
-"""Share of perfect speed-up that threads inside operators reach; see docs/decisions.md for how it was measured."""
+"""Share of perfect speed-up that threads inside operators are assumed to reach (not fitted to a machine)."""
 
 
 class Executor:
