@@ -49,7 +49,7 @@ def plan(
 
     Args:
         lengths: tokens of each pair, int64 (n,).
-        batching: what the graph allows; 'single' means one pair a run.
+        batching: what the graph allows; 'single' means one pair a run, 'equal_length' pairs of one length.
         cost: predicts the time of a run.
         max_batch_tokens: padded tokens of a batch at most; a longer pair is a batch of its own.
         workers: how many runs go on at once; batches are kept small enough to share among them.
@@ -64,7 +64,7 @@ def plan(
     if batching == "single":
         bounds = np.arange(len(lengths) + 1)
     else:
-        bounds = _best_cuts(longest_first, cost, max_batch_tokens, workers)
+        bounds = _best_cuts(longest_first, cost, max_batch_tokens, workers, padding=batching == "padded")
     return [
         Batch(order[start:end], int(longest_first[start]), float(cost.seconds(end - start, int(longest_first[start]))))
         for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
@@ -72,7 +72,7 @@ def plan(
 
 
 def _best_cuts(
-    longest_first: npt.NDArray[np.int64], cost: CostModel, max_batch_tokens: int, workers: int
+    longest_first: npt.NDArray[np.int64], cost: CostModel, max_batch_tokens: int, workers: int, *, padding: bool
 ) -> npt.NDArray[np.int64]:
     """Cut points of the contiguous grouping with the least total predicted time, under the bounds of a group."""
     count = len(longest_first)
@@ -82,6 +82,9 @@ def _best_cuts(
         share = float(alone.sum()) / (workers * _GROUPS_PER_WORKER)
         per_row = alone - cost.run
         largest_rows = np.minimum(largest_rows, np.maximum(1, ((share - cost.run) / per_row).astype(np.int64)))
+    if not padding:  # as far as the pairs of the same length go
+        last_of_length = np.searchsorted(-longest_first, -longest_first, side="right")
+        largest_rows = np.minimum(largest_rows, last_of_length - np.arange(count))
     best = np.full(count + 1, np.inf)
     best[0] = 0.0
     cut = np.zeros(count + 1, dtype=np.int64)

@@ -14,7 +14,7 @@ from crossrank.export.graph_interface import check_interface, input_names, opset
 from crossrank.export.pass_lists import PASS_LISTS
 from crossrank.export.report import GraphReport
 from crossrank.export.tokenizer import TOKENIZER_NAME, write_tokenizer
-from crossrank.export.verification import Bounds, check, run_graph
+from crossrank.export.verification import Bounds, check, ignores_company, run_graph
 from crossrank.export.verification_data import choose_reference_pairs
 from crossrank.models.artifact import record_files
 from crossrank.models.artifact_writer import write_manifest
@@ -126,6 +126,8 @@ class Assembly:
             local = graph.model_copy(update={"providers": ("cpu",)})
             write_manifest(self.folder, self._manifest([local]))
             runs = run_graph(self.folder, precision, self.queries, advance=step.advance)
+            if graph.batching == "single" and ignores_company(self.folder, precision, self.queries):
+                graph = graph.model_copy(update={"batching": "equal_length"})
         expected = runs.single if reference is None else reference
         self._runs[precision] = runs
         self._graphs[precision] = graph.model_copy(

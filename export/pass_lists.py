@@ -86,7 +86,8 @@ class PassList:
         precision: the result's.
         providers: execution providers it is made for.
         passes: in the order they run.
-        batching: whether pairs may share a run ("padded") or not ("single").
+        batching: whether pairs may share a run ("padded") or not ("single"; verification may find that pairs of one
+            length may).
     """
 
     precision: Precision
@@ -97,7 +98,7 @@ class PassList:
 
 PASS_LISTS: Mapping[Precision, PassList] = {
     "fp32": PassList("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
-    # Activation scales are taken per run, so in company a pair's score would move: one pair a run.
+    # Without a mask, and perhaps with scales taken from a run: one pair a run until proved otherwise.
     "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize), batching="single"),
     "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
 }

@@ -29,6 +29,9 @@ MIN_KENDALL_TAU = 0.85
 """Least mean rank correlation an int8 or fp16 graph must have with the float32 one."""
 
 _ADVANCE_PAIRS = 20
+_COMPANY_LENGTHS = (9, 16, 17, 24, 31, 48, 64, 100, 129)
+_COMPANY_ROWS = 8
+_COMPANY_THREADS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,51 @@ def run_graph(
     except InferenceError as error:
         raise FidelityError(f"the {precision} graph failed on the verification pairs: {error}") from error
     return GraphRuns(split_by_query(single, queries), tuple(padded), 1000.0 * seconds / max(len(pairs), 1))
+
+
+def ignores_company(folder: Path, precision: Precision, queries: Sequence[VerificationQuery]) -> bool:
+    """Tell whether pairs of one length score bitwise alike alone and together, over lengths, batch sizes and threads.
+
+    Args:
+        folder: the artifact folder.
+        precision: which graph.
+        queries: the verification queries.
+
+    Raises:
+        ArtifactError: onnxruntime refuses the graph.
+    """
+    from crossrank.engine.company import rows_of_length, scores_ignore_company
+    from crossrank.engine.encoding import PairEncoder
+    from crossrank.engine.session import GraphSession
+    from crossrank.models.artifact import Artifact
+
+    artifact = Artifact.open(folder)
+    manifest = artifact.manifest
+    graph = artifact.find_graph(precision, "cpu")
+    assert graph is not None  # noqa: S101  it was just written
+    encoder = PairEncoder.load(
+        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
+    )
+    texts = all_pairs(queries)
+    pairs = encoder.pair(
+        [encoder.encode_query(query) for query, _ in texts],
+        np.arange(len(texts)),
+        encoder.encode_documents([document for _, document in texts]),
+    )
+    seen = 0
+    for threads in _COMPANY_THREADS:
+        session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=threads, spin=False)
+        for length in _COMPANY_LENGTHS:
+            arrays = rows_of_length(encoder, pairs, length, _COMPANY_ROWS)
+            if arrays is None:
+                continue
+            seen += 1
+            try:
+                if not scores_ignore_company(session.run, arrays):
+                    return False
+            except InferenceError:  # a graph of fixed shape
+                return False
+    return seen > 0
 
 
 def check(fidelities: Iterable[tuple[Precision, Fidelity]], bounds: Bounds) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REFERENCE_PAIRS = 8
 """Pairs an artifact keeps with their logits."""
 
-_CALIBRATION_STEP = 3
+_HELD_OUT_STEP = 3
 _OWN = "verification_pairs.jsonl"
 
 
@@ -101,8 +101,8 @@ def choose_reference_pairs(
 
 
 def calibration_queries(queries: Sequence[VerificationQuery]) -> Sequence[VerificationQuery]:
-    """The share of the verification queries that lend their pairs to passes which calibrate."""
-    return queries[::_CALIBRATION_STEP]
+    """The verification queries that lend their pairs to passes which calibrate: all but every third."""
+    return [query for place, query in enumerate(queries) if place % _HELD_OUT_STEP or len(queries) == 1]
 
 
 def calibration_feeds(

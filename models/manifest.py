@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
 Activation = Literal["identity", "sigmoid"]
-Batching = Literal["padded", "single"]
+Batching = Literal["padded", "equal_length", "single"]
 
 
 def _inside_the_folder(path: str) -> str:
@@ -98,7 +98,7 @@ class Graph(_Strict):
     batching: Annotated[
         Batching,
         Field(
-            description="'padded': pairs of several lengths may share a run; "
+            description="'padded': pairs of several lengths may share a run; 'equal_length': pairs of exactly one length; "
             "'single': one pair a run, because a pair's score would depend on its company otherwise"
         ),
     ] = "padded"

@@ -191,7 +191,7 @@ def _project_queries_back(node: onnx.NodeProto, keys: _Projection) -> _Rewritten
     by_head = build.add("Transpose", [query], perm=[1, 0, 2])
     weight = build.weight("key_weight", np.transpose(keys.weight, (1, 2, 0)))
     # Heads lead, so that a batch of pairs is one product a head and not one a pair and head.
-    back = build.add("MatMul", [by_head, weight])
+    back = _matmul_by_head(build, by_head, weight, heads)
     for scale in keys.scales:
         back = build.add("Div" if scale[0] == "/" else "Mul", [back, scale[1:]])
     columns = build.add("Transpose", [back], perm=[1, 2, 0])
@@ -218,7 +218,7 @@ def _mix_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
     mixed = build.add("MatMul", [share, values.source])
     by_head = build.add("Transpose", [mixed], perm=[1, 0, 2])
     weight = build.weight("value_weight", np.transpose(values.weight, (1, 0, 2)))
-    context = build.add("MatMul", [by_head, weight])
+    context = _matmul_by_head(build, by_head, weight, heads)
     if values.bias is not None:
         bias = build.weight("value_bias", values.bias[:, np.newaxis, :])
         context = build.add("Add", [context, bias])
@@ -228,6 +228,18 @@ def _mix_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
     shape = [-1, 1, size] if values.merged else [-1, heads, 1, size]
     build.add("Reshape", [by_pair, build.vector(shape)], output=base)
     return build.done()
+
+
+def _matmul_by_head(build: _Builder, rows: str, weight: str, heads: int) -> str:
+    """`[heads, batch, k] x [heads, k, n]` whose rows are bitwise the same in a batch of any size.
+
+    onnxruntime's CPU provider multiplies a lone row by another routine than several, which rounds otherwise. So each
+    row goes in twice.
+    """
+    twice = build.add("Concat", [rows, rows], axis=1)
+    product = build.add("MatMul", [twice, weight])
+    halves = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
+    return build.add("Gather", [halves, build.scalar(0)], axis=1)
 
 
 class _Builder:
@@ -247,6 +259,14 @@ class _Builder:
         name = f"{self._base}/vector_{len(self._nodes)}"
         self._nodes.append(constant_node(name, np.asarray(values, dtype=np.int64)))
         return name
+
+    def scalar(self, value: int) -> str:
+        name = f"{self._base}/scalar_{len(self._nodes)}"
+        self._nodes.append(constant_node(name, np.asarray(value, dtype=np.int64)))
+        return name
+
+    def columns_of(self, weight: str) -> int:
+        return int(self._weights[weight].shape[-1])
 
     def weight(self, name: str, value: _Array) -> str:
         name = f"{self._base}/{name}"

@@ -13,10 +13,10 @@ import numpy as np
 
 from crossrank.export.fidelity import kendall_tau
 from crossrank.export.passes.base import PassResult
+from crossrank.export.passes.quantize_attention import contexts_of_values, drop_mask, split_attention
 from crossrank.export.passes.quantize_calibration import observe, score
-from crossrank.export.passes.quantize_numbers import through_uint8
 from crossrank.export.passes.quantize_rewrite import Rewriter
-from crossrank.export.passes.quantize_scheme import round_weight, row_scheme, static_scheme
+from crossrank.export.passes.quantize_scheme import choose_scheme, round_weight, row_scheme
 from crossrank.export.passes.quantize_sites import find_sites
 from crossrank.models.manifest import PassRecord
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from crossrank.export.passes.quantize_calibration import Activation
-    from crossrank.export.passes.quantize_scheme import Scheme
+    from crossrank.export.passes.quantize_scheme import RoundedWeight, Scheme
     from crossrank.export.passes.quantize_sites import Site
 
 NAME = "int8"
@@ -41,7 +40,7 @@ class Int8Options:
 
     Attributes:
         embeddings: store embedding tables as int8 rows with a scale each.
-        smooth: move outlying channels of activations into the weights.
+        smooth: shift an activation's channels, and move the outlying ones into the weights.
         by_row: give rows of feed-forward activations a scale each.
         compensate: round weights so that later ones make up for what earlier ones lose.
         min_kendall_tau: least rank correlation with float32 over the calibration pairs; below it matrices stay in
@@ -99,12 +98,13 @@ class _Quantizer:
         calibration: Sequence[Mapping[str, NDArray[np.integer[Any]]]],
         options: Int8Options,
     ) -> None:
-        self.model, self.pairs, self.options = model, calibration, options
-        rewriter = Rewriter(model)
+        self.model, self.pairs, self.options = split_attention(model), calibration, options
+        rewriter = Rewriter(self.model)
         self.arrays = rewriter.arrays
-        self.sites = find_sites(model, self.arrays)
+        self.sites = find_sites(self.model, self.arrays)
         self.single: list[Site] = []
-        self._rounded: dict[str, tuple[Scheme, NDArray[np.int8], NDArray[np.float32]]] = {}
+        self._rounded: dict[str, tuple[Scheme, RoundedWeight]] = {}
+        self._contexts = contexts_of_values(self.model, self.sites)
 
     def rewriter(self) -> Rewriter:
         return Rewriter(self.model)
@@ -125,12 +125,16 @@ class _Quantizer:
             readers = [site for site in self.sites if site.input == name and site not in self.single]
             if not readers or not np.all(np.isfinite(seen[name].rows)):
                 continue
-            scheme = self._choose(seen[name], readers)
+            weight = np.concatenate([self._matrix(site) for site in readers], axis=1)
+            # A scale by row costs operators on the activation: worth it where the product is narrower than that.
+            narrows = weight.shape[0] > weight.shape[1]
+            if self.options.by_row and narrows:
+                scheme = row_scheme(seen[name])
+            else:
+                scheme = choose_scheme(seen[name], weight, smooth=self.options.smooth)
             for site in readers:
-                integers, scales = round_weight(
-                    self._matrix(site), scheme, seen[name], compensate=self.options.compensate
-                )
-                self._rounded[site.name] = (scheme, integers, scales)
+                rounded = round_weight(self._matrix(site), scheme, seen[name], compensate=self.options.compensate)
+                self._rounded[site.name] = (scheme, rounded)
             del seen[name]
 
     def build(self, kept: Collection[str], only: str = "") -> onnx.ModelProto:
@@ -141,20 +145,27 @@ class _Quantizer:
             only: quantize nothing but this site.
         """
         rewriter = self.rewriter()
-        single = {site.name for site in self.single}
-        for site in self.sites:
-            if site.name in kept or site.name in single or (only and site.name != only):
-                continue
-            if site.name in self._rounded:
-                rewriter.quantize(site, *self._rounded[site.name])
-            else:
+        left_out = {*kept, *(site.name for site in self.single)}
+        sites = [site for site in self.sites if site.name not in left_out and (not only or site.name == only)]
+        static = {site.name for site in sites if site.name in self._rounded}
+        contexts = {
+            value: context for value, context in self._contexts.items() if {value, *self._readers(context)} <= static
+        }
+        prepared = set(contexts.values())
+        for site in sites:
+            if site.name not in static:
                 rewriter.quantize_dynamically(site)
+                continue
+            context = contexts.get(site.name)
+            prepares = self._rounded[self._readers(context)[0]][0] if context else None
+            scheme, rounded = self._rounded[site.name]
+            rewriter.quantize(site, scheme, rounded, prepared=site.input in prepared, prepares=prepares)
         if not only:
             for site in self.single:
                 rewriter.store_in_eight_bits(site.weight, axis=1 if site.transposed else 0)
             if self.options.embeddings:
                 rewriter.quantize_tables()
-        return rewriter.finish()
+        return drop_mask(rewriter.finish())
 
     def bounded(self) -> tuple[onnx.ModelProto, tuple[str, ...], float]:
         """Make the graph that keeps the ranking, with as little float32 as that takes."""
@@ -184,29 +195,10 @@ class _Quantizer:
                 break
         return result, kept, tau
 
-    def _choose(self, seen: Activation, readers: Sequence[Site]) -> Scheme:
-        """By row where that is cheap (the product is narrower than what it reads) and loses less."""
-        weight = np.concatenate([self._matrix(site) for site in readers], axis=1)
-        static = static_scheme(seen, weight, smooth=self.options.smooth)
-        if not self.options.by_row or any(site.kind != "linear" for site in readers):
-            return static
-        if weight.shape[0] <= weight.shape[1]:
-            return static
-        by_row = row_scheme(seen)
-        return min((static, by_row), key=lambda scheme: _loss(scheme, seen, weight))
+    def _readers(self, activation: str) -> list[str]:
+        return [site.name for site in self.sites if site.input == activation]
 
     def _matrix(self, site: Site) -> NDArray[np.float32]:
         weight: NDArray[np.float32] = self.arrays[site.weight]
         return np.ascontiguousarray(weight.T) if site.transposed else weight
 
-
-def _loss(scheme: Scheme, seen: Activation, weight: NDArray[np.float32]) -> float:
-    """Mean square error of the product, activation and matrix rounded."""
-    rows = seen.rows[::8]
-    prepared = scheme.prepared(rows)
-    integers, scales = round_weight(weight, scheme, seen, compensate=False)
-    product = through_uint8(prepared, scheme.scale, scheme.zero_point) @ (integers * scales)
-    if scheme.by_row:
-        largest = (np.abs(rows) if scheme.signed else rows).max(axis=1, keepdims=True)
-        product = product * np.maximum(largest, scheme.floor)
-    return float(np.mean((product - rows @ weight) ** 2))

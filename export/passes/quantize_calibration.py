@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-MAX_ROWS = 4096
+MAX_ROWS = 16384
 MAX_BYTES = 1_500_000_000
 _SEED = 20240607
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from crossrank.export.passes.graph_tools import opset_of
 from crossrank.export.passes.quantize_numbers import quantize_along, quantize_columns, quantize_rows
-from crossrank.export.passes.quantize_sites import MICROSOFT, attribute, find_tables
+from crossrank.export.passes.quantize_sites import MICROSOFT, find_tables
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
     from crossrank.export.passes.quantize_numbers import Int8s
-    from crossrank.export.passes.quantize_scheme import Scheme
+    from crossrank.export.passes.quantize_scheme import RoundedWeight, Scheme
     from crossrank.export.passes.quantize_sites import Site, Table
 
 _AXES_ARE_AN_INPUT = 18  # of ReduceMax, from this opset on
@@ -29,7 +29,7 @@ class _Input:
     integers: str
     scale: str
     zero_point: str
-    row: str
+    row: str = ""
 
 
 class Rewriter:
@@ -58,18 +58,27 @@ class Rewriter:
     def quantize_dynamically(self, site: Site) -> None:
         """Turn a product into an integer one whose activation scale is taken from the whole run."""
         integers, scales = quantize_columns(self._matrix(site))
-        self._emit(site, self._dynamic_input(site.input), integers, scales)
+        bias = self.arrays[site.bias] if site.bias else None
+        self._emit(site, self._dynamic_input(site.input), integers, scales, bias)
 
-    def quantize(self, site: Site, scheme: Scheme, integers: Int8s, scales: NDArray[np.float32]) -> None:
+    def quantize(
+        self, site: Site, scheme: Scheme, rounded: RoundedWeight, *, prepared: bool = False, prepares: Scheme | None
+    ) -> None:
         """Turn a product into an integer one whose activation scale depends on nothing but the row.
 
         Args:
             site: the product.
             scheme: how its activation is rounded; the same for every site that reads it.
-            integers: the weights, [rows, columns].
-            scales: of the columns.
+            rounded: the weights.
+            prepared: whether the activation arrives shifted and divided already.
+            prepares: shift and divide the result for a later product of this scheme, which costs nothing here.
         """
-        self._emit(site, self._prepared_input(site.input, scheme), integers, scales)
+        bias = rounded.bias + (self.arrays[site.bias] if site.bias else 0)
+        scales = rounded.scales
+        if prepares is not None:
+            scales, bias = scales / prepares.divisor, (bias - prepares.shift) / prepares.divisor
+        source = self._prepared_input(site.input, scheme, prepared=prepared)
+        self._emit(site, source, rounded.integers, scales.astype(np.float32), bias.astype(np.float32))
 
     def store_in_eight_bits(self, name: str, *, axis: int) -> None:
         """Keep a float32 constant as int8 in the file: onnxruntime folds it back when it loads the graph.
@@ -154,46 +163,50 @@ class Rewriter:
             return [], self._inputs[name]
         outputs = (f"{name}.uint8", f"{name}.scale", f"{name}.zero_point")
         node = helper.make_node("DynamicQuantizeLinear", [name], list(outputs), name=f"{name}.quantize")
-        self._inputs[name] = _Input(*outputs, row="")
+        self._inputs[name] = _Input(*outputs)
         return [node], self._inputs[name]
 
-    def _prepared_input(self, name: str, scheme: Scheme) -> tuple[list[onnx.NodeProto], _Input]:
+    def _prepared_input(self, name: str, scheme: Scheme, *, prepared: bool) -> tuple[list[onnx.NodeProto], _Input]:
         from onnx.helper import make_node
 
         if name in self._inputs:
             return [], self._inputs[name]
         nodes: list[onnx.NodeProto] = []
-        row, prepared = "", name
-        if scheme.by_row:
-            row, prepared = f"{name}.largest", f"{name}.by_row"
-            nodes += self._largest_of_row(name, scheme, row)
-            nodes.append(make_node("Div", [name, row], [prepared], name=prepared))
-        elif np.any(scheme.smoothing != 1):
-            factor = self.constant(f"{name}.smoothing", (1 / scheme.smoothing).astype(np.float32))
-            prepared = f"{name}.smooth"
-            nodes.append(make_node("Mul", [name, factor], [prepared], name=prepared))
+        source, row = name, ""
+        if scheme.row_floor is not None:
+            row, source = f"{name}.largest", f"{name}.by_row"
+            nodes += self._largest_of_row(name, scheme.row_floor, row, signed=scheme.signed)
+            nodes.append(make_node("Div", [name, row], [source], name=source))
+        elif not prepared:
+            factor, offset = (1 / scheme.divisor).astype(np.float32), (-scheme.shift / scheme.divisor).astype(np.float32)
+            for operator, step, constant, neutral in (("Mul", "divided", factor, 1), ("Add", "shifted", offset, 0)):
+                if np.any(constant != neutral):
+                    result = f"{name}.{step}"
+                    stored = self.constant(f"{result}.constant", constant)
+                    nodes.append(make_node(operator, [source, stored], [result], name=result))
+                    source = result
         scale = self.constant(f"{name}.scale", np.array(scheme.scale, np.float32))
         zero = self.constant(f"{name}.zero_point", np.array(scheme.zero_point, np.uint8))
         integers = f"{name}.uint8"
-        nodes.append(make_node("QuantizeLinear", [prepared, scale, zero], [integers], name=f"{name}.quantize"))
+        nodes.append(make_node("QuantizeLinear", [source, scale, zero], [integers], name=f"{name}.quantize"))
         self._inputs[name] = _Input(integers, scale, zero, row)
         return nodes, self._inputs[name]
 
-    def _largest_of_row(self, name: str, scheme: Scheme, result: str) -> list[onnx.NodeProto]:
+    def _largest_of_row(self, name: str, floor: np.float32, result: str, *, signed: bool) -> list[onnx.NodeProto]:
         from onnx.helper import make_node
 
         nodes: list[onnx.NodeProto] = []
         source = name
-        if scheme.signed:
+        if signed:
             source = f"{name}.magnitude"
             nodes.append(make_node("Abs", [name], [source], name=source))
-        found, floor = f"{result}.found", self.constant(f"{result}.floor", np.array(scheme.floor, np.float32))
+        found, least = f"{result}.found", self.constant(f"{result}.floor", np.array(floor, np.float32))
         if opset_of(self.model) >= _AXES_ARE_AN_INPUT:
             axes = self.constant("crossrank/last_axis", np.array([-1], np.int64))
             nodes.append(make_node("ReduceMax", [source, axes], [found], name=found))
         else:
             nodes.append(make_node("ReduceMax", [source], [found], name=found, axes=[-1]))
-        nodes.append(make_node("Max", [found, floor], [result], name=result))
+        nodes.append(make_node("Max", [found, least], [result], name=result))
         return nodes
 
     def _emit(
@@ -202,54 +215,29 @@ class Rewriter:
         prepared: tuple[list[onnx.NodeProto], _Input],
         integers: Int8s,
         scales: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
     ) -> None:
-        before, source = prepared
-        weight = self.constant(f"{site.name}.weight", np.ascontiguousarray(integers))
-        weight_scale = self.constant(f"{site.name}.weight_scale", scales)
-        weight_zero = self.constant(f"{site.name}.weight_zero_point", np.zeros(scales.shape, np.int8))
-        constants = (weight, weight_scale, weight_zero)
-        if site.kind == "attention":
-            self._place(site, before, [self._attention(site, source, constants)])
-        else:
-            self._place(site, before, self._linear(site, source, constants))
-
-    def _linear(self, site: Site, source: _Input, constants: tuple[str, str, str]) -> list[onnx.NodeProto]:
         from onnx.helper import make_node
 
-        weight, weight_scale, weight_zero = constants
-        inputs = [source.integers, weight, source.scale, weight_scale, source.zero_point, weight_zero]
+        before, source = prepared
         name = f"{site.name}.int8"
-        if not source.row:
-            inputs += [site.bias] if site.bias else []
-            return [make_node("MatMulIntegerToFloat", inputs, [site.output], name=name, domain=MICROSOFT)]
-        by_row = f"{site.name}.by_row"
-        rescaled = f"{site.name}.rescaled" if site.bias else site.output
-        nodes = [
-            make_node("MatMulIntegerToFloat", inputs, [by_row], name=name, domain=MICROSOFT),
-            make_node("Mul", [by_row, source.row], [rescaled], name=f"{site.name}.rescale"),
-        ]
-        if site.bias:
-            nodes.append(make_node("Add", [rescaled, site.bias], [site.output], name=f"{site.name}.bias"))
-        return nodes
-
-    def _attention(self, site: Site, source: _Input, constants: tuple[str, str, str]) -> onnx.NodeProto:
-        from onnx import helper
-
-        original = self.model.graph.node[site.nodes[0]]
-        weight, weight_scale, weight_zero = constants
-        mask = original.input[3] if len(original.input) > 3 else ""  # noqa: PLR2004
-        node = helper.make_node(
-            "QAttention",
-            [source.integers, weight, site.bias, source.scale, weight_scale, mask, source.zero_point, weight_zero],
-            [site.output],
-            name=f"{site.name}.int8",
-            domain=MICROSOFT,
-        )
-        node.attribute.append(helper.make_attribute("num_heads", attribute(original, "num_heads", 0)))
-        for name in ("scale", "mask_filter_value"):
-            if (value := attribute(original, name, None)) is not None:
-                node.attribute.append(helper.make_attribute(name, value))
-        return node
+        weight = self.constant(f"{name}.weight", np.ascontiguousarray(integers))
+        weight_scale = self.constant(f"{name}.weight_scale", scales)
+        weight_zero = self.constant(f"{name}.weight_zero_point", np.zeros(scales.shape, np.int8))
+        inputs = [source.integers, weight, source.scale, weight_scale, source.zero_point, weight_zero]
+        stored = self.constant(f"{name}.bias", bias) if bias is not None else ""
+        if source.row:
+            product, rescaled = f"{name}.by_row", f"{name}.rescaled" if stored else site.output
+            nodes = [
+                make_node("MatMulIntegerToFloat", inputs, [product], name=name, domain=MICROSOFT),
+                make_node("Mul", [product, source.row], [rescaled], name=f"{name}.rescale"),
+            ]
+            if stored:
+                nodes.append(make_node("Add", [rescaled, stored], [site.output], name=f"{name}.add_bias"))
+        else:
+            inputs += [stored] if stored else []
+            nodes = [make_node("MatMulIntegerToFloat", inputs, [site.output], name=name, domain=MICROSOFT)]
+        self._place(site, before, nodes)
 
     def _gather_rows(self, index: int, rows: str, scales: str) -> None:
         from onnx import TensorProto

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,6 @@ MICROSOFT = "com.microsoft"
 EMBEDDING_MIN_ROWS = 256
 """Smaller tables (segment types, relative positions of a few buckets) gain nothing from eight bits."""
 
-SiteKind = Literal["linear", "attention"]
-
 
 @dataclass(frozen=True)
 class Site:
@@ -26,8 +24,6 @@ class Site:
 
     Attributes:
         name: name of the result; unique in a graph, the same in every run of the export.
-        kind: "linear" (MatMul or Gemm, with the bias that follows it) or "attention" (the query, key and
-            value projection inside a fused `Attention`).
         input: name of the activation, shape [..., rows].
         output: name of the result after the bias.
         weight: name of the initializer.
@@ -38,7 +34,6 @@ class Site:
     """
 
     name: str
-    kind: SiteKind
     input: str
     output: str
     weight: str
@@ -114,8 +109,7 @@ def find_sites(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> li
         arrays: its initializers as arrays.
 
     Returns:
-        `MatMul` with a constant right side (and the constant bias added to it), `Gemm` without scaling, and
-        fused `Attention` with constant weights and an even split into query, key and value.
+        `MatMul` with a constant right side (and the constant bias added to it), and `Gemm` without scaling.
     """
     graph = model.graph
     readers = consumers(graph.node)
@@ -127,15 +121,11 @@ def find_sites(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> li
             nodes = (index, *(follower[:1] if follower else ()))
             output = graph.node[nodes[-1]].output[0]
             bias = follower[1] if follower else ""
-            sites.append(Site(output, "linear", node.input[0], output, node.input[1], False, bias, nodes))
+            sites.append(Site(output, node.input[0], output, node.input[1], False, bias, nodes))
         elif node.op_type == "Gemm" and not node.domain and _plain_gemm(node, arrays):
             bias = node.input[2] if len(node.input) > 2 else ""  # noqa: PLR2004
             transposed, output = bool(attribute(node, "transB", 0)), node.output[0]
-            sites.append(Site(output, "linear", node.input[0], output, node.input[1], transposed, bias, (index,)))
-        elif node.op_type == "Attention" and node.domain == MICROSOFT and _plain_attention(node, arrays):
-            output = node.output[0]
-            source, weight, bias = node.input[0], node.input[1], node.input[2]
-            sites.append(Site(output, "attention", source, output, weight, False, bias, (index,)))
+            sites.append(Site(output, node.input[0], output, node.input[1], transposed, bias, (index,)))
     return sites
 
 
@@ -149,22 +139,6 @@ def _plain_gemm(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> boo
     columns = arrays[node.input[1]].shape[0 if attribute(node, "transB", 0) else 1]
     bias = arrays.get(node.input[2])
     return bias is not None and bias.shape == (columns,)
-
-
-def _plain_attention(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Tell whether `QAttention` can stand in: no past, no score bias, query, key and value of one width."""
-    weight = arrays.get(node.input[1])
-    if not _is_matrix(weight) or weight is None or weight.shape[1] % 3:
-        return False
-    bias = arrays.get(node.input[2]) if len(node.input) > 2 else None  # noqa: PLR2004
-    if bias is None or bias.shape != (weight.shape[1],):
-        return False
-    if any(node.input[4:]) or len([name for name in node.output if name]) != 1:
-        return False
-    if attribute(node, "unidirectional", 0) or attribute(node, "do_rotary", 0):
-        return False
-    sizes = list(attribute(node, "qkv_hidden_sizes", []))
-    return not sizes or len(set(sizes)) == 1
 
 
 def find_tables(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[Table]:

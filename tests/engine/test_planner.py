@@ -27,7 +27,7 @@ COST = CostModel(run=4e-4, row=2e-5, token=1e-5, token_squared=1e-8)
     cost=COSTS,
     budget=st.integers(1, 5000),
     workers=st.integers(1, 8),
-    batching=st.sampled_from(["padded", "single"]),
+    batching=st.sampled_from(["padded", "equal_length", "single"]),
 )
 def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths, cost, budget, workers, batching):
     batches = plan(lengths, batching=batching, cost=cost, max_batch_tokens=budget, workers=workers)
@@ -40,7 +40,8 @@ def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths,
         assert batch.padded_tokens == len(members) * batch.length
         assert batch.padded_tokens <= budget or len(members) == 1
         assert batch.seconds == pytest.approx(float(cost.seconds(len(members), batch.length)))
-        assert batching == "padded" or len(members) == 1
+        assert batching != "single" or len(members) == 1
+        assert batching != "equal_length" or len(set(members.tolist())) == 1
     in_order = [length for batch in batches for length in lengths[batch.indices].tolist()]
     assert in_order == sorted(lengths.tolist(), reverse=True)
 

@@ -1,0 +1,64 @@
+"""Whether a graph scores a pair alike, to the last bit, alone and beside others of its length.
+
+Int8 scores must not depend on their company, so their graphs run several pairs at once only where this was seen: at
+export over many lengths, and again at one small length wherever the graph is loaded, because another processor has
+other routines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.encoding import TokenArrays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from crossrank.engine.encoding import EncodedPairs, PairEncoder
+
+LENGTH_AT_LOAD = 16
+ROWS_AT_LOAD = 3
+
+
+def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows: int) -> TokenArrays | None:
+    """Real pairs cut to one length; None where fewer than two are long enough.
+
+    Args:
+        encoder: of the pairs.
+        pairs: some pairs.
+        length: tokens of every row.
+        rows: how many at most.
+    """
+    long_enough = np.flatnonzero(pairs.lengths >= length)
+    if len(long_enough) < 2:  # noqa: PLR2004
+        return None
+    # Spread out: neighbours share a query, and rows that are alike would show nothing.
+    chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, rows).astype(np.int64))]
+    arrays = encoder.assemble(pairs, chosen, int(pairs.lengths[chosen].max()))
+    return TokenArrays(
+        arrays.input_ids[:, :length].copy(),
+        arrays.attention_mask[:, :length].copy(),
+        arrays.token_type_ids[:, :length].copy(),
+    )
+
+
+def scores_ignore_company(run: Callable[[TokenArrays], npt.NDArray[np.float32]], arrays: TokenArrays) -> bool:
+    """Compare each row alone with the same row in the first 2, 3, ... rows.
+
+    Args:
+        run: scores a batch, float32 (b, labels).
+        arrays: n rows without padding.
+    """
+    count = len(arrays.input_ids)
+    alone = np.concatenate([run(_rows(arrays, place, place + 1)) for place in range(count)])
+    return all(np.array_equal(run(_rows(arrays, 0, size)), alone[:size]) for size in range(2, count + 1))
+
+
+def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:
+    return TokenArrays(
+        arrays.input_ids[start:stop], arrays.attention_mask[start:stop], arrays.token_type_ids[start:stop]
+    )
