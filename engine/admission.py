@@ -34,7 +34,7 @@ class Admission:
         """Whether no call is let in any more."""
         return self._closed
 
-    def enter(self, tokens: int, *, tokens_per_second: float, queue_seconds: float | None) -> None:
+    def enter(self, tokens: int, *, tokens_per_second: float, queue_seconds: float | None, goes_on: bool) -> None:
         """Let a call in.
 
         Args:
@@ -42,6 +42,7 @@ class Admission:
             tokens_per_second: how fast waiting tokens are worked off.
             queue_seconds: bounds the waiting tokens to what so many seconds work off, where no number was fixed; None
                 leaves them unbounded.
+            goes_on: whether it was let in before, and only `close` keeps it out.
 
         Raises:
             Overloaded: it would exceed the bound, and something waits already. A call larger than the bound itself
@@ -54,7 +55,7 @@ class Admission:
         with self._lock:
             if self._closed:
                 raise ClosedError("this reranker was closed; make a new one")
-            if limit is not None and self.tokens > 0 and self.tokens + tokens > limit:
+            if limit is not None and not goes_on and self.tokens > 0 and self.tokens + tokens > limit:
                 self.refused += 1
                 excess = min(self.tokens, self.tokens + tokens - limit)
                 retry = max(_SHORTEST_RETRY, excess / tokens_per_second)

@@ -73,9 +73,10 @@ def milliseconds(name: str, value: float) -> float:
     Raises:
         InvalidInputError: it is no finite number of at least 0.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf:
         raise InvalidInputError(f"{name}={value!r}: a number of milliseconds of at least 0 expected")
-    return float(value)
+    return float(given)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -31,18 +31,17 @@ OPERATOR_EFFICIENCY = 0.8
 
 
 class Runner(Protocol):
-    """What a scheduler runs batches on: an `Executor`, or in tests something that decides about time and faults.
-
-    Attributes:
-        workers: how many runs may go on at once.
-        labels: columns of the outputs.
-    """
+    """What a scheduler runs batches on: an `Executor`, or in tests something that decides about time and faults."""
 
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int:
+        """How many runs may go on at once."""
+        ...
 
     @property
-    def labels(self) -> int: ...
+    def labels(self) -> int:
+        """Columns of the outputs."""
+        ...
 
     def run(self, arrays: TokenArrays, *, wide: bool) -> npt.NDArray[np.float32]:
         """Outputs of a batch, float32 (b, labels); `wide` means on all cores, with nothing beside it."""

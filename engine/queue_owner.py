@@ -6,9 +6,9 @@ a message in a queue; whoever sends one never waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
-from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from crossrank.engine.commands import Cancel, Close, Command, Look, Recalibrated
 from crossrank.models.errors import ClosedError, CrossrankError, DeadlineExceeded, InferenceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crossrank.engine.admission import Admission
     from crossrank.engine.prediction import RunTimes
     from crossrank.engine.request import Request, Run
@@ -33,6 +35,7 @@ class QueueOwner:
     Attributes:
         commands: where others put what they have to tell.
         broken: why the thread ended by an error of its own, or None.
+        ended: whether the thread has ended; whoever submits after that calls `refuse_everything`.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class QueueOwner:
         """
         self.commands = commands
         self.broken: BaseException | None = None
+        self.ended = False
         self._queue = queue
         self._workers = workers
         self._times = times
@@ -91,12 +95,13 @@ class QueueOwner:
                 self._hand_out_runs(now)
         except BaseException as error:  #  whoever waits must learn that nobody works
             self.broken = error
-            self.fail_everything()
         finally:
+            self.ended = True
+            self.refuse_everything()
             self._workers.stop()
 
-    def fail_everything(self) -> None:
-        """After the thread broke: answer what is here and what came in since, from any thread."""
+    def refuse_everything(self) -> None:
+        """After the thread's end: answer what is here and what came in since, from any thread."""
         while True:
             try:
                 command = self.commands.get_nowait()
@@ -105,8 +110,11 @@ class QueueOwner:
             if isinstance(command, Submit):
                 self._requests[command.request.number] = command.request
         for request in list(self._requests.values()):
-            error = InferenceError(f"the scheduler failed: {self.broken!r}; make a new reranker")
-            self._fail(request, error, "worker")
+            if self.broken is None:
+                self._fail(request, _closed(), "closed")
+            else:
+                error = InferenceError(f"the scheduler failed: {self.broken!r}; make a new reranker")
+                self._fail(request, error, "worker")
 
     def _is_over(self) -> bool:
         if self._closing is None or self._requests or self._in_flight:
@@ -259,19 +267,15 @@ class QueueOwner:
             return
         outcome = request.outcome()
         self._end(request, None, partial=not complete)
-        try:
+        with contextlib.suppress(InvalidStateError):  # cancelled at this moment
             request.future.set_result(outcome)
-        except InvalidStateError:  # cancelled at this moment
-            pass
 
     def _fail(self, request: Request, error: CrossrankError, kind: FailureKind) -> None:
         if request.done:
             return
         self._end(request, kind)
-        try:
+        with contextlib.suppress(InvalidStateError):  # cancelled at this moment
             request.future.set_exception(error)
-        except InvalidStateError:  # cancelled at this moment
-            pass
 
     def _end(self, request: Request, failure: FailureKind | None, *, partial: bool = False) -> None:
         """Forget a request; runs of it in progress end by themselves."""

@@ -47,7 +47,15 @@ _EXIT_SECONDS = 10.0
 
 
 class Scheduler:
-    """Runs the requests of any number of callers on one runner."""
+    """Runs the requests of any number of callers on one runner.
+
+    Attributes:
+        workers: how many runs may go on at once.
+        cost: predicts run times.
+        times: the predictions corrected by observed times.
+        clock: seconds that only grow; deadlines are points on it.
+        admission: counts what waits.
+    """
 
     def __init__(
         self,
@@ -75,9 +83,9 @@ class Scheduler:
         """
         self._batching = batching
         self._max_batch_tokens = max_batch_tokens
-        self._workers_wanted = runner.workers
+        self.workers = runner.workers
         self._labels = runner.labels
-        self._cost = cost
+        self.cost = cost
         self.clock = clock
         self.times = RunTimes(cost, runner.workers)
         self.admission = Admission(max_queue_tokens)
@@ -102,18 +110,24 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
-    def call(self, tokens: int = 0, *, queue_seconds: float | None = None) -> Call:
+    def call(self, tokens: int = 0, *, queue_seconds: float | None = None, goes_on: bool = False) -> Call:
         """Let a call in; use the result in a `with` statement.
 
         Args:
             tokens: tokens it will let wait, as far as known; corrected by what it submits.
             queue_seconds: bounds what waits to so many seconds of work, where no number of tokens was fixed.
+            goes_on: whether it is the rest of a call that was let in before, and so is not refused for overload.
 
         Raises:
             Overloaded: too much waits already.
             ClosedError: `close` was called.
         """
-        self.admission.enter(tokens, tokens_per_second=self.times.tokens_per_second, queue_seconds=queue_seconds)
+        self.admission.enter(
+            tokens,
+            tokens_per_second=self.times.tokens_per_second,
+            queue_seconds=queue_seconds,
+            goes_on=goes_on,
+        )
         return Call(self, tokens)
 
     def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
@@ -129,9 +143,9 @@ class Scheduler:
         batches = plan(
             pairs.lengths,
             batching=self._batching,
-            cost=self._cost,
+            cost=self.cost,
             max_batch_tokens=self._max_batch_tokens,
-            workers=self._workers_wanted,
+            workers=self.workers,
         )
         request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
         self.admission.change(request.waiting_tokens)
@@ -140,8 +154,8 @@ class Scheduler:
         future.add_done_callback(lambda done: commands.put(Cancel(number)) if done.cancelled() else None)
         self._start_threads()
         commands.put(Submit(request))
-        if self._owner.broken is not None:
-            self._owner.fail_everything()
+        if self._owner.ended:
+            self._owner.refuse_everything()
         return future
 
     def left(self, tokens: int) -> None:
@@ -152,7 +166,7 @@ class Scheduler:
 
     def recalibrate(self, cost: CostModel) -> None:
         """Plan and predict with another cost model."""
-        self._cost = cost
+        self.cost = cost
         self._commands.put(Recalibrated(cost))
 
     def observe(self, observer: BatchObserver | None) -> None:
@@ -173,11 +187,11 @@ class Scheduler:
         alive = self._workers.alive()
         started = self._thread is not None
         closed = self.admission.closed
-        threads = not started or (alive == self._workers_wanted and self._owner.broken is None)
+        threads = not started or (alive == self.workers and self._owner.broken is None)
         return Health(
             ok=threads and not closed,
             workers=alive,
-            workers_wanted=self._workers_wanted,
+            workers_wanted=self.workers,
             workers_replaced=self._statistics.workers_replaced,
             last_error=self._statistics.last_error if self._owner.broken is None else repr(self._owner.broken),
             closed=closed,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,10 @@ from crossrank.engine.cost import CostModel
 from crossrank.engine.encoding import PairEncoder, TokenArrays
 from crossrank.engine.executor import Executor
 from crossrank.engine.providers import choose_graph, choose_provider
-from crossrank.engine.request import Terms
 from crossrank.engine.results import RerankerInfo
 from crossrank.engine.runtime_build import load_onnxruntime
 from crossrank.engine.scheduler import Scheduler
+from crossrank.engine.time_limit import TimeLimit
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import ClosedError, InvalidInputError
 
@@ -91,25 +92,21 @@ class PairScorer:
         self._load()
         _alive.add(self)
 
-    def score(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
+    def score(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
         """Score pairs: `logits` with the activation applied; float32 (n,) in the pairs' order.
 
         Raises:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        return self.activated(self.logits(pairs))
+        return self.activated(self.logits(pairs, limit))
 
-    def logits(
-        self, pairs: EncodedPairs, *, arrival: float | None = None, deadline: float | None = None, priority: int = 0
-    ) -> npt.NDArray[np.float32]:
+    def logits(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
         """Let pairs wait for their runs, and wait for them; an interrupt drops what has not started.
 
         Args:
             pairs: n pairs of this scorer's encoder.
-            arrival: when the call began, on the scheduler's clock; None for now.
-            deadline: when it waits no longer, on the same clock; None for never.
-            priority: larger goes earlier.
+            limit: the call's time and priority; None for no limit, from now on.
 
         Returns:
             float32 (n,) in the pairs' order.
@@ -121,11 +118,17 @@ class PairScorer:
             ClosedError: `close` was called.
         """
         scheduler = self.scheduler()
+        limit = limit or self.time_limit()
         with scheduler.call(int(pairs.lengths.sum())) as call:
-            terms = Terms(
-                arrival=scheduler.clock() if arrival is None else arrival, deadline=deadline, priority=priority
-            )
-            return self.relevance(wait_for(call.submit(pairs, terms)).outputs)
+            return self.relevance(wait_for(call.submit(pairs, limit.terms())).outputs)
+
+    def time_limit(self, deadline_ms: float | None = None, priority: int = 0) -> TimeLimit:
+        """Start the clock of a call.
+
+        Raises:
+            InvalidInputError: a value is outside its range.
+        """
+        return TimeLimit.of(time.monotonic(), deadline_ms, priority)
 
     def relevance(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The model's outputs, float32 (n, labels), to logits, float32 (n,)."""

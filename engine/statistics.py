@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 FailureKind = Literal["inference", "worker", "deadline", "overloaded", "closed", "cancelled"]
 """Why a request got no scores; 'worker' means that the thread which ran it died."""
@@ -231,13 +231,13 @@ class Statistics:
             queue_tokens: tokens that wait.
             time_factor: observed over predicted time.
         """
-        kinds: tuple[FailureKind, ...] = FailureKind.__args__  # type: ignore[attr-defined]
         with self._lock:
-            failures = {kind: self.failures.get(kind, 0) for kind in kinds} | {"overloaded": refused}
+            failures: dict[FailureKind, int] = {kind: self.failures.get(kind, 0) for kind in get_args(FailureKind)}
+            failures["overloaded"] = refused
             return RerankerStats(
                 requests=self.requests,
                 answered=self.answered,
-                failures=MappingProxyType(failures),  # type: ignore[arg-type]
+                failures=MappingProxyType(failures),
                 partial=self.partial,
                 waiting_requests=waiting,
                 queue_tokens=queue_tokens,
