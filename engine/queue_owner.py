@@ -79,6 +79,7 @@ class QueueOwner:
         self._most_in_flight = workers.count + (workers.count + 1) // 2
         self._wide_in_flight = False
         self._closing: Close | None = None
+        self._obeying: Command | None = None
 
     @property
     def unanswered(self) -> int:
@@ -102,13 +103,14 @@ class QueueOwner:
 
     def refuse_everything(self) -> None:
         """After the thread's end: answer what is here and what came in since, from any thread."""
+        command = self._obeying  # the one it broke on
         while True:
+            if isinstance(command, Submit) and not command.request.done:
+                self._requests[command.request.number] = command.request
             try:
                 command = self.commands.get_nowait()
             except Empty:
                 break
-            if isinstance(command, Submit):
-                self._requests[command.request.number] = command.request
         for request in list(self._requests.values()):
             if self.broken is None:
                 self._fail(request, _closed(), "closed")
@@ -135,7 +137,9 @@ class QueueOwner:
         try:
             command = self.commands.get(timeout=timeout)
             while True:
+                self._obeying = command
                 self._obey(command)
+                self._obeying = None
                 command = self.commands.get_nowait()
         except Empty:
             pass

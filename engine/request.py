@@ -72,6 +72,7 @@ class Request:
         waiting_tokens: tokens of the pairs not started yet.
         in_flight: runs in progress that hold pairs of it.
         started: when its first run was handed out.
+        wide: whether that run took all cores.
         done: whether it was answered.
     """
 
@@ -86,6 +87,7 @@ class Request:
     waiting_tokens: int = 0
     in_flight: int = 0
     started: float | None = None
+    wide: bool = False
     done: bool = False
 
     def __post_init__(self) -> None:

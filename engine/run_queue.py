@@ -142,7 +142,7 @@ class RunQueue:
             self._release(item.tokens)
             item.request.in_flight += 1
             if item.request.started is None:
-                item.request.started = now
+                item.request.started, item.request.wide = now, wide
         return Run(tuple(parts), length, self.grouping.seconds(rows, length), wide=wide)
 
     def _company(self, request: Request, now: float) -> list[Request]:
@@ -157,9 +157,15 @@ class RunQueue:
         ]
 
     def _few_enough_for_all_cores(self) -> bool:
-        """Whether all that waits would finish sooner one by one on all cores."""
+        """Whether all that waits would finish sooner one by one on all cores.
+
+        The last run of a request whose others shared the cores stays with them: it would gain little, and might have to
+        wait for the session of all cores to be loaded.
+        """
         seconds: list[float] = []
         for request in self._waiting:
+            if request.started is not None and not request.wide:
+                return False
             seconds.extend(batch.seconds for batch in request.batches)
             if len(seconds) > 2 * self._workers:
                 return False
