@@ -18,7 +18,9 @@ _SHARE_OF_LIMIT = 1 / 8
 _SHORTEST = 0.01
 """Seconds below which a chunk's fixed costs, about half a millisecond, would show."""
 _FIRST, _LONGEST = 0.05, 0.8
-"""Seconds of the first chunk and of the largest ones where there is no limit; each chunk doubles the one before."""
+"""Seconds of the first chunk, where there is no limit, and of the largest; without a limit each doubles the last."""
+_JUST_UNDER = 1 - 1e-9
+"""Against a sum that misses its round number by an ulp."""
 _ENCODE_SECONDS_PER_UNIT = 1e-6
 """Assumed before the first chunk was encoded: a million characters a second."""
 
@@ -66,7 +68,7 @@ class Chunks:
         self._behind = np.concatenate([np.cumsum(self._seconds[::-1])[::-1], [0.0]])
         self._units = units[order]
         self._workers = workers
-        self._target = _FIRST if limit is None else max(_SHORTEST, limit * _SHARE_OF_LIMIT)
+        self._target = _FIRST if limit is None else min(_LONGEST, max(_SHORTEST, limit * _SHARE_OF_LIMIT))
         self._grows = limit is None
         self._encode_seconds = 0.0 if free_encoding else _ENCODE_SECONDS_PER_UNIT
         self._learned = free_encoding
@@ -95,7 +97,7 @@ class Chunks:
         if start == len(self._order):
             return None
         elapsed = np.cumsum(self._seconds[start:]) * (time_factor / self._workers)
-        count = max(self._workers, int(np.searchsorted(elapsed, self._target)) + 1)
+        count = max(self._workers, int(np.searchsorted(elapsed, self._target * _JUST_UNDER)) + 1)
         if left is not None:
             encoding = np.cumsum(self._units[start:]) * self._encode_seconds
             count = min(count, max(1, int(np.searchsorted(encoding, left, side="right"))))

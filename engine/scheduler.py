@@ -236,13 +236,12 @@ class Call:
     def __init__(self, scheduler: Scheduler, tokens: int) -> None:
         """Keep what was announced."""
         self._scheduler = scheduler
-        self._announced = tokens
+        self._announced = [tokens]
 
     def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         """As `Scheduler.submit`; its tokens take the place of those announced."""
-        announced, self._announced = self._announced, 0
         future = self._scheduler.submit(pairs, terms)
-        self._scheduler.admission.change(-announced)
+        self._scheduler.admission.change(-self._take_announced())
         return future
 
     def __enter__(self) -> Self:
@@ -253,8 +252,14 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """The call is over."""
-        announced, self._announced = self._announced, 0
-        self._scheduler.left(announced)
+        self._scheduler.left(self._take_announced())
+
+    def _take_announced(self) -> int:
+        """What was announced, once: a thread may submit while its cancelled caller leaves."""
+        try:
+            return self._announced.pop()
+        except IndexError:
+            return 0
 
 
 def _releases(admission: Admission) -> Callable[[int], None]:

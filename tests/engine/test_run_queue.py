@@ -49,6 +49,15 @@ class Bench:
             yield run
 
 
+def check_shape(run, batching, budget):
+    assert run.rows == 1 or run.rows * run.length <= budget
+    assert run.length == max(part.length for part in run.parts)
+    if batching == "single":
+        assert run.rows == 1
+    if batching == "equal_length":
+        assert {part.length for part in run.parts} == {run.length}
+
+
 LENGTHS = st.lists(st.integers(1, 60), max_size=12)
 
 
@@ -79,12 +88,7 @@ def test_each_pair_is_in_exactly_one_run_within_the_budget(requests, batching, c
             if not waiting:
                 break
             continue
-        assert run.rows == 1 or run.rows * run.length <= budget
-        assert run.length == max(part.length for part in run.parts)
-        if batching == "single":
-            assert run.rows == 1
-        if batching == "equal_length":
-            assert {part.length for part in run.parts} == {run.length}
+        check_shape(run, batching, budget)
         for part in run.parts:
             for index in part.indices.tolist():
                 assert (part.request.number, index) not in seen
