@@ -51,7 +51,8 @@ def write_load_plot(contenders: Mapping[str, Any], folder: Path) -> Path:
         axes.set_xscale("log")
         axes.set_xlabel("pairs offered a second")
         axes.grid(visible=True, which="both", color="0.9", linewidth=0.6)
-        axes.legend(fontsize=8, framealpha=1.0, edgecolor="none")
+        if there:
+            axes.legend(fontsize=8, framealpha=1.0, edgecolor="none")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     path = folder / "load.png"
