@@ -17,7 +17,7 @@ from crossrank.engine.async_work import AsyncChunks, EncoderThreads
 from crossrank.engine.calls import distinct_queries, start_rank, start_score, start_score_pairs
 from crossrank.engine.documents import as_list, checked_top_k, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.ranking import whole_ranking
+from crossrank.engine.ranking import order_of_promise, whole_ranking
 from crossrank.models.errors import TruncationWarning
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class AsyncArtifactReranker:
         scorer = self._reranker.scorer
         limit = scorer.time_limit(deadline_ms, priority)
         query, documents = query_text(query), _read_once(documents)
-        if deadline_ms is not None or first_stage_scores is not None:
+        if deadline_ms is not None:
             with self._let_in(documents) as admitted:
                 call = start_rank(
                     scorer,
@@ -153,6 +153,7 @@ class AsyncArtifactReranker:
             return call.result(final=True)
         items = documents.items if isinstance(documents, PreparedDocuments) else documents
         top_k = checked_top_k(top_k, len(items))
+        order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
         with self._let_in(documents) as admitted:
             pairs, outcome = await self._encoders.score(
                 admitted, lambda: self._reranker.encode_one_query(query, documents), limit

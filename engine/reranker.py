@@ -13,7 +13,7 @@ from crossrank.engine.config import RerankerConfig
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.progressive import run_chunks
-from crossrank.engine.ranking import whole_ranking
+from crossrank.engine.ranking import order_of_promise, whole_ranking
 from crossrank.engine.scorer import PairScorer
 from crossrank.models.errors import InvalidInputError, TruncationWarning
 
@@ -207,7 +207,7 @@ class ArtifactReranker:
             ClosedError: `close` was called.
         """
         limit = self._scorer.time_limit(deadline_ms, priority)
-        if deadline_ms is not None or first_stage_scores is not None:
+        if deadline_ms is not None:
             call = start_rank(
                 self._scorer,
                 query,
@@ -225,6 +225,7 @@ class ArtifactReranker:
         prepared = self.prepare(documents)
         items = prepared.items
         top_k = checked_top_k(top_k, len(items))
+        order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
         pairs = self._one_query_pairs(query, prepared)
         logits = self._scorer.logits(pairs, limit)
         return whole_ranking(

@@ -89,6 +89,7 @@ class PairScorer:
         self._max_wait = config.max_wait_ms / 1000
         self._executor: Executor | None = None
         self._scheduler: Scheduler | None = None
+        self._at_close: tuple[RerankerStats, Health] | None = None
         self._load()
         _alive.add(self)
 
@@ -153,15 +154,16 @@ class PairScorer:
         Raises:
             ClosedError: `close` was called.
         """
-        return self._live()[1]
+        scheduler = self._scheduler
+        return self._live()[1] if scheduler is None else scheduler
 
     def stats(self) -> RerankerStats:
         """Counts since the model was loaded in this process; also after `close`."""
-        return self._any_scheduler().stats()
+        return self._at_close[0] if self._at_close else self.scheduler().stats()
 
     def health(self) -> Health:
         """Whether the threads live; also after `close`."""
-        return self._any_scheduler().health()
+        return self._at_close[1] if self._at_close else self.scheduler().health()
 
     def observe(self, observer: BatchObserver | None) -> None:
         """Let a function be told of every run in this process; None ends that."""
@@ -215,6 +217,8 @@ class PairScorer:
             scheduler = self._scheduler
         if scheduler is not None:
             scheduler.close(drain=drain)
+            self._at_close = scheduler.stats(), scheduler.health()
+            self._scheduler = None  # it holds the sessions
 
     def _live(self) -> tuple[Executor, Scheduler]:
         """Sessions and scheduler, made anew in the child of a fork."""
@@ -224,9 +228,6 @@ class PairScorer:
         with self._lock:
             self.check_open()
             return self._load()
-
-    def _any_scheduler(self) -> Scheduler:
-        return self._scheduler or self.scheduler()
 
     def _load(self) -> tuple[Executor, Scheduler]:
         if self._executor is None or self._scheduler is None:

@@ -281,6 +281,20 @@ def test_the_deadline_gives_what_is_scored_or_an_error(scheduler):
     assert engine.stats().partial == 1
 
 
+def test_an_idle_engine_may_wait_for_a_fuller_first_run(scheduler):
+    runner = FakeRunner(workers=1)
+    engine = scheduler(runner, batching="padded", max_batch_tokens=40, max_wait=WAIT)
+    engine.recalibrate(type(COST)(run=1.0, row=1e-9, token=1e-9, token_squared=1e-12))
+    first = submit(engine, pairs_of([10], first=1))
+    until(lambda: engine.stats().waiting_requests == 1)
+    assert not first.done()
+    assert runner.ran == []
+    others = [submit(engine, pairs_of([10], first=2 + place)) for place in range(3)]
+    for future in (first, *others):
+        scores(future)
+    assert sorted(runner.ran[0]) == [1, 2, 3, 4]
+
+
 def test_one_run_on_all_cores_has_them_alone(scheduler):
     runner = FakeRunner(workers=4, gated=True)
     engine = scheduler(runner)
