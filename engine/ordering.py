@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from crossrank.engine.request import Request
 
-AGEING = 0.1
-"""Seconds of remaining work that a second of waiting makes up for."""
+AGEING = 0.05
+"""Seconds of remaining work that a second of waiting makes up for. Figures for others: docs/decisions.md, Scheduling."""
 _SPARE_ENTRIES = 16
 
 

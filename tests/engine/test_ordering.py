@@ -35,7 +35,7 @@ def test_of_equal_work_the_one_that_came_first_goes_first():
     assert order(late, early) == [early, late]
 
 
-def test_a_request_that_waited_ten_times_its_work_goes_before_any_newcomer():
+def test_a_request_that_waited_twenty_times_its_work_goes_before_any_newcomer():
     large = request(1000)
     newcomer = request(1, arrival=large.remaining / AGEING)
     a_little_earlier = request(1, arrival=0.99 * large.remaining / AGEING)
