@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from crossrank.engine.request import Request
 
 AGEING = 0.05
-"""Seconds of remaining work that a second of waiting makes up for. Figures for others: docs/decisions.md, Scheduling."""
+"""Seconds of remaining work that a second of waiting makes up for; docs/decisions.md has figures for others."""
 _SPARE_ENTRIES = 16
 
 

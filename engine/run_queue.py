@@ -128,12 +128,14 @@ class RunQueue:
         parts = [part]
         rows, length = len(part.indices), part.length
         if self.grouping.shares_runs and self._waiting:
-            for other in self._company(request, now):
+            for other in self._company(request):
                 for place in range(min(_BATCHES_LOOKED_AT, len(other.batches)) - 1, -1, -1):
                     batch = other.batches[place]
                     more = len(batch.indices)
-                    if self.grouping.may_share(length, rows, batch.length, more) and self.grouping.pays(
-                        length, rows, batch.length, more, len(self._waiting)
+                    if (
+                        self.grouping.may_share(length, rows, batch.length, more)
+                        and self.grouping.pays(length, rows, batch.length, more, len(self._waiting))
+                        and self._in_time(other, rows + more, max(length, batch.length), now)
                     ):
                         parts.append(other.take(place))
                         self._waiting.batch_taken(other)
@@ -145,16 +147,16 @@ class RunQueue:
                 item.request.started, item.request.wide = now, wide
         return Run(tuple(parts), length, self.grouping.seconds(rows, length), wide=wide)
 
-    def _company(self, request: Request, now: float) -> list[Request]:
+    def _company(self, request: Request) -> list[Request]:
         """Other requests whose batches may join; none where a deadline leaves no time for more rows."""
         if request.terms.deadline is not None:
             return []
-        nearest = islice(self._waiting, _REQUESTS_LOOKED_AT)
-        return [
-            other
-            for other in nearest
-            if other is not request and (other.terms.deadline is None or other.terms.deadline > now)
-        ]
+        return [other for other in islice(self._waiting, _REQUESTS_LOOKED_AT) if other is not request]
+
+    def _in_time(self, request: Request, rows: int, length: int, now: float) -> bool:
+        """Whether a run would be done by a request's deadline."""
+        deadline = request.terms.deadline
+        return deadline is None or now + self._times.careful(self.grouping.seconds(rows, length)) <= deadline
 
     def _few_enough_for_all_cores(self) -> bool:
         """Whether all that waits would finish sooner one by one on all cores.

@@ -118,9 +118,11 @@ def _measure_one(
     points = []
     for load in plan.loads:
         progress(f"{load:.0%} of saturation")
-        arrivals = poisson_arrivals([Phase("steady", load * rate, plan.seconds)], documents=documents)
+        steady = [Phase("steady", load * rate, plan.seconds)]
+        arrivals = poisson_arrivals(steady, documents=documents)
         with process() as worker:
-            points.append({"load": load, **summary(arrivals, worker.open_loop(arrivals, drain=plan.drain))["steady"]})
+            outcome = worker.open_loop(arrivals, drain=plan.drain)
+        points += [{"load": load, **figures} for figures in summary(steady, arrivals, outcome).values()]
     figures = {
         "one_caller_pairs_per_second": alone["pairs"] / alone["seconds"],
         "saturated_pairs_per_second": pairs_per_second,
@@ -138,36 +140,40 @@ def _measure_one(
         arrivals = poisson_arrivals(phases, documents=documents)
         with process() as worker:
             outcome = worker.open_loop(arrivals, drain=plan.drain)
-        figures["recovery"] = {"phases": summary(arrivals, outcome), "memory": outcome["memory"]}
+        figures["recovery"] = {"phases": summary(phases, arrivals, outcome), "memory": outcome["memory"]}
     return figures
 
 
-def summary(arrivals: Sequence[Arrival], outcome: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Figures of each phase of an open loop.
+def summary(
+    phases: Sequence[Phase], arrivals: Sequence[Arrival], outcome: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Figures of each phase of an open loop that had a request.
 
     Latencies of requests that were not done at the end count with the time they had waited by then, so percentiles of
     an overloaded contender are lower bounds.
     """
     figures: dict[str, dict[str, Any]] = {}
     memory = [mib for _, mib in outcome["memory"]]
-    for name in dict.fromkeys(arrival.phase for arrival in arrivals):
+    end = 0.0
+    for phase in phases:
+        end += phase.seconds
         chosen = [
             (arrival, latency, kind)
             for arrival, (latency, kind) in zip(arrivals, outcome["outcomes"], strict=True)
-            if arrival.phase == name
+            if arrival.phase == phase.name
         ]
+        if not chosen:
+            continue
         kinds = Counter(kind for _, _, kind in chosen)
         waited = [latency for _, latency, kind in chosen if kind in {"ok", "late"}]
         small = [latency for arrival, latency, kind in chosen if kind in {"ok", "late"} and arrival.count == SMALLEST]
-        end = max(arrival.due for arrival, _, _ in chosen)
-        start = min(arrival.due for arrival, _, _ in chosen)
         in_time = sum(
             arrival.count for arrival, latency, kind in chosen if kind == "ok" and arrival.due + latency <= end
         )
-        figures[name] = {
+        figures[phase.name] = {
             "requests": len(chosen),
-            "offered_pairs_per_second": sum(arrival.count for arrival, _, _ in chosen) / max(end - start, 1e-9),
-            "done_pairs_per_second": in_time / max(end - start, 1e-9),
+            "offered_pairs_per_second": sum(arrival.count for arrival, _, _ in chosen) / phase.seconds,
+            "done_pairs_per_second": in_time / phase.seconds,
             "kinds": dict(kinds),
             "shed_share": kinds["shed"] / len(chosen),
             "late_share": kinds["late"] / len(chosen),

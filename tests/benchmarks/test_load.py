@@ -87,7 +87,7 @@ def test_callers_in_a_closed_loop_ask_again(fake):
 def test_figures_of_a_phase():
     outcomes = [[0.1, "ok"], [0.2, "ok"], [0.0, "shed"], [9.0, "late"], [0.3, "KeyError"]] * 2
     outcome = {"outcomes": outcomes, "seconds": 2.0, "cpu_seconds": 1.0, "memory": [[0, 50.0], [1, 70.0], [2, 60.0]]}
-    figures = summary(ARRIVALS, outcome)
+    figures = summary([Phase("early", 1, 0.05), Phase("late", 1, 0.05), Phase("none", 1, 1.0)], ARRIVALS, outcome)
     assert set(figures) == {"early", "late"}
     early = figures["early"]
     assert early["requests"] == 5
@@ -95,7 +95,8 @@ def test_figures_of_a_phase():
     assert (early["shed_share"], early["late_share"]) == (0.2, 0.2)
     assert early["latency"]["p50"] == 0.2
     assert early["memory_mib"] == {"first": 50.0, "largest": 70.0, "last": 60.0}
-    assert early["offered_pairs_per_second"] == pytest.approx(70 / 0.04)
+    assert early["done_pairs_per_second"] == 0, "done after the phase ended"
+    assert early["offered_pairs_per_second"] == pytest.approx(70 / 0.05)
 
 
 def test_a_contender_that_cannot_start_is_reported():
@@ -116,10 +117,11 @@ def test_the_command_writes_figures_tables_and_a_plot(tiny_artifact, tmp_path):
     done = CliRunner().invoke(app, ["bench-load", *map(str, options)])
     assert done.exit_code == 0, done.output
     entry = json.loads((tmp_path / "load.json").read_text())["load"]["crossrank-int8"]
-    assert [point["load"] for point in entry["points"]] == [0.5, 2.0]
+    assert {point["load"] for point in entry["points"]} == {0.5, 2.0}
     for point in entry["points"]:
         assert set(point["kinds"]) <= {"ok", "shed"}
-    assert list(entry["recovery"]["phases"]) == ["before", "overload", "settling", "after"]
+    assert set(entry["recovery"]["phases"]) <= {"before", "overload", "settling", "after"}
+    assert "overload" in entry["recovery"]["phases"]
     assert (tmp_path / "plots" / "load.png").stat().st_size > 1000
     text = (tmp_path / "load.md").read_text()
     assert "## Under load: crossrank-int8" in text

@@ -146,6 +146,16 @@ def test_company_takes_the_longest_row_as_its_length_and_may_be_longer():
     assert (run.rows, run.length, run.tokens) == (3, 40, 90)
 
 
+def test_company_is_not_taken_past_its_deadline():
+    bench = Bench(batching="padded", cost=STARTS_COST_MUCH)
+    bench.add([10])
+    hurried = bench.add([40] * 2, deadline=0.5 * STARTS_COST_MUCH.run, partial=True)
+    bench.add([40])
+    run = next(bench.drain())
+    assert len(run.parts) == 2
+    assert hurried not in [part.request for part in run.parts]
+
+
 def test_a_batch_that_cannot_be_done_by_the_deadline_is_not_started_and_a_shorter_one_is():
     bench = Bench()
     seconds = float(COST.seconds(1, 10))
