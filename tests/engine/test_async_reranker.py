@@ -144,7 +144,7 @@ def test_a_call_that_times_out_leaves_the_queue(faked):
     asyncio.run(main())
 
 
-def test_ten_thousand_calls_cancelled_at_random_moments_leak_nothing_and_the_rest_are_answered(faked):
+def test_ten_thousand_calls_cancelled_at_random_moments_leak_nothing_and_others_are_answered(faked, quick_collections):
     engine = faked(FakeRunner(workers=2))
     random_ = random.Random(3)
 

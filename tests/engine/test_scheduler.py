@@ -330,7 +330,7 @@ def test_an_observer_is_told_of_every_run_and_dropped_when_it_raises(scheduler):
     scores(submit(engine, pairs_of([10])))
 
 
-def test_ten_thousand_requests_cancelled_at_random_moments_leak_nothing(scheduler):
+def test_ten_thousand_requests_cancelled_at_random_moments_leak_nothing(scheduler, quick_collections):
     runner = FakeRunner(workers=2)
     engine = scheduler(runner, batching="padded")
     rng = np.random.default_rng(4)
