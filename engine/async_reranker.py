@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from crossrank.engine.async_work import AsyncChunks, EncoderThreads
 from crossrank.engine.calls import distinct_queries, start_rank, start_score, start_score_pairs
-from crossrank.engine.documents import as_list, checked_top_k, pair_texts, query_text
+from crossrank.engine.documents import TEXT_FIELD, as_list, checked_top_k, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.ranking import order_of_promise, whole_ranking
 from crossrank.models.errors import TruncationWarning
@@ -301,7 +302,7 @@ def _read_once(documents: Documents) -> tuple[Document, ...] | PreparedDocuments
 
 def _characters(document: object) -> int:
     """Length of a document's text; what is no document is refused later, with its place."""
-    text = document if isinstance(document, str) else getattr(document, "get", lambda _: "")("text")
+    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
     return len(text) if isinstance(text, str) else 0
 
 
