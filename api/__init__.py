@@ -15,18 +15,22 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crossrank.async_reranker import AsyncReranker
     from crossrank.engine.documents import Document
     from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.statistics import BatchObserved, Health, RerankerStats
     from crossrank.models.errors import (
         ArtifactError,
         ClosedError,
         CrossrankError,
+        DeadlineExceeded,
         ExportError,
         FidelityError,
         InferenceError,
         InvalidInputError,
         MissingDependencyError,
         ModelNotFoundError,
+        Overloaded,
         PrecisionError,
         ProviderError,
         TruncationWarning,
@@ -37,6 +41,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AsyncReranker": "crossrank.async_reranker",
+    "BatchObserved": "crossrank.engine.statistics",
+    "DeadlineExceeded": "crossrank.models.errors",
+    "Health": "crossrank.engine.statistics",
+    "Overloaded": "crossrank.models.errors",
+    "RerankerStats": "crossrank.engine.statistics",
     "Document": "crossrank.engine.documents",
     "RankResult": "crossrank.engine.results",
     "RankedDocument": "crossrank.engine.results",
@@ -59,21 +69,27 @@ _HOME = {
 
 __all__ = [
     "ArtifactError",
+    "AsyncReranker",
+    "BatchObserved",
     "ClosedError",
     "CrossrankError",
+    "DeadlineExceeded",
     "Document",
     "ExportError",
     "FidelityError",
+    "Health",
     "InferenceError",
     "InvalidInputError",
     "MissingDependencyError",
     "ModelNotFoundError",
+    "Overloaded",
     "PrecisionError",
     "ProviderError",
     "RankResult",
     "RankedDocument",
     "Reranker",
     "RerankerInfo",
+    "RerankerStats",
     "TruncationWarning",
     "UnsupportedCheckpointError",
     "__version__",

@@ -36,6 +36,8 @@ class Reranker(ArtifactReranker):
         max_length: int | None = None,
         activation: Activation | None = None,
         max_batch_tokens: int | None = None,
+        max_queue_tokens: int | None = None,
+        max_wait_ms: float = 0.0,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -51,6 +53,9 @@ class Reranker(ArtifactReranker):
             max_length: tokens of a pair, special tokens included; None takes the model's maximum.
             activation: 'identity' or 'sigmoid'; None takes the model's.
             max_batch_tokens: padded tokens of one run at most, which bounds memory; None takes the provider's default.
+            max_queue_tokens: tokens of all callers that may wait at most; None for no bound: callers that wait are
+                threads, and bound themselves.
+            max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
             revision: branch, tag or commit of a hub repository.
             trust_remote_code: let code that comes with a checkpoint run during its export.
 
@@ -72,6 +77,8 @@ class Reranker(ArtifactReranker):
             max_length=max_length,
             activation=activation,
             max_batch_tokens=max_batch_tokens,
+            max_queue_tokens=max_queue_tokens,
+            max_wait_ms=max_wait_ms,
         )
         self._model = absolute_model(model)
         self._revision = revision

@@ -27,7 +27,7 @@ class ReportTable:
 
 def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
     """Every table that the result has figures for."""
-    tables = [_conditions(result)]
+    tables = [conditions_table(result)]
     if result.get("latency"):
         tables.append(_latency(result["latency"]))
     if "comparison" in result:
@@ -48,7 +48,8 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _conditions(result: Mapping[str, Any]) -> ReportTable:
+def conditions_table(result: Mapping[str, Any]) -> ReportTable:
+    """What a result was measured on and with."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     rows = [

@@ -10,6 +10,7 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.bench import bench_command
+from crossrank.cli.bench_load import bench_load_command
 from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
@@ -28,6 +29,7 @@ app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 app.command("bench")(bench_command)
+app.command("bench-load")(bench_load_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,3 +27,20 @@ class ActivationOption(StrEnum):
 
     identity = "identity"
     sigmoid = "sigmoid"
+
+
+class DocumentLengthOption(StrEnum):
+    """Length of a benchmark's documents."""
+
+    short = "short"
+    middle = "middle"
+    long = "long"
+    mixed = "mixed"
+
+
+class MeasuredPrecisionOption(StrEnum):
+    """Precision of the graph that a benchmark measures."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
 
 from crossrank.models.errors import InvalidInputError
@@ -31,6 +32,9 @@ class RerankerConfig:
         max_length: tokens of a pair, at most the model's; None takes the model's.
         activation: what turns a logit into a score; None takes the artifact's.
         max_batch_tokens: padded tokens in one run at most; a longer pair runs alone. None takes the provider's default.
+        max_queue_tokens: tokens of all callers that may wait at most; None bounds them by time, and only for
+            asynchronous callers.
+        max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
     """
 
     artifact: Path
@@ -40,6 +44,8 @@ class RerankerConfig:
     max_length: int | None = None
     activation: Activation | None = None
     max_batch_tokens: int | None = None
+    max_queue_tokens: int | None = None
+    max_wait_ms: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that no machine or model can serve.
@@ -51,13 +57,26 @@ class RerankerConfig:
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
-        for name in ("threads", "max_length", "max_batch_tokens"):
+        for name in ("threads", "max_length", "max_batch_tokens", "max_queue_tokens"):
             value = getattr(self, name)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected, or None")
             object.__setattr__(self, name, int(value))  # numpy's integers are taken, but onnxruntime wants Python's
+        object.__setattr__(self, "max_wait_ms", milliseconds("max_wait_ms", self.max_wait_ms))
+
+
+def milliseconds(name: str, value: float) -> float:
+    """A duration in milliseconds, checked.
+
+    Raises:
+        InvalidInputError: it is no finite number of at least 0.
+    """
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf:
+        raise InvalidInputError(f"{name}={value!r}: a number of milliseconds of at least 0 expected")
+    return float(given)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -81,6 +81,11 @@ class EncodedPairs:
         """Whether any query was cut."""
         return any(query.truncated for query in self.queries)
 
+    @property
+    def cut(self) -> bool:
+        """Whether anything was cut."""
+        return self.queries_truncated or bool(self.truncated.any())
+
 
 @dataclass(frozen=True)
 class TokenArrays:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from crossrank.engine.documents import Document
+from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from crossrank.engine.encoding import EncodedDocuments
@@ -32,6 +33,18 @@ class PreparedDocuments:
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.items)
+
+    def check_encoder(self, encoder_key: str) -> None:
+        """Refuse documents prepared for another reranker.
+
+        Raises:
+            InvalidInputError: their tokenizer or length limit is not the one that `encoder_key` tells.
+        """
+        if self.encoder_key != encoder_key:
+            raise InvalidInputError(
+                "these documents were prepared by a reranker with another tokenizer or max_length; "
+                "prepare them with this one"
+            )
 
 
 Documents: TypeAlias = Iterable[Document] | PreparedDocuments

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from crossrank.engine.calls import distinct_queries, improving_rankings, start_rank, start_score
 from crossrank.engine.config import RerankerConfig
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.results import RankedDocument, RankResult
+from crossrank.engine.progressive import run_chunks
+from crossrank.engine.ranking import order_of_promise, whole_ranking
 from crossrank.engine.scorer import PairScorer
 from crossrank.models.errors import InvalidInputError, TruncationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from crossrank.engine.documents import Document
     from crossrank.engine.encoding import EncodedDocuments, EncodedPairs
     from crossrank.engine.prepared import Documents
-    from crossrank.engine.results import RerankerInfo
+    from crossrank.engine.results import RankResult, RerankerInfo
+    from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
     from crossrank.models.manifest import Activation
 
 
@@ -38,7 +41,7 @@ class ArtifactReranker:
     configuration; in a child of `fork` it loads sessions of its own at the first call.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one parameter an option
         self,
         artifact: str | Path,
         *,
@@ -48,6 +51,8 @@ class ArtifactReranker:
         max_length: int | None = None,
         activation: Activation | None = None,
         max_batch_tokens: int | None = None,
+        max_queue_tokens: int | None = None,
+        max_wait_ms: float = 0.0,
     ) -> None:
         """Open an artifact and load its graph; see `RerankerConfig` for the options.
 
@@ -67,6 +72,8 @@ class ArtifactReranker:
                 max_length=max_length,
                 activation=activation,
                 max_batch_tokens=max_batch_tokens,
+                max_queue_tokens=max_queue_tokens,
+                max_wait_ms=max_wait_ms,
             )
         )
 
@@ -74,12 +81,16 @@ class ArtifactReranker:
         self._config = config
         self._scorer = PairScorer(config)
 
-    def score(self, query: str, documents: Documents) -> npt.NDArray[np.float32]:
+    def score(
+        self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
+    ) -> npt.NDArray[np.float32]:
         """Score documents against a query.
 
         Args:
             query: the query.
             documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
+            deadline_ms: milliseconds from the call on, encoding and waiting included, after which it is given up.
+            priority: from -4 to 4, larger goes earlier; a step counts as half the work.
 
         Returns:
             float32 (n,), in the documents' order; larger is more relevant.
@@ -87,15 +98,26 @@ class ArtifactReranker:
         Raises:
             InvalidInputError: a document is no text; the message names its position.
             InferenceError: onnxruntime failed.
+            DeadlineExceeded: not all documents were scored in time.
+            Overloaded: more tokens wait than `max_queue_tokens`.
             ClosedError: `close` was called.
 
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        if deadline_ms is not None:
+            scoring = start_score(self._scorer, query, documents, limit)
+            with self._scorer.scheduler().call() as call:
+                for _ in run_chunks(scoring, call.submit):
+                    pass
+            logits = scoring.all_logits()
+            _warn_of_truncation(bool(scoring.truncated.any()) or scoring.query_truncated)
+            return self._scorer.activated(logits)
         query = query_text(query)
-        pairs = self._one_query_pairs(query, self.prepare(documents))
-        _warn_of_truncation(pairs)
-        return self._scorer.score(pairs)
+        pairs = self.encode_one_query(query, documents)
+        _warn_of_truncation(pairs.cut)
+        return self._scorer.score(pairs, limit)
 
     def score_pairs(self, pairs: Iterable[tuple[str, Document]]) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries; float32 (n,) in the pairs' order.
@@ -109,10 +131,8 @@ class ArtifactReranker:
             TruncationWarning: something was longer than the model takes.
         """
         queries, texts = pair_texts(pairs)
-        number = {query: place for place, query in enumerate(dict.fromkeys(queries))}
-        query_of = np.asarray([number[query] for query in queries], dtype=np.int64)
-        encoded = self._pairs(list(number), query_of, self._encode_documents(texts))
-        _warn_of_truncation(encoded)
+        encoded = self.encode_pairs(*distinct_queries(queries), texts)
+        _warn_of_truncation(encoded.cut)
         return self._scorer.score(encoded)
 
     def score_many(
@@ -147,7 +167,7 @@ class ArtifactReranker:
         counts = [len(item) for item in texts]
         documents = self._encode_documents([text for item in texts for text in item])
         encoded = self._pairs(queries, np.repeat(np.arange(len(queries)), counts), documents)
-        _warn_of_truncation(encoded)
+        _warn_of_truncation(encoded.cut)
         return np.split(self._scorer.score(encoded), np.cumsum(counts)[:-1]) if counts else []
 
     def rank(
@@ -156,6 +176,10 @@ class ArtifactReranker:
         documents: Documents,
         top_k: int | None = None,
         return_documents: bool = True,
+        *,
+        deadline_ms: float | None = None,
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        priority: int = 0,
     ) -> RankResult:
         """Order documents by their relevance to a query, best first; equal ones keep the documents' order.
 
@@ -166,37 +190,92 @@ class ArtifactReranker:
             documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
             top_k: how many to return at most; None returns all. All of them are scored.
             return_documents: whether the results carry the caller's documents.
+            deadline_ms: milliseconds from the call on, encoding and waiting included, after which the ranking is made
+                of what is scored: documents are scored in the order of their promise, and those that time did not
+                allow follow the scored ones in that order, with score None.
+            first_stage_scores: a number for each document, larger is more promising; None where their order says it.
+                Matters with a deadline only.
+            priority: from -4 to 4, larger goes earlier; a step counts as half the work.
 
         Returns:
-            The ranking, with what was cut to the model's length.
+            The ranking, with what was cut to the model's length and what was not scored.
 
         Raises:
-            InvalidInputError: a document is no text, or top_k is negative.
+            InvalidInputError: a document is no text, or an option is outside its range.
             InferenceError: onnxruntime failed.
+            Overloaded: more tokens wait than `max_queue_tokens`.
             ClosedError: `close` was called.
         """
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        if deadline_ms is not None:
+            call = start_rank(
+                self._scorer,
+                query,
+                documents,
+                top_k=top_k,
+                return_documents=return_documents,
+                first_stage_scores=first_stage_scores,
+                limit=limit,
+            )
+            with self._scorer.scheduler().call() as admitted:
+                for _ in run_chunks(call.scoring, admitted.submit):
+                    pass
+            return call.result(final=True)
         query = query_text(query)
         prepared = self.prepare(documents)
         items = prepared.items
         top_k = checked_top_k(top_k, len(items))
+        order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
         pairs = self._one_query_pairs(query, prepared)
-        logits = self._scorer.logits(pairs)
-        scores = self._scorer.activated(logits)
-        best_first = np.argsort(-logits, kind="stable")[:top_k].tolist()
-        return RankResult(
-            documents=tuple(
-                RankedDocument(
-                    index=index,
-                    score=float(scores[index]),
-                    document=items[index] if return_documents else None,
-                    truncated=bool(pairs.truncated[index]),
-                )
-                for index in best_first
-            ),
-            scored=len(items),
-            truncated_documents=int(pairs.truncated.sum()),
-            query_truncated=pairs.queries_truncated,
+        logits = self._scorer.logits(pairs, limit)
+        return whole_ranking(
+            pairs, logits, self._scorer.activated, items, top_k=top_k, return_documents=return_documents
         )
+
+    def iter_rank(
+        self,
+        query: str,
+        documents: Documents,
+        top_k: int | None = None,
+        return_documents: bool = True,
+        *,
+        deadline_ms: float | None = None,
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        priority: int = 0,
+    ) -> Iterator[RankResult]:
+        """Rankings that improve as documents are scored, the first after a few of them.
+
+        Each holds all documents: those not scored yet follow the scored ones in the order of their promise. The last
+        is what `rank` gives. Ending the iteration early drops what has not started.
+
+        Args:
+            query: as for `rank`, likewise the others.
+            documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
+            top_k: how many to return at most.
+            return_documents: whether the results carry the caller's documents.
+            deadline_ms: milliseconds from the call on, after which the last ranking comes.
+            first_stage_scores: a number for each document, larger is more promising and scored earlier.
+            priority: from -4 to 4.
+
+        Returns:
+            An iterator over at least one ranking; the arguments are checked before it is returned.
+
+        Raises:
+            InvalidInputError: a document is no text, or an option is outside its range.
+            InferenceError: onnxruntime failed; while iterating.
+            Overloaded: more tokens wait than `max_queue_tokens`; while iterating, before the first ranking.
+            ClosedError: `close` was called.
+        """
+        call = start_rank(
+            self._scorer,
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            first_stage_scores=first_stage_scores,
+            limit=self._scorer.time_limit(deadline_ms, priority),
+        )
+        return improving_rankings(call)
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries.
@@ -213,11 +292,7 @@ class ArtifactReranker:
         """
         self._scorer.check_open()
         if isinstance(documents, PreparedDocuments):
-            if documents.encoder_key != self._scorer.encoder_key:
-                raise InvalidInputError(
-                    "these documents were prepared by a reranker with another tokenizer or max_length; "
-                    "prepare them with this one"
-                )
+            documents.check_encoder(self._scorer.encoder_key)
             return documents
         items = tuple(as_list(documents))
         encoded = self._encode_documents(document_texts(items))
@@ -251,9 +326,34 @@ class ArtifactReranker:
         """
         return self._scorer.calibrate()
 
-    def close(self) -> None:
-        """Finish the calls in progress and free the sessions. Closing twice does nothing."""
-        self._scorer.close()
+    def stats(self) -> RerankerStats:
+        """Requests, failures, waiting and run times, batch sizes, since the model was loaded in this process."""
+        return self._scorer.stats()
+
+    def health(self) -> Health:
+        """Whether its threads live and it is open; cheap, for a health check."""
+        return self._scorer.health()
+
+    def observe_batches(self, observer: BatchObserver | None) -> None:
+        """Let a function be told of every run in this process, for metrics; None ends that.
+
+        It is called from the threads that run batches, so it should be quick. If it raises, it is not called again.
+
+        Args:
+            observer: takes a `BatchObserved`; takes the place of an observer given before.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        self._scorer.observe(observer)
+
+    def close(self, *, drain: bool = True) -> None:
+        """End the calls in progress and free the sessions. Closing twice does nothing.
+
+        Args:
+            drain: whether calls in progress get their scores; else they get a ClosedError.
+        """
+        self._scorer.close(drain=drain)
 
     def __enter__(self) -> Self:
         """Use as a context manager; leaving it closes."""
@@ -273,6 +373,30 @@ class ArtifactReranker:
         """Open the artifact again where the pickle is read."""
         self._open(state)
 
+    @property
+    def scorer(self) -> PairScorer:
+        """What scores encoded pairs."""
+        return self._scorer
+
+    def encode_one_query(self, query: str, documents: Documents) -> EncodedPairs:
+        """Encode a checked query and documents, or use what `prepare` made of them.
+
+        Raises:
+            InvalidInputError: as `prepare`.
+            ClosedError: `close` was called.
+        """
+        return self._one_query_pairs(query, self.prepare(documents))
+
+    def encode_pairs(
+        self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]
+    ) -> EncodedPairs:
+        """Encode checked texts: document i belongs to query `query_of[i]`.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        return self._pairs(queries, query_of, self._encode_documents(texts))
+
     def _one_query_pairs(self, query: str, prepared: PreparedDocuments) -> EncodedPairs:
         return self._pairs([query], np.zeros(len(prepared), dtype=np.int64), prepared.encoded)
 
@@ -287,9 +411,9 @@ class ArtifactReranker:
         return self._scorer.encoder.encode_documents(texts)
 
 
-def _warn_of_truncation(pairs: EncodedPairs) -> None:
+def _warn_of_truncation(cut: bool) -> None:
     # The text is constant, so that Python's default filter shows it once a place and not once a call.
-    if pairs.truncated.any() or pairs.queries_truncated:
+    if cut:
         warnings.warn(
             "some texts were longer than the model takes and were cut; rank() says which, info() has the limits",
             TruncationWarning,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
     from crossrank.engine.documents import Document
@@ -17,13 +17,13 @@ class RankedDocument:
 
     Attributes:
         index: its place in the caller's list.
-        score: its score; larger is more relevant.
+        score: its score; larger is more relevant. None where a deadline left it unscored.
         document: the caller's own object, or None where documents were not asked for.
         truncated: whether only its beginning was read, because it is longer than the model takes.
     """
 
     index: int
-    score: float
+    score: float | None
     document: Document | None
     truncated: bool
 
@@ -32,17 +32,24 @@ class RankedDocument:
 class RankResult(Sequence[RankedDocument]):
     """A ranking: a sequence of documents, best first.
 
+    Documents that were not scored follow those that were, in the order of their promise before.
+
     Attributes:
         documents: the ranked documents, at most top_k.
         scored: how many documents were scored.
         truncated_documents: how many of those were cut to the model's length.
         query_truncated: whether the query left no room for documents and was cut.
+        unscored: places in the caller's list of documents that were not scored, most promising first.
+        unscored_because: 'deadline' where time ran out; 'pending' in a ranking that `iter_rank` will still improve;
+            None where all were scored.
     """
 
     documents: tuple[RankedDocument, ...]
     scored: int
     truncated_documents: int
     query_truncated: bool
+    unscored: tuple[int, ...] = ()
+    unscored_because: Literal["deadline", "pending"] | None = None
 
     def __len__(self) -> int:
         """Number of ranked documents."""

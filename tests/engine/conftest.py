@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,15 @@ def scored(tiny_checkpoint: Callable[..., Path], tiny_graphs: Path) -> Scored:
     assert np.diff(np.sort(logits)).max() > 0.1
     assert len(np.unique(logits.round(3))) > 25
     return Scored(QUERY, documents, logits)
+
+
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """Garbage collections that look only at what the test makes, not at the libraries other tests loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
