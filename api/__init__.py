@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crossrank.engine.documents import Document
-    from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.results import DocumentWindow, RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.score_cache import ScoreCacheInfo
+    from crossrank.engine.windows import Windows
     from crossrank.models.errors import (
         ArtifactError,
         ClosedError,
@@ -38,10 +40,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Document": "crossrank.engine.documents",
+    "DocumentWindow": "crossrank.engine.results",
     "RankResult": "crossrank.engine.results",
     "RankedDocument": "crossrank.engine.results",
     "Reranker": "crossrank.reranker",
     "RerankerInfo": "crossrank.engine.results",
+    "ScoreCacheInfo": "crossrank.engine.score_cache",
+    "Windows": "crossrank.engine.windows",
     "ArtifactError": "crossrank.models.errors",
     "ClosedError": "crossrank.models.errors",
     "CrossrankError": "crossrank.models.errors",
@@ -62,6 +67,7 @@ __all__ = [
     "ClosedError",
     "CrossrankError",
     "Document",
+    "DocumentWindow",
     "ExportError",
     "FidelityError",
     "InferenceError",
@@ -74,8 +80,10 @@ __all__ = [
     "RankedDocument",
     "Reranker",
     "RerankerInfo",
+    "ScoreCacheInfo",
     "TruncationWarning",
     "UnsupportedCheckpointError",
+    "Windows",
     "__version__",
 ]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Literal, get_args
 
+from crossrank.engine.windows import LongDocuments, as_windows
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision, Provider
 
@@ -31,6 +32,10 @@ class RerankerConfig:
         max_length: tokens of a pair, at most the model's; None takes the model's.
         activation: what turns a logit into a score; None takes the artifact's.
         max_batch_tokens: padded tokens in one run at most; a longer pair runs alone. None takes the provider's default.
+        long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by
+            window; `Windows` sets their size, stride, number and aggregation.
+        score_cache_bytes: bytes for scores that are kept, to be given again for the same query and text; None keeps
+            none.
     """
 
     artifact: Path
@@ -40,6 +45,8 @@ class RerankerConfig:
     max_length: int | None = None
     activation: Activation | None = None
     max_batch_tokens: int | None = None
+    long_documents: LongDocuments = "truncate"
+    score_cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no machine or model can serve.
@@ -51,7 +58,8 @@ class RerankerConfig:
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
-        for name in ("threads", "max_length", "max_batch_tokens"):
+        as_windows(self.long_documents)
+        for name in ("threads", "max_length", "max_batch_tokens", "score_cache_bytes"):
             value = getattr(self, name)
             if value is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,12 +12,15 @@ import numpy as np
 from crossrank.engine.config import RerankerConfig
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
+from crossrank.engine.request import RequestMaker
 from crossrank.engine.results import RankedDocument, RankResult
+from crossrank.engine.score_cache import ScoreCache
 from crossrank.engine.scorer import PairScorer
+from crossrank.engine.windows import as_windows
 from crossrank.models.errors import InvalidInputError, TruncationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
 
     import numpy.typing as npt
@@ -24,9 +28,10 @@ if TYPE_CHECKING:
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.engine.cost import CostModel
     from crossrank.engine.documents import Document
-    from crossrank.engine.encoding import EncodedDocuments, EncodedPairs
     from crossrank.engine.prepared import Documents
+    from crossrank.engine.request import ScoringRequest
     from crossrank.engine.results import RerankerInfo
+    from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
 
 
@@ -38,7 +43,7 @@ class ArtifactReranker:
     configuration; in a child of `fork` it loads sessions of its own at the first call.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one parameter an option
         self,
         artifact: str | Path,
         *,
@@ -48,6 +53,8 @@ class ArtifactReranker:
         max_length: int | None = None,
         activation: Activation | None = None,
         max_batch_tokens: int | None = None,
+        long_documents: LongDocuments = "truncate",
+        score_cache_bytes: int | None = None,
     ) -> None:
         """Open an artifact and load its graph; see `RerankerConfig` for the options.
 
@@ -67,12 +74,22 @@ class ArtifactReranker:
                 max_length=max_length,
                 activation=activation,
                 max_batch_tokens=max_batch_tokens,
+                long_documents=long_documents,
+                score_cache_bytes=score_cache_bytes,
             )
         )
 
     def _open(self, config: RerankerConfig) -> None:
         self._config = config
         self._scorer = PairScorer(config)
+        self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
+        self._requests = RequestMaker(
+            self._scorer.encoder,
+            encoder_key=self._scorer.encoder_key,
+            graph=self._scorer.info().graph_sha256,
+            windows=as_windows(config.long_documents),
+            cache=self._cache,
+        )
 
     def score(self, query: str, documents: Documents) -> npt.NDArray[np.float32]:
         """Score documents against a query.
@@ -92,10 +109,9 @@ class ArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        query = query_text(query)
-        pairs = self._one_query_pairs(query, self.prepare(documents))
-        _warn_of_truncation(pairs)
-        return self._scorer.score(pairs)
+        _, request = self._one_query(query, documents)
+        _warn_of_truncation(request)
+        return self._activated(request)
 
     def score_pairs(self, pairs: Iterable[tuple[str, Document]]) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries; float32 (n,) in the pairs' order.
@@ -109,11 +125,10 @@ class ArtifactReranker:
             TruncationWarning: something was longer than the model takes.
         """
         queries, texts = pair_texts(pairs)
-        number = {query: place for place, query in enumerate(dict.fromkeys(queries))}
-        query_of = np.asarray([number[query] for query in queries], dtype=np.int64)
-        encoded = self._pairs(list(number), query_of, self._encode_documents(texts))
-        _warn_of_truncation(encoded)
-        return self._scorer.score(encoded)
+        self._scorer.check_open()
+        request = self._requests.of_texts(queries, np.arange(len(queries)), texts)
+        _warn_of_truncation(request)
+        return self._activated(request)
 
     def score_many(
         self, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
@@ -145,10 +160,11 @@ class ArtifactReranker:
         names = [f"documents_per_query[{place}]" for place in range(len(lists))]
         texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
         counts = [len(item) for item in texts]
-        documents = self._encode_documents([text for item in texts for text in item])
-        encoded = self._pairs(queries, np.repeat(np.arange(len(queries)), counts), documents)
-        _warn_of_truncation(encoded)
-        return np.split(self._scorer.score(encoded), np.cumsum(counts)[:-1]) if counts else []
+        self._scorer.check_open()
+        query_of = np.repeat(np.arange(len(queries)), counts)
+        request = self._requests.of_texts(queries, query_of, [text for item in texts for text in item])
+        _warn_of_truncation(request)
+        return np.split(self._activated(request), np.cumsum(counts)[:-1]) if counts else []
 
     def rank(
         self,
@@ -175,27 +191,25 @@ class ArtifactReranker:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        query = query_text(query)
-        prepared = self.prepare(documents)
-        items = prepared.items
+        items, request = self._one_query(query, documents)
         top_k = checked_top_k(top_k, len(items))
-        pairs = self._one_query_pairs(query, prepared)
-        logits = self._scorer.logits(pairs)
-        scores = self._scorer.activated(logits)
-        best_first = np.argsort(-logits, kind="stable")[:top_k].tolist()
+        found = request.resolve(self._scorer.logits(request.rows))
+        scores = self._scorer.activated(found.logits)
+        best_first = np.argsort(-found.logits, kind="stable")[:top_k].tolist()
         return RankResult(
             documents=tuple(
                 RankedDocument(
                     index=index,
                     score=float(scores[index]),
                     document=items[index] if return_documents else None,
-                    truncated=bool(pairs.truncated[index]),
+                    truncated=bool(found.truncated[index]),
+                    window=found.windows[index],
                 )
                 for index in best_first
             ),
             scored=len(items),
-            truncated_documents=int(pairs.truncated.sum()),
-            query_truncated=pairs.queries_truncated,
+            truncated_documents=int(found.truncated.sum()),
+            query_truncated=request.queries_truncated,
         )
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
@@ -213,19 +227,19 @@ class ArtifactReranker:
         """
         self._scorer.check_open()
         if isinstance(documents, PreparedDocuments):
-            if documents.encoder_key != self._scorer.encoder_key:
+            if documents.key != self._requests.documents_key:
                 raise InvalidInputError(
-                    "these documents were prepared by a reranker with another tokenizer or max_length; "
-                    "prepare them with this one"
+                    "these documents were prepared by a reranker with another tokenizer or max_length or other "
+                    "windows; prepare them with this one"
                 )
             return documents
         items = tuple(as_list(documents))
-        encoded = self._encode_documents(document_texts(items))
-        return PreparedDocuments(items, encoded, self._scorer.encoder_key)
+        return self._requests.prepare(items, document_texts(items))
 
     def info(self) -> RerankerInfo:
         """What runs: model, graph, provider and why, limits, versions."""
-        return self._scorer.info()
+        cache = self._cache.info() if self._cache is not None else None
+        return dataclasses.replace(self._scorer.info(), long_documents=self._config.long_documents, score_cache=cache)
 
     def warmup(self) -> None:
         """Load all sessions and run short and full-length pairs, so that the first call is as fast as the next.
@@ -238,7 +252,11 @@ class ArtifactReranker:
         info = self.info()
         longest = " ".join(["warm"] * info.max_length)
         for documents in (["warm"], [longest], ["warm"] * (2 * info.threads)):
-            self._scorer.score(self._one_query_pairs("warm", self.prepare(documents)))
+            # Not through a request, which would score equal documents once.
+            encoder = self._scorer.encoder
+            query_of = np.zeros(len(documents), dtype=np.int64)
+            pairs = encoder.pair([encoder.encode_query("warm")], query_of, encoder.encode_documents(documents))
+            self._scorer.score(pairs)
 
     def calibrate(self) -> CostModel:
         """Fit the cost model that plans batches to this machine, and remember it for later rerankers.
@@ -254,6 +272,8 @@ class ArtifactReranker:
     def close(self) -> None:
         """Finish the calls in progress and free the sessions. Closing twice does nothing."""
         self._scorer.close()
+        if self._cache is not None:
+            self._cache.clear()
 
     def __enter__(self) -> Self:
         """Use as a context manager; leaving it closes."""
@@ -273,23 +293,23 @@ class ArtifactReranker:
         """Open the artifact again where the pickle is read."""
         self._open(state)
 
-    def _one_query_pairs(self, query: str, prepared: PreparedDocuments) -> EncodedPairs:
-        return self._pairs([query], np.zeros(len(prepared), dtype=np.int64), prepared.encoded)
-
-    def _pairs(
-        self, queries: Sequence[str], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
-    ) -> EncodedPairs:
-        encoder = self._scorer.encoder
-        return encoder.pair([encoder.encode_query(query) for query in queries], query_of, documents)
-
-    def _encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
+    def _one_query(self, query: str, documents: Documents) -> tuple[tuple[Document, ...], ScoringRequest]:
+        """The caller's documents and the request to score them."""
+        query = query_text(query)
+        if isinstance(documents, PreparedDocuments):
+            return documents.items, self._requests.of_prepared(query, self.prepare(documents))
         self._scorer.check_open()
-        return self._scorer.encoder.encode_documents(texts)
+        items = tuple(as_list(documents))
+        query_of = np.zeros(len(items), dtype=np.int64)
+        return items, self._requests.of_texts([query], query_of, document_texts(items))
+
+    def _activated(self, request: ScoringRequest) -> npt.NDArray[np.float32]:
+        return self._scorer.activated(request.resolve(self._scorer.logits(request.rows)).logits)
 
 
-def _warn_of_truncation(pairs: EncodedPairs) -> None:
+def _warn_of_truncation(request: ScoringRequest) -> None:
     # The text is constant, so that Python's default filter shows it once a place and not once a call.
-    if pairs.truncated.any() or pairs.queries_truncated:
+    if request.anything_truncated:
         warnings.warn(
             "some texts were longer than the model takes and were cut; rank() says which, info() has the limits",
             TruncationWarning,
