@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crossrank.cascade import Cascade, CascadeResult, Stage, StageRun
     from crossrank.engine.documents import Document
     from crossrank.engine.results import DocumentWindow, RankedDocument, RankResult, RerankerInfo
     from crossrank.engine.score_cache import ScoreCacheInfo
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Cascade": "crossrank.cascade",
+    "CascadeResult": "crossrank.cascade",
     "Document": "crossrank.engine.documents",
     "DocumentWindow": "crossrank.engine.results",
     "RankResult": "crossrank.engine.results",
@@ -46,6 +49,8 @@ _HOME = {
     "Reranker": "crossrank.reranker",
     "RerankerInfo": "crossrank.engine.results",
     "ScoreCacheInfo": "crossrank.engine.score_cache",
+    "Stage": "crossrank.cascade",
+    "StageRun": "crossrank.cascade",
     "Windows": "crossrank.engine.windows",
     "ArtifactError": "crossrank.models.errors",
     "ClosedError": "crossrank.models.errors",
@@ -64,6 +69,8 @@ _HOME = {
 
 __all__ = [
     "ArtifactError",
+    "Cascade",
+    "CascadeResult",
     "ClosedError",
     "CrossrankError",
     "Document",
@@ -81,6 +88,8 @@ __all__ = [
     "Reranker",
     "RerankerInfo",
     "ScoreCacheInfo",
+    "Stage",
+    "StageRun",
     "TruncationWarning",
     "UnsupportedCheckpointError",
     "Windows",

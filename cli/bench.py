@@ -100,18 +100,18 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         checkpoint=checkpoint or _default_checkpoint(model),
         texts=text,
         lengths=_lengths(documents)[: 0 if no_latency else None],
-        top_ks=TOP_KS if full else _numbers("top-k", top_k),
+        top_ks=TOP_KS if full else numbers_of("top-k", top_k),
         effort=Effort(seconds=seconds),
         peers_folder=peers_folder if compare else None,
         peers=None if peers is None else _names(peers),
         rounds=rounds,
-        curve_top_ks=_numbers("curve", curve),
+        curve_top_ks=numbers_of("curve", curve),
         scenarios=not no_scenarios,
         roofline_rounds=rounds if roofline else 0,
         quality=quality or [],
         quality_queries=quality_queries,
     )
-    result = _with_progress(lambda progress: run_benchmark(plan, progress=progress))
+    result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
     _write(result, json_file, plots, markdown)
     from crossrank.benchmarks.report import report_tables
 
@@ -132,7 +132,7 @@ def _install(folder: Path) -> None:
         raise typer.Exit(FAILURE)
 
 
-def _with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
     """Show on standard error what is going on: one changing line on a terminal, a line for each step elsewhere."""
     console = err()
     if not console.is_terminal:
@@ -179,7 +179,12 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _numbers(option: str, text: str) -> list[int]:
+def numbers_of(option: str, text: str) -> list[int]:
+    """Whole numbers of at least 1 between commas.
+
+    Raises:
+        InvalidInputError: there is something else; the message names the option.
+    """
     numbers = _names(text)
     if not all(number.isdigit() and int(number) > 0 for number in numbers):
         raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")

@@ -36,11 +36,13 @@ class DocumentScores:
         logits: float32 (n,).
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
+        query_truncated: whether any query was cut.
     """
 
     logits: npt.NDArray[np.float32]
     truncated: npt.NDArray[np.bool_]
     windows: Sequence[DocumentWindow | None]
+    query_truncated: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class ScoringRequest:
                 logits[self.distinct_of],
                 self.cuts.bounded[self.distinct_of],
                 [found[place] for place in self.distinct_of.tolist()],
+                self.queries_truncated,
             )
         scored = map(Outcome, logits.tolist(), self.cuts.bounded.tolist(), found)
         outcomes = [next(scored) if outcome is None else outcome for outcome in self.known]
@@ -95,6 +98,7 @@ class ScoringRequest:
             np.asarray([outcome.logit for outcome in outcomes], dtype=np.float32)[self.distinct_of],
             np.asarray([outcome.truncated for outcome in outcomes], dtype=np.bool_)[self.distinct_of],
             [outcomes[place].window for place in places],
+            self.queries_truncated,
         )
 
     def _found_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from crossrank.engine.cost import CostModel
     from crossrank.engine.documents import Document
     from crossrank.engine.prepared import Documents
-    from crossrank.engine.request import ScoringRequest
+    from crossrank.engine.request import DocumentScores, ScoringRequest
     from crossrank.engine.results import RerankerInfo
     from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
@@ -209,7 +209,7 @@ class ArtifactReranker:
             ),
             scored=len(items),
             truncated_documents=int(found.truncated.sum()),
-            query_truncated=request.queries_truncated,
+            query_truncated=found.query_truncated,
         )
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
@@ -235,6 +235,44 @@ class ArtifactReranker:
             return documents
         items = tuple(as_list(documents))
         return self._requests.prepare(items, document_texts(items))
+
+    @property
+    def prepared_key(self) -> str:
+        """Equal for rerankers that take each other's prepared documents."""
+        return self._requests.documents_key
+
+    def score_places(
+        self,
+        query: str,
+        documents: PreparedDocuments,
+        places: npt.NDArray[np.int64],
+        *,
+        max_length: int | None = None,
+    ) -> DocumentScores:
+        """Logits of some prepared documents, on fewer tokens if wanted: what a stage of a cascade needs.
+
+        Args:
+            query: the query.
+            documents: what `prepare` made.
+            places: which of them, int64 (n,).
+            max_length: tokens of a pair, special tokens included, at most the reranker's; only the beginning of each
+                document is read then, whatever the windows. None reads as `score` does.
+
+        Returns:
+            Logits and what was read of each document, in the order of `places`.
+
+        Raises:
+            InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        prepared = self.prepare(documents)
+        request = self._requests.of_prepared(query_text(query), prepared, places=places, max_length=max_length)
+        return request.resolve(self._scorer.logits(request.rows))
+
+    def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Scores of logits, float32 (n,) to float32 (n,), as `score` gives them."""
+        return self._scorer.activated(logits)
 
     def info(self) -> RerankerInfo:
         """What runs: model, graph, provider and why, limits, versions."""
