@@ -25,10 +25,11 @@ def trade_off_table(result: Mapping[str, Any]) -> ReportTable:
         if worst <= best:
             continue
         best = worst
-        quality = (f"{trial['quality'][name]:.3f} ({trial['low_quality'][name]:.3f})" for name in names)
+        quality = [f"{trial['quality'][name]:.3f} ({trial['low_quality'][name]:.3f})" for name in names]
+        quality += [f"{trial['overlap'][name]:.2f}" for name in names]
         chosen = "chosen" if trial == result["chosen"] else ""
         rows.append((_chain(trial), f"{trial['time_share']:.0%}", *quality, chosen))
-    columns = ("stages before the full model", "time", *names, "what")
+    columns = ("stages before the full model", "time", *names, *(f"top 10 of {name}" for name in names), "what")
     notes = [
         f"Time and quality are shares of the full model's on {result['candidates']} candidates.",
         "Times are predicted from each stage's own; in brackets the fifth percentile over resampled queries.",
@@ -48,7 +49,7 @@ def toml_text(result: Mapping[str, Any]) -> str | None:
     queries = ", ".join(f"{found['queries']} queries of {found['name']}" for found in result["collections"])
     comment = (
         f"crossrank tune-cascade, {result['date']}: {queries}, {result['candidates']} candidates each.\n"
-        f"Predicted time {result['chosen']['time_share']:.0%} of the full model's; quality kept: {kept}."
+        f"Predicted time {result['chosen']['time_share']:.0%} of the full model's; {result['measure']} kept: {kept}."
     )
     return stages_as_toml(stages, comment)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+Measure = Literal["ndcg", "overlap"]
 MAX_LENGTHS = (32, 48, 64, 96, 128)
 KEEPS = (10, 20, 30, 50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 700, 800)
 _RESAMPLES = 1000
@@ -45,6 +46,8 @@ class TuningPlan:
         queries: of each collection, evenly spread; None takes all.
         candidates: of each query.
         share: of the full model's quality to keep, in every collection.
+        measure: 'ndcg' is nDCG@10, which needs judgements; 'overlap' the share of the full model's first ten that are
+            among the cascade's. Where a collection has no judgements the overlap counts.
         max_lengths: lengths of the stages before the last.
         stages: how many a cascade may have at most, 2 or 3.
         threads: of the reranker.
@@ -57,6 +60,7 @@ class TuningPlan:
     queries: int | None = 20
     candidates: int = 1000
     share: float = 0.98
+    measure: Measure = "ndcg"
     max_lengths: Sequence[int] = MAX_LENGTHS
     stages: int = 2
     threads: int | None = None
@@ -73,6 +77,8 @@ class TuningPlan:
             raise InvalidInputError("no collection: a BEIR folder or more expected")
         if not 0 < self.share <= 1:
             raise InvalidInputError(f"share={self.share}: above 0 and at most 1 expected")
+        if self.measure not in get_args(Measure):
+            raise InvalidInputError(f"measure={self.measure!r}: one of {', '.join(get_args(Measure))} expected")
         if self.stages not in {2, 3}:
             raise InvalidInputError(f"stages={self.stages}: 2 or 3 expected")
         if self.candidates <= min(KEEPS) or not self.max_lengths:
@@ -86,15 +92,16 @@ class Trial:
     Attributes:
         chain: (max_length, keep) of every stage before the last.
         time_share: of the full model's time, encoding counted in both; the mean of the collections.
-        quality: for each collection the share of the full model's nDCG@10 that is left, or without judgements the
-            overlap of the first ten with the full model's.
-        low_quality: their fifth percentile over resampled queries (bootstrap).
+        quality: for each collection the share of the full model's nDCG@10 that is left, or the overlap.
+        low_quality: its fifth percentile over resampled queries (bootstrap).
+        overlap: for each collection the mean overlap of the first ten with the full model's.
     """
 
     chain: tuple[tuple[int, int], ...]
     time_share: float
     quality: dict[str, float]
-    low_quality: dict[str, float] = field(default_factory=dict)
+    low_quality: dict[str, float]
+    overlap: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
         """For the result file."""
@@ -104,6 +111,7 @@ class Trial:
             "time_share": self.time_share,
             "quality": self.quality,
             "low_quality": self.low_quality,
+            "overlap": self.overlap,
         }
 
     def stages(self, model: str) -> list[Stage]:
@@ -120,7 +128,12 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
     Raises:
         CrossrankError: the model or a folder cannot be used, or ir-measures is missing.
     """
-    result: dict[str, Any] = {**describe_run(), "share": plan.share, "candidates": plan.candidates}
+    result: dict[str, Any] = {
+        **describe_run(),
+        "share": plan.share,
+        "measure": plan.measure,
+        "candidates": plan.candidates,
+    }
     kept = ScoreFile(plan.scores)
     with Reranker(plan.model, threads=plan.threads) as reranker:
         full_length = reranker.info().max_length
@@ -139,7 +152,7 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
             for folder in plan.collections
         ]
     progress("trying cascades")
-    judges = [_Judge(scores, full_length) for scores in scored]
+    judges = [_Judge(scores, full_length, plan.measure) for scores in scored]
     result["collections"] = [judge.as_json() for judge in judges]
     chains = list(_chains(lengths, [keep for keep in KEEPS if keep < plan.candidates], plan.stages))
     trials = sorted((_trial(judges, chain) for chain in chains), key=lambda trial: trial.time_share)
@@ -162,13 +175,13 @@ def chosen_stages(result: Mapping[str, Any]) -> list[Stage] | None:
 class _Judge:
     """What cascades would do to one collection."""
 
-    def __init__(self, scores: StageScores, full_length: int) -> None:
+    def __init__(self, scores: StageScores, full_length: int, measure: Measure) -> None:
         self._scores = scores
         self._full = full_length
         self.name = scores.name
         self._order = {length: np.argsort(-found, kind="stable") for length, found in scores.logits.items()}
         self._best = self._order[full_length][:, :CUTOFF]
-        self._reference = self._per_query(self._best) if scores.judged else None
+        self._reference = self._per_query(self._best) if scores.judged and measure == "ndcg" else None
 
     def as_json(self) -> dict[str, Any]:
         """The collection, and the full model on it."""
@@ -188,17 +201,18 @@ class _Judge:
         scoring = sum(count * self._scores.seconds[length] for count, length in zip(counts, lengths, strict=True))
         return float((encoding + scoring) / (encoding + counts[0] * self._scores.seconds[self._full]))
 
-    def quality(self, chain: Sequence[tuple[int, int]]) -> tuple[float, float]:
-        """Share of the full model's quality, and its fifth percentile over resampled queries."""
+    def quality(self, chain: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
+        """Share of the full model's quality, its fifth percentile over resampled queries, and the overlap."""
         best = self._best_of(chain)
-        if self._reference is None:
-            own = np.asarray([len(np.intersect1d(left, right)) for left, right in zip(best, self._best, strict=True)])
-            reference = np.full(len(own), float(self._best.shape[1]))
-        else:
+        common = [len(np.intersect1d(left, right)) for left, right in zip(best, self._best, strict=True)]
+        own, reference = np.asarray(common, dtype=np.float64), np.full(len(common), float(self._best.shape[1]))
+        overlap = float(own.sum() / reference.sum())
+        if self._reference is not None:
             own, reference = self._per_query(best), self._reference
         picked = np.random.default_rng(0).integers(0, len(own), (_RESAMPLES, len(own)))
         shares = own[picked].sum(axis=1) / np.maximum(reference[picked].sum(axis=1), 1e-9)
-        return float(own.sum() / max(reference.sum(), 1e-9)), float(np.percentile(shares, _LOW_PERCENTILE))
+        share = float(own.sum() / max(reference.sum(), 1e-9))
+        return share, float(np.percentile(shares, _LOW_PERCENTILE)), overlap
 
     def _best_of(self, chain: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
         """First candidates of each query after all stages, int64 (queries, at most 10)."""
@@ -234,8 +248,9 @@ def _trial(judges: Sequence[_Judge], chain: tuple[tuple[int, int], ...]) -> Tria
     return Trial(
         chain,
         float(np.mean([judge.time_share(chain) for judge in judges])),
-        {name: share for name, (share, _) in quality.items()},
-        {name: low for name, (_, low) in quality.items()},
+        {name: share for name, (share, _, _) in quality.items()},
+        {name: low for name, (_, low, _) in quality.items()},
+        {name: overlap for name, (_, _, overlap) in quality.items()},
     )
 
 

@@ -82,6 +82,10 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         list[Path] | None,
         typer.Option(metavar="BEIR_FOLDER", help="Judge ranking on BM25's first 50; may be given several times."),
     ] = None,
+    long: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Judge windows on documents joined by fours; may be given again."),
+    ] = None,
     quality_queries: Annotated[int | None, typer.Option(min=1, help="First queries only; default: all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write plots as PNG.")] = None,
@@ -109,6 +113,7 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         scenarios=not no_scenarios,
         roofline_rounds=rounds if roofline else 0,
         quality=quality or [],
+        long_documents=long or [],
         quality_queries=quality_queries,
     )
     result = with_progress(lambda progress: run_benchmark(plan, progress=progress))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ from rich.table import Table
 
 from crossrank.cli.bench import numbers_of, with_progress
 from crossrank.cli.run import FAILURE, err, out, reports_errors
+
+
+class MeasureOption(StrEnum):
+    """What a cascade has to keep."""
+
+    ndcg = "ndcg"
+    overlap = "overlap"
 
 
 @reports_errors
@@ -27,8 +35,11 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
     share: Annotated[
-        float, typer.Option(help="Share of the full model's nDCG@10 to keep, in every collection.")
+        float, typer.Option(help="Share of the full model's quality to keep, in every collection.")
     ] = 0.98,
+    measure: Annotated[
+        MeasureOption, typer.Option(help="What to keep: nDCG@10, or the full model's first ten.")
+    ] = MeasureOption.ndcg,
     queries: Annotated[int, typer.Option(min=1, help="Queries of each collection, evenly spread.")] = 20,
     candidates: Annotated[
         int, typer.Option(min=1, help="Documents a query: the run's, then others of the corpus.")
@@ -54,6 +65,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
         queries=queries,
         candidates=candidates,
         share=share,
+        measure=measure.value,
         max_lengths=numbers_of("max-lengths", max_lengths) or MAX_LENGTHS,
         stages=stages,
         threads=threads,
