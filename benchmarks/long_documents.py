@@ -94,7 +94,8 @@ def measure_long_documents(
     chosen = [usable[place * len(usable) // count] for place in range(count)]
     ranked = {query: long.runs[query][:depth] for query in chosen}
     judged = {query: long.judgements[query] for query in chosen}
-    ways = {"truncate": None, **{name: Windows(aggregation=name) for name in _AGGREGATIONS}}
+    ways: dict[str, Windows | None] = {"truncate": None}
+    ways.update({name: Windows(aggregation=name) for name in _AGGREGATIONS})
     result: dict[str, Any] = {"collection": folder.name, "queries": count, "depth": depth, "ways": {}}
     for name, windows in ways.items():
         found, read, seconds = {}, 0, 0.0
