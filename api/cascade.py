@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.engine.documents import Document
     from crossrank.engine.prepared import Documents
-    from crossrank.engine.request import DocumentScores
+    from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.windows import LongDocuments
 
 

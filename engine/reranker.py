@@ -12,10 +12,10 @@ import numpy as np
 from crossrank.engine.config import RerankerConfig
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.request import RequestMaker
 from crossrank.engine.results import RankedDocument, RankResult
 from crossrank.engine.score_cache import ScoreCache
 from crossrank.engine.scorer import PairScorer
+from crossrank.engine.scoring_request import RequestMaker
 from crossrank.engine.windows import as_windows
 from crossrank.models.errors import InvalidInputError, TruncationWarning
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from crossrank.engine.cost import CostModel
     from crossrank.engine.documents import Document
     from crossrank.engine.prepared import Documents
-    from crossrank.engine.request import DocumentScores, ScoringRequest
     from crossrank.engine.results import RerankerInfo
+    from crossrank.engine.scoring_request import DocumentScores, ScoringRequest
     from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
 

@@ -31,7 +31,7 @@ WINDOW_BYTES = 200
 _alive: weakref.WeakSet[ScoreCache] = weakref.WeakSet()
 
 
-class Outcome(NamedTuple):
+class KnownScore(NamedTuple):
     """What scoring a pair gave.
 
     Attributes:
@@ -76,7 +76,7 @@ def digest(*parts: str) -> bytes:
 
 
 class ScoreCache:
-    """A bounded cache of outcomes that forgets the least recently used. Safe to use from several threads.
+    """A bounded cache of scores that forgets the least recently used. Safe to use from several threads.
 
     A child of `fork` starts with an empty one: another thread may have been changing it when the process forked.
     """
@@ -91,7 +91,7 @@ class ScoreCache:
         self.start_empty()
         _alive.add(self)
 
-    def look_up(self, keys: Sequence[bytes]) -> list[Outcome | None]:
+    def look_up(self, keys: Sequence[bytes]) -> list[KnownScore | None]:
         """What is known of each key."""
         with self._lock:
             found = [self._entries.get(key) for key in keys]
@@ -100,12 +100,12 @@ class ScoreCache:
             self._hits += len(found) - missed
         return found
 
-    def store(self, outcomes: Iterable[tuple[bytes, Outcome]]) -> None:
-        """Remember outcomes, forgetting the least recently used where there is no room."""
+    def store(self, scores: Iterable[tuple[bytes, KnownScore]]) -> None:
+        """Remember scores, forgetting the least recently used where there is no room."""
         with self._lock:
-            for key, outcome in outcomes:
-                if _size(outcome) <= self._max_bytes:
-                    self._entries[key] = outcome
+            for key, score in scores:
+                if _size(score) <= self._max_bytes:
+                    self._entries[key] = score
 
     def info(self) -> ScoreCacheInfo:
         """Hits, misses and size so far."""
@@ -121,12 +121,12 @@ class ScoreCache:
     def start_empty(self) -> None:
         """Begin anew, without waiting for whoever uses the cache: for the constructor and a child of `fork`."""
         self._lock = threading.Lock()
-        self._entries: LRUCache[bytes, Outcome] = LRUCache(self._max_bytes, _size)
+        self._entries: LRUCache[bytes, KnownScore] = LRUCache(self._max_bytes, _size)
         self._hits = self._misses = 0
 
 
-def _size(outcome: Outcome) -> int:
-    return ENTRY_BYTES if outcome.window is None else ENTRY_BYTES + WINDOW_BYTES
+def _size(score: KnownScore) -> int:
+    return ENTRY_BYTES if score.window is None else ENTRY_BYTES + WINDOW_BYTES
 
 
 def _after_fork_in_child() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from crossrank.engine.encoding import PairEncoder
 from crossrank.engine.results import DocumentWindow
-from crossrank.engine.score_cache import ENTRY_BYTES, WINDOW_BYTES, Outcome, ScoreCache, digest
+from crossrank.engine.score_cache import ENTRY_BYTES, WINDOW_BYTES, KnownScore, ScoreCache, digest
+from crossrank.engine.scoring_request import RequestMaker
 from crossrank.engine.session import GraphSession
 from crossrank.engine.windows import Windows
 from crossrank.models.errors import ClosedError, InferenceError, TruncationWarning
@@ -64,7 +65,7 @@ def test_equal_pairs_are_equal_in_query_and_document(reranker, rows):
 
 
 @given(data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_cache_never_changes_a_score(reranker, scored, data):
     how = data.draw(st.sampled_from(["truncate", Windows(tokens=16, max_windows_per_document=3)]))
     size = data.draw(st.sampled_from([ENTRY_BYTES // 2, 5 * ENTRY_BYTES, MEGABYTE]))
@@ -188,9 +189,35 @@ def test_the_bound_on_bytes_holds_for_the_memory_really_taken(window):
         cache = ScoreCache(bound)
         for number in range(entries + 500):
             own = window and DocumentWindow(number + 300, number + 301, number + 302, number + 303)
-            cache.store([(digest(str(number)) + digest("text", str(number)), Outcome(number + 0.5, False, own))])
+            cache.store([(digest(str(number)) + digest("text", str(number)), KnownScore(number + 0.5, False, own))])
         taken = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert cache.info().size <= bound
         assert cache.info().entries == entries
         assert taken <= bound * 1.02
+
+
+def test_what_time_did_not_allow_is_told_and_not_kept(tiny_checkpoint):
+    # As a deadline leaves it: some rows have no logit, among them one of a document's several windows.
+    encoder = PairEncoder.load(tiny_checkpoint("bert") / "tokenizer.json", max_length=64, pad_token_id=0)
+    cache = ScoreCache(MEGABYTE)
+    how = Windows(tokens=10, stride=10, max_windows_per_document=None)
+    maker = RequestMaker(encoder, encoder_key="", graph="", windows=how, cache=cache)
+    texts = ["! " * 20, "? " * 20, "!", "?", "! " * 20]
+
+    def request():
+        return maker.of_texts(["who"], np.zeros(5, dtype=np.int64), texts)
+
+    first = request()
+    logits = np.arange(len(first.rows), dtype=np.float32)
+    assert len(logits) == 6
+    found = first.resolve(logits, np.asarray([True, True, True, False, True, False]))
+    assert found.scored.tolist() == [True, False, True, False, True]
+    assert found.logits[[0, 2, 4]].tolist() == [1, 4, 1]
+    assert cache.info().entries == 2
+    again = request()
+    assert len(again.rows) == 3
+    found = again.resolve(np.asarray([7, 8, 9], dtype=np.float32))
+    assert found.scored.all()
+    assert found.logits.tolist() == [1, 8, 4, 9, 1]
+    assert [window.index for window in found.windows] == [1, 1, 0, 0, 1]

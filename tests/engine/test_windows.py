@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny_checkpoints import FAMILIES, make_texts
 
 from crossrank.engine.encoding import PairEncoder
-from crossrank.engine.request import RequestMaker
+from crossrank.engine.scoring_request import RequestMaker
 from crossrank.engine.windows import TOP_WINDOWS, Windows, aggregate, as_windows, cut
 from crossrank.models.errors import InvalidInputError, TruncationWarning
 

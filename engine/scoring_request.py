@@ -14,7 +14,7 @@ import numpy as np
 from crossrank.engine.encoding import EncodedPairs
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.results import DocumentWindow
-from crossrank.engine.score_cache import Outcome, digest
+from crossrank.engine.score_cache import KnownScore, digest
 from crossrank.engine.windows import Windows, aggregate, cut
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ class DocumentScores:
     """What scoring gave for each pair of a request.
 
     Attributes:
-        logits: float32 (n,).
+        logits: float32 (n,); undefined where not scored.
+        scored: whether there is a logit, bool (n,).
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
         query_truncated: whether any query was cut.
     """
 
     logits: npt.NDArray[np.float32]
+    scored: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
     windows: Sequence[DocumentWindow | None]
     query_truncated: bool
@@ -64,7 +66,7 @@ class ScoringRequest:
     cuts: WindowCuts
     windows: Windows | None
     distinct_of: npt.NDArray[np.int64]
-    known: Sequence[Outcome | None]
+    known: Sequence[KnownScore | None]
     keys: Sequence[bytes]
     cache: ScoreCache | None
     queries_truncated: bool
@@ -72,32 +74,44 @@ class ScoringRequest:
     @property
     def anything_truncated(self) -> bool:
         """Whether a query or a part of a document is not read; known before anything is scored."""
-        known = any(outcome.truncated for outcome in self.known if outcome is not None)
+        known = any(known.truncated for known in self.known if known is not None)
         return known or self.queries_truncated or bool(self.cuts.bounded.any())
 
-    def resolve(self, row_logits: npt.NDArray[np.float32]) -> DocumentScores:
-        """Scores of the caller's pairs from the logits of the rows, float32 (rows,)."""
-        logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
-        found = self._found_windows(best)
-        if self.cache is None:  # every distinct pair was scored
-            return DocumentScores(
-                logits[self.distinct_of],
-                self.cuts.bounded[self.distinct_of],
-                [found[place] for place in self.distinct_of.tolist()],
-                self.queries_truncated,
+    def resolve(
+        self, row_logits: npt.NDArray[np.float32], scored_rows: npt.NDArray[np.bool_] | None = None
+    ) -> DocumentScores:
+        """Scores of the caller's pairs from those of the rows; what is new and complete goes into the cache.
+
+        Args:
+            row_logits: float32 (rows,).
+            scored_rows: which rows have their logit, bool (rows,), where time did not allow all; None for all. A
+                document counts as scored when all of its windows are.
+        """
+        complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
+        if scored_rows is not None:
+            complete[self.cuts.document_of[~scored_rows]] = False
+        found, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
+        new = np.asarray([known is None for known in self.known], dtype=np.bool_)
+        logits = np.empty(len(new), dtype=np.float32)
+        truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
+        windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
+        logits[new], truncated[new], scored[new] = found, self.cuts.bounded, complete
+        for place, window in zip(np.flatnonzero(new).tolist(), self._found_windows(best), strict=True):
+            windows[place] = window
+        for place in np.flatnonzero(~new).tolist():
+            known = self.known[place]
+            if known is not None:
+                logits[place], truncated[place] = known.logit, known.truncated
+        if self.cache is not None:
+            self.cache.store(
+                (self.keys[place], KnownScore(float(logits[place]), bool(truncated[place]), windows[place]))
+                for place in np.flatnonzero(new & scored).tolist()
             )
-        scored = map(Outcome, logits.tolist(), self.cuts.bounded.tolist(), found)
-        outcomes = [next(scored) if outcome is None else outcome for outcome in self.known]
-        self.cache.store(
-            (key, outcome)
-            for key, outcome, before in zip(self.keys, outcomes, self.known, strict=True)
-            if before is None
-        )
-        places = self.distinct_of.tolist()
         return DocumentScores(
-            np.asarray([outcome.logit for outcome in outcomes], dtype=np.float32)[self.distinct_of],
-            np.asarray([outcome.truncated for outcome in outcomes], dtype=np.bool_)[self.distinct_of],
-            [outcomes[place].window for place in places],
+            logits[self.distinct_of],
+            scored[self.distinct_of],
+            truncated[self.distinct_of],
+            [windows[place] for place in self.distinct_of.tolist()],
             self.queries_truncated,
         )
 
@@ -193,12 +207,12 @@ class RequestMaker:
         distinct, distinct_of = np.unique(query_of * documents + text_of, return_inverse=True)
         query_of, text_of = np.divmod(distinct, documents)
         keys: list[bytes] = []
-        known: list[Outcome | None] = [None] * len(distinct)
+        known: list[KnownScore | None] = [None] * len(distinct)
         if self._cache is not None and digests is not None:
             own = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
             keys = [own[query] + digests[text] for query, text in zip(query_of.tolist(), text_of.tolist(), strict=True)]
             known = self._cache.look_up(keys)
-            unknown = np.asarray([outcome is None for outcome in known], dtype=np.bool_)
+            unknown = np.asarray([found is None for found in known], dtype=np.bool_)
             query_of, text_of = query_of[unknown], text_of[unknown]
         if encoded is None:
             needed, text_of = np.unique(text_of, return_inverse=True)
