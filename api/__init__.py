@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crossrank.cascade import Cascade, CascadeResult, Stage, StageRun
+    from crossrank.cascade import Cascade
     from crossrank.engine.documents import Document
     from crossrank.engine.results import DocumentWindow, RankedDocument, RankResult, RerankerInfo
     from crossrank.engine.score_cache import ScoreCacheInfo
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
         UnsupportedCheckpointError,
     )
     from crossrank.reranker import Reranker
+    from crossrank.stages import CascadeResult, Stage, StageRun
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Cascade": "crossrank.cascade",
-    "CascadeResult": "crossrank.cascade",
+    "CascadeResult": "crossrank.stages",
     "Document": "crossrank.engine.documents",
     "DocumentWindow": "crossrank.engine.results",
     "RankResult": "crossrank.engine.results",
@@ -49,8 +50,8 @@ _HOME = {
     "Reranker": "crossrank.reranker",
     "RerankerInfo": "crossrank.engine.results",
     "ScoreCacheInfo": "crossrank.engine.score_cache",
-    "Stage": "crossrank.cascade",
-    "StageRun": "crossrank.cascade",
+    "Stage": "crossrank.stages",
+    "StageRun": "crossrank.stages",
     "Windows": "crossrank.engine.windows",
     "ArtifactError": "crossrank.models.errors",
     "ClosedError": "crossrank.models.errors",

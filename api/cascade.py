@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,9 +11,10 @@ import numpy as np
 from crossrank.engine.documents import as_list, checked_top_k, query_text
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.reranker import ArtifactReranker
-from crossrank.engine.results import RankedDocument, RankResult
+from crossrank.engine.results import RankedDocument
 from crossrank.models.errors import InvalidInputError
 from crossrank.reranker import Reranker
+from crossrank.stages import CascadeResult, StageRun, checked_stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,64 +27,7 @@ if TYPE_CHECKING:
     from crossrank.engine.prepared import Documents
     from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.windows import LongDocuments
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a cascade.
-
-    Attributes:
-        model: as `Reranker` takes it, or a reranker; it stays the caller's to close.
-        keep: how many documents, the best, go on to the next stage; None for the last stage, which has no next.
-        max_length: tokens of a pair, special tokens included. The stage then reads the beginning of each document only,
-            also where the reranker reads windows. None reads as the reranker does.
-    """
-
-    model: str | Path | ArtifactReranker = "default"
-    keep: int | None = None
-    max_length: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that are none.
-
-        Raises:
-            InvalidInputError: `keep` or `max_length` is no whole number of at least 1.
-        """
-        for name in ("keep", "max_length"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} of a stage: a whole number of at least 1 expected")
-            object.__setattr__(self, name, int(value))
-
-
-@dataclass(frozen=True, slots=True)
-class StageRun:
-    """What one stage did in a call.
-
-    Attributes:
-        model: name of its model.
-        max_length: tokens of a pair it read at most.
-        scored: documents it scored; 0 where it would have dropped none and was left out.
-        seconds: what that took; the encoding of documents counts for the first stage that needs it.
-    """
-
-    model: str
-    max_length: int
-    scored: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CascadeResult(RankResult):
-    """A ranking by a cascade. Scores of different stages do not compare: a later stage's documents come first.
-
-    Attributes:
-        stages: what each stage did.
-    """
-
-    stages: tuple[StageRun, ...]
+    from crossrank.stages import Stage
 
 
 class Cascade:
@@ -126,7 +68,7 @@ class Cascade:
                 is outside its model's range.
             CrossrankError: whatever `Reranker` raises.
         """
-        self._stages = _checked(stages)
+        self._stages = checked_stages(stages)
         self._options: dict[str, Any] = {
             "provider": provider,
             "precision": precision,
@@ -352,17 +294,3 @@ def _ranked(
         )
         for place in order.tolist()
     ]
-
-
-def _checked(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    stages = tuple(as_list(stages, "stages", "Stage(...)"))
-    if not stages or not all(isinstance(stage, Stage) for stage in stages):
-        raise InvalidInputError(f"stages={stages!r:.200}: one Stage(...) or more expected")
-    for number, stage in enumerate(stages[:-1], start=1):
-        if stage.keep is None:
-            raise InvalidInputError(f"stage {number} of {len(stages)} has no keep: how many go on to the next expected")
-    if stages[-1].keep is not None:
-        raise InvalidInputError(
-            f"keep={stages[-1].keep} of the last stage: None expected, no stage comes after it; top_k bounds the result"
-        )
-    return stages

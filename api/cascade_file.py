@@ -6,9 +6,9 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from crossrank.cascade import Stage
 from crossrank.engine.reranker import ArtifactReranker
 from crossrank.models.errors import InvalidInputError
+from crossrank.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

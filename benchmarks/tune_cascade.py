@@ -19,9 +19,10 @@ from crossrank.benchmarks.environment import describe_run
 from crossrank.benchmarks.quality import CUTOFF, ndcg_per_query
 from crossrank.benchmarks.sampling import ratio_per_round
 from crossrank.benchmarks.stage_scores import ScoreFile, StageScores, score_stages
-from crossrank.cascade import Cascade, Stage
+from crossrank.cascade import Cascade
 from crossrank.models.errors import InvalidInputError
 from crossrank.reranker import Reranker
+from crossrank.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

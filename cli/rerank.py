@@ -144,7 +144,7 @@ def _model(info: RerankerInfo) -> str:
 
 def _stages(ranking: RankResult) -> str:
     """What each stage of a cascade did, in words."""
-    from crossrank.cascade import CascadeResult
+    from crossrank.stages import CascadeResult
 
     runs = ranking.stages if isinstance(ranking, CascadeResult) else ()
     return ", then ".join(
