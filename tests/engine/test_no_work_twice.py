@@ -1,5 +1,7 @@
 """Equal pairs are scored once, and with a cache not even that; no score is another for it."""
 
+import os
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -221,3 +223,24 @@ def test_what_time_did_not_allow_is_told_and_not_kept(tiny_checkpoint):
     assert found.scored.all()
     assert found.logits.tolist() == [1, 8, 4, 9, 1]
     assert [window.index for window in found.windows] == [1, 1, 0, 0, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_of_fork_starts_with_an_empty_cache_that_nobody_holds():
+    cache = ScoreCache(MEGABYTE)
+    cache.store([(b"key", KnownScore(1.0, False, None))])
+    with cache._lock:  # as another thread might
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if cache.look_up([b"key"]) == [None] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache.look_up([b"key"]) == [KnownScore(1.0, False, None)]
+
+
+def test_a_pickled_reranker_keeps_its_options_and_starts_with_an_empty_cache(reranker):
+    engine = reranker(score_cache_bytes=MEGABYTE, long_documents=Windows(tokens=16))
+    engine.score("who", ["a"])
+    with pickle.loads(pickle.dumps(engine)) as other:
+        info = other.info()
+        assert info.long_documents == Windows(tokens=16)
+        assert (info.score_cache.entries, info.score_cache.max_size) == (0, MEGABYTE)
