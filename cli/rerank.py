@@ -57,11 +57,13 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
     long_documents: Annotated[
         LongDocumentsOption, typer.Option(help="Read their beginning, or all of them window by window.")
     ] = LongDocumentsOption.truncate,
-    window_tokens: Annotated[int | None, typer.Option(min=1, help="Document tokens of a window; default: all.")] = None,
+    window_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Document tokens of a window; default: 192 where a document does not fit.")
+    ] = None,
     window_stride: Annotated[
         int | None, typer.Option(min=1, help="Tokens from window to window; default: three quarters of one.")
     ] = None,
-    max_windows: Annotated[int, typer.Option(min=1, help="Windows read of a document at most.")] = 64,
+    max_windows: Annotated[int, typer.Option(min=1, help="Windows read of a document at most.")] = 128,
     aggregation: Annotated[
         AggregationOption, typer.Option(help="A document's score from its windows'.")
     ] = AggregationOption.max,

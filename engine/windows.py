@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Aggregation = Literal["max", "first", "mean", "top-mean"]
 LongDocumentsChoice = Literal["truncate", "windows"]
 
+PASSAGE_TOKENS = 192
+"""A window where nothing else is said: about a paragraph. On documents of some 850 tokens the best window of this size
+ranked better than the best of the 420 or so that a query leaves of 512; docs/benchmarks.md has the figures."""
 TOP_WINDOWS = 3
 """How many of a document's best windows 'top-mean' averages."""
 _OVERLAP_SHARE = 4
@@ -32,7 +35,8 @@ class Windows:
     The last window ends with the document and is as long as the others.
 
     Attributes:
-        tokens: document tokens of a window; None takes all the room that the query leaves.
+        tokens: document tokens of a window. None reads a document that fits the model as one window, as without
+            windows, and a longer one in windows of 192.
         stride: tokens from the start of one window to the next; None takes three quarters of a window.
         max_windows_per_document: windows scored of one document at most, the first ones; what comes after them is not
             read, and the result says so. None reads all.
@@ -42,7 +46,7 @@ class Windows:
 
     tokens: int | None = None
     stride: int | None = None
-    max_windows_per_document: int | None = 64
+    max_windows_per_document: int | None = 128
     aggregation: Aggregation = "max"
 
     def __post_init__(self) -> None:
@@ -131,7 +135,9 @@ def cut(lengths: npt.NDArray[np.int64], room: npt.NDArray[np.int64], windows: Wi
     if windows is None:
         first = np.arange(len(lengths) + 1, dtype=np.int64)
         return WindowCuts(first, np.zeros(len(lengths), dtype=np.int64), np.minimum(lengths, room), lengths > room)
-    size = room if windows.tokens is None else np.minimum(windows.tokens, room)
+    size = np.minimum(windows.tokens or PASSAGE_TOKENS, room)
+    if windows.tokens is None:
+        size = np.where((lengths <= room) | (windows.aggregation == "first"), room, size)
     stride = size - size // _OVERLAP_SHARE if windows.stride is None else np.minimum(windows.stride, size)
     needed = 1 + np.maximum(0, -((size - lengths) // stride))  # 1 + ceil((lengths - size) / stride)
     counts = needed if windows.most is None else np.minimum(needed, windows.most)

@@ -12,7 +12,7 @@ QUERY = "how do bees make honey?"
 
 
 def main() -> None:
-    # Small windows, so that the passage is short; without `tokens` a window takes all the room the model has.
+    # Small windows, so that the passage is short; without `tokens` only documents that do not fit the model are cut.
     with Reranker(long_documents=Windows(tokens=64, stride=32)) as reranker:
         for item in reranker.rank(QUERY, DOCUMENTS):
             window = item.window

@@ -8,7 +8,7 @@ from tiny_checkpoints import FAMILIES, make_texts
 
 from crossrank.engine.encoding import PairEncoder
 from crossrank.engine.scoring_request import RequestMaker
-from crossrank.engine.windows import TOP_WINDOWS, Windows, aggregate, as_windows, cut
+from crossrank.engine.windows import PASSAGE_TOKENS, TOP_WINDOWS, Windows, aggregate, as_windows, cut
 from crossrank.models.errors import InvalidInputError, TruncationWarning
 
 QUERY = "cold water"
@@ -60,6 +60,17 @@ def test_the_stride_is_three_quarters_unless_given_and_never_more_than_a_window(
     assert starts(Windows(tokens=4, stride=4)) == [0, 4, 8, 12, 16]
     assert starts(Windows(tokens=16, stride=16), room=10) == [0, 10]
     assert starts(Windows(tokens=4, stride=3), length=12) == [0, 3, 6, 8]
+
+
+def test_unless_told_otherwise_what_fits_is_one_window_and_what_does_not_is_read_in_passages():
+    cuts = cut(numbers(250, 300, 301), numbers(300, 300, 300), Windows())
+    assert cuts.counts.tolist() == [1, 1, 2]
+    assert cuts.sizes.tolist() == [250, 300, PASSAGE_TOKENS, PASSAGE_TOKENS]
+    assert cuts.starts.tolist() == [0, 0, 0, 301 - PASSAGE_TOKENS]
+    first = cut(numbers(250, 301), numbers(300, 300), Windows(aggregation="first"))
+    assert (first.sizes.tolist(), first.bounded.tolist()) == ([250, 300], [False, True])
+    told = cut(numbers(250), numbers(300), Windows(tokens=100, stride=100))
+    assert told.starts.tolist() == [0, 100, 150]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
