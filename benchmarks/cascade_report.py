@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 
 def trade_off_table(result: Mapping[str, Any]) -> ReportTable:
-    """The trials that no other beats in both time and quality, fastest first; the chosen one is marked."""
+    """The trials that no other beats in time, quality and overlap at once, fastest first; the chosen one is marked.
+
+    Quality and overlap are those of the collection where they are worst.
+    """
     names = [collection["name"] for collection in result["collections"]]
     rows = []
-    best = float("-inf")
+    best: list[tuple[float, float]] = []
     for trial in result["trials"]:
-        worst = min(trial["quality"].values())
-        if worst <= best:
+        worst, common = min(trial["quality"].values()), min(trial["overlap"].values())
+        if any(worst <= quality and common <= overlap for quality, overlap in best):
             continue
-        best = worst
+        best.append((worst, common))
         quality = [f"{trial['quality'][name]:.3f} ({trial['low_quality'][name]:.3f})" for name in names]
         quality += [f"{trial['overlap'][name]:.2f}" for name in names]
         chosen = "chosen" if trial == result["chosen"] else ""
@@ -36,7 +39,10 @@ def trade_off_table(result: Mapping[str, Any]) -> ReportTable:
         *(_confirmed(entry) for entry in result.get("confirmed", ())),
     ]
     if result["chosen"] is None:
-        notes.append(f"No cascade keeps {result['share']:.0%} in every collection.")
+        notes.append(
+            f"No cascade keeps {result['share']:.0%} in every collection, with {result['least_overlap']:.0%} of the first "
+            "ten."
+        )
     return ReportTable("Cascades that no other beats", columns, tuple(rows), " ".join(notes))
 
 

@@ -49,6 +49,8 @@ class TuningPlan:
         share: of the full model's quality to keep, in every collection.
         measure: 'ndcg' is nDCG@10, which needs judgements; 'overlap' the share of the full model's first ten that are
             among the cascade's. Where a collection has no judgements the overlap counts.
+        least_overlap: overlap to keep in any case: over a few dozen queries, a cascade that keeps ten documents of a
+            thousand can have the full model's nDCG by luck.
         max_lengths: lengths of the stages before the last.
         stages: how many a cascade may have at most, 2 or 3.
         threads: of the reranker.
@@ -62,6 +64,7 @@ class TuningPlan:
     candidates: int = 1000
     share: float = 0.98
     measure: Measure = "ndcg"
+    least_overlap: float = 0.5
     max_lengths: Sequence[int] = MAX_LENGTHS
     stages: int = 2
     threads: int | None = None
@@ -78,6 +81,8 @@ class TuningPlan:
             raise InvalidInputError("no collection: a BEIR folder or more expected")
         if not 0 < self.share <= 1:
             raise InvalidInputError(f"share={self.share}: above 0 and at most 1 expected")
+        if not 0 <= self.least_overlap <= 1:
+            raise InvalidInputError(f"least_overlap={self.least_overlap}: from 0 to 1 expected")
         if self.measure not in get_args(Measure):
             raise InvalidInputError(f"measure={self.measure!r}: one of {', '.join(get_args(Measure))} expected")
         if self.stages not in {2, 3}:
@@ -133,6 +138,7 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
         **describe_run(),
         "share": plan.share,
         "measure": plan.measure,
+        "least_overlap": plan.least_overlap,
         "candidates": plan.candidates,
     }
     kept = ScoreFile(plan.scores)
@@ -158,7 +164,8 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
     chains = list(_chains(lengths, [keep for keep in KEEPS if keep < plan.candidates], plan.stages))
     trials = sorted((_trial(judges, chain) for chain in chains), key=lambda trial: trial.time_share)
     result["trials"] = [trial.as_json() for trial in trials]
-    chosen = next((trial for trial in trials if min(trial.quality.values()) >= plan.share), None)
+    good = (trial for trial in trials if _keeps(trial, plan))
+    chosen = next(good, None)
     result["chosen"] = chosen.as_json() if chosen else None
     if chosen is not None and plan.confirm:
         result["confirmed"] = _confirm(plan, chosen, scored, progress)
@@ -253,6 +260,10 @@ def _trial(judges: Sequence[_Judge], chain: tuple[tuple[int, int], ...]) -> Tria
         {name: low for name, (_, low, _) in quality.items()},
         {name: overlap for name, (_, _, overlap) in quality.items()},
     )
+
+
+def _keeps(trial: Trial, plan: TuningPlan) -> bool:
+    return min(trial.quality.values()) >= plan.share and min(trial.overlap.values()) >= plan.least_overlap
 
 
 def _confirm(

@@ -40,6 +40,9 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     measure: Annotated[
         MeasureOption, typer.Option(help="What to keep: nDCG@10, or the full model's first ten.")
     ] = MeasureOption.ndcg,
+    least_overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the full model's first ten to keep in any case.")
+    ] = 0.5,
     queries: Annotated[int, typer.Option(min=1, help="Queries of each collection, evenly spread.")] = 20,
     candidates: Annotated[
         int, typer.Option(min=1, help="Documents a query: the run's, then others of the corpus.")
@@ -66,6 +69,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
         candidates=candidates,
         share=share,
         measure=measure.value,
+        least_overlap=least_overlap,
         max_lengths=numbers_of("max-lengths", max_lengths) or MAX_LENGTHS,
         stages=stages,
         threads=threads,

@@ -44,7 +44,8 @@ def few_keeps(monkeypatch):
 
 
 def plan_of(model, *folders, **options):
-    options = {"candidates": CANDIDATES, "max_lengths": (16, 24, 40), "threads": 1, "confirm": 1} | options
+    defaults = {"candidates": CANDIDATES, "max_lengths": (16, 24, 40), "threads": 1, "confirm": 1, "least_overlap": 0}
+    options = defaults | options
     return TuningPlan(model=str(model), collections=folders, **options)
 
 
@@ -104,6 +105,16 @@ def test_the_fastest_that_keeps_the_share_everywhere_is_chosen_and_run(collectio
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_share_of_the_first_ten_is_kept_in_any_case(collection, tiny_artifact):
+    free = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=0, confirm=0))
+    overlaps = sorted(trial["overlap"]["small"] for trial in free["trials"])
+    floor = (overlaps[0] + overlaps[-1]) / 2
+    assert free["chosen"] == free["trials"][0]
+    bound = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=floor, confirm=0))
+    first = next(trial for trial in bound["trials"] if trial["overlap"]["small"] >= floor)
+    assert bound["chosen"] == first
+
+
 def test_where_nothing_keeps_the_share_nothing_is_chosen(collection, tiny_artifact):
     result = tuning.tune_cascade(plan_of(tiny_artifact, collection, max_lengths=(10,), share=1.0, measure="overlap"))
     assert result["chosen"] is None
@@ -135,7 +146,15 @@ def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, mo
 
 @pytest.mark.parametrize(
     "options",
-    [{"share": 0}, {"share": 1.1}, {"stages": 4}, {"candidates": 10}, {"measure": "map"}, {"max_lengths": ()}],
+    [
+        {"share": 0},
+        {"share": 1.1},
+        {"stages": 4},
+        {"candidates": 10},
+        {"measure": "map"},
+        {"least_overlap": 2},
+        {"max_lengths": ()},
+    ],
 )
 def test_a_plan_that_leaves_nothing_to_tune_is_refused(tmp_path, options):
     with pytest.raises(InvalidInputError, match="expected"):

@@ -97,7 +97,15 @@ def test_tuning_writes_a_cascade_that_rerank_takes(crossrank, rerank, tiny_artif
     arguments = ["-m", tiny_artifact, "--collection", folder, "--candidates", 16, "--max-lengths", "16,40"]
     options = zip(("--toml", "--json", "--plot"), files, strict=True)
     result = crossrank(
-        "tune-cascade", *arguments, "--share", 0.5, "--confirm", 1, *(value for pair in options for value in pair)
+        "tune-cascade",
+        *arguments,
+        "--share",
+        0.5,
+        "--least-overlap",
+        0,
+        "--confirm",
+        1,
+        *(value for pair in options for value in pair),
     )
     assert result.exit_code == 0, result.output
     assert "chosen" in result.stdout
