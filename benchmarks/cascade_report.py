@@ -39,10 +39,8 @@ def trade_off_table(result: Mapping[str, Any]) -> ReportTable:
         *(_confirmed(entry) for entry in result.get("confirmed", ())),
     ]
     if result["chosen"] is None:
-        notes.append(
-            f"No cascade keeps {result['share']:.0%} in every collection, with {result['least_overlap']:.0%} of the first "
-            "ten."
-        )
+        kept = f"{result['share']:.0%}, and {result['least_overlap']:.0%} of the first ten,"
+        notes.append(f"No cascade keeps {kept} in every collection.")
     return ReportTable("Cascades that no other beats", columns, tuple(rows), " ".join(notes))
 
 
