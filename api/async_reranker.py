@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
+    from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
 
 
@@ -37,6 +38,8 @@ class AsyncReranker(AsyncArtifactReranker):
         max_batch_tokens: int | None = None,
         max_queue_tokens: int | None = None,
         max_wait_ms: float = 0.0,
+        long_documents: LongDocuments = "truncate",
+        score_cache_bytes: int | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -53,6 +56,9 @@ class AsyncReranker(AsyncArtifactReranker):
             max_queue_tokens: tokens of all callers that may wait at most; None lets about four seconds of work wait,
                 by the speed observed.
             max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+            long_documents: 'truncate', 'windows' or `Windows(...)`.
+            score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
+                none.
             revision: branch, tag or commit of a hub repository.
             trust_remote_code: let code that comes with a checkpoint run during its export.
 
@@ -70,6 +76,8 @@ class AsyncReranker(AsyncArtifactReranker):
                 max_batch_tokens=max_batch_tokens,
                 max_queue_tokens=max_queue_tokens,
                 max_wait_ms=max_wait_ms,
+                long_documents=long_documents,
+                score_cache_bytes=score_cache_bytes,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )

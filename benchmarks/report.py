@@ -39,6 +39,9 @@ def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
     if result.get("quality"):
         tables.append(_quality(result["quality"]))
         tables.append(_precision_agreement(result["quality"]))
+    if result.get("long_documents"):
+        tables.append(_long_documents(result["long_documents"]))
+        tables.append(_window_times(result["window_times"]))
     return tables
 
 
@@ -199,3 +202,30 @@ def _precision_agreement(collections: list[dict[str, Any]]) -> ReportTable:
         for pair in found["agreement"]
     )
     return ReportTable("Agreement of the precisions", ("collection", "between", "Kendall tau", "top-10 overlap"), cells)
+
+
+def _long_documents(collections: list[dict[str, Any]]) -> ReportTable:
+    ways = list(collections[0]["ways"])
+    cells = tuple(
+        (
+            found["collection"],
+            str(found["queries"]),
+            *(f"{found['ways'][way]['ndcg']:.4f}" for way in ways),
+            f"{found['ways'][ways[-1]]['windows']:.1f}",
+        )
+        for found in collections
+    )
+    note = f"Documents joined by fours; the first {collections[0]['depth']} of BM25's order reranked."
+    return ReportTable("nDCG@10 on long documents", ("collection", "queries", *ways, "windows a document"), cells, note)
+
+
+def _window_times(rows: list[dict[str, Any]]) -> ReportTable:
+    cells = tuple(
+        (
+            str(row["windows"]),
+            milliseconds(row["seconds"] / row["documents"]),
+            milliseconds(row["seconds"] / row["documents"] / row["windows"]),
+        )
+        for row in rows
+    )
+    return ReportTable("Time by windows", ("windows a document", "ms a document", "ms a window"), cells)

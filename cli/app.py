@@ -16,6 +16,7 @@ from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
 from crossrank.cli.rerank import rerank_command
 from crossrank.cli.run import Settings
+from crossrank.cli.tune_cascade import tune_cascade_command
 
 app = typer.Typer(
     name="crossrank",
@@ -30,6 +31,7 @@ app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 app.command("bench")(bench_command)
 app.command("bench-load")(bench_load_command)
+app.command("tune-cascade")(tune_cascade_command)
 
 
 def _print_version(wanted: bool) -> None:

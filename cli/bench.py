@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from crossrank.benchmarks.workloads import DOCUMENT_TOKENS, TOP_KS
-from crossrank.cli.bench_output import default_checkpoint, names, rich_table, with_progress
+from crossrank.cli.bench_output import default_checkpoint, names, numbers_of, rich_table, with_progress
 from crossrank.cli.options import DocumentLengthOption
 from crossrank.cli.run import FAILURE, err, out, reports_errors
 from crossrank.models.errors import InvalidInputError
@@ -72,6 +72,10 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         list[Path] | None,
         typer.Option(metavar="BEIR_FOLDER", help="Judge ranking on BM25's first 50; may be given several times."),
     ] = None,
+    long: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Judge windows on documents joined by fours; may be given again."),
+    ] = None,
     quality_queries: Annotated[int | None, typer.Option(min=1, help="First queries only; default: all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write plots as PNG.")] = None,
@@ -90,15 +94,16 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         checkpoint=checkpoint or default_checkpoint(model),
         texts=text,
         lengths=_lengths(documents)[: 0 if no_latency else None],
-        top_ks=TOP_KS if full else _numbers("top-k", top_k),
+        top_ks=TOP_KS if full else numbers_of("top-k", top_k),
         effort=Effort(seconds=seconds),
         peers_folder=peers_folder if compare else None,
         peers=None if peers is None else names(peers),
         rounds=rounds,
-        curve_top_ks=_numbers("curve", curve),
+        curve_top_ks=numbers_of("curve", curve),
         scenarios=not no_scenarios,
         roofline_rounds=rounds if roofline else 0,
         quality=quality or [],
+        long_documents=long or [],
         quality_queries=quality_queries,
     )
     result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
@@ -135,13 +140,6 @@ def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None
 
         links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
         markdown.write_text(to_markdown(result, plots=links), encoding="utf-8")
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    numbers = names(text)
-    if not all(number.isdigit() and int(number) > 0 for number in numbers):
-        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
-    return [int(number) for number in numbers]
 
 
 def _lengths(text: str) -> list[DocumentLength]:

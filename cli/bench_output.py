@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from crossrank.cli.run import err
+from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,3 +48,15 @@ def default_checkpoint(model: str) -> Path | None:
 def names(text: str) -> list[str]:
     """Comma-separated names."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers_of(option: str, text: str) -> list[int]:
+    """Whole numbers of at least 1 between commas.
+
+    Raises:
+        InvalidInputError: there is something else; the message names the option.
+    """
+    numbers = names(text)
+    if not all(number.isdigit() and int(number) > 0 for number in numbers):
+        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
+    return [int(number) for number in numbers]

@@ -22,6 +22,22 @@ class PrecisionOption(StrEnum):
     int8 = "int8"
 
 
+class LongDocumentsOption(StrEnum):
+    """How to read documents that are too long."""
+
+    truncate = "truncate"
+    windows = "windows"
+
+
+class AggregationOption(StrEnum):
+    """How a document's score comes from its windows'."""
+
+    max = "max"
+    first = "first"
+    mean = "mean"
+    top_mean = "top-mean"
+
+
 class ActivationOption(StrEnum):
     """What turns a logit into a score."""
 

@@ -1,8 +1,8 @@
 """The asynchronous reranker: many callers of one event loop, or of several, share the scheduler's queue.
 
-Nothing here computes on the event loop but the checks of a call: texts are encoded and runs planned in a few threads,
-scores come from the scheduler's workers. A call that is cancelled, or whose `asyncio.wait_for` times out, leaves the
-queue.
+On the event loop a call only waits, and makes a ranking of its scores: texts are encoded and runs planned in a few
+threads, scores come from the scheduler's workers. A call that is cancelled, or whose `asyncio.wait_for` times out,
+leaves the queue.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from crossrank.engine.async_work import AsyncChunks, EncoderThreads
-from crossrank.engine.calls import distinct_queries, start_rank, start_score, start_score_pairs
-from crossrank.engine.documents import TEXT_FIELD, as_list, checked_top_k, pair_texts, query_text
+from crossrank.engine.calls import RankCall, check_complete, start_rank, start_score, start_score_pairs
+from crossrank.engine.documents import TEXT_FIELD, as_list, pair_texts
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.ranking import order_of_promise, whole_ranking
+from crossrank.engine.reranker import TRUNCATION
 from crossrank.models.errors import TruncationWarning
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from crossrank.engine.reranker import ArtifactReranker
     from crossrank.engine.results import RankResult, RerankerInfo
     from crossrank.engine.scheduler import Call
+    from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.engine.time_limit import TimeLimit
 
 QUEUE_SECONDS = 4.0
 """Work that may wait by default: enough for the bursts of a machine that is 70% busy, short enough to recover soon."""
@@ -72,19 +74,12 @@ class AsyncArtifactReranker:
         """
         scorer = self._reranker.scorer
         limit = scorer.time_limit(deadline_ms, priority)
-        query, documents = query_text(query), _read_once(documents)
-        with self._let_in(documents) as call:
-            if deadline_ms is not None:
-                scoring = start_score(scorer, query, documents, limit)
-                await AsyncChunks(scoring, self._encoders).run(call)
-                logits, cut = scoring.all_logits(), bool(scoring.truncated.any()) or scoring.query_truncated
-            else:
-                pairs, outcome = await self._encoders.score(
-                    call, lambda: self._reranker.encode_one_query(query, documents), limit
-                )
-                logits, cut = scorer.relevance(outcome.outputs), pairs.cut
-        _warn_of_truncation(cut)
-        return scorer.activated(logits)
+        documents = _read_once(documents)
+        with self._let_in(documents) as admitted:
+            _, found = await self._encoders.score(
+                scorer, admitted, lambda: start_score(scorer, query, documents), limit
+            )
+        return self._complete(found, limit)
 
     async def score_pairs(
         self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
@@ -104,18 +99,11 @@ class AsyncArtifactReranker:
         scorer = self._reranker.scorer
         limit = scorer.time_limit(deadline_ms, priority)
         queries, texts = pair_texts(pairs)
-        with self._let_in(texts) as call:
-            if deadline_ms is not None:
-                scoring = start_score_pairs(scorer, queries, texts, limit)
-                await AsyncChunks(scoring, self._encoders).run(call)
-                logits, cut = scoring.all_logits(), bool(scoring.truncated.any()) or scoring.query_truncated
-            else:
-                encoded, outcome = await self._encoders.score(
-                    call, lambda: self._reranker.encode_pairs(*distinct_queries(queries), texts), limit
-                )
-                logits, cut = scorer.relevance(outcome.outputs), encoded.cut
-        _warn_of_truncation(cut)
-        return scorer.activated(logits)
+        with self._let_in(texts) as admitted:
+            _, found = await self._encoders.score(
+                scorer, admitted, lambda: start_score_pairs(scorer, queries, texts), limit
+            )
+        return self._complete(found, limit)
 
     async def rank(
         self,
@@ -138,35 +126,21 @@ class AsyncArtifactReranker:
         """
         scorer = self._reranker.scorer
         limit = scorer.time_limit(deadline_ms, priority)
-        query, documents = query_text(query), _read_once(documents)
-        if deadline_ms is not None:
-            with self._let_in(documents) as admitted:
-                call = start_rank(
-                    scorer,
-                    query,
-                    documents,
-                    top_k=top_k,
-                    return_documents=return_documents,
-                    first_stage_scores=first_stage_scores,
-                    limit=limit,
-                )
-                await AsyncChunks(call.scoring, self._encoders).run(admitted)
-            return call.result(final=True)
-        items = documents.items if isinstance(documents, PreparedDocuments) else documents
-        top_k = checked_top_k(top_k, len(items))
-        order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
-        with self._let_in(documents) as admitted:
-            pairs, outcome = await self._encoders.score(
-                admitted, lambda: self._reranker.encode_one_query(query, documents), limit
+        documents = _read_once(documents)
+
+        def start() -> RankCall:
+            return start_rank(
+                scorer,
+                query,
+                documents,
+                top_k=top_k,
+                return_documents=return_documents,
+                first_stage_scores=first_stage_scores,
             )
-        return whole_ranking(
-            pairs,
-            scorer.relevance(outcome.outputs),
-            scorer.activated,
-            items,
-            top_k=top_k,
-            return_documents=return_documents,
-        )
+
+        with self._let_in(documents) as admitted:
+            call, found = await self._encoders.score(scorer, admitted, start, limit)
+        return call.ranking(found)
 
     async def aiter_rank(
         self,
@@ -193,17 +167,20 @@ class AsyncArtifactReranker:
         scorer = self._reranker.scorer
         limit = scorer.time_limit(deadline_ms, priority)
         documents = _read_once(documents)
-        call = start_rank(
-            scorer,
-            query,
-            documents,
-            top_k=top_k,
-            return_documents=return_documents,
-            first_stage_scores=first_stage_scores,
-            limit=limit,
-        )
-        chunks = AsyncChunks(call.scoring, self._encoders)
-        started = False
+
+        def start() -> RankCall:
+            return start_rank(
+                scorer,
+                query,
+                documents,
+                top_k=top_k,
+                return_documents=return_documents,
+                first_stage_scores=first_stage_scores,
+            )
+
+        call, scoring = await self._encoders.start(scorer, start, limit)
+        chunks = AsyncChunks(scoring, self._encoders)
+        started = yielded = False
         try:
             while True:
                 # A call for each chunk: a stream that nobody reads on must not keep the reranker from closing.
@@ -211,11 +188,12 @@ class AsyncArtifactReranker:
                     started = True
                     if not await chunks.step(admitted):
                         break
-                yield call.result(final=call.scoring.complete)
+                yielded = True
+                yield call.ranking(scoring.found(), final=scoring.complete)
         finally:
             chunks.cancel()
-        if not call.items or not call.scoring.complete:
-            yield call.result(final=True)
+        if not yielded or not scoring.complete:
+            yield call.ranking(scoring.found())
 
     async def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries; see `ArtifactReranker.prepare`.
@@ -287,12 +265,20 @@ class AsyncArtifactReranker:
     def _let_in(self, documents: Sequence[object] | PreparedDocuments, *, goes_on: bool = False) -> Call:
         """Enter the queue with an estimate of the tokens, before anything is encoded."""
         scorer = self._reranker.scorer
-        longest = scorer.encoder.max_length
         if isinstance(documents, PreparedDocuments):
-            tokens = int(np.minimum(documents.encoded.full_lengths, longest).sum())
+            tokens = documents.encoded.full_lengths[documents.text_of]
         else:
-            tokens = sum(min(longest, _characters(document) // _CHARACTERS_PER_TOKEN + 1) for document in documents)
-        return scorer.scheduler().call(tokens, queue_seconds=QUEUE_SECONDS, goes_on=goes_on)
+            characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
+            tokens = characters // _CHARACTERS_PER_TOKEN + 1
+        return scorer.scheduler().call(
+            scorer.finder.estimated_tokens(tokens), queue_seconds=QUEUE_SECONDS, goes_on=goes_on
+        )
+
+    def _complete(self, found: DocumentScores, limit: TimeLimit) -> npt.NDArray[np.float32]:
+        check_complete(found, limit)
+        if found.anything_truncated:
+            warnings.warn(TRUNCATION, TruncationWarning, stacklevel=3)
+        return self._reranker.activated(found.logits)
 
 
 def _read_once(documents: Documents) -> tuple[Document, ...] | PreparedDocuments:
@@ -304,12 +290,3 @@ def _characters(document: object) -> int:
     """Length of a document's text; what is no document is refused later, with its place."""
     text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
     return len(text) if isinstance(text, str) else 0
-
-
-def _warn_of_truncation(cut: bool) -> None:
-    if cut:
-        warnings.warn(
-            "some texts were longer than the model takes and were cut; rank() says which, info() has the limits",
-            TruncationWarning,
-            stacklevel=3,
-        )

@@ -14,7 +14,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from crossrank.engine.progressive import CHUNKS_AT_ONCE
+from crossrank.engine.calls import ScoreCall
+from crossrank.engine.progressive import CHUNKS_AT_ONCE, ChunkedScoring
+from crossrank.engine.scoring_request import make_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
     from crossrank.engine.chunks import Chunk
     from crossrank.engine.encoding import EncodedPairs
-    from crossrank.engine.progressive import ChunkedScoring
     from crossrank.engine.request import Outcome, Terms
     from crossrank.engine.scheduler import Call
+    from crossrank.engine.scorer import PairScorer
+    from crossrank.engine.scoring_request import DocumentScores, ScoringRequest
     from crossrank.engine.time_limit import TimeLimit
 
 _Result = TypeVar("_Result")
+_AnyCall = TypeVar("_AnyCall", bound=ScoreCall)
 _ENCODERS = 2
 """Threads that encode. The tokenizer itself uses all cores for a large request."""
 
@@ -48,14 +52,14 @@ class EncoderThreads:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def submit(
-        self, call: Call, encode: Callable[[], tuple[EncodedPairs, Terms]]
-    ) -> tuple[EncodedPairs, Future[Outcome]]:
-        """Encode and plan in a thread, and let the pairs wait for their runs."""
+        self, call: Call, encode: Callable[[], tuple[_Result, ScoringRequest, Terms]]
+    ) -> tuple[_Result, ScoringRequest, Future[Outcome]]:
+        """Encode and plan in a thread, and let the rows wait for their runs."""
         submission = _Submission()
 
-        def work() -> tuple[EncodedPairs, Future[Outcome]]:
-            pairs, terms = encode()
-            return pairs, submission.submit(call, pairs, terms)
+        def work() -> tuple[_Result, ScoringRequest, Future[Outcome]]:
+            result, request, terms = encode()
+            return result, request, submission.submit(call, request.rows, terms)
 
         try:
             return await self.run(work)
@@ -64,17 +68,34 @@ class EncoderThreads:
             raise
 
     async def score(
-        self, call: Call, encode: Callable[[], EncodedPairs], limit: TimeLimit
-    ) -> tuple[EncodedPairs, Outcome]:
-        """Encode, submit, and wait for the scores."""
+        self, scorer: PairScorer, admitted: Call, start: Callable[[], _AnyCall], limit: TimeLimit
+    ) -> tuple[_AnyCall, DocumentScores]:
+        """`score_call` for an event loop: check the arguments and encode in a thread, submit, and wait."""
+        if limit.seconds is not None:
+            call, scoring = await self.start(scorer, start, limit)
+            await AsyncChunks(scoring, self).run(admitted)
+            return call, scoring.found()
 
-        def timed() -> tuple[EncodedPairs, Terms]:
+        def encode() -> tuple[_AnyCall, ScoringRequest, Terms]:
             started = time.perf_counter()
-            pairs = encode()
-            return pairs, limit.terms(encode_seconds=time.perf_counter() - started)
+            call = start()
+            request = make_request(call.candidates)
+            return call, request, limit.terms(encode_seconds=time.perf_counter() - started)
 
-        pairs, future = await self.submit(call, timed)
-        return pairs, await asyncio.wrap_future(future)
+        call, request, future = await self.submit(admitted, encode)
+        outcome = await asyncio.wrap_future(future)
+        return call, request.resolve(scorer.relevance(outcome.outputs))
+
+    async def start(
+        self, scorer: PairScorer, start: Callable[[], _AnyCall], limit: TimeLimit
+    ) -> tuple[_AnyCall, ChunkedScoring]:
+        """Check the arguments of a call in a thread, to be scored chunk by chunk."""
+
+        def work() -> tuple[_AnyCall, ChunkedScoring]:
+            call = start()
+            return call, ChunkedScoring(scorer, call.candidates, call.order, limit)
+
+        return await self.run(work)
 
     def stop(self) -> None:
         """Let the threads end when they have nothing more to do."""
@@ -90,23 +111,23 @@ class AsyncChunks:
         """Nothing is submitted yet."""
         self._scoring = scoring
         self._threads = threads
-        self._waiting: deque[tuple[Chunk, EncodedPairs, Future[Outcome]]] = deque()
+        self._waiting: deque[tuple[Chunk, ScoringRequest, Future[Outcome]]] = deque()
 
     async def step(self, call: Call) -> bool:
         """Submit what there is room for, then wait for the oldest chunk; returns False when there is none left."""
         scoring = self._scoring
         while len(self._waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
 
-            def encode(chunk: Chunk = chunk) -> tuple[EncodedPairs, Terms]:
-                return scoring.encode(chunk)
+            def encode(chunk: Chunk = chunk) -> tuple[Chunk, ScoringRequest, Terms]:
+                return chunk, *scoring.encode(chunk)
 
-            self._waiting.append((chunk, *await self._threads.submit(call, encode)))
+            self._waiting.append(await self._threads.submit(call, encode))
         if not self._waiting:
             return False
-        chunk, pairs, future = self._waiting[0]
+        chunk, request, future = self._waiting[0]
         outcome = await asyncio.wrap_future(future)
         self._waiting.popleft()
-        scoring.record(chunk, pairs, outcome)
+        scoring.record(chunk, request, outcome)
         return True
 
     async def run(self, call: Call) -> None:

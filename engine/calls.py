@@ -1,6 +1,7 @@
-"""Calls that score their candidates chunk by chunk: with a deadline, or as a stream of rankings.
+"""Calls from the caller's arguments to what is found of them: what both rerankers need before and after the waiting.
 
-What both the synchronous and the asynchronous reranker need before and after the waiting.
+A call is checked and its candidates found (`start_...`), then scored: whole, or chunk by chunk where it has a deadline
+or shows early rankings.
 """
 
 from __future__ import annotations
@@ -14,47 +15,60 @@ import numpy as np
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.progressive import ChunkedScoring, run_chunks
-from crossrank.engine.ranking import order_of_promise, ranking_so_far
+from crossrank.engine.ranking import order_of_promise, ranking
+from crossrank.engine.scoring_request import make_request
+from crossrank.models.errors import DeadlineExceeded, InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     import numpy.typing as npt
 
+    from crossrank.engine.candidates import Candidates
     from crossrank.engine.documents import Document
-    from crossrank.engine.encoding import EncodedDocuments, EncodedPairs
+    from crossrank.engine.encoding import EncodedPairs
     from crossrank.engine.prepared import Documents
     from crossrank.engine.request import Outcome, Terms
     from crossrank.engine.results import RankResult
     from crossrank.engine.scorer import PairScorer
+    from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.time_limit import TimeLimit
 
 
 @dataclass(frozen=True)
-class RankCall:
+class ScoreCall:
+    """Pairs to score.
+
+    Attributes:
+        candidates: the distinct ones among the caller's n pairs.
+        order: the caller's pairs, most promising first, int64 (n,).
+    """
+
+    candidates: Candidates
+    order: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RankCall(ScoreCall):
     """A ranking in the making.
 
     Attributes:
-        scoring: the candidates and their scores so far.
         items: the caller's documents.
-        order: most promising first, int64 (n,).
         top_k: how many to return at most.
         return_documents: whether the results carry the caller's documents.
         scorer: whose activation counts.
     """
 
-    scoring: ChunkedScoring
     items: Sequence[Document]
-    order: npt.NDArray[np.int64]
     top_k: int
     return_documents: bool
     scorer: PairScorer
 
-    def result(self, *, final: bool) -> RankResult:
-        """The ranking as it stands; `final` where no more chunks follow."""
-        return ranking_so_far(
-            self.scoring,
+    def ranking(self, found: DocumentScores, *, final: bool = True) -> RankResult:
+        """The ranking of what was found; `final` where nothing more will be."""
+        return ranking(
+            found,
             self.scorer.activated,
             self.items,
             self.order,
@@ -72,22 +86,94 @@ def start_rank(
     top_k: int | None,
     return_documents: bool,
     first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None,
-    limit: TimeLimit,
 ) -> RankCall:
-    """Check a call's arguments; nothing is encoded yet.
+    """Check a call's arguments and find its candidates; texts are not encoded yet.
 
     Raises:
         InvalidInputError: an argument cannot be used.
+    """
+    items, candidates = _candidates(scorer, query, documents)
+    order = order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
+    return RankCall(candidates, order, items, checked_top_k(top_k, len(items)), return_documents, scorer)
+
+
+def start_score(scorer: PairScorer, query: str, documents: Documents) -> ScoreCall:
+    """As `start_rank`, for scores in the documents' order."""
+    items, candidates = _candidates(scorer, query, documents)
+    return ScoreCall(candidates, np.arange(len(items)))
+
+
+def start_score_pairs(scorer: PairScorer, queries: Sequence[str], texts: Sequence[str]) -> ScoreCall:
+    """As `start_score`, for pairs whose texts were checked: n queries, n documents."""
+    return ScoreCall(scorer.finder.of_texts(queries, np.arange(len(queries)), texts), np.arange(len(queries)))
+
+
+def start_score_many(
+    scorer: PairScorer, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
+) -> tuple[ScoreCall, list[int]]:
+    """As `start_score`, for several queries, each with documents of its own; also how many each has.
+
+    Raises:
+        InvalidInputError: the lists differ in length, or an item is unusable.
+    """
+    queries = as_list(queries, "queries", "strings")
+    queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(queries)]
+    lists = as_list(documents_per_query, "documents_per_query", "lists of documents")
+    if len(queries) != len(lists):
+        raise InvalidInputError(f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected")
+    names = [f"documents_per_query[{place}]" for place in range(len(lists))]
+    texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
+    counts = [len(item) for item in texts]
+    query_of = np.repeat(np.arange(len(queries)), counts)
+    candidates = scorer.finder.of_texts(queries, query_of, [text for item in texts for text in item])
+    return ScoreCall(candidates, np.arange(len(query_of))), counts
+
+
+def score_call(
+    scorer: PairScorer, call: ScoreCall, limit: TimeLimit, warn: Callable[[], None] | None = None
+) -> DocumentScores:
+    """Score a call in the calling thread: whole, or as much of it as its deadline allows.
+
+    Args:
+        scorer: scores.
+        call: what.
+        limit: the call's time.
+        warn: called where a text is not read to its end, before anything is scored where that is known by then.
+
+    Raises:
+        InferenceError: onnxruntime failed.
+        Overloaded: more tokens wait than may.
         ClosedError: the scorer was closed.
     """
-    query = query_text(query)
-    items, texts = _texts(scorer, documents)
-    order = order_of_promise(first_stage_scores, len(items))
-    scoring = ChunkedScoring(scorer, [query], np.zeros(len(items), dtype=np.int64), texts, order, limit)
-    return RankCall(scoring, items, order, checked_top_k(top_k, len(items)), return_documents, scorer)
+    if limit.seconds is None:
+        request = make_request(call.candidates)
+        if warn is not None and request.anything_truncated:
+            warn()
+        return request.resolve(scorer.logits(request.rows, limit))
+    scoring = ChunkedScoring(scorer, call.candidates, call.order, limit)
+    with scorer.scheduler().call() as admitted:
+        for _ in run_chunks(scoring, admitted.submit):
+            pass
+    found = scoring.found()
+    if warn is not None and found.anything_truncated:
+        warn()
+    return found
 
 
-def improving_rankings(call: RankCall) -> Iterator[RankResult]:
+def check_complete(found: DocumentScores, limit: TimeLimit) -> None:
+    """Refuse what a deadline left incomplete.
+
+    Raises:
+        DeadlineExceeded: not all pairs were scored.
+    """
+    if not found.scored.all():
+        raise DeadlineExceeded(
+            f"{int(found.scored.sum())} of {len(found.scored)} pairs were scored within "
+            f"{(limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
+        )
+
+
+def improving_rankings(call: RankCall, scoring: ChunkedScoring) -> Iterator[RankResult]:
     """A ranking after each chunk, the last one final; at least one, also of no documents."""
     scheduler = call.scorer.scheduler()
     started = False
@@ -99,45 +185,16 @@ def improving_rankings(call: RankCall) -> Iterator[RankResult]:
             started = True
             return admitted.submit(pairs, terms)
 
-    with contextlib.closing(run_chunks(call.scoring, submit)) as chunks:
+    with contextlib.closing(run_chunks(scoring, submit)) as chunks:
         for _ in chunks:
-            yield call.result(final=call.scoring.complete)
-    if not started or not call.scoring.complete:
-        yield call.result(final=True)
+            yield call.ranking(scoring.found(), final=scoring.complete)
+    if not started or not scoring.complete:
+        yield call.ranking(scoring.found())
 
 
-def start_score(scorer: PairScorer, query: str, documents: Documents, limit: TimeLimit) -> ChunkedScoring:
-    """Check a call's arguments; nothing is encoded yet.
-
-    Raises:
-        InvalidInputError: an argument cannot be used.
-        ClosedError: the scorer was closed.
-    """
+def _candidates(scorer: PairScorer, query: str, documents: Documents) -> tuple[Sequence[Document], Candidates]:
     query = query_text(query)
-    items, texts = _texts(scorer, documents)
-    count = len(items)
-    return ChunkedScoring(scorer, [query], np.zeros(count, dtype=np.int64), texts, np.arange(count), limit)
-
-
-def start_score_pairs(
-    scorer: PairScorer, queries: Sequence[str], documents: Sequence[str], limit: TimeLimit
-) -> ChunkedScoring:
-    """As `start_score` for pairs whose texts were checked: n queries, n documents."""
-    scorer.check_open()
-    distinct, query_of = distinct_queries(queries)
-    return ChunkedScoring(scorer, distinct, query_of, documents, np.arange(len(documents)), limit)
-
-
-def distinct_queries(queries: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The distinct queries, and for each given one its place among them, int64 (n,)."""
-    number = {query: place for place, query in enumerate(dict.fromkeys(queries))}
-    return list(number), np.asarray([number[query] for query in queries], dtype=np.int64)
-
-
-def _texts(scorer: PairScorer, documents: Documents) -> tuple[Sequence[Document], Sequence[str] | EncodedDocuments]:
-    scorer.check_open()
     if isinstance(documents, PreparedDocuments):
-        documents.check_encoder(scorer.encoder_key)
-        return documents.items, documents.encoded
+        return documents.items, scorer.finder.of_prepared(query, documents)
     items = tuple(as_list(documents))
-    return items, document_texts(items)
+    return items, scorer.finder.of_texts([query], np.zeros(len(items), dtype=np.int64), document_texts(items))

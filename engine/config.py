@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
 
+from crossrank.engine.windows import LongDocuments, as_windows
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision, Provider
 
@@ -35,6 +36,10 @@ class RerankerConfig:
         max_queue_tokens: tokens of all callers that may wait at most; None bounds them by time, and only for
             asynchronous callers.
         max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+        long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by
+            window; `Windows` sets their size, stride, number and aggregation.
+        score_cache_bytes: bytes for scores that are kept, to be given again for the same query and text; None keeps
+            none.
     """
 
     artifact: Path
@@ -46,6 +51,8 @@ class RerankerConfig:
     max_batch_tokens: int | None = None
     max_queue_tokens: int | None = None
     max_wait_ms: float = 0.0
+    long_documents: LongDocuments = "truncate"
+    score_cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no machine or model can serve.
@@ -57,7 +64,8 @@ class RerankerConfig:
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
-        for name in ("threads", "max_length", "max_batch_tokens", "max_queue_tokens"):
+        as_windows(self.long_documents)
+        for name in ("threads", "max_length", "max_batch_tokens", "max_queue_tokens", "score_cache_bytes"):
             value = getattr(self, name)
             if value is None:
                 continue

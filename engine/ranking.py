@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.documents import Document
-    from crossrank.engine.encoding import EncodedPairs
-    from crossrank.engine.progressive import ChunkedScoring
+    from crossrank.engine.scoring_request import DocumentScores
 
 
 def order_of_promise(first_stage_scores: object, count: int) -> npt.NDArray[np.int64]:
@@ -42,45 +41,51 @@ def order_of_promise(first_stage_scores: object, count: int) -> npt.NDArray[np.i
     return np.argsort(-given, kind="stable")
 
 
-def whole_ranking(
-    pairs: EncodedPairs,
-    logits: npt.NDArray[np.float32],
+def best_first(found: DocumentScores) -> npt.NDArray[np.int64]:
+    """Places of what was scored, by falling logit, equal ones in order; int64, at most (n,)."""
+    scored = np.flatnonzero(found.scored)
+    return scored[np.argsort(-found.logits[scored], kind="stable")]
+
+
+def ranked_documents(
+    found: DocumentScores,
+    chosen: npt.NDArray[np.int64],
     activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
-    items: Sequence[Document],
+    items: Sequence[Document] | None,
     *,
-    top_k: int,
-    return_documents: bool,
-) -> RankResult:
-    """The ranking of documents that were all scored.
+    places: npt.NDArray[np.int64] | None = None,
+    stage: int | None = None,
+) -> list[RankedDocument]:
+    """Some documents as results, in the order given.
 
     Args:
-        pairs: what was scored.
-        logits: float32 (n,).
+        found: what is known of n documents.
+        chosen: which of them, int64 (b,).
         activated: logits to scores.
-        items: the caller's documents.
-        top_k: how many to return at most.
-        return_documents: whether the results carry the caller's documents.
+        items: the caller's documents, to be in the results; None leaves them out.
+        places: for each of the n documents its place in the caller's list, int64 (n,); None where it is its own.
+        stage: number of the cascade's stage that scored.
     """
-    scores = activated(logits)
-    best_first = np.argsort(-logits, kind="stable")[:top_k].tolist()
-    return RankResult(
-        documents=tuple(
+    scores = activated(found.logits[chosen])
+    ranked = []
+    for place, score in zip(chosen.tolist(), scores.tolist(), strict=True):
+        index = place if places is None else int(places[place])
+        scored = bool(found.scored[place])
+        ranked.append(
             RankedDocument(
                 index=index,
-                score=float(scores[index]),
-                document=items[index] if return_documents else None,
-                truncated=bool(pairs.truncated[index]),
+                score=score if scored else None,
+                document=None if items is None else items[index],
+                truncated=scored and bool(found.truncated[place]),
+                window=found.windows[place] if scored else None,
+                stage=stage,
             )
-            for index in best_first
-        ),
-        scored=len(items),
-        truncated_documents=int(pairs.truncated.sum()),
-        query_truncated=pairs.queries_truncated,
-    )
+        )
+    return ranked
 
 
-def ranking_so_far(
-    scoring: ChunkedScoring,
+def ranking(
+    found: DocumentScores,
     activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
     items: Sequence[Document],
     order: npt.NDArray[np.int64],
@@ -89,10 +94,10 @@ def ranking_so_far(
     return_documents: bool,
     unscored_because: Literal["deadline", "pending"],
 ) -> RankResult:
-    """The ranking of what is scored so far, followed by the rest.
+    """The ranking of what is scored, followed by the rest.
 
     Args:
-        scoring: what is scored.
+        found: what is known of n documents.
         activated: logits to scores.
         items: the caller's documents.
         order: most promising first, int64 (n,).
@@ -100,24 +105,13 @@ def ranking_so_far(
         return_documents: whether the results carry the caller's documents.
         unscored_because: why some are not scored, where any are not.
     """
-    known = np.flatnonzero(scoring.scored)
-    known = known[np.argsort(-scoring.logits[known], kind="stable")]
-    rest = order[~scoring.scored[order]]
-    scores: list[Any] = activated(scoring.logits[known]).tolist() + [None] * len(rest)
-    places = known.tolist() + rest.tolist()
+    scored, rest = best_first(found), order[~found.scored[order]]
+    chosen = np.concatenate([scored, rest])[:top_k]
     return RankResult(
-        documents=tuple(
-            RankedDocument(
-                index=index,
-                score=score,
-                document=items[index] if return_documents else None,
-                truncated=bool(scoring.truncated[index]),
-            )
-            for index, score in zip(places[:top_k], scores[:top_k], strict=True)
-        ),
-        scored=len(known),
-        truncated_documents=int(scoring.truncated.sum()),
-        query_truncated=scoring.query_truncated,
+        documents=tuple(ranked_documents(found, chosen, activated, items if return_documents else None)),
+        scored=len(scored),
+        truncated_documents=int((found.truncated & found.scored).sum()),
+        query_truncated=found.query_truncated,
         unscored=tuple(rest.tolist()),
         unscored_because=unscored_because if len(rest) else None,
     )

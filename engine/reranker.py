@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from crossrank.engine.calls import distinct_queries, improving_rankings, start_rank, start_score
+from crossrank.engine.calls import (
+    ScoreCall,
+    check_complete,
+    improving_rankings,
+    score_call,
+    start_rank,
+    start_score,
+    start_score_many,
+    start_score_pairs,
+)
 from crossrank.engine.config import RerankerConfig
-from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
+from crossrank.engine.documents import as_list, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.progressive import run_chunks
-from crossrank.engine.ranking import order_of_promise, whole_ranking
+from crossrank.engine.progressive import ChunkedScoring
 from crossrank.engine.scorer import PairScorer
-from crossrank.models.errors import InvalidInputError, TruncationWarning
+from crossrank.models.errors import TruncationWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,11 +34,15 @@ if TYPE_CHECKING:
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.engine.cost import CostModel
     from crossrank.engine.documents import Document
-    from crossrank.engine.encoding import EncodedDocuments, EncodedPairs
     from crossrank.engine.prepared import Documents
     from crossrank.engine.results import RankResult, RerankerInfo
+    from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.engine.time_limit import TimeLimit
+    from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
+
+TRUNCATION = "some texts were longer than the model takes and were cut; rank() says which, info() has the limits"
 
 
 class ArtifactReranker:
@@ -53,6 +65,8 @@ class ArtifactReranker:
         max_batch_tokens: int | None = None,
         max_queue_tokens: int | None = None,
         max_wait_ms: float = 0.0,
+        long_documents: LongDocuments = "truncate",
+        score_cache_bytes: int | None = None,
     ) -> None:
         """Open an artifact and load its graph; see `RerankerConfig` for the options.
 
@@ -74,6 +88,8 @@ class ArtifactReranker:
                 max_batch_tokens=max_batch_tokens,
                 max_queue_tokens=max_queue_tokens,
                 max_wait_ms=max_wait_ms,
+                long_documents=long_documents,
+                score_cache_bytes=score_cache_bytes,
             )
         )
 
@@ -106,69 +122,57 @@ class ArtifactReranker:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
         limit = self._scorer.time_limit(deadline_ms, priority)
-        if deadline_ms is not None:
-            scoring = start_score(self._scorer, query, documents, limit)
-            with self._scorer.scheduler().call() as call:
-                for _ in run_chunks(scoring, call.submit):
-                    pass
-            logits = scoring.all_logits()
-            _warn_of_truncation(bool(scoring.truncated.any()) or scoring.query_truncated)
-            return self._scorer.activated(logits)
-        query = query_text(query)
-        pairs = self.encode_one_query(query, documents)
-        _warn_of_truncation(pairs.cut)
-        return self._scorer.score(pairs, limit)
+        return self._scores(start_score(self._scorer, query, documents), limit)
 
-    def score_pairs(self, pairs: Iterable[tuple[str, Document]]) -> npt.NDArray[np.float32]:
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
+    ) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries; float32 (n,) in the pairs' order.
+
+        Args:
+            pairs: the pairs.
+            deadline_ms: as for `score`.
+            priority: as for `score`.
 
         Raises:
             InvalidInputError: an item is no pair of a string and a document; the message names its position.
-            InferenceError: onnxruntime failed.
-            ClosedError: `close` was called.
+            CrossrankError: otherwise as `score`.
 
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        queries, texts = pair_texts(pairs)
-        encoded = self.encode_pairs(*distinct_queries(queries), texts)
-        _warn_of_truncation(encoded.cut)
-        return self._scorer.score(encoded)
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        return self._scores(start_score_pairs(self._scorer, *pair_texts(pairs)), limit)
 
     def score_many(
-        self, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
+        self,
+        queries: Iterable[str],
+        documents_per_query: Iterable[Iterable[Document]],
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
     ) -> list[npt.NDArray[np.float32]]:
         """Score each query's documents, all of them planned together.
 
         Args:
             queries: the queries.
             documents_per_query: as many lists of documents.
+            deadline_ms: as for `score`, for all of them together.
+            priority: as for `score`.
 
         Returns:
             One float32 array a query, in its documents' order.
 
         Raises:
             InvalidInputError: the lists differ in length, or an item is unusable.
-            InferenceError: onnxruntime failed.
-            ClosedError: `close` was called.
+            CrossrankError: otherwise as `score`.
 
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        queries = as_list(queries, "queries", "strings")
-        queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(queries)]
-        lists = as_list(documents_per_query, "documents_per_query", "lists of documents")
-        if len(queries) != len(lists):
-            raise InvalidInputError(
-                f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected"
-            )
-        names = [f"documents_per_query[{place}]" for place in range(len(lists))]
-        texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
-        counts = [len(item) for item in texts]
-        documents = self._encode_documents([text for item in texts for text in item])
-        encoded = self._pairs(queries, np.repeat(np.arange(len(queries)), counts), documents)
-        _warn_of_truncation(encoded.cut)
-        return np.split(self._scorer.score(encoded), np.cumsum(counts)[:-1]) if counts else []
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        call, counts = start_score_many(self._scorer, queries, documents_per_query)
+        return np.split(self._scores(call, limit), np.cumsum(counts)[:-1]) if counts else []
 
     def rank(
         self,
@@ -207,30 +211,15 @@ class ArtifactReranker:
             ClosedError: `close` was called.
         """
         limit = self._scorer.time_limit(deadline_ms, priority)
-        if deadline_ms is not None:
-            call = start_rank(
-                self._scorer,
-                query,
-                documents,
-                top_k=top_k,
-                return_documents=return_documents,
-                first_stage_scores=first_stage_scores,
-                limit=limit,
-            )
-            with self._scorer.scheduler().call() as admitted:
-                for _ in run_chunks(call.scoring, admitted.submit):
-                    pass
-            return call.result(final=True)
-        query = query_text(query)
-        prepared = self.prepare(documents)
-        items = prepared.items
-        top_k = checked_top_k(top_k, len(items))
-        order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
-        pairs = self._one_query_pairs(query, prepared)
-        logits = self._scorer.logits(pairs, limit)
-        return whole_ranking(
-            pairs, logits, self._scorer.activated, items, top_k=top_k, return_documents=return_documents
+        call = start_rank(
+            self._scorer,
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            first_stage_scores=first_stage_scores,
         )
+        return call.ranking(score_call(self._scorer, call, limit))
 
     def iter_rank(
         self,
@@ -266,6 +255,7 @@ class ArtifactReranker:
             Overloaded: more tokens wait than `max_queue_tokens`; while iterating, before the first ranking.
             ClosedError: `close` was called.
         """
+        limit = self._scorer.time_limit(deadline_ms, priority)
         call = start_rank(
             self._scorer,
             query,
@@ -273,9 +263,8 @@ class ArtifactReranker:
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
-            limit=self._scorer.time_limit(deadline_ms, priority),
         )
-        return improving_rankings(call)
+        return improving_rankings(call, ChunkedScoring(self._scorer, call.candidates, call.order, limit))
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries.
@@ -292,11 +281,49 @@ class ArtifactReranker:
         """
         self._scorer.check_open()
         if isinstance(documents, PreparedDocuments):
-            documents.check_encoder(self._scorer.encoder_key)
+            documents.check_key(self.prepared_key)
             return documents
         items = tuple(as_list(documents))
-        encoded = self._encode_documents(document_texts(items))
-        return PreparedDocuments(items, encoded, self._scorer.encoder_key)
+        return self._scorer.finder.prepare(items, document_texts(items))
+
+    @property
+    def prepared_key(self) -> str:
+        """Equal for rerankers that take each other's prepared documents."""
+        return self._scorer.finder.documents_key
+
+    def score_places(
+        self,
+        query: str,
+        documents: PreparedDocuments,
+        places: npt.NDArray[np.int64],
+        *,
+        max_length: int | None = None,
+    ) -> DocumentScores:
+        """Logits of some prepared documents, on fewer tokens if wanted: what a stage of a cascade needs.
+
+        Args:
+            query: the query.
+            documents: what `prepare` made.
+            places: which of them, int64 (n,).
+            max_length: tokens of a pair, special tokens included, at most the reranker's; only the beginning of each
+                document is read then, whatever the windows. None reads as `score` does.
+
+        Returns:
+            Logits and what was read of each document, in the order of `places`.
+
+        Raises:
+            InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        limit = self._scorer.time_limit()
+        candidates = self._scorer.finder.of_prepared(query_text(query), documents, places=places, max_length=max_length)
+        call = ScoreCall(candidates, np.arange(len(places)))
+        return score_call(self._scorer, call, limit)
+
+    def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Scores of logits, float32 (n,) to float32 (n,), as `score` gives them."""
+        return self._scorer.activated(logits)
 
     def info(self) -> RerankerInfo:
         """What runs: model, graph, provider and why, limits, versions."""
@@ -309,11 +336,7 @@ class ArtifactReranker:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        self._scorer.load_all()
-        info = self.info()
-        longest = " ".join(["warm"] * info.max_length)
-        for documents in (["warm"], [longest], ["warm"] * (2 * info.threads)):
-            self._scorer.score(self._one_query_pairs("warm", self.prepare(documents)))
+        self._scorer.warmup()
 
     def calibrate(self) -> CostModel:
         """Fit the cost model that plans batches to this machine, and remember it for later rerankers.
@@ -378,44 +401,13 @@ class ArtifactReranker:
         """What scores encoded pairs."""
         return self._scorer
 
-    def encode_one_query(self, query: str, documents: Documents) -> EncodedPairs:
-        """Encode a checked query and documents, or use what `prepare` made of them.
-
-        Raises:
-            InvalidInputError: as `prepare`.
-            ClosedError: `close` was called.
-        """
-        return self._one_query_pairs(query, self.prepare(documents))
-
-    def encode_pairs(
-        self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]
-    ) -> EncodedPairs:
-        """Encode checked texts: document i belongs to query `query_of[i]`.
-
-        Raises:
-            ClosedError: `close` was called.
-        """
-        return self._pairs(queries, query_of, self._encode_documents(texts))
-
-    def _one_query_pairs(self, query: str, prepared: PreparedDocuments) -> EncodedPairs:
-        return self._pairs([query], np.zeros(len(prepared), dtype=np.int64), prepared.encoded)
-
-    def _pairs(
-        self, queries: Sequence[str], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
-    ) -> EncodedPairs:
-        encoder = self._scorer.encoder
-        return encoder.pair([encoder.encode_query(query) for query in queries], query_of, documents)
-
-    def _encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
-        self._scorer.check_open()
-        return self._scorer.encoder.encode_documents(texts)
+    def _scores(self, call: ScoreCall, limit: TimeLimit) -> npt.NDArray[np.float32]:
+        found = score_call(self._scorer, call, limit, _warn_of_truncation)
+        check_complete(found, limit)
+        return self._scorer.activated(found.logits)
 
 
-def _warn_of_truncation(cut: bool) -> None:
-    # The text is constant, so that Python's default filter shows it once a place and not once a call.
-    if cut:
-        warnings.warn(
-            "some texts were longer than the model takes and were cut; rank() says which, info() has the limits",
-            TruncationWarning,
-            stacklevel=3,
-        )
+def _warn_of_truncation() -> None:
+    # The text is constant, so that Python's default filter shows it once a place and not once a call. The caller's
+    # line is above this function, `score_call`, `_scores` and a public method.
+    warnings.warn(TRUNCATION, TruncationWarning, stacklevel=5)

@@ -8,7 +8,26 @@ from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
     from crossrank.engine.documents import Document
+    from crossrank.engine.score_cache import ScoreCacheInfo
+    from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation, Precision, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWindow:
+    """The part of a document that fits its query best: `text[start:end]` of the document's text.
+
+    Attributes:
+        index: which of the document's windows it is, from 0.
+        count: how many windows of the document were scored.
+        start: its first character.
+        end: the character after its last.
+    """
+
+    index: int
+    count: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +38,18 @@ class RankedDocument:
         index: its place in the caller's list.
         score: its score; larger is more relevant. None where a deadline left it unscored.
         document: the caller's own object, or None where documents were not asked for.
-        truncated: whether only its beginning was read, because it is longer than the model takes.
+        truncated: whether only its beginning was read, because it is longer than the model takes, or has more windows
+            than are read of a document.
+        window: its best window; None where windows are not read.
+        stage: number of the cascade's stage that gave the score, from 0; None where no cascade ranked.
     """
 
     index: int
     score: float | None
     document: Document | None
     truncated: bool
+    window: DocumentWindow | None = None
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +107,8 @@ class RerankerInfo:
         max_batch_tokens: padded tokens of a run at most.
         graph_sha256: digest of the graph.
         onnxruntime_version: version of the runtime.
+        long_documents: how documents that are too long are read: 'truncate', or the windows.
+        score_cache: state of the score cache; None where there is none.
     """
 
     model: str
@@ -99,3 +125,5 @@ class RerankerInfo:
     max_batch_tokens: int
     graph_sha256: str
     onnxruntime_version: str
+    long_documents: LongDocuments = "truncate"
+    score_cache: ScoreCacheInfo | None = None

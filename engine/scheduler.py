@@ -16,8 +16,11 @@ import os
 import threading
 import time
 import weakref
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
+
+import numpy as np
 
 from crossrank.engine.admission import Admission
 from crossrank.engine.commands import Cancel, Close, Command, Look, Recalibrated, Submit
@@ -25,20 +28,19 @@ from crossrank.engine.grouping import Grouping
 from crossrank.engine.planner import plan
 from crossrank.engine.prediction import RunTimes
 from crossrank.engine.queue_owner import QueueOwner
-from crossrank.engine.request import new_request
+from crossrank.engine.request import Outcome, new_request
 from crossrank.engine.run_queue import RunQueue
 from crossrank.engine.statistics import Health, Statistics
 from crossrank.engine.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from types import TracebackType
 
     from crossrank.engine.cost import CostModel
     from crossrank.engine.encoding import EncodedPairs, PairEncoder
     from crossrank.engine.executor import Runner
-    from crossrank.engine.request import Outcome, Terms
+    from crossrank.engine.request import Terms
     from crossrank.engine.statistics import BatchObserver, RerankerStats
     from crossrank.models.manifest import Batching
 
@@ -158,6 +160,12 @@ class Scheduler:
             self._owner.refuse_everything()
         return future
 
+    def nothing(self) -> Future[Outcome]:
+        """The answer to a request without pairs, which costs the queue nothing."""
+        future: Future[Outcome] = Future()
+        future.set_result(Outcome(np.empty((0, self._labels), np.float32), np.empty(0, np.bool_)))
+        return future
+
     def left(self, tokens: int) -> None:
         """A call ended; `tokens` it announced were never submitted."""
         self.admission.leave(tokens)
@@ -239,8 +247,8 @@ class Call:
         self._announced = [tokens]
 
     def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
-        """As `Scheduler.submit`; its tokens take the place of those announced."""
-        future = self._scheduler.submit(pairs, terms)
+        """As `Scheduler.submit`; its tokens take the place of those announced. No pairs are answered at once."""
+        future = self._scheduler.submit(pairs, terms) if len(pairs) else self._scheduler.nothing()
         self._scheduler.admission.change(-self._take_announced())
         return future
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from crossrank.engine import calibration
 from crossrank.engine.activation import activate, relevance_logits
+from crossrank.engine.candidates import CandidateFinder
+from crossrank.engine.company import usable_batching
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
 from crossrank.engine.cores import available_cores
 from crossrank.engine.cost import CostModel
@@ -25,7 +27,9 @@ from crossrank.engine.providers import choose_graph, choose_provider
 from crossrank.engine.results import RerankerInfo
 from crossrank.engine.runtime_build import load_onnxruntime
 from crossrank.engine.scheduler import Scheduler
+from crossrank.engine.score_cache import ScoreCache
 from crossrank.engine.time_limit import TimeLimit
+from crossrank.engine.windows import as_windows
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import ClosedError, InvalidInputError
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from crossrank.engine.encoding import EncodedPairs
     from crossrank.engine.request import Outcome
     from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.models.manifest import Batching
 
 _alive: weakref.WeakSet[PairScorer] = weakref.WeakSet()
 
@@ -47,7 +52,7 @@ class PairScorer:
 
     Attributes:
         encoder: the artifact's tokenizer and pair layout.
-        encoder_key: equal for scorers whose encoded documents are interchangeable.
+        finder: finds out what of a call has to be scored.
     """
 
     def __init__(self, config: RerankerConfig) -> None:
@@ -82,25 +87,25 @@ class PairScorer:
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
-        self.encoder_key = f"{sha256[manifest.tokenizer]} {self.encoder.max_length}"
+        self._long_documents = config.long_documents
+        self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
+        self.finder = CandidateFinder(
+            self.encoder,
+            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length}",
+            graph=self._graph_sha256,
+            windows=as_windows(config.long_documents),
+            cache=self._cache,
+        )
         self._closed = False
         self._lock = threading.Lock()
         self._max_queue_tokens = config.max_queue_tokens
         self._max_wait = config.max_wait_ms / 1000
         self._executor: Executor | None = None
         self._scheduler: Scheduler | None = None
+        self._batching: Batching | None = None
         self._at_close: tuple[RerankerStats, Health] | None = None
         self._load()
         _alive.add(self)
-
-    def score(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
-        """Score pairs: `logits` with the activation applied; float32 (n,) in the pairs' order.
-
-        Raises:
-            InferenceError: onnxruntime failed.
-            ClosedError: `close` was called.
-        """
-        return self.activated(self.logits(pairs, limit))
 
     def logits(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
         """Let pairs wait for their runs, and wait for them; an interrupt drops what has not started.
@@ -118,6 +123,8 @@ class PairScorer:
             Overloaded: more tokens wait than may.
             ClosedError: `close` was called.
         """
+        if not len(pairs):  # all known, or nothing asked: no reason to wait
+            return np.empty(0, dtype=np.float32)
         scheduler = self.scheduler()
         limit = limit or self.time_limit()
         with scheduler.call(int(pairs.lengths.sum())) as call:
@@ -128,7 +135,9 @@ class PairScorer:
 
         Raises:
             InvalidInputError: a value is outside its range.
+            ClosedError: `close` was called. A call that began before it goes on.
         """
+        self.check_open()
         return TimeLimit.of(time.monotonic(), deadline_ms, priority)
 
     def relevance(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -144,9 +153,19 @@ class PairScorer:
         if self._closed:
             raise ClosedError("this reranker was closed; make a new one")
 
-    def load_all(self) -> None:
-        """Load what would otherwise be loaded at first need."""
+    def warmup(self) -> None:
+        """Load all sessions and run short and full-length pairs.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
         self._live()[0].load_all()
+        encoder, word = self.encoder, "warm"
+        longest = " ".join([word] * encoder.max_length)
+        for documents in ([word], [longest], [word] * (2 * self._threads)):
+            query_of = np.zeros(len(documents), dtype=np.int64)
+            self.logits(encoder.pair([encoder.encode_query(word)], query_of, encoder.encode_documents(documents)))
 
     def scheduler(self) -> Scheduler:
         """The scheduler of this process.
@@ -182,7 +201,7 @@ class PairScorer:
             ones = np.ones((rows, length), dtype=np.int64)
             return executor.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-        self._cost = calibration.measure(run, self.encoder.max_length, single=self._graph.batching == "single")
+        self._cost = calibration.measure(run, self.encoder.max_length, single=self._batching == "single")
         scheduler.recalibrate(self._cost)
         calibration.remember(self._cost, self._graph_sha256, self._runtime_version)
         return self._cost
@@ -200,10 +219,12 @@ class PairScorer:
             max_query_tokens=self.encoder.max_query_tokens,
             cut_query_tokens=self.encoder.cut_query_tokens,
             activation=self._activation,
-            batching=self._graph.batching,
+            batching=self._batching or self._graph.batching,
             max_batch_tokens=self._max_batch_tokens,
             graph_sha256=self._graph_sha256,
             onnxruntime_version=self._runtime_version,
+            long_documents=self._long_documents,
+            score_cache=None if self._cache is None else self._cache.info(),
         )
 
     def close(self, *, drain: bool = True) -> None:
@@ -219,6 +240,8 @@ class PairScorer:
             scheduler.close(drain=drain)
             self._at_close = scheduler.stats(), scheduler.health()
             self._scheduler = None  # it holds the sessions
+        if self._cache is not None:
+            self._cache.clear()
 
     def _live(self) -> tuple[Executor, Scheduler]:
         """Sessions and scheduler, made anew in the child of a fork."""
@@ -237,10 +260,14 @@ class PairScorer:
                 provider=self._resolution.provider,
                 threads=self._threads,
             )
+            if self._batching is None:
+                self._batching = usable_batching(
+                    self._graph.batching, self._artifact.manifest.reference_pairs, self.encoder, self._executor.run
+                )
             self._scheduler = Scheduler(
                 self._executor,
                 self.encoder,
-                batching=self._graph.batching,
+                batching=self._batching,
                 cost=self._cost,
                 max_batch_tokens=self._max_batch_tokens,
                 max_queue_tokens=self._max_queue_tokens,

@@ -102,6 +102,7 @@ def pairs_of(lengths, first=1):
         (query,),
         np.zeros(len(lengths), dtype=np.int64),
         EncodedDocuments(ids, offsets, lengths),
+        offsets[:-1],
         lengths,
         np.zeros(len(lengths), dtype=np.bool_),
     )

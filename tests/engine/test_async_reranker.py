@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from crossrank.engine.async_reranker import AsyncArtifactReranker
 from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.scoring_request import make_request
 from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
@@ -104,13 +105,12 @@ def test_the_event_loop_goes_on_while_texts_are_encoded_and_scored(faked, monkey
     runner = FakeRunner(gated=True)
     engine = faked(runner)
     encoding = threading.Event()
-    original = ArtifactReranker.encode_one_query
 
-    def slow(self, *arguments):
+    def slow(candidates):
         assert encoding.wait(WAIT)
-        return original(self, *arguments)
+        return make_request(candidates)
 
-    monkeypatch.setattr(ArtifactReranker, "encode_one_query", slow)
+    monkeypatch.setattr("crossrank.engine.async_work.make_request", slow)
 
     async def main():
         task = asyncio.create_task(engine.score("q", ["a", "b"]))
@@ -131,10 +131,10 @@ def test_a_call_that_times_out_leaves_the_queue(faked):
     engine = faked(runner)
 
     async def main():
-        first = asyncio.create_task(engine.score("q", ["a"] * 3))
+        first = asyncio.create_task(engine.score("q", ["a", "b", "c"]))
         await asyncio.to_thread(runner.wait_for_runs, 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(engine.score("q", ["b"] * 100), 0.05)
+            await asyncio.wait_for(engine.score("q", [f"b {place}" for place in range(100)]), 0.05)
         await until(lambda: engine.stats().waiting_requests == 1)
         runner.open_gate()
         await first
@@ -189,13 +189,12 @@ def test_a_call_over_the_bound_is_refused_before_it_is_encoded(faked, monkeypatc
     runner = FakeRunner(workers=1, gated=True)
     engine = faked(runner, max_queue_tokens=200)
     encoded = []
-    original = ArtifactReranker.encode_one_query
     monkeypatch.setattr(
-        ArtifactReranker, "encode_one_query", lambda self, *given: encoded.append(1) or original(self, *given)
+        "crossrank.engine.async_work.make_request", lambda candidates: encoded.append(1) or make_request(candidates)
     )
 
     async def main():
-        first = asyncio.create_task(engine.score("q", ["cold water in winter"] * 50))
+        first = asyncio.create_task(engine.score("q", [f"cold water in winter {place}" for place in range(50)]))
         await asyncio.to_thread(runner.wait_for_runs, 1)
         assert len(encoded) == 1
         for call in (engine.score, engine.rank):
@@ -237,7 +236,7 @@ def test_closing_answers_every_call(faked, drain):
     engine = faked(runner)
 
     async def main():
-        calls = [asyncio.create_task(engine.score("q", ["a"] * 5)) for _ in range(10)]
+        calls = [asyncio.create_task(engine.score("q", list("abcde"))) for _ in range(10)]
         await asyncio.to_thread(runner.wait_for_runs, 1)
         closing = asyncio.create_task(engine.aclose(drain=drain))
         await until(lambda: engine.health().closed)

@@ -67,7 +67,7 @@ def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
     monkeypatch.setattr(GraphSession, "__init__", recording)
     engine = reranker(threads=2)
     engine.score("q", ["d"])
-    engine.score("q", ["d"] * 9)
+    engine.score("q", list("abcdefghi"))
     assert len(sessions) == 2
     engine.close()
     gc.collect()
@@ -79,7 +79,7 @@ def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
 
 def test_closing_without_draining_refuses_what_waits(reranker):
     engine = reranker(threads=1, max_batch_tokens=1)
-    stream = engine.iter_rank("q", ["some words in winter"] * 2000)
+    stream = engine.iter_rank("q", [f"some words in winter {place}" for place in range(2000)])
     next(stream)
     engine.close(drain=False)
     with pytest.raises(ClosedError):

@@ -113,9 +113,9 @@ def test_a_run_that_is_predicted_not_to_finish_is_not_started(faked):
     slow = threading.Event()
     runner = FakeRunner(workers=1, on_run=lambda _: slow.wait(0.2))
     engine = faked(runner)
-    engine.score("q", ["a b c"] * 3)  # it learns that a run takes 200 ms
+    engine.score("q", ["a b c", "b c a", "c a b"])  # it learns that a run takes 200 ms
     ran = len(runner.ran)
-    ranking = engine.rank("q", ["a b c"] * 10, deadline_ms=100)
+    ranking = engine.rank("q", [f"a b {place}" for place in range(10)], deadline_ms=100)
     assert (ranking.scored, len(runner.ran)) == (0, ran)
     slow.set()
 
@@ -128,7 +128,7 @@ def test_scoring_starts_before_all_is_encoded(faked, monkeypatch, limit):
     original = encoder.encode_documents
     encoded = []
     monkeypatch.setattr(encoder, "encode_documents", lambda texts: encoded.append(len(texts)) or original(texts))
-    documents = ["document of some words"] * 12_000
+    documents = [f"document of some words {place}" for place in range(12_000)]
     with ThreadPoolExecutor(1) as pool:
         last = pool.submit(lambda: list(engine.iter_rank("q", documents, deadline_ms=limit))[-1])
         runner.wait_for_runs(1)
@@ -147,7 +147,7 @@ def test_a_candidate_whose_encoding_alone_would_take_too_long_is_passed_over(eng
 
 
 def test_rankings_improve_and_the_last_is_the_whole(engine, scored):
-    documents = scored.documents * 20
+    documents = [f"{document[:20]} {place}" for place in range(20) for document in scored.documents]
     promised = list(range(len(documents)))
     whole = engine.rank(scored.query, documents)
     rankings = list(engine.iter_rank(scored.query, documents, first_stage_scores=promised))
@@ -174,7 +174,7 @@ def test_the_last_ranking_of_a_stream_with_a_deadline_says_so(faked):
 
 def test_a_stream_nobody_reads_on_keeps_nothing_from_closing(faked):
     engine = faked(FakeRunner(workers=1))
-    stream = engine.iter_rank("q", ["some words in winter"] * 5000)
+    stream = engine.iter_rank("q", [f"some words in winter {place}" for place in range(5000)])
     next(stream)
     engine.close()
     with pytest.raises(ClosedError):
@@ -188,7 +188,7 @@ def test_an_error_ends_a_call_with_a_deadline(faked):
     engine = faked(FakeRunner(on_run=fail))
     for call in (engine.score, engine.rank, lambda *given, **options: list(engine.iter_rank(*given, **options))):
         with pytest.raises(InferenceError, match=r"^no$"):
-            call("q", ["a"] * 50, deadline_ms=PLENTY)
+            call("q", [f"a {place}" for place in range(50)], deadline_ms=PLENTY)
     assert engine.stats().queue_tokens == 0
 
 

@@ -6,7 +6,7 @@ from fresh_python import run_python
 SETUP = """
 import asyncio, os, sys, threading, time
 from crossrank import AsyncReranker, Reranker
-DOCUMENTS = ["the river carries cold water " * 8] * 20_000
+DOCUMENTS = ["the river carries cold water " * 8 + str(place) for place in range(20_000)]
 def busy(engine):
     engine.score("who reads", DOCUMENTS)
 def wait_for_runs(engine):
@@ -67,7 +67,7 @@ try:
     busy(engine)
 except KeyboardInterrupt:
     print("interrupted")
-assert len(engine.score("who", ["a"] * 10)) == 10
+assert len(engine.score("who", list("abcdefghij"))) == 10
 assert engine.stats().pairs < len(DOCUMENTS)
 engine.close()
 """
