@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ProviderChoice = Literal["auto", "cpu", "cuda"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 
-DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 4096, "cuda": 65536}
-"""Token budget of one run. It bounds memory; not tuned for speed."""
+DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 512, "cuda": 65536}
+"""Token budget of one run. On the CPU larger runs only leave the caches (docs/benchmarks.md); the other is a guess."""
 
 
 @dataclass(frozen=True, kw_only=True)

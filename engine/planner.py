@@ -65,9 +65,12 @@ def plan(
         bounds = np.arange(len(lengths) + 1)
     else:
         bounds = _best_cuts(longest_first, cost, max_batch_tokens, workers, padding=batching == "padded")
+    starts, ends = bounds[:-1], bounds[1:]
+    seconds = cost.seconds(ends - starts, longest_first[starts]).tolist()
+    longest = longest_first[starts].tolist()
     return [
-        Batch(order[start:end], int(longest_first[start]), float(cost.seconds(end - start, int(longest_first[start]))))
-        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        Batch(order[start:end], length, time)
+        for start, end, length, time in zip(starts.tolist(), ends.tolist(), longest, seconds, strict=True)
     ]
 
 

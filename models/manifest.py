@@ -98,8 +98,8 @@ class Graph(_Strict):
     batching: Annotated[
         Batching,
         Field(
-            description="'padded': pairs of several lengths may share a run; 'equal_length': pairs of exactly one length; "
-            "'single': one pair a run, because a pair's score would depend on its company otherwise"
+            description="'padded': pairs of several lengths may share a run; 'equal_length': only pairs of "
+            "exactly one length; 'single': one pair a run, because a pair's score would depend on its company otherwise"
         ),
     ] = "padded"
     passes: tuple[PassRecord, ...] = ()

@@ -201,4 +201,3 @@ class _Quantizer:
     def _matrix(self, site: Site) -> NDArray[np.float32]:
         weight: NDArray[np.float32] = self.arrays[site.weight]
         return np.ascontiguousarray(weight.T) if site.transposed else weight
-

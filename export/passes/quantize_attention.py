@@ -67,7 +67,6 @@ def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         The same model, whose mask is made of ones.
     """
-    import onnx
     from onnx import numpy_helper
     from onnx.helper import make_node, tensor_dtype_to_np_dtype
 
@@ -111,9 +110,7 @@ def contexts_of_values(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[st
     return found
 
 
-def _split(
-    node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: onnx.GraphProto
-) -> list[onnx.NodeProto]:
+def _split(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     from onnx import numpy_helper
     from onnx.helper import make_attribute, make_node
 

@@ -178,7 +178,10 @@ class Rewriter:
             nodes += self._largest_of_row(name, scheme.row_floor, row, signed=scheme.signed)
             nodes.append(make_node("Div", [name, row], [source], name=source))
         elif not prepared:
-            factor, offset = (1 / scheme.divisor).astype(np.float32), (-scheme.shift / scheme.divisor).astype(np.float32)
+            factor, offset = (
+                (1 / scheme.divisor).astype(np.float32),
+                (-scheme.shift / scheme.divisor).astype(np.float32),
+            )
             for operator, step, constant, neutral in (("Mul", "divided", factor, 1), ("Add", "shifted", offset, 0)):
                 if np.any(constant != neutral):
                     result = f"{name}.{step}"

@@ -125,9 +125,7 @@ def row_scheme(seen: Activation) -> Scheme:
     return Scheme(zeros, ones, scale, zero_point, row_floor=floor, signed=signed)
 
 
-def round_weight(
-    weight: NDArray[np.float32], scheme: Scheme, seen: Activation, *, compensate: bool
-) -> RoundedWeight:
+def round_weight(weight: NDArray[np.float32], scheme: Scheme, seen: Activation, *, compensate: bool) -> RoundedWeight:
     """Round a matrix for a scheme: to the nearest, or making up for what rounding loses on the rows seen."""
     smoothed = weight * scheme.divisor[:, None]
     prepared, rounded = scheme.prepared(seen.rows), scheme.rounded(seen.rows)

@@ -13,7 +13,10 @@ import pytest
 from tiny_artifacts import reference_logits
 from tiny_checkpoints import make_texts
 
+from crossrank.engine.encoding import PairEncoder
 from crossrank.engine.reranker import ArtifactReranker
+from crossrank.models.artifact import Artifact
+from crossrank.models.embedded import default_artifact
 
 QUERY = "the old café carries wind-tunnel results"
 
@@ -38,6 +41,16 @@ def scored(tiny_checkpoint: Callable[..., Path], tiny_graphs: Path) -> Scored:
     assert np.diff(np.sort(logits)).max() > 0.1
     assert len(np.unique(logits.round(3))) > 25
     return Scored(QUERY, documents, logits)
+
+
+@pytest.fixture(scope="session")
+def default_encoder() -> PairEncoder:
+    """The embedded model's encoder."""
+    artifact = Artifact.open(default_artifact())
+    manifest = artifact.manifest
+    return PairEncoder.load(
+        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
+    )
 
 
 @pytest.fixture

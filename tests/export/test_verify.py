@@ -14,7 +14,7 @@ from crossrank.export import export
 from crossrank.export.checkpoint import read_checkpoint
 from crossrank.export.reference import TorchReference
 from crossrank.export.torch_model import load_torch_model
-from crossrank.export.verification import Bounds, check, run_graph
+from crossrank.export.verification import Bounds, check, ignores_company, run_graph
 from crossrank.export.verification_data import (
     VerificationQuery,
     all_pairs,
@@ -24,6 +24,7 @@ from crossrank.export.verification_data import (
     load_queries,
     split_by_query,
 )
+from crossrank.models.artifact import Artifact
 from crossrank.models.errors import FidelityError, InvalidInputError
 from crossrank.models.manifest import Fidelity
 
@@ -190,6 +191,19 @@ class TestRuns:
         runs = run_graph(artifact, "int8", queries)
         assert len(runs.others) == 1
         np.testing.assert_array_equal(np.concatenate(runs.single), np.concatenate(runs.others[0]))
+
+    def test_company_is_ignored_where_scales_are_fixed_and_the_manifest_says_so(self, artifact, queries):
+        assert ignores_company(artifact, "int8", queries)
+        batching = {graph.precision: graph.batching for graph in Artifact.open(artifact).manifest.graphs}
+        assert batching["int8"] == "equal_length"
+
+    def test_company_that_shows_keeps_pairs_apart(self, artifact, queries, monkeypatch):
+        def leaky(session, arrays):
+            logits = np.full((len(arrays.input_ids), 1), 0.5, np.float32)
+            return logits + np.float32(1e-6) * (len(logits) == 5)
+
+        monkeypatch.setattr("crossrank.engine.session.GraphSession.run", leaky)
+        assert not ignores_company(artifact, "int8", queries)
 
     def test_int8_that_depends_on_the_call_is_an_error(self, artifact, queries, monkeypatch):
         def moved(reranker, single, queries):
