@@ -90,7 +90,8 @@ class Cascade:
     ) -> Self:
         """The embedded model with itself: the beginning of every document first, then the best of them whole.
 
-        Its numbers come from `crossrank tune-cascade`; docs/benchmarks.md says on what they were measured.
+        Its numbers come from `crossrank tune-cascade` on few queries: docs/benchmarks.md says on what, and how far to
+        trust them. With fewer documents than its first stage keeps, the model alone ranks.
         """
         from crossrank.models.embedded import DEFAULT_CASCADE
 
