@@ -95,7 +95,8 @@ def improving_rankings(call: RankCall) -> Iterator[RankResult]:
     def submit(pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         # Each chunk is a call of its own: an iterator that nobody continues must not keep the reranker from closing.
         nonlocal started
-        with scheduler.call(goes_on=started) as admitted:
+        tokens = 0 if started else call.scoring.estimated_tokens
+        with scheduler.call(tokens, goes_on=started) as admitted:
             started = True
             return admitted.submit(pairs, terms)
 
@@ -116,7 +117,9 @@ def start_score(scorer: PairScorer, query: str, documents: Documents, limit: Tim
     query = query_text(query)
     items, texts = _texts(scorer, documents)
     count = len(items)
-    return ChunkedScoring(scorer, [query], np.zeros(count, dtype=np.int64), texts, np.arange(count), limit)
+    return ChunkedScoring(
+        scorer, [query], np.zeros(count, dtype=np.int64), texts, np.arange(count), limit, needs_all=True
+    )
 
 
 def start_score_pairs(
@@ -125,7 +128,7 @@ def start_score_pairs(
     """As `start_score` for pairs whose texts were checked: n queries, n documents."""
     scorer.check_open()
     distinct, query_of = distinct_queries(queries)
-    return ChunkedScoring(scorer, distinct, query_of, documents, np.arange(len(documents)), limit)
+    return ChunkedScoring(scorer, distinct, query_of, documents, np.arange(len(documents)), limit, needs_all=True)
 
 
 def distinct_queries(queries: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -42,6 +42,7 @@ class ChunkedScoring:
         scored: bool (n,), which are scored.
         truncated: bool (n,), which of those were cut to the model's length.
         query_truncated: whether a query was cut.
+        estimated_tokens: of all pairs, from the length of their texts.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class ChunkedScoring:
         documents: Sequence[str] | EncodedDocuments,
         order: npt.NDArray[np.int64],
         limit: TimeLimit,
+        *,
+        needs_all: bool = False,
     ) -> None:
         """Nothing is encoded yet.
 
@@ -62,12 +65,15 @@ class ChunkedScoring:
             documents: n texts, or n documents encoded before.
             order: most promising first, int64 (n,).
             limit: the call's time.
+            needs_all: whether the rest is worth nothing once a pair could not be scored in time.
         """
         self._scorer = scorer
         self._queries = queries
         self._query_of = query_of
         self._documents = documents
         self._limit = limit
+        self._needs_all = needs_all
+        self._fell_short = False
         self._encoded_queries: list[EncodedQuery] | None = None
         count = len(query_of)
         self.logits = np.full(count, np.nan, dtype=np.float32)
@@ -81,9 +87,9 @@ class ChunkedScoring:
             units = np.fromiter((len(text) for text in documents), dtype=np.int64, count=count)
             per_unit = _TOKENS_PER_CHARACTER
         of_queries = np.asarray([len(query) * _TOKENS_PER_CHARACTER for query in queries] or [0.0])
-        lengths = np.minimum(
-            encoder.max_length, encoder.template.special_tokens + of_queries[query_of] + units * per_unit
-        )
+        tokens = encoder.template.special_tokens + of_queries[query_of] + units * per_unit
+        lengths = np.minimum(encoder.max_length, tokens)
+        self.estimated_tokens = int(lengths.sum())
         scheduler = scorer.scheduler()
         self._clock = scheduler.clock
         self._times = scheduler.times
@@ -103,6 +109,8 @@ class ChunkedScoring:
 
     def next_chunk(self) -> Chunk | None:
         """Candidates to encode and submit next; None where none or no time are left."""
+        if self._needs_all and self._fell_short:
+            return None
         deadline = self._limit.deadline
         left = None if deadline is None else deadline - self._clock()
         return self._chunks.take(left, self._times.factor)
@@ -125,6 +133,7 @@ class ChunkedScoring:
 
     def record(self, chunk: Chunk, pairs: EncodedPairs, outcome: Outcome) -> None:
         """Take the scores of a chunk, as many as its deadline allowed."""
+        self._fell_short |= not bool(outcome.scored.all())
         done = chunk.indices[outcome.scored]
         self.logits[done] = self._scorer.relevance(outcome.outputs[outcome.scored])
         self.scored[done] = True

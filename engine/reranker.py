@@ -108,7 +108,7 @@ class ArtifactReranker:
         limit = self._scorer.time_limit(deadline_ms, priority)
         if deadline_ms is not None:
             scoring = start_score(self._scorer, query, documents, limit)
-            with self._scorer.scheduler().call() as call:
+            with self._scorer.scheduler().call(scoring.estimated_tokens) as call:
                 for _ in run_chunks(scoring, call.submit):
                     pass
             logits = scoring.all_logits()
@@ -217,7 +217,7 @@ class ArtifactReranker:
                 first_stage_scores=first_stage_scores,
                 limit=limit,
             )
-            with self._scorer.scheduler().call() as admitted:
+            with self._scorer.scheduler().call(call.scoring.estimated_tokens) as admitted:
                 for _ in run_chunks(call.scoring, admitted.submit):
                     pass
             return call.result(final=True)
