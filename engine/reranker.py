@@ -115,6 +115,7 @@ class ArtifactReranker:
             _warn_of_truncation(bool(scoring.truncated.any()) or scoring.query_truncated)
             return self._scorer.activated(logits)
         query = query_text(query)
+        self._scorer.check_open()
         pairs = self.encode_one_query(query, documents)
         _warn_of_truncation(pairs.cut)
         return self._scorer.score(pairs, limit)
@@ -131,6 +132,7 @@ class ArtifactReranker:
             TruncationWarning: something was longer than the model takes.
         """
         queries, texts = pair_texts(pairs)
+        self._scorer.check_open()
         encoded = self.encode_pairs(*distinct_queries(queries), texts)
         _warn_of_truncation(encoded.cut)
         return self._scorer.score(encoded)
@@ -379,23 +381,23 @@ class ArtifactReranker:
         return self._scorer
 
     def encode_one_query(self, query: str, documents: Documents) -> EncodedPairs:
-        """Encode a checked query and documents, or use what `prepare` made of them.
+        """Encode a checked query and documents, or use what `prepare` made of them; also while closing.
 
         Raises:
             InvalidInputError: as `prepare`.
-            ClosedError: `close` was called.
         """
-        return self._one_query_pairs(query, self.prepare(documents))
+        if isinstance(documents, PreparedDocuments):
+            documents.check_encoder(self._scorer.encoder_key)
+            encoded = documents.encoded
+        else:
+            encoded = self._scorer.encoder.encode_documents(document_texts(tuple(as_list(documents))))
+        return self._pairs([query], np.zeros(len(encoded), dtype=np.int64), encoded)
 
     def encode_pairs(
         self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]
     ) -> EncodedPairs:
-        """Encode checked texts: document i belongs to query `query_of[i]`.
-
-        Raises:
-            ClosedError: `close` was called.
-        """
-        return self._pairs(queries, query_of, self._encode_documents(texts))
+        """Encode checked texts: document i belongs to query `query_of[i]`; also while closing."""
+        return self._pairs(queries, query_of, self._scorer.encoder.encode_documents(texts))
 
     def _one_query_pairs(self, query: str, prepared: PreparedDocuments) -> EncodedPairs:
         return self._pairs([query], np.zeros(len(prepared), dtype=np.int64), prepared.encoded)
