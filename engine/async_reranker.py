@@ -178,7 +178,7 @@ class AsyncArtifactReranker:
                 first_stage_scores=first_stage_scores,
             )
 
-        call, scoring = await self._encoders.start(scorer, start, limit)
+        call, scoring = await self._encoders.start(scorer, scorer.scheduler(), start, limit)
         chunks = AsyncChunks(scoring, self._encoders)
         started = yielded = False
         try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crossrank.engine.chunks import Chunk
     from crossrank.engine.encoding import EncodedPairs
     from crossrank.engine.request import Outcome, Terms
-    from crossrank.engine.scheduler import Call
+    from crossrank.engine.scheduler import Call, Scheduler
     from crossrank.engine.scorer import PairScorer
     from crossrank.engine.scoring_request import DocumentScores, ScoringRequest
     from crossrank.engine.time_limit import TimeLimit
@@ -72,7 +72,7 @@ class EncoderThreads:
     ) -> tuple[_AnyCall, DocumentScores]:
         """`score_call` for an event loop: check the arguments and encode in a thread, submit, and wait."""
         if limit.seconds is not None:
-            call, scoring = await self.start(scorer, start, limit)
+            call, scoring = await self.start(scorer, admitted.scheduler, start, limit)
             await AsyncChunks(scoring, self).run(admitted)
             return call, scoring.found()
 
@@ -87,13 +87,13 @@ class EncoderThreads:
         return call, request.resolve(scorer.relevance(outcome.outputs))
 
     async def start(
-        self, scorer: PairScorer, start: Callable[[], _AnyCall], limit: TimeLimit
+        self, scorer: PairScorer, scheduler: Scheduler, start: Callable[[], _AnyCall], limit: TimeLimit
     ) -> tuple[_AnyCall, ChunkedScoring]:
         """Check the arguments of a call in a thread, to be scored chunk by chunk."""
 
         def work() -> tuple[_AnyCall, ChunkedScoring]:
             call = start()
-            return call, ChunkedScoring(scorer, call.candidates, call.order, limit)
+            return call, call.in_chunks(scorer, scheduler, limit)
 
         return await self.run(work)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from crossrank.engine.prepared import Documents
     from crossrank.engine.request import Outcome, Terms
     from crossrank.engine.results import RankResult
+    from crossrank.engine.scheduler import Scheduler
     from crossrank.engine.scorer import PairScorer
     from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.time_limit import TimeLimit
@@ -48,6 +49,10 @@ class ScoreCall:
     candidates: Candidates
     order: npt.NDArray[np.int64]
 
+    def in_chunks(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
+        """What scores it chunk by chunk: in vain, once a pair could not be scored in time."""
+        return ChunkedScoring(scorer, scheduler, self.candidates, self.order, limit, needs_all=True)
+
 
 @dataclass(frozen=True)
 class RankCall(ScoreCall):
@@ -64,6 +69,10 @@ class RankCall(ScoreCall):
     top_k: int
     return_documents: bool
     scorer: PairScorer
+
+    def in_chunks(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
+        """What scores it chunk by chunk, as far as time allows."""
+        return ChunkedScoring(scorer, scheduler, self.candidates, self.order, limit)
 
     def ranking(self, found: DocumentScores, *, final: bool = True) -> RankResult:
         """The ranking of what was found; `final` where nothing more will be."""
@@ -150,8 +159,9 @@ def score_call(
         if warn is not None and request.anything_truncated:
             warn()
         return request.resolve(scorer.logits(request.rows, limit))
-    scoring = ChunkedScoring(scorer, call.candidates, call.order, limit)
-    with scorer.scheduler().call() as admitted:
+    scheduler = scorer.scheduler()
+    scoring = call.in_chunks(scorer, scheduler, limit)
+    with scheduler.call(scoring.estimated_tokens) as admitted:
         for _ in run_chunks(scoring, admitted.submit):
             pass
     found = scoring.found()
@@ -173,15 +183,15 @@ def check_complete(found: DocumentScores, limit: TimeLimit) -> None:
         )
 
 
-def improving_rankings(call: RankCall, scoring: ChunkedScoring) -> Iterator[RankResult]:
+def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedScoring) -> Iterator[RankResult]:
     """A ranking after each chunk, the last one final; at least one, also of no documents."""
-    scheduler = call.scorer.scheduler()
     started = False
 
     def submit(pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         # Each chunk is a call of its own: an iterator that nobody continues must not keep the reranker from closing.
         nonlocal started
-        with scheduler.call(goes_on=started) as admitted:
+        tokens = 0 if started else scoring.estimated_tokens
+        with scheduler.call(tokens, goes_on=started) as admitted:
             started = True
             return admitted.submit(pairs, terms)
 

@@ -85,8 +85,15 @@ class Candidates:
         characters = np.fromiter((len(text) for text in self.documents), dtype=np.int64, count=len(self.documents))
         return characters[self.text_of]
 
-    def predicted_seconds(self, cost: CostModel) -> npt.NDArray[np.float64]:
-        """Predicted time to score each distinct pair on one core, all its windows together; float64 (d,)."""
+    def expected_work(self, cost: CostModel) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """What scoring each distinct pair takes, all its windows together, going by the length of its texts.
+
+        Args:
+            cost: predicts run times.
+
+        Returns:
+            Seconds on one core, float64 (d,), and tokens, int64 (d,).
+        """
         encoder, tokens = self.encoder, self.sizes()
         if not isinstance(self.documents, EncodedDocuments):
             tokens = (tokens * _TOKENS_PER_CHARACTER).astype(np.int64)
@@ -95,7 +102,11 @@ class Candidates:
         query_tokens = of_queries[self.query_of]
         cuts = cut(tokens, encoder.text_tokens - query_tokens, self.windows)
         lengths = encoder.template.special_tokens + query_tokens[cuts.document_of] + cuts.sizes
-        return np.bincount(cuts.document_of, weights=cost.seconds(1, lengths), minlength=len(self))
+        seconds, tokens = (
+            np.bincount(cuts.document_of, weights=weights, minlength=len(self))
+            for weights in (cost.seconds(1, lengths), lengths)
+        )
+        return seconds.astype(np.float64), tokens.astype(np.int64)
 
 
 class CandidateFinder:

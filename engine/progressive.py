@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from crossrank.engine.encoding import EncodedPairs
     from crossrank.engine.request import Outcome, Terms
     from crossrank.engine.results import DocumentWindow
+    from crossrank.engine.scheduler import Scheduler
     from crossrank.engine.scorer import PairScorer
     from crossrank.engine.scoring_request import ScoringRequest
     from crossrank.engine.time_limit import TimeLimit
@@ -37,20 +38,35 @@ CHUNKS_AT_ONCE = 2
 
 
 class ChunkedScoring:
-    """Candidates of one call with the scores they have so far. What the score cache knows is there from the start."""
+    """Candidates of one call with the scores they have so far. What the score cache knows is there from the start.
+
+    Attributes:
+        estimated_tokens: of all rows that have to be scored, from the length of their texts.
+    """
 
     def __init__(
-        self, scorer: PairScorer, candidates: Candidates, order: npt.NDArray[np.int64], limit: TimeLimit
+        self,
+        scorer: PairScorer,
+        scheduler: Scheduler,
+        candidates: Candidates,
+        order: npt.NDArray[np.int64],
+        limit: TimeLimit,
+        *,
+        needs_all: bool = False,
     ) -> None:
         """Nothing is encoded yet, except queries of which the cache knows scores.
 
         Args:
-            scorer: whose cost model counts.
+            scorer: turns outputs into logits.
+            scheduler: whose clock and predictions count.
             candidates: the d distinct pairs of the caller's n pairs.
             order: the caller's pairs, most promising first, int64 (n,).
             limit: the call's time.
+            needs_all: whether the rest is worth nothing once a pair could not be scored in time.
         """
         self._scorer = scorer
+        self._needs_all = needs_all
+        self._fell_short = False
         self._candidates = candidates
         self._limit = limit
         count = len(candidates)
@@ -65,12 +81,14 @@ class ChunkedScoring:
         promised = candidates.distinct_of[order]
         _, first = np.unique(promised, return_index=True)
         promised = promised[np.sort(first)]  # each distinct pair where the first of its equals was
-        scheduler = scorer.scheduler()
+        promised = promised[~self._scored[promised]]
+        seconds, tokens = candidates.expected_work(scheduler.cost)
+        self.estimated_tokens = int(tokens[promised].sum())
         self._clock = scheduler.clock
         self._times = scheduler.times
         self._chunks = Chunks(
-            promised[~self._scored[promised]],
-            candidates.predicted_seconds(scheduler.cost),
+            promised,
+            seconds,
             candidates.sizes(),
             workers=scheduler.workers,
             limit=limit.seconds,
@@ -84,6 +102,8 @@ class ChunkedScoring:
 
     def next_chunk(self) -> Chunk | None:
         """Candidates to encode and submit next; None where none or no time are left."""
+        if self._needs_all and self._fell_short:
+            return None
         deadline = self._limit.deadline
         left = None if deadline is None else deadline - self._clock()
         return self._chunks.take(left, self._times.factor)
@@ -98,6 +118,7 @@ class ChunkedScoring:
 
     def record(self, chunk: Chunk, request: ScoringRequest, outcome: Outcome) -> None:
         """Take the scores of a chunk, as many as its deadline allowed: those with all of their rows scored."""
+        self._fell_short |= not bool(outcome.scored.all())
         self._take(chunk.indices, request.resolve(self._scorer.relevance(outcome.outputs), outcome.scored))
 
     def found(self) -> DocumentScores:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from crossrank.engine.workers import Workers
 
 _SPARE_TIMERS = 64
+_COMMANDS_AT_ONCE = 64
+"""Commands obeyed before runs are handed out again: a flood of requests must not leave the workers idle."""
 
 
 class QueueOwner:
@@ -94,7 +96,7 @@ class QueueOwner:
                 now = self._clock()
                 self._answer_late_requests(now)
                 self._hand_out_runs(now)
-        except BaseException as error:  #  whoever waits must learn that nobody works
+        except BaseException as error:  # whoever waits must learn that nobody works
             self.broken = error
         finally:
             self.ended = True
@@ -133,16 +135,15 @@ class QueueOwner:
         return None if at is None else max(0.0, at - self._clock())
 
     def _obey_all(self, timeout: float | None) -> None:
-        """Wait for a command, then obey all there are: what came in together is put in order together."""
-        try:
+        """Wait for a command, then obey what else there is: what came in together is put in order together."""
+        with contextlib.suppress(Empty):
             command = self.commands.get(timeout=timeout)
-            while True:
+            for left in range(_COMMANDS_AT_ONCE - 1, -1, -1):
                 self._obeying = command
                 self._obey(command)
                 self._obeying = None
-                command = self.commands.get_nowait()
-        except Empty:
-            pass
+                if left:
+                    command = self.commands.get_nowait()
 
     def _obey(self, command: Command) -> None:
         match command:

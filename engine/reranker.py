@@ -21,7 +21,6 @@ from crossrank.engine.calls import (
 from crossrank.engine.config import RerankerConfig
 from crossrank.engine.documents import as_list, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.progressive import ChunkedScoring
 from crossrank.engine.scorer import PairScorer
 from crossrank.models.errors import TruncationWarning
 
@@ -264,7 +263,8 @@ class ArtifactReranker:
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
         )
-        return improving_rankings(call, ChunkedScoring(self._scorer, call.candidates, call.order, limit))
+        scheduler = self._scorer.scheduler()
+        return improving_rankings(call, scheduler, call.in_chunks(self._scorer, scheduler, limit))
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries.

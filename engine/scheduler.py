@@ -239,17 +239,21 @@ class Scheduler:
 
 
 class Call:
-    """A call that was let in: it may submit pairs, also after `close(drain=True)` began. Ends with its `with` block."""
+    """A call that was let in: it may submit pairs, also after `close(drain=True)` began. Ends with its `with` block.
+
+    Attributes:
+        scheduler: that let it in.
+    """
 
     def __init__(self, scheduler: Scheduler, tokens: int) -> None:
         """Keep what was announced."""
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._announced = [tokens]
 
     def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         """As `Scheduler.submit`; its tokens take the place of those announced. No pairs are answered at once."""
-        future = self._scheduler.submit(pairs, terms) if len(pairs) else self._scheduler.nothing()
-        self._scheduler.admission.change(-self._take_announced())
+        future = self.scheduler.submit(pairs, terms) if len(pairs) else self.scheduler.nothing()
+        self.scheduler.admission.change(-self._take_announced())
         return future
 
     def __enter__(self) -> Self:
@@ -260,7 +264,7 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """The call is over."""
-        self._scheduler.left(self._take_announced())
+        self.scheduler.left(self._take_announced())
 
     def _take_announced(self) -> int:
         """What was announced, once: a thread may submit while its cancelled caller leaves."""

@@ -100,9 +100,9 @@ class Workers:
         started = time.perf_counter()
         try:
             outputs = self._runner.run(assemble(self._encoder, run), wide=run.wide)
-        except Exception as error:  #  whatever it is, its callers wait for it
+        except Exception as error:  # whatever it is, its callers wait for it
             finished = RunFinished(run, None, error, time.perf_counter() - started)
-        except BaseException as error:  #  the thread must not go without a word
+        except BaseException as error:  # the thread must not go without a word
             self._tell(WorkerDied(worker, run, error))
             return False
         else:
@@ -127,7 +127,7 @@ class Workers:
         try:
             if observer is not None:
                 observer(observed)
-        except Exception as raised:  #  an observer must not harm what it watches
+        except Exception as raised:  # an observer must not harm what it watches
             self.observer = None
             with contextlib.suppress(RuntimeWarning):  # where warnings are errors there is nobody here to take them
                 warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 
@@ -124,3 +125,18 @@ def submit(scheduler, pairs, *, arrival=None, **terms):
     """Submit pairs as a call of their own; returns the future."""
     with scheduler.call(int(pairs.lengths.sum())) as call:
         return call.submit(pairs, Terms(arrival=scheduler.clock() if arrival is None else arrival, **terms))
+
+
+def scores(future):
+    """All outputs of a request, in time."""
+    outcome = future.result(WAIT)
+    assert outcome.scored.all()
+    return outcome.outputs
+
+
+def until(condition):
+    """Wait for another thread to bring something about."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)

@@ -254,6 +254,39 @@ def test_closing_answers_every_call(faked, drain):
     asyncio.run(main())
 
 
+def test_a_call_that_still_encodes_when_closing_begins_gets_its_scores(faked, monkeypatch):
+    engine = faked(FakeRunner())
+    encoder = engine._reranker.scorer.encoder
+    encoding, go_on = threading.Event(), threading.Event()
+    original = encoder.encode_documents
+
+    def slow(texts):
+        encoding.set()
+        assert go_on.wait(WAIT)
+        return original(texts)
+
+    monkeypatch.setattr(encoder, "encode_documents", slow)
+
+    async def main():
+        calls = [
+            asyncio.create_task(call)
+            for call in (
+                engine.score("q", ["a"] * 3),
+                engine.score_pairs([("q", "a")] * 3),
+                engine.rank("q", ["a"] * 3),
+                engine.rank("q", ["a"] * 3, deadline_ms=60_000),
+            )
+        ]
+        await asyncio.to_thread(encoding.wait, WAIT)
+        closing = asyncio.create_task(engine.aclose())
+        await until(lambda: engine.health().closed)
+        go_on.set()
+        assert [len(result) for result in await asyncio.gather(*calls)] == [3] * 4
+        await closing
+
+    asyncio.run(main())
+
+
 def test_a_deadline_gives_a_partial_ranking_and_refuses_partial_scores(faked):
     runner = FakeRunner(workers=1, gated=True)
     engine = faked(runner)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossrank.engine.reranker import ArtifactReranker
-from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError
+from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
 PLENTY = 600_000
@@ -190,6 +190,31 @@ def test_an_error_ends_a_call_with_a_deadline(faked):
         with pytest.raises(InferenceError, match=r"^no$"):
             call("q", [f"a {place}" for place in range(50)], deadline_ms=PLENTY)
     assert engine.stats().queue_tokens == 0
+
+
+def test_a_full_queue_refuses_calls_with_deadlines_and_streams_as_well(faked):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner, max_queue_tokens=100)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(engine.score, "q", [f"cold water in winter {place}" for place in range(20)])
+        runner.wait_for_runs(1)
+        documents = [f"the river carries cold water {place}" for place in range(10)]
+        for call in (engine.score, engine.rank, lambda *given, **options: next(engine.iter_rank(*given, **options))):
+            with pytest.raises(Overloaded, match="at most 100 may wait"):
+                call("q", documents, deadline_ms=PLENTY)
+        runner.open_gate()
+        first.result(WAIT)
+    assert engine.rank("q", documents, deadline_ms=PLENTY).scored == 10
+
+
+def test_scores_that_cannot_all_be_had_are_not_sought_further(faked, monkeypatch):
+    runner = FakeRunner(workers=1, on_run=lambda _: threading.Event().wait(0.02))
+    engine = faked(runner)
+    engine.score("q", list("abcde"))  # it learns that a run takes 20 ms
+    ran = len(runner.ran)
+    with pytest.raises(DeadlineExceeded):
+        engine.score("q", [f"a b {place}" for place in range(3000)], deadline_ms=1000)
+    assert len(runner.ran) - ran < 60
 
 
 def test_calls_with_and_without_deadlines_share_the_queue(engine, scored):

@@ -1,44 +1,13 @@
 """The scheduler with runs that a test lets go one by one: whose turn, what is dropped, what fails, how it ends."""
 
-import gc
 import threading
-import time
-import weakref
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
-from fake_runner import COST, WAIT, FakeRunner, alone, make_scheduler, pairs_of, submit
+from fake_runner import COST, WAIT, FakeRunner, alone, pairs_of, scores, submit, until
 
 from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, Overloaded
-
-
-@pytest.fixture
-def scheduler():
-    """A function that makes a scheduler on a runner; all are closed at the end, their gates opened."""
-    made = []
-
-    def make(runner, **options):
-        made.append((runner, make_scheduler(runner, **options)))
-        return made[-1][1]
-
-    yield make
-    for runner, item in made:
-        runner.open_gate()
-        item.close(drain=False)
-
-
-def scores(future):
-    outcome = future.result(WAIT)
-    assert outcome.scored.all()
-    return outcome.outputs
-
-
-def until(condition):
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def test_every_request_gets_the_outputs_of_its_own_pairs_in_their_order(scheduler):
@@ -211,30 +180,6 @@ def test_a_call_that_was_let_in_before_closing_may_still_submit_when_draining(sc
     assert not closing.is_alive()
 
 
-def test_a_scheduler_that_is_dropped_ends_its_threads_and_keeps_nothing():
-    before = threading.active_count()
-    runner = FakeRunner()
-    engine = make_scheduler(runner)
-    pairs = pairs_of([10] * 5)
-    scores(submit(engine, pairs))
-    kept = weakref.ref(pairs)
-    del engine, pairs
-    gc.collect()
-    until(lambda: threading.active_count() == before)
-    gc.collect()
-    assert kept() is None
-
-
-def test_an_idle_scheduler_keeps_nothing_of_a_finished_request(scheduler):
-    engine = scheduler(FakeRunner(workers=2))
-    pairs = pairs_of([10] * 5)
-    future = submit(engine, pairs)
-    scores(future)
-    kept = weakref.ref(pairs)
-    del pairs
-    until(lambda: gc.collect() >= 0 and kept() is None)
-
-
 def test_more_than_may_wait_is_refused_with_an_estimate_and_let_in_when_there_is_room(scheduler):
     runner = FakeRunner(workers=1, gated=True)
     engine = scheduler(runner, max_queue_tokens=100)
@@ -328,33 +273,3 @@ def test_an_observer_is_told_of_every_run_and_dropped_when_it_raises(scheduler):
     with pytest.warns(RuntimeWarning, match="observer of batches raised ZeroDivisionError"):
         one_more()
     scores(submit(engine, pairs_of([10])))
-
-
-def test_ten_thousand_requests_cancelled_at_random_moments_leak_nothing(scheduler, quick_collections):
-    runner = FakeRunner(workers=2)
-    engine = scheduler(runner, batching="padded")
-    rng = np.random.default_rng(4)
-    kept, references, cancelled = [], [], []
-    for number in range(10_000):
-        pairs = pairs_of(rng.integers(1, 9, size=3), first=number)
-        future = submit(engine, pairs)
-        references.append(weakref.ref(pairs))
-        if number % 100 == 0:
-            kept.append((pairs, future))
-        else:
-            cancelled.append(future)
-            if rng.random() < 0.9:
-                cancelled.pop(int(rng.integers(len(cancelled)))).cancel()
-    del pairs, future
-    for pairs, future in kept:
-        np.testing.assert_array_equal(scores(future), alone(pairs))
-    for future in cancelled:
-        future.cancel()
-    wait(cancelled, WAIT)
-    until(lambda: engine.stats().waiting_requests == 0)
-    stats = engine.stats()
-    assert stats.requests == 10_000
-    assert stats.answered + stats.failures["cancelled"] == 10_000
-    assert stats.queue_tokens == 0
-    del kept, cancelled, future, pairs
-    until(lambda: gc.collect() >= 0 and not any(reference() for reference in references))
