@@ -66,22 +66,25 @@ def ranked_documents(
         places: for each of the n documents its place in the caller's list, int64 (n,); None where it is its own.
         stage: number of the cascade's stage that scored.
     """
-    scores = activated(found.logits[chosen])
-    ranked = []
-    for place, score in zip(chosen.tolist(), scores.tolist(), strict=True):
-        index = place if places is None else int(places[place])
-        scored = bool(found.scored[place])
-        ranked.append(
-            RankedDocument(
-                index=index,
-                score=score if scored else None,
-                document=None if items is None else items[index],
-                truncated=scored and bool(found.truncated[place]),
-                window=found.windows[place] if scored else None,
-                stage=stage,
-            )
+    scored = found.scored[chosen]
+    columns = (
+        chosen if places is None else places[chosen],
+        activated(found.logits[chosen]),
+        scored,
+        found.truncated[chosen] & scored,
+        chosen,
+    )
+    return [
+        RankedDocument(
+            index=index,
+            score=score if is_scored else None,
+            document=None if items is None else items[index],
+            truncated=truncated,
+            window=found.windows[place] if is_scored else None,
+            stage=stage,
         )
-    return ranked
+        for index, score, is_scored, truncated, place in zip(*(column.tolist() for column in columns), strict=True)
+    ]
 
 
 def ranking(

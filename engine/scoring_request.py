@@ -125,13 +125,17 @@ class ScoringRequest:
         if self.windows is None or spans is None:
             return [None] * len(best)
         rows = self.cuts.first[:-1] + best
-        found: list[DocumentWindow | None] = []
-        for row, number, count in zip(rows.tolist(), best.tolist(), self.cuts.counts.tolist(), strict=True):
-            begin = int(self.rows.begins[row])
-            own = spans[begin : begin + int(self.cuts.sizes[row])]
-            start, end = (int(own[:, 0].min()), int(own[:, 1].max())) if len(own) else (0, 0)
-            found.append(DocumentWindow(number, count, start, end))
-        return found
+        sizes = self.cuts.sizes[rows]
+        starts, ends = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
+        filled = sizes > 0
+        if filled.any():
+            first = np.cumsum(sizes[filled]) - sizes[filled]
+            tokens = np.arange(sizes.sum()) + np.repeat(self.rows.begins[rows][filled] - first, sizes[filled])
+            # Not the first token's and the last one's: some have no characters of their own, and say 0 to 0.
+            starts[filled] = np.minimum.reduceat(spans[tokens, 0], first)
+            ends[filled] = np.maximum.reduceat(spans[tokens, 1], first)
+        told = (best, self.cuts.counts, starts, ends)
+        return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in told), strict=True)]
 
 
 def make_request(candidates: Candidates) -> ScoringRequest:
