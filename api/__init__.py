@@ -15,33 +15,54 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crossrank.async_reranker import AsyncReranker
+    from crossrank.cascade import Cascade
     from crossrank.engine.documents import Document
-    from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.results import DocumentWindow, RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.score_cache import ScoreCacheInfo
+    from crossrank.engine.statistics import BatchObserved, Health, RerankerStats
+    from crossrank.engine.windows import Windows
     from crossrank.models.errors import (
         ArtifactError,
         ClosedError,
         CrossrankError,
+        DeadlineExceeded,
         ExportError,
         FidelityError,
         InferenceError,
         InvalidInputError,
         MissingDependencyError,
         ModelNotFoundError,
+        Overloaded,
         PrecisionError,
         ProviderError,
         TruncationWarning,
         UnsupportedCheckpointError,
     )
     from crossrank.reranker import Reranker
+    from crossrank.stages import CascadeResult, Stage, StageRun
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AsyncReranker": "crossrank.async_reranker",
+    "BatchObserved": "crossrank.engine.statistics",
+    "Cascade": "crossrank.cascade",
+    "CascadeResult": "crossrank.stages",
+    "DeadlineExceeded": "crossrank.models.errors",
+    "Health": "crossrank.engine.statistics",
+    "Overloaded": "crossrank.models.errors",
+    "RerankerStats": "crossrank.engine.statistics",
     "Document": "crossrank.engine.documents",
+    "DocumentWindow": "crossrank.engine.results",
     "RankResult": "crossrank.engine.results",
     "RankedDocument": "crossrank.engine.results",
     "Reranker": "crossrank.reranker",
     "RerankerInfo": "crossrank.engine.results",
+    "ScoreCacheInfo": "crossrank.engine.score_cache",
+    "Stage": "crossrank.stages",
+    "StageRun": "crossrank.stages",
+    "Windows": "crossrank.engine.windows",
     "ArtifactError": "crossrank.models.errors",
     "ClosedError": "crossrank.models.errors",
     "CrossrankError": "crossrank.models.errors",
@@ -59,23 +80,36 @@ _HOME = {
 
 __all__ = [
     "ArtifactError",
+    "AsyncReranker",
+    "BatchObserved",
+    "Cascade",
+    "CascadeResult",
     "ClosedError",
     "CrossrankError",
+    "DeadlineExceeded",
     "Document",
+    "DocumentWindow",
     "ExportError",
     "FidelityError",
+    "Health",
     "InferenceError",
     "InvalidInputError",
     "MissingDependencyError",
     "ModelNotFoundError",
+    "Overloaded",
     "PrecisionError",
     "ProviderError",
     "RankResult",
     "RankedDocument",
     "Reranker",
     "RerankerInfo",
+    "RerankerStats",
+    "ScoreCacheInfo",
+    "Stage",
+    "StageRun",
     "TruncationWarning",
     "UnsupportedCheckpointError",
+    "Windows",
     "__version__",
 ]
 

@@ -12,6 +12,7 @@ from crossrank.resolve import absolute_model, resolve_model
 
 if TYPE_CHECKING:
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
+    from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
 
 
@@ -36,6 +37,10 @@ class Reranker(ArtifactReranker):
         max_length: int | None = None,
         activation: Activation | None = None,
         max_batch_tokens: int | None = None,
+        max_queue_tokens: int | None = None,
+        max_wait_ms: float = 0.0,
+        long_documents: LongDocuments = "truncate",
+        score_cache_bytes: int | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -51,6 +56,13 @@ class Reranker(ArtifactReranker):
             max_length: tokens of a pair, special tokens included; None takes the model's maximum.
             activation: 'identity' or 'sigmoid'; None takes the model's.
             max_batch_tokens: padded tokens of one run at most, which bounds memory; None takes the provider's default.
+            max_queue_tokens: tokens of all callers that may wait at most; None for no bound: callers that wait are
+                threads, and bound themselves.
+            max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+            long_documents: 'truncate' reads the beginning of documents that are too long for the model, 'windows' reads
+                all of them, window by window; `Windows` sets their size, stride, number and aggregation.
+            score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
+                none.
             revision: branch, tag or commit of a hub repository.
             trust_remote_code: let code that comes with a checkpoint run during its export.
 
@@ -72,6 +84,10 @@ class Reranker(ArtifactReranker):
             max_length=max_length,
             activation=activation,
             max_batch_tokens=max_batch_tokens,
+            max_queue_tokens=max_queue_tokens,
+            max_wait_ms=max_wait_ms,
+            long_documents=long_documents,
+            score_cache_bytes=score_cache_bytes,
         )
         self._model = absolute_model(model)
         self._revision = revision

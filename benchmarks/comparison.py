@@ -64,7 +64,7 @@ def start_workers(
         entry: dict[str, Any] = {"title": contender.title}
         loads[contender.name] = entry
         try:
-            worker = stack.enter_context(WorkerProcess(_python(contender, peers_folder)))
+            worker = stack.enter_context(WorkerProcess(contender_python(contender, peers_folder)))
             entry.update(worker.load(contender.adapter, contender.load_options(weights)))
             workers[contender.name] = worker
         except WorkerError as error:
@@ -148,7 +148,12 @@ def compare(
     return {"contenders": loads, "agreement": agreement, "scenarios": results}
 
 
-def _python(contender: Contender, peers_folder: Path | None) -> Path | None:
+def contender_python(contender: Contender, peers_folder: Path | None) -> Path | None:
+    """The interpreter that a contender runs in; None for our own.
+
+    Raises:
+        WorkerError: its environment is not installed.
+    """
     if contender.environment is None:
         return None
     python = interpreter(peers_folder, contender.environment) if peers_folder else None

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from crossrank.benchmarks.report import report_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from crossrank.benchmarks.report import ReportTable
 
 
 def to_markdown(result: Mapping[str, Any], *, plots: Sequence[str] = ()) -> str:
@@ -17,8 +19,18 @@ def to_markdown(result: Mapping[str, Any], *, plots: Sequence[str] = ()) -> str:
         result: the result document.
         plots: paths of the images, as the text is to link them.
     """
+    return tables_to_markdown(report_tables(result), plots=plots)
+
+
+def tables_to_markdown(tables: Iterable[ReportTable], *, plots: Sequence[str] = ()) -> str:
+    """Tables, then plots.
+
+    Args:
+        tables: in their order.
+        plots: paths of the images, as the text is to link them.
+    """
     parts = []
-    for table in report_tables(result):
+    for table in tables:
         lines = [f"## {table.title}", "", _row(table.columns)]
         lines.append(_row(["---" if table.is_left(column) or not column else "---:" for column in table.columns]))
         lines.extend(_row(cells) for cells in table.rows)

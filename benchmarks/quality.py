@@ -88,7 +88,17 @@ def measure_quality(
 
 
 def ndcg(judged: Mapping[str, Mapping[str, int]], scores: Mapping[str, Mapping[str, float]]) -> float:
-    """Mean nDCG@10 with gains 2^grade - 1 over the queries that have scores (Burges et al., ICML 2005).
+    """Mean nDCG@10 over the queries that have scores; see `ndcg_per_query`."""
+    found = ndcg_per_query(judged, scores)
+    return float(sum(found.values())) / len(scores)
+
+
+def ndcg_per_query(
+    judged: Mapping[str, Mapping[str, int]], scores: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """nDCG@10 with gains 2^grade - 1 of each query that has scores (Burges et al., ICML 2005).
+
+    A query without a judged document has 0.
 
     Raises:
         MissingDependencyError: ir-measures is not installed.
@@ -104,9 +114,8 @@ def ndcg(judged: Mapping[str, Mapping[str, int]], scores: Mapping[str, Mapping[s
     measure = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ CUTOFF
     qrels = [Qrel(query, name, grade) for query, found in judged.items() for name, grade in found.items()]
     run = [ScoredDoc(query, name, score) for query, found in scores.items() for name, score in found.items()]
-    per_query = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure], qrels, run)}
-    # A query without a judged document scores 0 and still counts.
-    return float(sum(per_query.values())) / len(scores)
+    found = {metric.query_id: float(metric.value) for metric in ir_measures.iter_calc([measure], qrels, run)}
+    return dict.fromkeys(scores, 0.0) | found
 
 
 def _score(

@@ -27,7 +27,7 @@ class ReportTable:
 
 def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
     """Every table that the result has figures for."""
-    tables = [_conditions(result)]
+    tables = [conditions_table(result)]
     if result.get("latency"):
         tables.append(_latency(result["latency"]))
     if "comparison" in result:
@@ -39,6 +39,9 @@ def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
     if result.get("quality"):
         tables.append(_quality(result["quality"]))
         tables.append(_precision_agreement(result["quality"]))
+    if result.get("long_documents"):
+        tables.append(_long_documents(result["long_documents"]))
+        tables.append(_window_times(result["window_times"]))
     return tables
 
 
@@ -48,7 +51,8 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _conditions(result: Mapping[str, Any]) -> ReportTable:
+def conditions_table(result: Mapping[str, Any]) -> ReportTable:
+    """What a result was measured on and with."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     rows = [
@@ -198,3 +202,30 @@ def _precision_agreement(collections: list[dict[str, Any]]) -> ReportTable:
         for pair in found["agreement"]
     )
     return ReportTable("Agreement of the precisions", ("collection", "between", "Kendall tau", "top-10 overlap"), cells)
+
+
+def _long_documents(collections: list[dict[str, Any]]) -> ReportTable:
+    ways = list(collections[0]["ways"])
+    cells = tuple(
+        (
+            found["collection"],
+            str(found["queries"]),
+            *(f"{found['ways'][way]['ndcg']:.4f}" for way in ways),
+            f"{found['ways'][ways[-1]]['windows']:.1f}",
+        )
+        for found in collections
+    )
+    note = f"Documents joined by fours; the first {collections[0]['depth']} of BM25's order reranked."
+    return ReportTable("nDCG@10 on long documents", ("collection", "queries", *ways, "windows a document"), cells, note)
+
+
+def _window_times(rows: list[dict[str, Any]]) -> ReportTable:
+    cells = tuple(
+        (
+            str(row["windows"]),
+            milliseconds(row["seconds"] / row["documents"]),
+            milliseconds(row["seconds"] / row["documents"] / row["windows"]),
+        )
+        for row in rows
+    )
+    return ReportTable("Time by windows", ("windows a document", "ms a document", "ms a window"), cells)

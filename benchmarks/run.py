@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from crossrank.benchmarks.beir import read_collection
 from crossrank.benchmarks.comparison import Scenario, compare
 from crossrank.benchmarks.contenders import chosen_peers, own_contenders
 from crossrank.benchmarks.environment import describe_artifact, describe_run
 from crossrank.benchmarks.latency_grid import measure_latency
+from crossrank.benchmarks.long_documents import measure_long_documents, measure_window_times
 from crossrank.benchmarks.models_measured import find_artifacts
 from crossrank.benchmarks.passages import beir_passages, standard_library_passages
 from crossrank.benchmarks.quality import measure_quality
@@ -50,7 +52,8 @@ class BenchmarkPlan:
         scenarios: whether to run the comparison's three scenarios.
         roofline_rounds: rounds of the roofline; 0 leaves it out.
         quality: BEIR folders to judge ranking on.
-        quality_queries: queries of each; None takes all.
+        long_documents: BEIR folders to join to long documents and read in windows.
+        quality_queries: queries of each of both; None takes all.
     """
 
     model: str = "default"
@@ -67,6 +70,7 @@ class BenchmarkPlan:
     scenarios: bool = True
     roofline_rounds: int = 0
     quality: Sequence[Path] = ()
+    long_documents: Sequence[Path] = ()
     quality_queries: int | None = None
 
 
@@ -102,6 +106,14 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
             measure_quality(artifacts, folder, queries=plan.quality_queries, progress=progress)
             for folder in plan.quality
         ]
+    if plan.long_documents:
+        artifact = artifacts.get("int8") or first.folder
+        result["long_documents"] = [
+            measure_long_documents(artifact, folder, queries=plan.quality_queries, progress=progress)
+            for folder in plan.long_documents
+        ]
+        text = " ".join(read_collection(plan.long_documents[0]).documents.values())
+        result["window_times"] = measure_window_times(artifact, text, passages.query)
     return result
 
 

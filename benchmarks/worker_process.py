@@ -42,7 +42,13 @@ def worker_variables(*, own: bool) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """A running `workers/worker.py`. A context manager: leaving it ends the process."""
+    """A running `workers/worker.py`. A context manager: leaving it ends the process.
+
+    Attributes:
+        SCRIPT: the program in `workers/` that it runs.
+    """
+
+    SCRIPT = "worker.py"
 
     def __init__(self, python: Path | None = None, *, adapters: Path | None = None) -> None:
         """Start a process.
@@ -61,7 +67,7 @@ class WorkerProcess:
             variables["PYTHONPATH"] = str(adapters)
         try:
             self._process = subprocess.Popen(
-                [str(python or sys.executable), str(WORKERS / "worker.py")],
+                [str(python or sys.executable), str(WORKERS / self.SCRIPT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

@@ -74,9 +74,10 @@ class WorkloadMaker:
     def mixed(self, top_k: int = 100) -> Workload:
         """Pairs of 51 to 512 tokens, mean 233; of a BEIR folder, the first query's documents as they are."""
         if self.passages.natural:
-            documents = self.passages.natural[:top_k]
+            # Distinct ones: equal documents of a call are scored once.
+            documents = tuple(dict.fromkeys((*self.passages.natural, *self.passages.texts)))[:top_k]
             if len(documents) < top_k:
-                documents = (documents * (top_k // len(documents) + 1))[:top_k]
+                raise InvalidInputError(f"{top_k} documents: {self.passages.name} has {len(documents)} different ones")
             lengths = [self._overhead + self._cutter.count(text) for text in documents]
             title = f"{top_k} documents of {self.passages.name} as they are"
             return Workload(f"mixed-{top_k}", title, self.passages.query, documents, tuple(lengths))

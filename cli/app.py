@@ -10,11 +10,13 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.bench import bench_command
+from crossrank.cli.bench_load import bench_load_command
 from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
 from crossrank.cli.rerank import rerank_command
 from crossrank.cli.run import Settings
+from crossrank.cli.tune_cascade import tune_cascade_command
 
 app = typer.Typer(
     name="crossrank",
@@ -28,6 +30,8 @@ app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 app.command("bench")(bench_command)
+app.command("bench-load")(bench_load_command)
+app.command("tune-cascade")(tune_cascade_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.table import Table
 
 from crossrank.benchmarks.workloads import DOCUMENT_TOKENS, TOP_KS
+from crossrank.cli.bench_output import default_checkpoint, names, numbers_of, rich_table, with_progress
+from crossrank.cli.options import DocumentLengthOption
 from crossrank.cli.run import FAILURE, err, out, reports_errors
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from crossrank.benchmarks.report import ReportTable
     from crossrank.benchmarks.workloads import DocumentLength
 
 _CURVE_TOP_KS = "10,20,50,100"
-
-
-class LengthOption(StrEnum):
-    """Length of the documents."""
-
-    short = "short"
-    middle = "middle"
-    long = "long"
-    mixed = "mixed"
 
 
 @reports_errors
@@ -48,9 +38,9 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="Precisions, comma-separated.")] = "fp32,int8",
-    documents: Annotated[str, typer.Option(help=f"Lengths, comma-separated: {', '.join(LengthOption)}.")] = ",".join(
-        DOCUMENT_TOKENS
-    ),
+    documents: Annotated[
+        str, typer.Option(help=f"Lengths, comma-separated: {', '.join(DocumentLengthOption)}.")
+    ] = ",".join(DOCUMENT_TOKENS),
     top_k: Annotated[str, typer.Option("--top-k", "-k", help="Numbers of documents, comma-separated.")] = "10,100",
     full: Annotated[bool, typer.Option("--full", help=f"All top-ks: {', '.join(map(str, TOP_KS))}.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="Time for the calls of one cell of the grid.")] = 5.0,
@@ -82,6 +72,10 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         list[Path] | None,
         typer.Option(metavar="BEIR_FOLDER", help="Judge ranking on BM25's first 50; may be given several times."),
     ] = None,
+    long: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Judge windows on documents joined by fours; may be given again."),
+    ] = None,
     quality_queries: Annotated[int | None, typer.Option(min=1, help="First queries only; default: all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write plots as PNG.")] = None,
@@ -96,28 +90,29 @@ def bench_command(  # noqa: PLR0913  one parameter an option
 
     plan = BenchmarkPlan(
         model=model,
-        precisions=[_one_of("precision", name, get_args(Precision)) for name in _names(precision)],
-        checkpoint=checkpoint or _default_checkpoint(model),
+        precisions=[_one_of("precision", name, get_args(Precision)) for name in names(precision)],
+        checkpoint=checkpoint or default_checkpoint(model),
         texts=text,
         lengths=_lengths(documents)[: 0 if no_latency else None],
-        top_ks=TOP_KS if full else _numbers("top-k", top_k),
+        top_ks=TOP_KS if full else numbers_of("top-k", top_k),
         effort=Effort(seconds=seconds),
         peers_folder=peers_folder if compare else None,
-        peers=None if peers is None else _names(peers),
+        peers=None if peers is None else names(peers),
         rounds=rounds,
-        curve_top_ks=_numbers("curve", curve),
+        curve_top_ks=numbers_of("curve", curve),
         scenarios=not no_scenarios,
         roofline_rounds=rounds if roofline else 0,
         quality=quality or [],
+        long_documents=long or [],
         quality_queries=quality_queries,
     )
-    result = _with_progress(lambda progress: run_benchmark(plan, progress=progress))
+    result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
     _write(result, json_file, plots, markdown)
     from crossrank.benchmarks.report import report_tables
 
     console = out()
     for table in report_tables(result):
-        console.print(_rich_table(table))
+        console.print(rich_table(table))
         console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
 
 
@@ -130,17 +125,6 @@ def _install(folder: Path) -> None:
         console.print(f"{result.environment}: {result.reason or 'installed'}", markup=False)
     if all(result.reason for result in results):
         raise typer.Exit(FAILURE)
-
-
-def _with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
-    """Show on standard error what is going on: one changing line on a terminal, a line for each step elsewhere."""
-    console = err()
-    if not console.is_terminal:
-        return work(lambda step: console.print(step, markup=False))
-    # A spinner would be one more thread at work while times are taken.
-    result = work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
-    console.print("\r\x1b[2K", end="")
-    return result
 
 
 def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None, markdown: Path | None) -> None:
@@ -158,36 +142,8 @@ def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None
         markdown.write_text(to_markdown(result, plots=links), encoding="utf-8")
 
 
-def _rich_table(table: ReportTable) -> Table:
-    rendered = Table(box=None, pad_edge=False, header_style="bold", title=table.title, title_justify="left")
-    for column in table.columns:
-        rendered.add_column(column, justify="left" if table.is_left(column) or not column else "right")
-    for cells in table.rows:
-        rendered.add_row(*cells)
-    return rendered
-
-
-def _default_checkpoint(model: str) -> Path | None:
-    """The default model's checkpoint, which only a source checkout has."""
-    import crossrank.models
-
-    folder = Path(crossrank.models.__file__).parent / "default" / "checkpoint"
-    return folder if model == "default" and folder.is_dir() else None
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    numbers = _names(text)
-    if not all(number.isdigit() and int(number) > 0 for number in numbers):
-        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
-    return [int(number) for number in numbers]
-
-
 def _lengths(text: str) -> list[DocumentLength]:
-    return [_one_of("documents", name, tuple(LengthOption)) for name in _names(text)]
+    return [_one_of("documents", name, tuple(DocumentLengthOption)) for name in names(text)]
 
 
 def _one_of(option: str, name: str, allowed: tuple[str, ...]) -> Any:

@@ -22,8 +22,41 @@ class PrecisionOption(StrEnum):
     int8 = "int8"
 
 
+class LongDocumentsOption(StrEnum):
+    """How to read documents that are too long."""
+
+    truncate = "truncate"
+    windows = "windows"
+
+
+class AggregationOption(StrEnum):
+    """How a document's score comes from its windows'."""
+
+    max = "max"
+    first = "first"
+    mean = "mean"
+    top_mean = "top-mean"
+
+
 class ActivationOption(StrEnum):
     """What turns a logit into a score."""
 
     identity = "identity"
     sigmoid = "sigmoid"
+
+
+class DocumentLengthOption(StrEnum):
+    """Length of a benchmark's documents."""
+
+    short = "short"
+    middle = "middle"
+    long = "long"
+    mixed = "mixed"
+
+
+class MeasuredPrecisionOption(StrEnum):
+    """Precision of the graph that a benchmark measures."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"

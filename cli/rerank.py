@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +11,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from crossrank.cli.options import ActivationOption, PrecisionOption, ProviderOption
+from crossrank.cli.options import (
+    ActivationOption,
+    AggregationOption,
+    LongDocumentsOption,
+    PrecisionOption,
+    ProviderOption,
+)
 from crossrank.cli.reading import InputFormat, read_documents
 from crossrank.cli.run import err, json_text, out, printable, reports_errors, status
 from crossrank.engine.documents import TEXT_FIELD
+from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossrank.engine.results import RankedDocument, RankResult
+    from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.windows import LongDocuments
 
 
 class OutputFormat(StrEnum):
@@ -45,39 +54,106 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: the cores there are.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a pair; default: the model's.")] = None,
     activation: Annotated[ActivationOption | None, typer.Option(help="Default: the model's.")] = None,
+    long_documents: Annotated[
+        LongDocumentsOption, typer.Option(help="Read their beginning, or all of them window by window.")
+    ] = LongDocumentsOption.truncate,
+    window_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Document tokens of a window; default: 192 where a document does not fit.")
+    ] = None,
+    window_stride: Annotated[
+        int | None, typer.Option(min=1, help="Tokens from window to window; default: three quarters of one.")
+    ] = None,
+    max_windows: Annotated[int, typer.Option(min=1, help="Windows read of a document at most.")] = 128,
+    aggregation: Annotated[
+        AggregationOption, typer.Option(help="A document's score from its windows'.")
+    ] = AggregationOption.max,
+    cascade: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded model's."),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let code that comes with a checkpoint run.")
     ] = False,
 ) -> None:
     """Order documents by their relevance to a query, best first."""
+    from crossrank.cascade import Cascade
+    from crossrank.models.embedded import DEFAULT_CASCADE
     from crossrank.reranker import Reranker
 
     documents = read_documents(file, input_format)
-    with status(f"loading {model}"):
-        reranker = Reranker(
-            model,
-            provider=provider.value,
-            precision=precision.value,
-            threads=threads,
-            max_length=max_length,
-            activation=activation.value if activation else None,
-            trust_remote_code=trust_remote_code,
-        )
-    with reranker:
+    windows = _windows(long_documents, window_tokens, window_stride, max_windows, aggregation)
+    ranker: Reranker | Cascade
+    with status(f"loading {cascade or model}"):
+        if cascade is not None:
+            if model != "default" or max_length is not None or activation is not None or trust_remote_code:
+                raise InvalidInputError(
+                    "--cascade names the models and their lengths: --model, --max-length, --activation and "
+                    "--trust-remote-code do not go with it"
+                )
+            ranker = Cascade.from_toml(
+                DEFAULT_CASCADE if cascade == "default" else cascade,
+                provider=provider.value,
+                precision=precision.value,
+                threads=threads,
+                long_documents=windows,
+            )
+        else:
+            ranker = Reranker(
+                model,
+                provider=provider.value,
+                precision=precision.value,
+                threads=threads,
+                max_length=max_length,
+                activation=activation.value if activation else None,
+                long_documents=windows,
+                trust_remote_code=trust_remote_code,
+            )
+    with ranker:
         with status(f"scoring {len(documents)} documents"):
             started = time.perf_counter()
-            ranking = reranker.rank(query, documents, top_k=top_k)
+            ranking = ranker.rank(query, documents, top_k=top_k)
             seconds = time.perf_counter() - started
-        cuts = _cuts(ranking)
+        notes = _cuts(ranking)
         if output_format is OutputFormat.jsonl:
             _print_jsonl(ranking)
         else:
             _print_table(ranking)
-            info = reranker.info()
-            run = f"{info.model} {info.precision} on {info.provider}"
-            cuts.insert(0, f"{len(ranking)} of {ranking.scored} documents, {seconds * 1000:.0f} ms, {run}")
-        if cuts:
-            err().print("; ".join(cuts))
+            run = _model(ranker.info()) if isinstance(ranker, Reranker) else _stages(ranking)
+            notes.insert(0, f"{len(ranking)} of {ranking.scored} documents, {seconds * 1000:.0f} ms, {run}")
+        if notes:
+            err().print("; ".join(notes))
+
+
+def _windows(
+    choice: LongDocumentsOption,
+    tokens: int | None,
+    stride: int | None,
+    most: int,
+    aggregation: AggregationOption,
+) -> LongDocuments:
+    if choice is LongDocumentsOption.truncate:
+        if tokens is not None or stride is not None:
+            raise InvalidInputError("--window-tokens and --window-stride go with --long-documents windows")
+        return "truncate"
+    from crossrank.engine.windows import Windows
+
+    return Windows(tokens=tokens, stride=stride, max_windows_per_document=most, aggregation=aggregation.value)
+
+
+def _model(info: RerankerInfo) -> str:
+    return f"{info.model} {info.precision} on {info.provider}"
+
+
+def _stages(ranking: RankResult) -> str:
+    """What each stage of a cascade did, in words."""
+    from crossrank.stages import CascadeResult
+
+    runs = ranking.stages if isinstance(ranking, CascadeResult) else ()
+    return ", then ".join(
+        f"{run.model} on {run.max_length} tokens for {run.scored} documents ({run.seconds * 1000:.0f} ms)"
+        for run in runs
+        if run.scored
+    )
 
 
 def _print_jsonl(ranking: RankResult) -> None:
@@ -89,6 +165,10 @@ def _print_jsonl(ranking: RankResult) -> None:
             "truncated": item.truncated,
             "document": item.document,
         }
+        if item.window is not None:
+            line["window"] = dataclasses.asdict(item.window)
+        if item.stage is not None:
+            line["stage"] = item.stage + 1
         typer.echo(json_text(line))
 
 
@@ -96,19 +176,24 @@ def _print_table(ranking: RankResult) -> None:
     console = out()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rank", justify="right")
+    staged = any(item.stage is not None for item in ranking)
+    if staged:
+        table.add_column("stage", justify="right")
     table.add_column("score", justify="right")
     table.add_column("document", overflow="ellipsis", no_wrap=console.is_terminal, ratio=1)
     for rank, item in enumerate(ranking, start=1):
-        table.add_row(str(rank), f"{item.score:.4f}", Text(_one_line(item)))
+        stage = [str((item.stage or 0) + 1)] if staged else []
+        table.add_row(str(rank), *stage, f"{item.score:.4f}", Text(_one_line(item)))
     console.print(table)
 
 
 def _one_line(item: RankedDocument) -> str:
     document: Any = item.document
-    if isinstance(document, str):
-        return printable(document)
-    label = document.get("title") or document.get("id") or document.get("_id")
-    return printable(f"{label}: {document[TEXT_FIELD]}" if label else document[TEXT_FIELD])
+    text = document if isinstance(document, str) else document[TEXT_FIELD]
+    if item.window is not None:
+        text = text[item.window.start : item.window.end]
+    label = None if isinstance(document, str) else document.get("title") or document.get("id") or document.get("_id")
+    return printable(f"{label}: {text}" if label else text)
 
 
 def _cuts(ranking: RankResult) -> list[str]:

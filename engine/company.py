@@ -14,14 +14,40 @@ import numpy as np
 from crossrank.engine.encoding import TokenArrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from crossrank.engine.encoding import EncodedPairs, PairEncoder
+    from crossrank.models.manifest import Batching, ReferencePair
 
 LENGTH_AT_LOAD = 16
 ROWS_AT_LOAD = 3
+
+
+def usable_batching(
+    declared: Batching,
+    pairs: Sequence[ReferencePair],
+    encoder: PairEncoder,
+    run: Callable[[TokenArrays], npt.NDArray[np.float32]],
+) -> Batching:
+    """What may share a run on this machine: what the manifest says, or 'single' where that does not hold here.
+
+    Args:
+        declared: what the manifest says. Only 'equal_length' is tried.
+        pairs: the manifest's reference pairs; where they are too few or too short to tell, 'single' is safe.
+        encoder: of the artifact.
+        run: scores a batch, float32 (b, labels).
+    """
+    if declared != "equal_length":
+        return declared
+    encoded = encoder.pair(
+        [encoder.encode_query(pair.query) for pair in pairs],
+        np.arange(len(pairs)),
+        encoder.encode_documents([pair.document for pair in pairs]),
+    )
+    arrays = rows_of_length(encoder, encoded, min(LENGTH_AT_LOAD, encoder.max_length), ROWS_AT_LOAD)
+    return declared if arrays is not None and scores_ignore_company(run, arrays) else "single"
 
 
 def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows: int) -> TokenArrays | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
 
+from crossrank.engine.windows import LongDocuments, as_windows
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision, Provider
 
@@ -31,6 +33,13 @@ class RerankerConfig:
         max_length: tokens of a pair, at most the model's; None takes the model's.
         activation: what turns a logit into a score; None takes the artifact's.
         max_batch_tokens: padded tokens in one run at most; a longer pair runs alone. None takes the provider's default.
+        max_queue_tokens: tokens of all callers that may wait at most; None bounds them by time, and only for
+            asynchronous callers.
+        max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+        long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by
+            window; `Windows` sets their size, stride, number and aggregation.
+        score_cache_bytes: bytes for scores that are kept, to be given again for the same query and text; None keeps
+            none.
     """
 
     artifact: Path
@@ -40,6 +49,10 @@ class RerankerConfig:
     max_length: int | None = None
     activation: Activation | None = None
     max_batch_tokens: int | None = None
+    max_queue_tokens: int | None = None
+    max_wait_ms: float = 0.0
+    long_documents: LongDocuments = "truncate"
+    score_cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no machine or model can serve.
@@ -51,13 +64,27 @@ class RerankerConfig:
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
-        for name in ("threads", "max_length", "max_batch_tokens"):
+        as_windows(self.long_documents)
+        for name in ("threads", "max_length", "max_batch_tokens", "max_queue_tokens", "score_cache_bytes"):
             value = getattr(self, name)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected, or None")
             object.__setattr__(self, name, int(value))  # numpy's integers are taken, but onnxruntime wants Python's
+        object.__setattr__(self, "max_wait_ms", milliseconds("max_wait_ms", self.max_wait_ms))
+
+
+def milliseconds(name: str, value: float) -> float:
+    """A duration in milliseconds, checked.
+
+    Raises:
+        InvalidInputError: it is no finite number of at least 0.
+    """
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf:
+        raise InvalidInputError(f"{name}={value!r}: a number of milliseconds of at least 0 expected")
+    return float(given)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -43,11 +43,14 @@ class EncodedDocuments:
         ids: all documents' tokens one after the other, int32 (total tokens,).
         offsets: where each begins and the last ends, int64 (n + 1,).
         full_lengths: tokens of each before any cut, int64 (n,).
+        spans: first character of each token and the one after its last, int32 (total tokens, 2); None where they were
+            not asked for.
     """
 
     ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     full_lengths: npt.NDArray[np.int64]
+    spans: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -56,19 +59,21 @@ class EncodedDocuments:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Pairs ready to be put into batches.
+    """Pairs ready to be put into batches. Several may read the same document, or other parts of it.
 
     Attributes:
         queries: the distinct queries.
         query_of: for each pair, the index of its query, int64 (n,).
-        documents: for each pair, its document.
-        lengths: tokens of each pair, special tokens included, int64 (n,).
+        documents: the documents that the pairs read.
+        begins: for each pair, where in `documents.ids` it begins to read, int64 (n,).
+        lengths: tokens of each pair, special tokens included, int64 (n,); they tell how far it reads.
         truncated: whether the pair's document was cut, bool (n,).
     """
 
     queries: tuple[EncodedQuery, ...]
     query_of: npt.NDArray[np.int64]
     documents: EncodedDocuments
+    begins: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     truncated: npt.NDArray[np.bool_]
 
@@ -80,6 +85,11 @@ class EncodedPairs:
     def queries_truncated(self) -> bool:
         """Whether any query was cut."""
         return any(query.truncated for query in self.queries)
+
+    @property
+    def cut(self) -> bool:
+        """Whether anything was cut."""
+        return self.queries_truncated or bool(self.truncated.any())
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,12 @@ class PairEncoder:
     """Encodes queries and documents with a model's tokenizer, and assembles pairs.
 
     Safe to use from several threads: the tokenizer is only read.
+
+    Attributes:
+        template: special tokens and segment ids around query and document.
+        max_length: tokens of a pair at most, special tokens included.
+        text_tokens: those that query and document share.
+        pad_token_id: id that fills the rows of a batch.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_token_id: int) -> None:
@@ -112,8 +128,8 @@ class PairEncoder:
         self.template = PairTemplate.of(tokenizer)
         self.max_length = max_length
         self.pad_token_id = pad_token_id
-        self._text_tokens = max_length - self.template.special_tokens
-        if self._text_tokens < 2:  # noqa: PLR2004
+        self.text_tokens = max_length - self.template.special_tokens
+        if self.text_tokens < 2:  # noqa: PLR2004
             raise InvalidInputError(
                 f"max_length={max_length}: at least {self.template.special_tokens + 2} expected, for this model's "
                 f"{self.template.special_tokens} special tokens, a query and a document"
@@ -137,15 +153,25 @@ class PairEncoder:
         tokenizer.no_padding()
         return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id)
 
+    def limited_to(self, max_length: int) -> PairEncoder:
+        """An encoder of shorter pairs with the same tokenizer; documents encoded by this one suit it.
+
+        Raises:
+            InvalidInputError: `max_length` leaves no room for text, or is longer than this encoder's.
+        """
+        if max_length > self.max_length:
+            raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
+        return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id)
+
     @property
     def max_query_tokens(self) -> int:
         """Tokens a query may have before it is cut (it must leave room for one document token)."""
-        return self._text_tokens - 1
+        return self.text_tokens - 1
 
     @property
     def cut_query_tokens(self) -> int:
         """Tokens a query is cut to when it has more than `max_query_tokens`: half of the text tokens."""
-        return self._text_tokens // 2
+        return self.text_tokens // 2
 
     def encode_query(self, query: str) -> EncodedQuery:
         """Encode one query."""
@@ -156,16 +182,38 @@ class PairEncoder:
 
     def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
         """Encode documents; tokens that no query could leave room for are dropped, their number is kept."""
+        return self._encode_documents(texts, self.text_tokens, spans=False)
+
+    def encode_whole_documents(self, texts: Sequence[str], kept_tokens: int | None) -> EncodedDocuments:
+        """Encode documents with more tokens than one pair can hold, and where in the text they are.
+
+        Args:
+            texts: the documents.
+            kept_tokens: tokens of each that are kept at most; None keeps all.
+        """
+        return self._encode_documents(texts, kept_tokens, spans=True)
+
+    def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
+        # The fast way leaves the tokens' places in the text out.
+        encode = self._tokenizer.encode_batch if spans else self._tokenizer.encode_batch_fast
         pieces: list[npt.NDArray[np.int32]] = []
+        span_pieces: list[npt.NDArray[np.int32]] = []
         full_lengths = np.empty(len(texts), dtype=np.int64)
         for chunk in _chunks(texts):
-            encodings = self._tokenizer.encode_batch_fast(list(texts[chunk]), add_special_tokens=False)
+            encodings = encode(list(texts[chunk]), add_special_tokens=False)
             full_lengths[chunk] = [len(encoding) for encoding in encodings]
-            pieces.extend(np.asarray(encoding.ids[: self._text_tokens], dtype=np.int32) for encoding in encodings)
+            pieces.extend(np.asarray(encoding.ids[:kept_tokens], dtype=np.int32) for encoding in encodings)
+            if spans:
+                own = (encoding.offsets[:kept_tokens] for encoding in encodings)
+                span_pieces.extend(np.asarray(offsets, dtype=np.int32).reshape(-1, 2) for offsets in own)
+        kept = full_lengths if kept_tokens is None else np.minimum(full_lengths, kept_tokens)
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum(np.minimum(full_lengths, self._text_tokens), out=offsets[1:])
+        np.cumsum(kept, out=offsets[1:])
         ids = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-        return EncodedDocuments(ids, offsets, full_lengths)
+        if not spans:
+            return EncodedDocuments(ids, offsets, full_lengths)
+        places = np.concatenate(span_pieces) if span_pieces else np.empty((0, 2), dtype=np.int32)
+        return EncodedDocuments(ids, offsets, full_lengths, places)
 
     def pair(
         self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
@@ -178,9 +226,10 @@ class PairEncoder:
             documents: n documents.
         """
         query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
-        room = self._text_tokens - query_lengths
+        room = self.text_tokens - query_lengths
         lengths = self.template.special_tokens + query_lengths + np.minimum(documents.full_lengths, room)
-        return EncodedPairs(tuple(queries), query_of, documents, lengths, documents.full_lengths > room)
+        truncated = documents.full_lengths > room
+        return EncodedPairs(tuple(queries), query_of, documents, documents.offsets[:-1], lengths, truncated)
 
     def assemble(self, pairs: EncodedPairs, indices: npt.NDArray[np.int64], length: int) -> TokenArrays:
         """Lay out some pairs as one padded batch.
@@ -202,7 +251,7 @@ class PairEncoder:
             middle_start = query_start + len(query)
             document_start = middle_start + len(template.middle)
             suffix_start = total - len(template.suffix)
-            begin = int(pairs.documents.offsets[index])
+            begin = int(pairs.begins[index])
             ids, types = input_ids[row], token_type_ids[row]
             ids[:query_start] = template.prefix
             ids[query_start:middle_start] = query

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from crossrank.engine.documents import Document
+from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from crossrank.engine.encoding import EncodedDocuments
 
 
@@ -16,22 +20,38 @@ if TYPE_CHECKING:
 class PreparedDocuments:
     """Encoded documents, made by `prepare` and taken by `score` and `rank` in place of a list.
 
-    Holds about 4 bytes a token besides the documents themselves. Bound to the tokenizer and the length limit of the
-    reranker that made it; any reranker with the same ones takes it.
+    Holds about 4 bytes a token besides the documents themselves, 12 where windows are read. Bound to the tokenizer, the
+    length limit and the windows of the reranker that made it; any reranker with the same ones takes it.
 
     Attributes:
         items: the caller's documents.
-        encoded: their tokens.
-        encoder_key: tells the tokenizer and the length limit.
+        encoded: tokens of their texts, equal texts once.
+        text_of: for each document its place in `encoded`, int64 (n,).
+        digests: of each text, for the score cache; None where the reranker has none.
+        key: tells the tokenizer, the length limit and the windows.
     """
 
     items: tuple[Document, ...]
     encoded: EncodedDocuments
-    encoder_key: str
+    text_of: npt.NDArray[np.int64]
+    digests: Sequence[bytes] | None
+    key: str
 
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.items)
+
+    def check_key(self, key: str) -> None:
+        """Refuse documents prepared for another reranker.
+
+        Raises:
+            InvalidInputError: their tokenizer, length limit or windows are not those that `key` tells.
+        """
+        if self.key != key:
+            raise InvalidInputError(
+                "these documents were prepared by a reranker with another tokenizer or max_length or other windows; "
+                "prepare them with this one"
+            )
 
 
 Documents: TypeAlias = Iterable[Document] | PreparedDocuments

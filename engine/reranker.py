@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from crossrank.engine.calls import (
+    ScoreCall,
+    check_complete,
+    improving_rankings,
+    score_call,
+    start_rank,
+    start_score,
+    start_score_many,
+    start_score_pairs,
+)
 from crossrank.engine.config import RerankerConfig
-from crossrank.engine.documents import as_list, checked_top_k, document_texts, pair_texts, query_text
+from crossrank.engine.documents import as_list, document_texts, pair_texts, query_text
 from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.results import RankedDocument, RankResult
 from crossrank.engine.scorer import PairScorer
-from crossrank.models.errors import InvalidInputError, TruncationWarning
+from crossrank.models.errors import TruncationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
@@ -24,10 +33,15 @@ if TYPE_CHECKING:
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.engine.cost import CostModel
     from crossrank.engine.documents import Document
-    from crossrank.engine.encoding import EncodedDocuments, EncodedPairs
     from crossrank.engine.prepared import Documents
-    from crossrank.engine.results import RerankerInfo
+    from crossrank.engine.results import RankResult, RerankerInfo
+    from crossrank.engine.scoring_request import DocumentScores
+    from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.engine.time_limit import TimeLimit
+    from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
+
+TRUNCATION = "some texts were longer than the model takes and were cut; rank() says which, info() has the limits"
 
 
 class ArtifactReranker:
@@ -38,7 +52,7 @@ class ArtifactReranker:
     configuration; in a child of `fork` it loads sessions of its own at the first call.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one parameter an option
         self,
         artifact: str | Path,
         *,
@@ -48,6 +62,10 @@ class ArtifactReranker:
         max_length: int | None = None,
         activation: Activation | None = None,
         max_batch_tokens: int | None = None,
+        max_queue_tokens: int | None = None,
+        max_wait_ms: float = 0.0,
+        long_documents: LongDocuments = "truncate",
+        score_cache_bytes: int | None = None,
     ) -> None:
         """Open an artifact and load its graph; see `RerankerConfig` for the options.
 
@@ -67,6 +85,10 @@ class ArtifactReranker:
                 max_length=max_length,
                 activation=activation,
                 max_batch_tokens=max_batch_tokens,
+                max_queue_tokens=max_queue_tokens,
+                max_wait_ms=max_wait_ms,
+                long_documents=long_documents,
+                score_cache_bytes=score_cache_bytes,
             )
         )
 
@@ -74,12 +96,16 @@ class ArtifactReranker:
         self._config = config
         self._scorer = PairScorer(config)
 
-    def score(self, query: str, documents: Documents) -> npt.NDArray[np.float32]:
+    def score(
+        self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
+    ) -> npt.NDArray[np.float32]:
         """Score documents against a query.
 
         Args:
             query: the query.
             documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
+            deadline_ms: milliseconds from the call on, encoding and waiting included, after which it is given up.
+            priority: from -4 to 4, larger goes earlier; a step counts as half the work.
 
         Returns:
             float32 (n,), in the documents' order; larger is more relevant.
@@ -87,68 +113,65 @@ class ArtifactReranker:
         Raises:
             InvalidInputError: a document is no text; the message names its position.
             InferenceError: onnxruntime failed.
+            DeadlineExceeded: not all documents were scored in time.
+            Overloaded: more tokens wait than `max_queue_tokens`.
             ClosedError: `close` was called.
 
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        query = query_text(query)
-        pairs = self._one_query_pairs(query, self.prepare(documents))
-        _warn_of_truncation(pairs)
-        return self._scorer.score(pairs)
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        return self._scores(start_score(self._scorer, query, documents), limit)
 
-    def score_pairs(self, pairs: Iterable[tuple[str, Document]]) -> npt.NDArray[np.float32]:
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
+    ) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries; float32 (n,) in the pairs' order.
+
+        Args:
+            pairs: the pairs.
+            deadline_ms: as for `score`.
+            priority: as for `score`.
 
         Raises:
             InvalidInputError: an item is no pair of a string and a document; the message names its position.
-            InferenceError: onnxruntime failed.
-            ClosedError: `close` was called.
+            CrossrankError: otherwise as `score`.
 
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        queries, texts = pair_texts(pairs)
-        number = {query: place for place, query in enumerate(dict.fromkeys(queries))}
-        query_of = np.asarray([number[query] for query in queries], dtype=np.int64)
-        encoded = self._pairs(list(number), query_of, self._encode_documents(texts))
-        _warn_of_truncation(encoded)
-        return self._scorer.score(encoded)
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        return self._scores(start_score_pairs(self._scorer, *pair_texts(pairs)), limit)
 
     def score_many(
-        self, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
+        self,
+        queries: Iterable[str],
+        documents_per_query: Iterable[Iterable[Document]],
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
     ) -> list[npt.NDArray[np.float32]]:
         """Score each query's documents, all of them planned together.
 
         Args:
             queries: the queries.
             documents_per_query: as many lists of documents.
+            deadline_ms: as for `score`, for all of them together.
+            priority: as for `score`.
 
         Returns:
             One float32 array a query, in its documents' order.
 
         Raises:
             InvalidInputError: the lists differ in length, or an item is unusable.
-            InferenceError: onnxruntime failed.
-            ClosedError: `close` was called.
+            CrossrankError: otherwise as `score`.
 
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        queries = as_list(queries, "queries", "strings")
-        queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(queries)]
-        lists = as_list(documents_per_query, "documents_per_query", "lists of documents")
-        if len(queries) != len(lists):
-            raise InvalidInputError(
-                f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected"
-            )
-        names = [f"documents_per_query[{place}]" for place in range(len(lists))]
-        texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
-        counts = [len(item) for item in texts]
-        documents = self._encode_documents([text for item in texts for text in item])
-        encoded = self._pairs(queries, np.repeat(np.arange(len(queries)), counts), documents)
-        _warn_of_truncation(encoded)
-        return np.split(self._scorer.score(encoded), np.cumsum(counts)[:-1]) if counts else []
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        call, counts = start_score_many(self._scorer, queries, documents_per_query)
+        return np.split(self._scores(call, limit), np.cumsum(counts)[:-1]) if counts else []
 
     def rank(
         self,
@@ -156,6 +179,10 @@ class ArtifactReranker:
         documents: Documents,
         top_k: int | None = None,
         return_documents: bool = True,
+        *,
+        deadline_ms: float | None = None,
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        priority: int = 0,
     ) -> RankResult:
         """Order documents by their relevance to a query, best first; equal ones keep the documents' order.
 
@@ -166,37 +193,78 @@ class ArtifactReranker:
             documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
             top_k: how many to return at most; None returns all. All of them are scored.
             return_documents: whether the results carry the caller's documents.
+            deadline_ms: milliseconds from the call on, encoding and waiting included, after which the ranking is made
+                of what is scored: documents are scored in the order of their promise, and those that time did not
+                allow follow the scored ones in that order, with score None.
+            first_stage_scores: a number for each document, larger is more promising; None where their order says it.
+                Matters with a deadline only.
+            priority: from -4 to 4, larger goes earlier; a step counts as half the work.
 
         Returns:
-            The ranking, with what was cut to the model's length.
+            The ranking, with what was cut to the model's length and what was not scored.
 
         Raises:
-            InvalidInputError: a document is no text, or top_k is negative.
+            InvalidInputError: a document is no text, or an option is outside its range.
             InferenceError: onnxruntime failed.
+            Overloaded: more tokens wait than `max_queue_tokens`.
             ClosedError: `close` was called.
         """
-        query = query_text(query)
-        prepared = self.prepare(documents)
-        items = prepared.items
-        top_k = checked_top_k(top_k, len(items))
-        pairs = self._one_query_pairs(query, prepared)
-        logits = self._scorer.logits(pairs)
-        scores = self._scorer.activated(logits)
-        best_first = np.argsort(-logits, kind="stable")[:top_k].tolist()
-        return RankResult(
-            documents=tuple(
-                RankedDocument(
-                    index=index,
-                    score=float(scores[index]),
-                    document=items[index] if return_documents else None,
-                    truncated=bool(pairs.truncated[index]),
-                )
-                for index in best_first
-            ),
-            scored=len(items),
-            truncated_documents=int(pairs.truncated.sum()),
-            query_truncated=pairs.queries_truncated,
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        call = start_rank(
+            self._scorer,
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            first_stage_scores=first_stage_scores,
         )
+        return call.ranking(score_call(self._scorer, call, limit))
+
+    def iter_rank(
+        self,
+        query: str,
+        documents: Documents,
+        top_k: int | None = None,
+        return_documents: bool = True,
+        *,
+        deadline_ms: float | None = None,
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        priority: int = 0,
+    ) -> Iterator[RankResult]:
+        """Rankings that improve as documents are scored, the first after a few of them.
+
+        Each holds all documents: those not scored yet follow the scored ones in the order of their promise. The last
+        is what `rank` gives. Ending the iteration early drops what has not started.
+
+        Args:
+            query: as for `rank`, likewise the others.
+            documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
+            top_k: how many to return at most.
+            return_documents: whether the results carry the caller's documents.
+            deadline_ms: milliseconds from the call on, after which the last ranking comes.
+            first_stage_scores: a number for each document, larger is more promising and scored earlier.
+            priority: from -4 to 4.
+
+        Returns:
+            An iterator over at least one ranking; the arguments are checked before it is returned.
+
+        Raises:
+            InvalidInputError: a document is no text, or an option is outside its range.
+            InferenceError: onnxruntime failed; while iterating.
+            Overloaded: more tokens wait than `max_queue_tokens`; while iterating, before the first ranking.
+            ClosedError: `close` was called.
+        """
+        limit = self._scorer.time_limit(deadline_ms, priority)
+        call = start_rank(
+            self._scorer,
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            first_stage_scores=first_stage_scores,
+        )
+        scheduler = self._scorer.scheduler()
+        return improving_rankings(call, scheduler, call.in_chunks(self._scorer, scheduler, limit))
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries.
@@ -213,15 +281,49 @@ class ArtifactReranker:
         """
         self._scorer.check_open()
         if isinstance(documents, PreparedDocuments):
-            if documents.encoder_key != self._scorer.encoder_key:
-                raise InvalidInputError(
-                    "these documents were prepared by a reranker with another tokenizer or max_length; "
-                    "prepare them with this one"
-                )
+            documents.check_key(self.prepared_key)
             return documents
         items = tuple(as_list(documents))
-        encoded = self._encode_documents(document_texts(items))
-        return PreparedDocuments(items, encoded, self._scorer.encoder_key)
+        return self._scorer.finder.prepare(items, document_texts(items))
+
+    @property
+    def prepared_key(self) -> str:
+        """Equal for rerankers that take each other's prepared documents."""
+        return self._scorer.finder.documents_key
+
+    def score_places(
+        self,
+        query: str,
+        documents: PreparedDocuments,
+        places: npt.NDArray[np.int64],
+        *,
+        max_length: int | None = None,
+    ) -> DocumentScores:
+        """Logits of some prepared documents, on fewer tokens if wanted: what a stage of a cascade needs.
+
+        Args:
+            query: the query.
+            documents: what `prepare` made.
+            places: which of them, int64 (n,).
+            max_length: tokens of a pair, special tokens included, at most the reranker's; only the beginning of each
+                document is read then, whatever the windows. None reads as `score` does.
+
+        Returns:
+            Logits and what was read of each document, in the order of `places`.
+
+        Raises:
+            InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        limit = self._scorer.time_limit()
+        candidates = self._scorer.finder.of_prepared(query_text(query), documents, places=places, max_length=max_length)
+        call = ScoreCall(candidates, np.arange(len(places)))
+        return score_call(self._scorer, call, limit)
+
+    def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Scores of logits, float32 (n,) to float32 (n,), as `score` gives them."""
+        return self._scorer.activated(logits)
 
     def info(self) -> RerankerInfo:
         """What runs: model, graph, provider and why, limits, versions."""
@@ -234,11 +336,7 @@ class ArtifactReranker:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        self._scorer.load_all()
-        info = self.info()
-        longest = " ".join(["warm"] * info.max_length)
-        for documents in (["warm"], [longest], ["warm"] * (2 * info.threads)):
-            self._scorer.score(self._one_query_pairs("warm", self.prepare(documents)))
+        self._scorer.warmup()
 
     def calibrate(self) -> CostModel:
         """Fit the cost model that plans batches to this machine, and remember it for later rerankers.
@@ -251,9 +349,34 @@ class ArtifactReranker:
         """
         return self._scorer.calibrate()
 
-    def close(self) -> None:
-        """Finish the calls in progress and free the sessions. Closing twice does nothing."""
-        self._scorer.close()
+    def stats(self) -> RerankerStats:
+        """Requests, failures, waiting and run times, batch sizes, since the model was loaded in this process."""
+        return self._scorer.stats()
+
+    def health(self) -> Health:
+        """Whether its threads live and it is open; cheap, for a health check."""
+        return self._scorer.health()
+
+    def observe_batches(self, observer: BatchObserver | None) -> None:
+        """Let a function be told of every run in this process, for metrics; None ends that.
+
+        It is called from the threads that run batches, so it should be quick. If it raises, it is not called again.
+
+        Args:
+            observer: takes a `BatchObserved`; takes the place of an observer given before.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        self._scorer.observe(observer)
+
+    def close(self, *, drain: bool = True) -> None:
+        """End the calls in progress and free the sessions. Closing twice does nothing.
+
+        Args:
+            drain: whether calls in progress get their scores; else they get a ClosedError.
+        """
+        self._scorer.close(drain=drain)
 
     def __enter__(self) -> Self:
         """Use as a context manager; leaving it closes."""
@@ -273,25 +396,18 @@ class ArtifactReranker:
         """Open the artifact again where the pickle is read."""
         self._open(state)
 
-    def _one_query_pairs(self, query: str, prepared: PreparedDocuments) -> EncodedPairs:
-        return self._pairs([query], np.zeros(len(prepared), dtype=np.int64), prepared.encoded)
+    @property
+    def scorer(self) -> PairScorer:
+        """What scores encoded pairs."""
+        return self._scorer
 
-    def _pairs(
-        self, queries: Sequence[str], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
-    ) -> EncodedPairs:
-        encoder = self._scorer.encoder
-        return encoder.pair([encoder.encode_query(query) for query in queries], query_of, documents)
-
-    def _encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
-        self._scorer.check_open()
-        return self._scorer.encoder.encode_documents(texts)
+    def _scores(self, call: ScoreCall, limit: TimeLimit) -> npt.NDArray[np.float32]:
+        found = score_call(self._scorer, call, limit, _warn_of_truncation)
+        check_complete(found, limit)
+        return self._scorer.activated(found.logits)
 
 
-def _warn_of_truncation(pairs: EncodedPairs) -> None:
-    # The text is constant, so that Python's default filter shows it once a place and not once a call.
-    if pairs.truncated.any() or pairs.queries_truncated:
-        warnings.warn(
-            "some texts were longer than the model takes and were cut; rank() says which, info() has the limits",
-            TruncationWarning,
-            stacklevel=3,
-        )
+def _warn_of_truncation() -> None:
+    # The text is constant, so that Python's default filter shows it once a place and not once a call. The caller's
+    # line is above this function, `score_call`, `_scores` and a public method.
+    warnings.warn(TRUNCATION, TruncationWarning, stacklevel=5)

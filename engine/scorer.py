@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,33 @@ import numpy as np
 
 from crossrank.engine import calibration
 from crossrank.engine.activation import activate, relevance_logits
+from crossrank.engine.candidates import CandidateFinder
+from crossrank.engine.company import usable_batching
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
 from crossrank.engine.cores import available_cores
 from crossrank.engine.cost import CostModel
 from crossrank.engine.encoding import PairEncoder, TokenArrays
 from crossrank.engine.executor import Executor
-from crossrank.engine.planner import plan
 from crossrank.engine.providers import choose_graph, choose_provider
 from crossrank.engine.results import RerankerInfo
 from crossrank.engine.runtime_build import load_onnxruntime
+from crossrank.engine.scheduler import Scheduler
+from crossrank.engine.score_cache import ScoreCache
+from crossrank.engine.time_limit import TimeLimit
+from crossrank.engine.windows import as_windows
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import ClosedError, InvalidInputError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy.typing as npt
 
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.encoding import EncodedPairs
+    from crossrank.engine.request import Outcome
+    from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.models.manifest import Batching
 
 _alive: weakref.WeakSet[PairScorer] = weakref.WeakSet()
 
@@ -41,7 +52,7 @@ class PairScorer:
 
     Attributes:
         encoder: the artifact's tokenizer and pair layout.
-        encoder_key: equal for scorers whose encoded documents are interchangeable.
+        finder: finds out what of a call has to be scored.
     """
 
     def __init__(self, config: RerankerConfig) -> None:
@@ -76,43 +87,61 @@ class PairScorer:
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
-        self.encoder_key = f"{sha256[manifest.tokenizer]} {self.encoder.max_length}"
+        self._long_documents = config.long_documents
+        self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
+        self.finder = CandidateFinder(
+            self.encoder,
+            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length}",
+            graph=self._graph_sha256,
+            windows=as_windows(config.long_documents),
+            cache=self._cache,
+        )
         self._closed = False
         self._lock = threading.Lock()
-        self._executor: Executor | None = self._new_executor()
+        self._max_queue_tokens = config.max_queue_tokens
+        self._max_wait = config.max_wait_ms / 1000
+        self._executor: Executor | None = None
+        self._scheduler: Scheduler | None = None
+        self._batching: Batching | None = None
+        self._at_close: tuple[RerankerStats, Health] | None = None
+        self._load()
         _alive.add(self)
 
-    def score(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
-        """Score pairs: `logits` with the activation applied; float32 (n,) in the pairs' order.
-
-        Raises:
-            InferenceError: onnxruntime failed.
-            ClosedError: `close` was called.
-        """
-        return self.activated(self.logits(pairs))
-
-    def logits(self, pairs: EncodedPairs) -> npt.NDArray[np.float32]:
-        """Plan batches and run them.
+    def logits(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
+        """Let pairs wait for their runs, and wait for them; an interrupt drops what has not started.
 
         Args:
             pairs: n pairs of this scorer's encoder.
+            limit: the call's time and priority; None for no limit, from now on.
 
         Returns:
             float32 (n,) in the pairs' order.
 
         Raises:
             InferenceError: onnxruntime failed.
+            DeadlineExceeded: the deadline passed before all pairs were scored.
+            Overloaded: more tokens wait than may.
             ClosedError: `close` was called.
         """
-        executor = self._live_executor()
-        batches = plan(
-            pairs.lengths,
-            batching=self._graph.batching,
-            cost=self._cost,
-            max_batch_tokens=self._max_batch_tokens,
-            workers=executor.workers,
-        )
-        outputs = executor.run(self.encoder, pairs, batches)
+        if not len(pairs):  # all known, or nothing asked: no reason to wait
+            return np.empty(0, dtype=np.float32)
+        scheduler = self.scheduler()
+        limit = limit or self.time_limit()
+        with scheduler.call(int(pairs.lengths.sum())) as call:
+            return self.relevance(wait_for(call.submit(pairs, limit.terms())).outputs)
+
+    def time_limit(self, deadline_ms: float | None = None, priority: int = 0) -> TimeLimit:
+        """Start the clock of a call.
+
+        Raises:
+            InvalidInputError: a value is outside its range.
+            ClosedError: `close` was called. A call that began before it goes on.
+        """
+        self.check_open()
+        return TimeLimit.of(time.monotonic(), deadline_ms, priority)
+
+    def relevance(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The model's outputs, float32 (n, labels), to logits, float32 (n,)."""
         return relevance_logits(outputs, self._artifact.manifest.positive_label)
 
     def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -124,9 +153,40 @@ class PairScorer:
         if self._closed:
             raise ClosedError("this reranker was closed; make a new one")
 
-    def load_all(self) -> None:
-        """Load what would otherwise be loaded at first need."""
-        self._live_executor().load_all()
+    def warmup(self) -> None:
+        """Load all sessions and run short and full-length pairs.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
+        """
+        self._live()[0].load_all()
+        encoder, word = self.encoder, "warm"
+        longest = " ".join([word] * encoder.max_length)
+        for documents in ([word], [longest], [word] * (2 * self._threads)):
+            query_of = np.zeros(len(documents), dtype=np.int64)
+            self.logits(encoder.pair([encoder.encode_query(word)], query_of, encoder.encode_documents(documents)))
+
+    def scheduler(self) -> Scheduler:
+        """The scheduler of this process.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        scheduler = self._scheduler
+        return self._live()[1] if scheduler is None else scheduler
+
+    def stats(self) -> RerankerStats:
+        """Counts since the model was loaded in this process; also after `close`."""
+        return self._at_close[0] if self._at_close else self.scheduler().stats()
+
+    def health(self) -> Health:
+        """Whether the threads live; also after `close`."""
+        return self._at_close[1] if self._at_close else self.scheduler().health()
+
+    def observe(self, observer: BatchObserver | None) -> None:
+        """Let a function be told of every run in this process; None ends that."""
+        self.scheduler().observe(observer)
 
     def calibrate(self) -> CostModel:
         """Fit the cost model to this machine and remember it.
@@ -135,13 +195,14 @@ class PairScorer:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        executor = self._live_executor()
+        executor, scheduler = self._live()
 
         def run(rows: int, length: int) -> object:
             ones = np.ones((rows, length), dtype=np.int64)
-            return executor.run_one(TokenArrays(ones, ones, np.zeros_like(ones)))
+            return executor.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-        self._cost = calibration.measure(run, self.encoder.max_length, single=self._graph.batching == "single")
+        self._cost = calibration.measure(run, self.encoder.max_length, single=self._batching == "single")
+        scheduler.recalibrate(self._cost)
         calibration.remember(self._cost, self._graph_sha256, self._runtime_version)
         return self._cost
 
@@ -158,42 +219,80 @@ class PairScorer:
             max_query_tokens=self.encoder.max_query_tokens,
             cut_query_tokens=self.encoder.cut_query_tokens,
             activation=self._activation,
-            batching=self._graph.batching,
+            batching=self._batching or self._graph.batching,
             max_batch_tokens=self._max_batch_tokens,
             graph_sha256=self._graph_sha256,
             onnxruntime_version=self._runtime_version,
+            long_documents=self._long_documents,
+            score_cache=None if self._cache is None else self._cache.info(),
         )
 
-    def close(self) -> None:
-        """Finish the calls in progress and free the sessions. Closing twice does nothing."""
-        with self._lock:
-            executor, self._executor, self._closed = self._executor, None, True
-        if executor is not None:
-            executor.close()
+    def close(self, *, drain: bool = True) -> None:
+        """End the calls in progress and free the sessions. Closing twice does nothing.
 
-    def _live_executor(self) -> Executor:
-        executor = self._executor
-        if executor is not None:
-            return executor
+        Args:
+            drain: whether calls in progress get their scores; else they get a ClosedError.
+        """
+        with self._lock:
+            self._executor, self._closed = None, True
+            scheduler = self._scheduler
+        if scheduler is not None:
+            scheduler.close(drain=drain)
+            self._at_close = scheduler.stats(), scheduler.health()
+            self._scheduler = None  # it holds the sessions
+        if self._cache is not None:
+            self._cache.clear()
+
+    def _live(self) -> tuple[Executor, Scheduler]:
+        """Sessions and scheduler, made anew in the child of a fork."""
+        executor, scheduler = self._executor, self._scheduler
+        if executor is not None and scheduler is not None:
+            return executor, scheduler
         with self._lock:
             self.check_open()
-            if self._executor is None:  # the child of a fork
-                self._executor = self._new_executor()
-            return self._executor
+            return self._load()
 
-    def _new_executor(self) -> Executor:
-        return Executor(
-            self._artifact.path(self._graph.file),
-            self._artifact.manifest,
-            provider=self._resolution.provider,
-            threads=self._threads,
-        )
+    def _load(self) -> tuple[Executor, Scheduler]:
+        if self._executor is None or self._scheduler is None:
+            self._executor = Executor(
+                self._artifact.path(self._graph.file),
+                self._artifact.manifest,
+                provider=self._resolution.provider,
+                threads=self._threads,
+            )
+            if self._batching is None:
+                self._batching = usable_batching(
+                    self._graph.batching, self._artifact.manifest.reference_pairs, self.encoder, self._executor.run
+                )
+            self._scheduler = Scheduler(
+                self._executor,
+                self.encoder,
+                batching=self._batching,
+                cost=self._cost,
+                max_batch_tokens=self._max_batch_tokens,
+                max_queue_tokens=self._max_queue_tokens,
+                max_wait=self._max_wait,
+            )
+        return self._executor, self._scheduler
 
     def forget_after_fork(self) -> None:
-        """In a child process: let go of the parent's sessions, whose threads do not exist here."""
-        executor, self._executor, self._lock = self._executor, None, threading.Lock()
+        """In a child process: let go of the parent's sessions and threads, which do not exist here."""
+        executor, self._executor = self._executor, None
+        scheduler, self._scheduler = self._scheduler, None
+        self._lock = threading.Lock()
+        if scheduler is not None:
+            scheduler.abandon_after_fork()
         if executor is not None:
             executor.abandon_after_fork()
+
+
+def wait_for(future: Future[Outcome]) -> Outcome:
+    """Wait for a request's answer; where the waiting is interrupted, drop what of it has not started."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
 
 def _after_fork_in_child() -> None:

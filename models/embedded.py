@@ -7,6 +7,8 @@ from pathlib import Path
 from crossrank.models.artifact import is_artifact
 from crossrank.models.errors import ArtifactError
 
+DEFAULT_CASCADE = Path(__file__).parent / "default" / "cascade.toml"
+"""Stages of the embedded model's own cascade, as `crossrank tune-cascade` found them."""
 DEFAULT_MODEL = "default"
 """Name under which the embedded model is found."""
 

@@ -44,6 +44,27 @@ class ClosedError(CrossrankError):
     """The reranker was closed and can score nothing any more."""
 
 
+class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 503 is
+    """More tokens wait already than the reranker was told to hold.
+
+    Attributes:
+        retry_after: seconds after which the request is estimated to find room.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        """Keep the estimate beside the message."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
+        """Pickle with the estimate, for process pools."""
+        return type(self), (str(self), self.retry_after)
+
+
+class DeadlineExceeded(CrossrankError, TimeoutError):  # noqa: N818  named as in gRPC
+    """The scores asked for were not all there by the deadline of the call."""
+
+
 class ExportError(CrossrankError):
     """A checkpoint could not be turned into an artifact."""
 

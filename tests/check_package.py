@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 LARGEST_WHEEL = 75_000_000
 IN_WHEEL = (
     "crossrank/py.typed",
+    "crossrank/benchmarks/load/measure.py",
     "crossrank/engine/reranker.py",
     "crossrank/export/verification_pairs.jsonl",
     "crossrank/models/catalogue.toml",

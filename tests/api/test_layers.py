@@ -73,6 +73,7 @@ def test_packages_do_without_the_libraries_of_others(layer):
 
 def test_what_the_base_install_lacks_is_imported_late():
     base = {
+        "cachetools",
         "crossrank",
         "filelock",
         "huggingface_hub",

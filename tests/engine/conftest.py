@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_runner import make_scheduler
 from tiny_artifacts import reference_logits
 from tiny_checkpoints import make_texts
 
@@ -53,6 +55,15 @@ def default_encoder() -> PairEncoder:
 
 
 @pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """Garbage collections that look only at what the test makes, not at the libraries other tests loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
 def reranker(tiny_artifact: Path) -> Iterator[Callable[..., ArtifactReranker]]:
     """A function that opens the tiny artifact with options; all are closed at the end of the test."""
     opened: list[ArtifactReranker] = []
@@ -65,3 +76,18 @@ def reranker(tiny_artifact: Path) -> Iterator[Callable[..., ArtifactReranker]]:
     yield make
     for item in opened:
         item.close()
+
+
+@pytest.fixture
+def scheduler():
+    """A function that makes a scheduler on a runner; all are closed at the end, their gates opened."""
+    made = []
+
+    def make(runner, **options):
+        made.append((runner, make_scheduler(runner, **options)))
+        return made[-1][1]
+
+    yield make
+    for runner, item in made:
+        runner.open_gate()
+        item.close(drain=False)

@@ -1,5 +1,8 @@
 """Closing: twice is once, and after it every call says so."""
 
+import gc
+import weakref
+
 import pytest
 
 from crossrank.models.errors import ClosedError
@@ -16,6 +19,10 @@ from crossrank.models.errors import ClosedError
         lambda engine: engine.prepare(["d"]),
         lambda engine: engine.warmup(),
         lambda engine: engine.calibrate(),
+        lambda engine: engine.rank("q", ["d"], deadline_ms=50),
+        lambda engine: engine.score("q", ["d"], deadline_ms=50),
+        lambda engine: list(engine.iter_rank("q", ["d"])),
+        lambda engine: engine.observe_batches(None),
     ],
 )
 def test_every_call_after_closing_is_refused(reranker, call):
@@ -45,3 +52,36 @@ def test_what_ran_can_be_told_after_closing(reranker):
     before = engine.info()
     engine.close()
     assert engine.info() == before
+
+
+def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
+    from crossrank.engine.session import GraphSession
+
+    sessions = []
+    init = GraphSession.__init__
+
+    def recording(self, *args, **options):
+        sessions.append(weakref.ref(self))
+        init(self, *args, **options)
+
+    monkeypatch.setattr(GraphSession, "__init__", recording)
+    engine = reranker(threads=2)
+    engine.score("q", ["d"])
+    engine.score("q", list("abcdefghi"))
+    assert len(sessions) == 2
+    engine.close()
+    gc.collect()
+    assert [session() for session in sessions] == [None, None]
+    assert (engine.stats().requests, engine.stats().pairs) == (2, 10)
+    assert engine.health().closed
+    assert not engine.health().ok
+
+
+def test_closing_without_draining_refuses_what_waits(reranker):
+    engine = reranker(threads=1, max_batch_tokens=1)
+    stream = engine.iter_rank("q", [f"some words in winter {place}" for place in range(2000)])
+    next(stream)
+    engine.close(drain=False)
+    with pytest.raises(ClosedError):
+        list(stream)
+    assert engine.stats().pairs < 2000

@@ -71,7 +71,7 @@ def test_closing_while_others_score_ends_every_call_with_its_scores_or_a_closed_
 def test_no_worker_thread_outlives_the_reranker(reranker, scored):
     before = threading.active_count()
     engine = reranker(threads=3)
-    engine.score(scored.query, scored.documents)
+    engine.score(scored.query, [*scored.documents, *(f"{text} again" for text in scored.documents)])
     assert threading.active_count() > before
     engine.close()
     assert threading.active_count() == before

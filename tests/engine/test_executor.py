@@ -50,7 +50,7 @@ def test_a_pair_alone_runs_on_all_cores_and_many_share_them(reranker, sessions):
     made, ran = sessions
     engine = reranker(precision="int8", threads=2)
     assert made == [1]
-    engine.score("who", ["the river"] * 8)
+    engine.score("who", [f"the river {number}" for number in range(8)])
     assert (made, set(ran), len(ran)) == ([1], {1}, 8)
     engine.score("who", ["the river"])
     assert (made, ran[8:]) == ([1, 2], [2])

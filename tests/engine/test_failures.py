@@ -100,28 +100,28 @@ def test_after_an_error_the_rest_of_that_call_is_dropped(reranker, scored, monke
     engine = reranker(threads=2, max_batch_tokens=1)
     monkeypatch.setattr(GraphSession, "run", run)
     with pytest.raises(InferenceError, match=r"^no$"):
-        engine.score(scored.query, scored.documents * 20)
+        engine.score(scored.query, [f"{document} {place}" for place in range(20) for document in scored.documents])
     assert len(runs) < len(scored.documents) * 20
 
 
 def test_an_interrupt_of_the_caller_is_passed_on_and_the_engine_goes_on(reranker, scored, monkeypatch):
     engine = reranker(threads=2, max_batch_tokens=1)
     with monkeypatch.context() as patch:
-        patch.setattr("crossrank.engine.executor.wait", interrupted_once())
+        patch.setattr("concurrent.futures.Future.result", interrupted_once())
         with pytest.raises(KeyboardInterrupt):
             engine.score(scored.query, scored.documents)
     np.testing.assert_allclose(engine.score(scored.query, scored.documents), scored.logits, atol=1e-5)
 
 
 def interrupted_once():
-    from concurrent.futures import wait
+    from concurrent.futures import Future
 
-    calls = []
+    original, calls = Future.result, []
 
-    def interrupted(futures, **options):
+    def interrupted(self, timeout=None):
         calls.append(1)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return wait(futures, **options)
+        return original(self, timeout)
 
     return interrupted

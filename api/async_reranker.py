@@ -1,0 +1,84 @@
+"""What users import: the asynchronous reranker by model name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossrank.engine.async_reranker import AsyncArtifactReranker
+from crossrank.reranker import Reranker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crossrank.engine.config import PrecisionChoice, ProviderChoice
+    from crossrank.engine.windows import LongDocuments
+    from crossrank.models.manifest import Activation
+
+
+class AsyncReranker(AsyncArtifactReranker):
+    """Scores and ranks documents for the callers of an event loop, who share its batches.
+
+    Example:
+        >>> from crossrank import AsyncReranker
+        >>> async def answer() -> int:
+        ...     async with AsyncReranker() as reranker:
+        ...         ranking = await reranker.rank("how do vaccines work", ["They train immune cells.", "Stocks fell."])
+        ...     return ranking[0].index
+    """
+
+    def __init__(  # noqa: PLR0913  one parameter an option
+        self,
+        model: str | Path = "default",
+        *,
+        provider: ProviderChoice = "auto",
+        precision: PrecisionChoice = "auto",
+        threads: int | None = None,
+        max_length: int | None = None,
+        activation: Activation | None = None,
+        max_batch_tokens: int | None = None,
+        max_queue_tokens: int | None = None,
+        max_wait_ms: float = 0.0,
+        long_documents: LongDocuments = "truncate",
+        score_cache_bytes: int | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Find the model and load it, which blocks: make it before the event loop has callers.
+
+        Args:
+            model: as for `Reranker`, likewise the options that are not here.
+            provider: 'auto', 'cpu' or 'cuda'.
+            precision: 'auto', 'fp32', 'fp16' or 'int8'.
+            threads: processor threads for scoring; None takes the cores really available.
+            max_length: tokens of a pair, special tokens included; None takes the model's maximum.
+            activation: 'identity' or 'sigmoid'; None takes the model's.
+            max_batch_tokens: padded tokens of one run at most; None takes the provider's default.
+            max_queue_tokens: tokens of all callers that may wait at most; None lets about four seconds of work wait,
+                by the speed observed.
+            max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+            long_documents: 'truncate', 'windows' or `Windows(...)`.
+            score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
+                none.
+            revision: branch, tag or commit of a hub repository.
+            trust_remote_code: let code that comes with a checkpoint run during its export.
+
+        Raises:
+            CrossrankError: as `Reranker`.
+        """
+        super().__init__(
+            Reranker(
+                model,
+                provider=provider,
+                precision=precision,
+                threads=threads,
+                max_length=max_length,
+                activation=activation,
+                max_batch_tokens=max_batch_tokens,
+                max_queue_tokens=max_queue_tokens,
+                max_wait_ms=max_wait_ms,
+                long_documents=long_documents,
+                score_cache_bytes=score_cache_bytes,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+            )
+        )

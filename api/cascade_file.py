@@ -1,0 +1,75 @@
+"""Cascades as TOML: a `[[stage]]` table for each stage."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from crossrank.engine.reranker import ArtifactReranker
+from crossrank.models.errors import InvalidInputError
+from crossrank.stages import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_KEYS = {"model": str, "keep": int, "max_length": int}
+
+
+def read_stages(file: Path) -> list[Stage]:
+    """Read the stages of a cascade.
+
+    Args:
+        file: its path. A model that is a folder beside the file is that folder.
+
+    Raises:
+        InvalidInputError: the file is not there, is no TOML, or holds something else than stages.
+    """
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(f"cannot read the cascade {file}: {error.strerror or error}") from error
+    except ValueError as error:  # TOML, or UTF-8
+        raise InvalidInputError(f"cascade {file} is no TOML: {error}") from error
+    tables = found.pop("stage", None)
+    if found or not isinstance(tables, list) or not tables:
+        raise InvalidInputError(f"cascade {file}: [[stage]] tables and nothing else expected, found {sorted(found)}")
+    return [_stage(file, number, table) for number, table in enumerate(tables, start=1)]
+
+
+def stages_as_toml(stages: Sequence[Stage], comment: str = "") -> str:
+    """Stages as `read_stages` reads them.
+
+    Args:
+        stages: whose models are names or paths.
+        comment: lines to begin with.
+
+    Raises:
+        InvalidInputError: a stage's model is a reranker, which no file can hold.
+    """
+    parts = ["".join(f"# {line}\n" for line in comment.splitlines())] if comment else []
+    for stage in stages:
+        if isinstance(stage.model, ArtifactReranker):
+            raise InvalidInputError("a stage's model is a reranker: a name or a path expected, to write it to a file")
+        # JSON's strings are TOML's basic strings too.
+        lines = ["[[stage]]", f"model = {json.dumps(str(stage.model))}"]
+        if stage.max_length is not None:
+            lines.append(f"max_length = {stage.max_length}")
+        if stage.keep is not None:
+            lines.append(f"keep = {stage.keep}")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _stage(file: Path, number: int, table: Any) -> Stage:
+    if not isinstance(table, dict):
+        raise InvalidInputError(f"cascade {file}, stage {number}: a [[stage]] table expected")
+    for name, value in table.items():
+        if name not in _KEYS or type(value) is not _KEYS[name]:
+            expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in _KEYS.items())
+            raise InvalidInputError(f"cascade {file}, stage {number}: {name} = {value!r}; expected are {expected}")
+    options = dict(table)
+    model = options.pop("model", "default")
+    folder = file.parent / model
+    return Stage(folder if model != "default" and folder.is_dir() else model, **options)

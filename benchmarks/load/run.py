@@ -1,0 +1,76 @@
+"""A whole measurement under load, as one document for JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crossrank.benchmarks.environment import describe_artifact, describe_run
+from crossrank.benchmarks.load.contenders import chosen_load_peers, own_contender
+from crossrank.benchmarks.load.measure import measure_load
+from crossrank.benchmarks.models_measured import find_artifacts
+from crossrank.benchmarks.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.weights import prepare_weights
+from crossrank.benchmarks.workloads import WorkloadMaker
+from crossrank.models.artifact import Artifact
+from crossrank.models.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from crossrank.benchmarks.load.measure import LoadPlan
+    from crossrank.benchmarks.workloads import DocumentLength
+    from crossrank.models.manifest import Precision
+
+_DOCUMENTS = 400
+
+
+def run_load_benchmark(  # noqa: PLR0913  one parameter an option
+    plan: LoadPlan,
+    *,
+    model: str,
+    precision: Precision,
+    checkpoint: Path | None,
+    peers_folder: Path | None,
+    peers: Sequence[str] | None,
+    documents: DocumentLength,
+    text: Path | None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure crossrank, and peers where a folder of theirs is given.
+
+    Args:
+        plan: what to measure.
+        model: as `crossrank.Reranker` takes it.
+        precision: of crossrank's graph.
+        checkpoint: the model's weights, for the peers.
+        peers_folder: where the peers' environments are; None leaves peers out.
+        peers: which of them; None takes all.
+        documents: their length.
+        text: BEIR folder to take them from; None takes the standard library's documentation.
+        progress: told what is going on.
+
+    Raises:
+        CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
+    """
+    chosen = chosen_load_peers(peers) if peers_folder is not None else []
+    if chosen and checkpoint is None:
+        raise InvalidInputError("the peers load the model's own checkpoint: name its folder with --checkpoint")
+    result: dict[str, Any] = {"schema": 1, **describe_run()}
+    artifacts, result["missing_precisions"] = find_artifacts(model, [precision], checkpoint)
+    artifact = Artifact.open(artifacts[precision])
+    passages = beir_passages(text) if text else standard_library_passages()
+    maker = WorkloadMaker(passages, artifact.path(artifact.manifest.tokenizer), max_length=artifact.manifest.max_length)
+    texts = maker.of_length(documents, _DOCUMENTS)
+    result["artifacts"] = {precision: describe_artifact(artifact)}
+    result["text"] = {"source": passages.name, "sha256": passages.digest, "query": passages.query}
+    result["documents"] = texts.title  # what requests take theirs from
+    weights = None
+    if chosen and checkpoint is not None and peers_folder is not None:
+        progress("preparing the peers' weights")
+        weights = prepare_weights(checkpoint, peers_folder)
+    contenders = [own_contender(artifacts[precision], precision), *chosen]
+    result["load"] = measure_load(
+        contenders, texts, plan, peers_folder=peers_folder, weights=weights, progress=progress
+    )
+    return result

@@ -1,0 +1,149 @@
+"""Long documents: what reading windows does to ranking quality, and what it costs.
+
+Test collections of abstracts have no long documents, so some are made: the corpus is dealt into groups of a few
+documents, in an order that is random but always the same, and each group is joined to one. It is as relevant as its
+most relevant part. Where that part lies is left to chance, so reading the beginning only misses some.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.benchmarks.beir import Collection, read_collection
+from crossrank.benchmarks.quality import ndcg
+from crossrank.engine.windows import Windows
+from crossrank.models.errors import InvalidInputError, TruncationWarning
+from crossrank.reranker import Reranker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from crossrank.engine.windows import Aggregation
+
+JOINED = 4
+DEPTH = 30
+WINDOW_COUNTS = (1, 2, 4, 8, 16)
+_AGGREGATIONS: tuple[Aggregation, ...] = ("max", "top-mean")
+_TIMED_DOCUMENTS = 4
+
+
+def join_documents(collection: Collection, joined: int = JOINED) -> Collection:
+    """A collection whose documents are groups of another's.
+
+    Args:
+        collection: with a run and judgements.
+        joined: documents of a group.
+
+    Returns:
+        Groups named after their parts; a group's grade is its parts' highest, its rank in the run their best.
+    """
+    names = list(collection.documents)
+    dealt = [names[place] for place in np.random.default_rng(0).permutation(len(names))]
+    groups = [dealt[start : start + joined] for start in range(0, len(dealt) - joined + 1, joined)]
+    group_of = {name: "+".join(group) for group in groups for name in group}
+    judgements: dict[str, dict[str, int]] = {}
+    for query, found in collection.judgements.items():
+        own = judgements.setdefault(query, {})
+        for name, grade in found.items():
+            if name in group_of:
+                own[group_of[name]] = max(own.get(group_of[name], grade), grade)
+    runs = {
+        query: tuple(dict.fromkeys(group_of[name] for name in ranked if name in group_of))
+        for query, ranked in collection.runs.items()
+    }
+    documents = {"+".join(group): " ".join(collection.documents[name] for name in group) for group in groups}
+    return Collection(documents, collection.queries, judgements, runs)
+
+
+def measure_long_documents(
+    artifact: Path,
+    folder: Path,
+    *,
+    queries: int | None = None,
+    depth: int = DEPTH,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Rerank joined documents by their beginning, and by windows with each aggregation.
+
+    Args:
+        artifact: the model's.
+        folder: BEIR folder with judgements and one `*.trec` run.
+        queries: how many of those with judgements, evenly spread; None takes all.
+        depth: joined documents of the run to rerank.
+        threads: processor threads.
+        progress: told what is going on.
+
+    Returns:
+        nDCG@10 of each way to read, windows a document on average, and the seconds that scoring took.
+
+    Raises:
+        InvalidInputError: the folder has no judgements or no run.
+    """
+    collection = read_collection(folder)
+    if not collection.judgements or not collection.runs:
+        raise InvalidInputError(f"{folder}: judgements in qrels/*.tsv and one *.trec run expected")
+    long = join_documents(collection)
+    usable = [query for query in long.queries if any(long.judgements.get(query, {}).values()) and query in long.runs]
+    count = min(queries or len(usable), len(usable))
+    chosen = [usable[place * len(usable) // count] for place in range(count)]
+    ranked = {query: long.runs[query][:depth] for query in chosen}
+    judged = {query: long.judgements[query] for query in chosen}
+    ways: dict[str, Windows | None] = {"truncate": None}
+    ways.update({name: Windows(aggregation=name) for name in _AGGREGATIONS})
+    result: dict[str, Any] = {"collection": folder.name, "queries": count, "depth": depth, "ways": {}}
+    for name, windows in ways.items():
+        found, read, seconds = {}, 0, 0.0
+        with Reranker(artifact, provider="cpu", threads=threads, long_documents=windows or "truncate") as reranker:
+            for place, query in enumerate(chosen, start=1):
+                progress(f"{folder.name}, long documents: {name}, query {place} of {count}")
+                started = time.perf_counter()
+                ranking = reranker.rank(long.queries[query], [long.documents[own] for own in ranked[query]])
+                seconds += time.perf_counter() - started
+                read += sum(item.window.count if item.window else 1 for item in ranking)
+                found[query] = {ranked[query][item.index]: -float(rank) for rank, item in enumerate(ranking)}
+        documents = sum(map(len, ranked.values()))
+        result["ways"][name] = {"ndcg": ndcg(judged, found), "windows": read / documents, "seconds": seconds}
+    return result
+
+
+def measure_window_times(
+    artifact: Path, text: str, query: str, *, counts: Sequence[int] = WINDOW_COUNTS, threads: int | None = None
+) -> list[dict[str, Any]]:
+    """Seconds to rank a few documents that are encoded already, by the number of windows read of each.
+
+    Args:
+        artifact: the model's.
+        text: long enough for the largest number of windows, four times over.
+        query: to score.
+        counts: numbers of windows.
+        threads: processor threads.
+
+    Raises:
+        InvalidInputError: the text is too short.
+    """
+    found = []
+    length = len(text) // _TIMED_DOCUMENTS
+    documents = [text[place * length : (place + 1) * length] for place in range(_TIMED_DOCUMENTS)]
+    for count in counts:
+        windows = Windows(max_windows_per_document=count)
+        with (
+            Reranker(artifact, provider="cpu", threads=threads, long_documents=windows) as reranker,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", TruncationWarning)  # the bound is what is measured
+            prepared = reranker.prepare(documents)  # whole documents are encoded, however many windows are read
+            reranker.score(query, [documents[0][:1000]])
+            started = time.perf_counter()
+            ranking = reranker.rank(query, prepared)
+            seconds = time.perf_counter() - started
+        read = [item.window.count if item.window else 0 for item in ranking]
+        if min(read) < count:
+            raise InvalidInputError(f"the text has {min(read)} windows a document; {count} expected")
+        found.append({"windows": count, "documents": len(documents), "seconds": seconds})
+    return found

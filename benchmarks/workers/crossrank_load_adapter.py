@@ -1,0 +1,17 @@
+"""crossrank's asynchronous reranker, as a service would use it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+async def load(options: dict[str, Any]) -> tuple[Callable[[str, list[str]], Awaitable[object]], tuple[type, ...]]:
+    """Open a model: options `model`, `precision`; returns how to rerank, and the errors that refuse a request."""
+    from crossrank import AsyncReranker, Overloaded
+
+    reranker = AsyncReranker(options["model"], provider="cpu", precision=options["precision"])
+    await reranker.warmup()
+    return reranker.rank, (Overloaded,)

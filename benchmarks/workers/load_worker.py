@@ -1,0 +1,166 @@
+"""A process that holds one reranker and many callers at once: JSON lines in, JSON lines out.
+
+Run as `python load_worker.py`, by the interpreter of the environment that has the reranker. Commands:
+
+    load    {adapter, options}         imports `adapter`, loads the model   -> {seconds}
+    texts   {query, documents}         what requests take their texts from  -> {}
+    closed  {callers, seconds, sizes}  callers that ask again and again     -> {pairs, requests, seconds, times}
+    open    {arrivals, drain}          requests at given moments            -> {outcomes, seconds, cpu_seconds, memory}
+    quit    {}
+
+An arrival is `[seconds, first document, number of documents]`; its outcome is `[latency, kind]`, where kind is 'ok',
+'shed' (the reranker refused it), 'late' (not done `drain` seconds after the last arrival; the latency is a lower
+bound) or an error's name. Latencies count from the moment the request was due, so a process that falls behind cannot
+hide it. Every answer has `ok`; with `ok: false` comes `error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_MEMORY_EVERY = 0.25
+_LONGEST_WARM_UP = 100
+_RETRY_SECONDS = 0.02
+"""Until a caller of the closed loop asks again that was refused."""
+
+
+class LoadWorker:
+    """The state between commands: an event loop, a loaded reranker, its texts."""
+
+    def __init__(self) -> None:
+        """Start with nothing loaded."""
+        self._runner = asyncio.Runner()
+        self._rerank: Callable[[str, list[str]], Awaitable[object]] | None = None
+        self._shed: tuple[type[BaseException], ...] = ()
+        self._query = ""
+        self._documents: list[str] = []
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a request; errors become an answer, so that the other side learns the reason."""
+        commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "load": self._load,
+            "texts": self._keep_texts,
+            "closed": lambda given: self._runner.run(self._closed(given)),
+            "open": lambda given: self._runner.run(self._open(given)),
+            "quit": lambda _: {},
+        }
+        try:
+            return {"ok": True, **commands[request["command"]](request)}
+        except Exception as error:  # any failure of a foreign library is a result
+            traceback.print_exc(file=sys.stderr)
+            return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+
+    def _load(self, request: dict[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        adapter = importlib.import_module(request["adapter"])
+        self._rerank, self._shed = self._runner.run(adapter.load(request["options"]))
+        return {"seconds": time.perf_counter() - started}
+
+    def _keep_texts(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._query, self._documents = request["query"], list(request["documents"])
+        return {}
+
+    async def _call(self, first: int, count: int) -> None:
+        if self._rerank is None:
+            raise RuntimeError("nothing is loaded; 'load' comes first")
+        documents = [self._documents[(first + place) % len(self._documents)] for place in range(count)]
+        await self._rerank(self._query, documents)
+
+    async def _closed(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Callers who ask again as soon as they are answered; the request that ends last ends the measurement."""
+        sizes = itertools.cycle(request["sizes"])
+        firsts = itertools.count(step=17)
+        await self._call(0, min(_LONGEST_WARM_UP, max(request["sizes"])))
+        started = time.perf_counter()
+        pairs, times = 0, []
+
+        async def caller() -> None:
+            nonlocal pairs
+            while time.perf_counter() - started < request["seconds"]:
+                count = next(sizes)
+                asked = time.perf_counter()
+                try:
+                    await self._call(next(firsts), count)
+                except self._shed:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                else:
+                    times.append(time.perf_counter() - asked)
+                    pairs += count
+
+        await asyncio.gather(*(caller() for _ in range(request["callers"])))
+        return {"pairs": pairs, "requests": len(times), "seconds": time.perf_counter() - started, "times": times}
+
+    async def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Requests at their moments, whatever became of those before."""
+        arrivals = request["arrivals"]
+        await self._call(0, 10)
+        outcomes: list[list[Any]] = [[0.0, "late"] for _ in arrivals]
+        memory: list[list[float]] = []
+        cpu, started = time.process_time(), time.perf_counter()
+
+        async def one(place: int, due: float, first: int, count: int) -> None:
+            try:
+                await self._call(first, count)
+                kind = "ok"
+            except self._shed:
+                kind = "shed"
+            except asyncio.CancelledError:
+                kind = "late"
+            except Exception as error:  # counted by its name
+                kind = type(error).__name__
+            outcomes[place] = [time.perf_counter() - started - due, kind]
+
+        async def watch_memory() -> None:
+            while True:
+                memory.append([time.perf_counter() - started, _resident_mib()])
+                await asyncio.sleep(_MEMORY_EVERY)
+
+        watching = asyncio.create_task(watch_memory())
+        tasks = []
+        for place, (due, first, count) in enumerate(arrivals):
+            await asyncio.sleep(max(0.0, due - (time.perf_counter() - started)))
+            tasks.append(asyncio.create_task(one(place, due, first, count)))
+        cpu_until_last, seconds = time.process_time() - cpu, time.perf_counter() - started
+        _, pending = await asyncio.wait(tasks, timeout=request["drain"]) if tasks else (set(), set())
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending, timeout=10)
+        watching.cancel()
+        return {"outcomes": outcomes, "seconds": seconds, "cpu_seconds": cpu_until_last, "memory": memory}
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Serve on standard input and output, with everything else that is printed sent to standard error."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    worker = LoadWorker()
+    for line in sys.stdin:
+        request = json.loads(line)
+        answers.write(json.dumps(worker.answer(request)) + "\n")
+        answers.flush()
+        if request.get("command") == "quit":
+            break
+    answers.flush()
+    os._exit(0)  # a peer's threads may never end
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`crossrank bench-load`: many callers at once, latency against offered load, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossrank.cli.bench_output import default_checkpoint, names, rich_table, with_progress
+from crossrank.cli.options import DocumentLengthOption, MeasuredPrecisionOption
+from crossrank.cli.run import out, reports_errors
+from crossrank.models.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@reports_errors
+def bench_load_command(  # noqa: PLR0913  one parameter an option
+    context: typer.Context,  # noqa: ARG001
+    *,
+    model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
+    precision: Annotated[
+        MeasuredPrecisionOption, typer.Option(help="Of crossrank's graph.")
+    ] = MeasuredPrecisionOption.int8,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The model's checkpoint, which the peers load. Default for the default model in a source checkout: "
+            "the one it was made from.",
+        ),
+    ] = None,
+    documents: Annotated[DocumentLengthOption, typer.Option(help="Their length.")] = DocumentLengthOption.middle,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Take the documents from here; default: Python's own documentation."),
+    ] = None,
+    loads: Annotated[
+        str, typer.Option(help="Offered loads as shares of what a contender does when saturated, comma-separated.")
+    ] = "0.3,0.5,0.7,0.9,1,1.5,2",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each load is offered.")] = 30.0,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds given to finish after the last request.")] = 10.0,
+    overload: Annotated[
+        float, typer.Option(min=0, help="Also offer twice the saturating load for so many seconds, and watch after.")
+    ] = 0.0,
+    after: Annotated[float, typer.Option(min=0.1, help="How long to watch before and after the overload.")] = 30.0,
+    peers_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the peers' environments are; without it crossrank runs alone."),
+    ] = None,
+    peers: Annotated[str | None, typer.Option(help="Which peers, comma-separated; default: all.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write a plot as PNG.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
+) -> None:
+    """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and what is refused."""
+    from crossrank.benchmarks.load.measure import LoadPlan
+    from crossrank.benchmarks.load.report import load_tables
+    from crossrank.benchmarks.load.run import run_load_benchmark
+    from crossrank.benchmarks.report import conditions_table
+
+    plan = LoadPlan(loads=_shares(loads), seconds=seconds, drain=drain, overload_seconds=overload, after_seconds=after)
+    result = with_progress(
+        lambda progress: run_load_benchmark(
+            plan,
+            model=model,
+            precision=precision.value,
+            checkpoint=checkpoint or default_checkpoint(model),
+            peers_folder=peers_folder,
+            peers=None if peers is None else names(peers),
+            documents=documents.value,
+            text=text,
+            progress=progress,
+        )
+    )
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    images = []
+    if plots is not None:
+        from crossrank.benchmarks.load.plots import write_load_plot
+
+        images = [write_load_plot(result["load"], plots)]
+    tables = [conditions_table(result), *load_tables(result["load"])]
+    if markdown is not None:
+        from crossrank.benchmarks.markdown import tables_to_markdown
+
+        links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
+        markdown.write_text(tables_to_markdown(tables, plots=links), encoding="utf-8")
+    console = out()
+    for table in tables:
+        console.print(rich_table(table))
+        console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
+
+
+def _shares(text: str) -> Sequence[float]:
+    try:
+        shares = [float(share) for share in text.split(",") if share.strip()]
+    except ValueError as error:
+        raise InvalidInputError(f"--loads {text!r}: numbers separated by commas expected") from error
+    if not all(0 < share < float("inf") for share in shares):
+        raise InvalidInputError(f"--loads {text!r}: shares above 0 expected")
+    return shares

@@ -1,0 +1,62 @@
+"""What the benchmark commands share: progress, tables, the default model's checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from crossrank.cli.run import err
+from crossrank.models.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crossrank.benchmarks.report import ReportTable
+
+
+def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+    """Show on standard error what is going on: one changing line on a terminal, a line for each step elsewhere."""
+    console = err()
+    if not console.is_terminal:
+        return work(lambda step: console.print(step, markup=False))
+    # A spinner would be one more thread at work while times are taken.
+    result = work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
+    console.print("\r\x1b[2K", end="")
+    return result
+
+
+def rich_table(table: ReportTable) -> Table:
+    """A table for the terminal."""
+    rendered = Table(box=None, pad_edge=False, header_style="bold", title=table.title, title_justify="left")
+    for column in table.columns:
+        rendered.add_column(column, justify="left" if table.is_left(column) or not column else "right")
+    for cells in table.rows:
+        rendered.add_row(*cells)
+    return rendered
+
+
+def default_checkpoint(model: str) -> Path | None:
+    """The default model's checkpoint, which only a source checkout has."""
+    import crossrank.models
+
+    folder = Path(crossrank.models.__file__).parent / "default" / "checkpoint"
+    return folder if model == "default" and folder.is_dir() else None
+
+
+def names(text: str) -> list[str]:
+    """Comma-separated names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers_of(option: str, text: str) -> list[int]:
+    """Whole numbers of at least 1 between commas.
+
+    Raises:
+        InvalidInputError: there is something else; the message names the option.
+    """
+    numbers = names(text)
+    if not all(number.isdigit() and int(number) > 0 for number in numbers):
+        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
+    return [int(number) for number in numbers]

@@ -1,0 +1,210 @@
+"""Calls from the caller's arguments to what is found of them: what both rerankers need before and after the waiting.
+
+A call is checked and its candidates found (`start_...`), then scored: whole, or chunk by chunk where it has a deadline
+or shows early rankings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.documents import as_list, checked_top_k, document_texts, query_text
+from crossrank.engine.prepared import PreparedDocuments
+from crossrank.engine.progressive import ChunkedScoring, run_chunks
+from crossrank.engine.ranking import order_of_promise, ranking
+from crossrank.engine.scoring_request import make_request
+from crossrank.models.errors import DeadlineExceeded, InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    import numpy.typing as npt
+
+    from crossrank.engine.candidates import Candidates
+    from crossrank.engine.documents import Document
+    from crossrank.engine.encoding import EncodedPairs
+    from crossrank.engine.prepared import Documents
+    from crossrank.engine.request import Outcome, Terms
+    from crossrank.engine.results import RankResult
+    from crossrank.engine.scheduler import Scheduler
+    from crossrank.engine.scorer import PairScorer
+    from crossrank.engine.scoring_request import DocumentScores
+    from crossrank.engine.time_limit import TimeLimit
+
+
+@dataclass(frozen=True)
+class ScoreCall:
+    """Pairs to score.
+
+    Attributes:
+        candidates: the distinct ones among the caller's n pairs.
+        order: the caller's pairs, most promising first, int64 (n,).
+    """
+
+    candidates: Candidates
+    order: npt.NDArray[np.int64]
+
+    def in_chunks(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
+        """What scores it chunk by chunk: in vain, once a pair could not be scored in time."""
+        return ChunkedScoring(scorer, scheduler, self.candidates, self.order, limit, needs_all=True)
+
+
+@dataclass(frozen=True)
+class RankCall(ScoreCall):
+    """A ranking in the making.
+
+    Attributes:
+        items: the caller's documents.
+        top_k: how many to return at most.
+        return_documents: whether the results carry the caller's documents.
+        scorer: whose activation counts.
+    """
+
+    items: Sequence[Document]
+    top_k: int
+    return_documents: bool
+    scorer: PairScorer
+
+    def in_chunks(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
+        """What scores it chunk by chunk, as far as time allows."""
+        return ChunkedScoring(scorer, scheduler, self.candidates, self.order, limit)
+
+    def ranking(self, found: DocumentScores, *, final: bool = True) -> RankResult:
+        """The ranking of what was found; `final` where nothing more will be."""
+        return ranking(
+            found,
+            self.scorer.activated,
+            self.items,
+            self.order,
+            top_k=self.top_k,
+            return_documents=self.return_documents,
+            unscored_because="deadline" if final else "pending",
+        )
+
+
+def start_rank(
+    scorer: PairScorer,
+    query: str,
+    documents: Documents,
+    *,
+    top_k: int | None,
+    return_documents: bool,
+    first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None,
+) -> RankCall:
+    """Check a call's arguments and find its candidates; texts are not encoded yet.
+
+    Raises:
+        InvalidInputError: an argument cannot be used.
+    """
+    items, candidates = _candidates(scorer, query, documents)
+    order = order_of_promise(first_stage_scores, len(items))  # a mistake shows without a deadline, too
+    return RankCall(candidates, order, items, checked_top_k(top_k, len(items)), return_documents, scorer)
+
+
+def start_score(scorer: PairScorer, query: str, documents: Documents) -> ScoreCall:
+    """As `start_rank`, for scores in the documents' order."""
+    items, candidates = _candidates(scorer, query, documents)
+    return ScoreCall(candidates, np.arange(len(items)))
+
+
+def start_score_pairs(scorer: PairScorer, queries: Sequence[str], texts: Sequence[str]) -> ScoreCall:
+    """As `start_score`, for pairs whose texts were checked: n queries, n documents."""
+    return ScoreCall(scorer.finder.of_texts(queries, np.arange(len(queries)), texts), np.arange(len(queries)))
+
+
+def start_score_many(
+    scorer: PairScorer, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
+) -> tuple[ScoreCall, list[int]]:
+    """As `start_score`, for several queries, each with documents of its own; also how many each has.
+
+    Raises:
+        InvalidInputError: the lists differ in length, or an item is unusable.
+    """
+    queries = as_list(queries, "queries", "strings")
+    queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(queries)]
+    lists = as_list(documents_per_query, "documents_per_query", "lists of documents")
+    if len(queries) != len(lists):
+        raise InvalidInputError(f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected")
+    names = [f"documents_per_query[{place}]" for place in range(len(lists))]
+    texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
+    counts = [len(item) for item in texts]
+    query_of = np.repeat(np.arange(len(queries)), counts)
+    candidates = scorer.finder.of_texts(queries, query_of, [text for item in texts for text in item])
+    return ScoreCall(candidates, np.arange(len(query_of))), counts
+
+
+def score_call(
+    scorer: PairScorer, call: ScoreCall, limit: TimeLimit, warn: Callable[[], None] | None = None
+) -> DocumentScores:
+    """Score a call in the calling thread: whole, or as much of it as its deadline allows.
+
+    Args:
+        scorer: scores.
+        call: what.
+        limit: the call's time.
+        warn: called where a text is not read to its end, before anything is scored where that is known by then.
+
+    Raises:
+        InferenceError: onnxruntime failed.
+        Overloaded: more tokens wait than may.
+        ClosedError: the scorer was closed.
+    """
+    if limit.seconds is None:
+        request = make_request(call.candidates)
+        if warn is not None and request.anything_truncated:
+            warn()
+        return request.resolve(scorer.logits(request.rows, limit))
+    scheduler = scorer.scheduler()
+    scoring = call.in_chunks(scorer, scheduler, limit)
+    with scheduler.call(scoring.estimated_tokens) as admitted:
+        for _ in run_chunks(scoring, admitted.submit):
+            pass
+    found = scoring.found()
+    if warn is not None and found.anything_truncated:
+        warn()
+    return found
+
+
+def check_complete(found: DocumentScores, limit: TimeLimit) -> None:
+    """Refuse what a deadline left incomplete.
+
+    Raises:
+        DeadlineExceeded: not all pairs were scored.
+    """
+    if not found.scored.all():
+        raise DeadlineExceeded(
+            f"{int(found.scored.sum())} of {len(found.scored)} pairs were scored within "
+            f"{(limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
+        )
+
+
+def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedScoring) -> Iterator[RankResult]:
+    """A ranking after each chunk, the last one final; at least one, also of no documents."""
+    started = False
+
+    def submit(pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
+        # Each chunk is a call of its own: an iterator that nobody continues must not keep the reranker from closing.
+        nonlocal started
+        tokens = 0 if started else scoring.estimated_tokens
+        with scheduler.call(tokens, goes_on=started) as admitted:
+            started = True
+            return admitted.submit(pairs, terms)
+
+    with contextlib.closing(run_chunks(scoring, submit)) as chunks:
+        for _ in chunks:
+            yield call.ranking(scoring.found(), final=scoring.complete)
+    if not started or not scoring.complete:
+        yield call.ranking(scoring.found())
+
+
+def _candidates(scorer: PairScorer, query: str, documents: Documents) -> tuple[Sequence[Document], Candidates]:
+    query = query_text(query)
+    if isinstance(documents, PreparedDocuments):
+        return documents.items, scorer.finder.of_prepared(query, documents)
+    items = tuple(as_list(documents))
+    return items, scorer.finder.of_texts([query], np.zeros(len(items), dtype=np.int64), document_texts(items))

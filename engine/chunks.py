@@ -1,0 +1,111 @@
+"""How many candidates to score next, when time is limited or early answers are wanted.
+
+Candidates go in the order of their promise, in chunks that are predicted to take a fair share of the time: small enough
+that little is lost at the deadline, large enough that their runs fill the workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_SHARE_OF_LIMIT = 1 / 8
+_SHORTEST = 0.01
+"""Seconds below which a chunk's fixed costs, about half a millisecond, would show."""
+_FIRST, _LONGEST = 0.05, 0.8
+"""Seconds of the first chunk, where there is no limit, and of the largest; without a limit each doubles the last."""
+_JUST_UNDER = 1 - 1e-9
+"""Against a sum that misses its round number by an ulp."""
+_ENCODE_SECONDS_PER_UNIT = 1e-6
+"""Assumed before the first chunk was encoded: a million characters a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Candidates that are encoded and submitted together.
+
+    Attributes:
+        indices: which, in the order of their promise, int64 (b,).
+        units: their size in what `Chunks` counts.
+        work_behind: predicted seconds, on one core, of the candidates after them.
+    """
+
+    indices: npt.NDArray[np.int64]
+    units: int
+    work_behind: float
+
+
+class Chunks:
+    """Cuts candidates into chunks by predicted time."""
+
+    def __init__(
+        self,
+        order: npt.NDArray[np.int64],
+        seconds: npt.NDArray[np.float64],
+        units: npt.NDArray[np.int64],
+        *,
+        workers: int,
+        limit: float | None,
+        free_encoding: bool,
+    ) -> None:
+        """Nothing is taken yet.
+
+        Args:
+            order: candidates, most promising first, int64 (n,).
+            seconds: predicted time of each on one core, in the caller's order, float64 (n,).
+            units: characters of each, in the caller's order, int64 (n,).
+            workers: how many runs go on at once.
+            limit: seconds the call may take, or None.
+            free_encoding: whether the candidates are encoded already.
+        """
+        self._order = order
+        self._seconds = seconds[order]
+        self._behind = np.concatenate([np.cumsum(self._seconds[::-1])[::-1], [0.0]])
+        self._units = units[order]
+        self._workers = workers
+        self._target = _FIRST if limit is None else min(_LONGEST, max(_SHORTEST, limit * _SHARE_OF_LIMIT))
+        self._grows = limit is None
+        self._encode_seconds = 0.0 if free_encoding else _ENCODE_SECONDS_PER_UNIT
+        self._learned = free_encoding
+        self._place = 0
+
+    def encoded(self, chunk: Chunk, seconds: float) -> None:
+        """Learn how long encoding a chunk took."""
+        if chunk.units and not self._learned:
+            self._encode_seconds = seconds / chunk.units
+            self._learned = True
+
+    def take(self, left: float | None, time_factor: float) -> Chunk | None:
+        """The next chunk, or None where no candidates or no time are left.
+
+        A candidate that is so long that its encoding alone would exceed the time left is passed over.
+
+        Args:
+            left: seconds until the deadline, or None.
+            time_factor: observed over predicted time.
+        """
+        if left is not None and left <= 0:
+            return None
+        while self._place < len(self._order) and left is not None and self._encoding(self._place) > left:
+            self._place += 1
+        start = self._place
+        if start == len(self._order):
+            return None
+        elapsed = np.cumsum(self._seconds[start:]) * (time_factor / self._workers)
+        count = max(self._workers, int(np.searchsorted(elapsed, self._target * _JUST_UNDER)) + 1)
+        if left is not None:
+            encoding = np.cumsum(self._units[start:]) * self._encode_seconds
+            count = min(count, max(1, int(np.searchsorted(encoding, left, side="right"))))
+        end = min(start + count, len(self._order))
+        self._place = end
+        if self._grows:
+            self._target = min(_LONGEST, 2 * self._target)
+        return Chunk(self._order[start:end], int(self._units[start:end].sum()), float(self._behind[end]))
+
+    def _encoding(self, place: int) -> float:
+        return float(self._units[place] * self._encode_seconds)

@@ -1,0 +1,68 @@
+"""What the threads tell the owner of the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from crossrank.engine.cost import CostModel
+    from crossrank.engine.request import Request, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A request came in."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for a request any more."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """A worker is done with a run: it has outputs, or it failed, or (neither) nobody wanted it any more."""
+
+    run: Run
+    outputs: npt.NDArray[np.float32] | None
+    error: Exception | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A worker's thread ends for a reason that is no ordinary error."""
+
+    worker: int
+    run: Run
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """Predictions come from another cost model from now on."""
+
+    cost: CostModel
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Finish (drain) or refuse what waits, then end."""
+
+    drain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Something outside changed: look whether there is something to do."""
+
+
+Command: TypeAlias = Submit | Cancel | RunFinished | WorkerDied | Recalibrated | Close | Look

@@ -1,0 +1,64 @@
+"""Which batches of different requests share a run.
+
+Each request brings batches that the planner chose for its pairs alone. When one is about to run, waiting batches of
+other requests may join it: where the graph allows their rows beside each other, where the token budget holds them, and
+where it pays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crossrank.engine.cost import CostModel
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What may share a run, and when it does.
+
+    Attributes:
+        batching: what the graph allows: 'single' means one pair a run; 'padded' any pairs, filled up to the longest;
+            any other kind only pairs of exactly one length.
+        cost: predicts the time of a run.
+        max_batch_tokens: padded tokens of a run at most.
+    """
+
+    batching: str
+    cost: CostModel
+    max_batch_tokens: int
+
+    @property
+    def shares_runs(self) -> bool:
+        """Whether a run may hold more than one pair."""
+        return self.batching != "single"
+
+    def seconds(self, rows: int, length: int) -> float:
+        """Predicted time of a run; the cost model's own formula, for two numbers instead of arrays."""
+        cost = self.cost
+        return cost.run + rows * (cost.row + length * (cost.token + cost.token_squared * length))
+
+    def may_share(self, length: int, rows: int, other_length: int, other_rows: int) -> bool:
+        """Whether two batches may be one run."""
+        if not self.shares_runs or (self.batching != "padded" and other_length != length):
+            return False
+        return (rows + other_rows) * max(length, other_length) <= self.max_batch_tokens
+
+    def pays(self, length: int, rows: int, other_length: int, other_rows: int, waiting: int) -> bool:
+        """Whether joining saves the waiting requests more than it costs the one that would have run alone.
+
+        One run in place of two saves its fixed cost, less what padding adds, for everybody who waits behind; the
+        request whose turn it is waits longer by the rows it takes along.
+
+        Args:
+            length: tokens of a row of the batch whose turn it is.
+            rows: its pairs.
+            other_length: tokens of a row of the batch that might join.
+            other_rows: its pairs.
+            waiting: how many other requests wait.
+        """
+        alone = self.seconds(rows, length)
+        joined = self.seconds(rows + other_rows, max(length, other_length))
+        saved = alone + self.seconds(other_rows, other_length) - joined
+        return saved * waiting >= joined - alone

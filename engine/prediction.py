@@ -1,0 +1,77 @@
+"""Predictions scaled to reality: how long runs took, as multiples of what the cost model said.
+
+The cost model's coefficients are estimates until they are calibrated, and the machine has other work too. Both are
+corrected by one factor for each of the two sessions, taken from the last runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from crossrank.engine.executor import OPERATOR_EFFICIENCY
+
+if TYPE_CHECKING:
+    from crossrank.engine.cost import CostModel
+    from crossrank.engine.request import Run
+
+_REMEMBERED_RUNS = 16
+"""Runs that a factor is taken from: enough for a median that one disturbed run does not move."""
+_CAREFUL_SHARE = 0.8
+"""Share of the remembered runs that took no longer than the careful prediction."""
+_TYPICAL_LENGTH = 128
+
+
+class RunTimes:
+    """Corrects predicted run times by observed ones. For one thread."""
+
+    def __init__(self, cost: CostModel, workers: int) -> None:
+        """Start with the cost model's word.
+
+        Args:
+            cost: makes the predictions that are corrected.
+            workers: runs that go on at once.
+        """
+        self._workers = workers
+        self._speed_up = {False: 1.0, True: workers * OPERATOR_EFFICIENCY}
+        self.reset(cost)
+
+    def reset(self, cost: CostModel) -> None:
+        """Start again with another cost model."""
+        self._ratios: dict[bool, deque[float]] = {wide: deque(maxlen=_REMEMBERED_RUNS) for wide in (False, True)}
+        self._typical = {False: 1.0, True: 1.0}
+        self._careful = {False: 1.0, True: 1.0}
+        self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
+
+    def observe(self, run: Run, seconds: float) -> None:
+        """Learn from a run that succeeded."""
+        predicted = run.seconds / self._speed_up[run.wide]
+        if predicted <= 0 or seconds <= 0:
+            return
+        ratios = self._ratios[run.wide]
+        ratios.append(seconds / predicted)
+        ordered = sorted(ratios)
+        self._typical[run.wide] = ordered[len(ordered) // 2]
+        self._careful[run.wide] = ordered[int(_CAREFUL_SHARE * (len(ordered) - 1) + 0.5)]
+        if not self._ratios[not run.wide]:  # until the other session has runs of its own
+            self._typical[not run.wide], self._careful[not run.wide] = self._typical[run.wide], self._careful[run.wide]
+        rate = run.tokens / seconds / (self._workers if run.wide else 1)
+        self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
+
+    def typical(self, seconds: float, *, wide: bool = False) -> float:
+        """The time that half of such runs take, from the cost model's prediction for one core."""
+        return seconds / self._speed_up[wide] * self._typical[wide]
+
+    def careful(self, seconds: float, *, wide: bool = False) -> float:
+        """A time that four of five such runs keep."""
+        return seconds / self._speed_up[wide] * self._careful[wide]
+
+    @property
+    def factor(self) -> float:
+        """Observed over predicted time of runs on one core, their median."""
+        return self._typical[False]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens, without padding, that all workers together score in a second, as last observed."""
+        return self._tokens_per_second * self._workers

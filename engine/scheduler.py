@@ -1,0 +1,303 @@
+"""Many callers, one queue: everything a reranker scores goes through its scheduler.
+
+    callers ──▶ Admission ──▶ commands ──▶ QueueOwner ──▶ Workers ──▶ Executor (sessions)
+       ▲                                     │   ▲            │
+       └────────── future of the request ◀───┘   └── finished ┘
+
+A scheduler belongs to one process. Its threads start with the first request; they hold none of the objects users
+hold, so a reranker that is dropped without `close` ends them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from crossrank.engine.admission import Admission
+from crossrank.engine.commands import Cancel, Close, Command, Look, Recalibrated, Submit
+from crossrank.engine.grouping import Grouping
+from crossrank.engine.planner import plan
+from crossrank.engine.prediction import RunTimes
+from crossrank.engine.queue_owner import QueueOwner
+from crossrank.engine.request import Outcome, new_request
+from crossrank.engine.run_queue import RunQueue
+from crossrank.engine.statistics import Health, Statistics
+from crossrank.engine.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from crossrank.engine.cost import CostModel
+    from crossrank.engine.encoding import EncodedPairs, PairEncoder
+    from crossrank.engine.executor import Runner
+    from crossrank.engine.request import Terms
+    from crossrank.engine.statistics import BatchObserver, RerankerStats
+    from crossrank.models.manifest import Batching
+
+_EXIT_SECONDS = 10.0
+"""How long the interpreter's end waits for runs in progress: destroying a session under them could crash."""
+
+
+class Scheduler:
+    """Runs the requests of any number of callers on one runner.
+
+    Attributes:
+        workers: how many runs may go on at once.
+        cost: predicts run times.
+        times: the predictions corrected by observed times.
+        clock: seconds that only grow; deadlines are points on it.
+        admission: counts what waits.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        encoder: PairEncoder,
+        *,
+        batching: Batching,
+        cost: CostModel,
+        max_batch_tokens: int,
+        max_queue_tokens: int | None = None,
+        max_wait: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; threads start with the first request.
+
+        Args:
+            runner: runs batches.
+            encoder: lays out their arrays.
+            batching: what the graph allows to share a run.
+            cost: predicts run times.
+            max_batch_tokens: padded tokens of a run at most.
+            max_queue_tokens: tokens that may wait; None leaves the bound to the single calls.
+            max_wait: seconds an idle worker waits for company that makes its run fuller.
+            clock: seconds that only grow; deadlines are points on it.
+        """
+        self._batching = batching
+        self._max_batch_tokens = max_batch_tokens
+        self.workers = runner.workers
+        self._labels = runner.labels
+        self.cost = cost
+        self.clock = clock
+        self.times = RunTimes(cost, runner.workers)
+        self.admission = Admission(max_queue_tokens)
+        self._statistics = Statistics()
+        commands: SimpleQueue[Command] = SimpleQueue()
+        self._commands = commands
+        self._workers = Workers(runner, encoder, commands.put)
+        self._owner = QueueOwner(
+            RunQueue(Grouping(batching, cost, max_batch_tokens), self.times, runner.workers, _releases(self.admission)),
+            self._workers,
+            commands=commands,
+            times=self.times,
+            admission=self.admission,
+            statistics=self._statistics,
+            max_wait=max_wait,
+            clock=clock,
+        )
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._abandoned = False
+        self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
+        self._dropped.atexit = False
+
+    def call(self, tokens: int = 0, *, queue_seconds: float | None = None, goes_on: bool = False) -> Call:
+        """Let a call in; use the result in a `with` statement.
+
+        Args:
+            tokens: tokens it will let wait, as far as known; corrected by what it submits.
+            queue_seconds: bounds what waits to so many seconds of work, where no number of tokens was fixed.
+            goes_on: whether it is the rest of a call that was let in before, and so is not refused for overload.
+
+        Raises:
+            Overloaded: too much waits already.
+            ClosedError: `close` was called.
+        """
+        self.admission.enter(
+            tokens,
+            tokens_per_second=self.times.tokens_per_second,
+            queue_seconds=queue_seconds,
+            goes_on=goes_on,
+        )
+        return Call(self, tokens)
+
+    def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
+        """Plan pairs and let them wait for their runs; for calls that were let in (`Call.submit`).
+
+        Args:
+            pairs: n pairs of this scheduler's encoder.
+            terms: what their caller asks for.
+
+        Returns:
+            A future; cancelling it drops what has not started.
+        """
+        batches = plan(
+            pairs.lengths,
+            batching=self._batching,
+            cost=self.cost,
+            max_batch_tokens=self._max_batch_tokens,
+            workers=self.workers,
+        )
+        request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
+        self.admission.change(request.waiting_tokens)
+        future, number, commands = request.future, request.number, self._commands
+        # The number, not the request: a future that is kept must not keep the tokens.
+        future.add_done_callback(lambda done: commands.put(Cancel(number)) if done.cancelled() else None)
+        self._start_threads()
+        commands.put(Submit(request))
+        if self._owner.ended:
+            self._owner.refuse_everything()
+        return future
+
+    def nothing(self) -> Future[Outcome]:
+        """The answer to a request without pairs, which costs the queue nothing."""
+        future: Future[Outcome] = Future()
+        future.set_result(Outcome(np.empty((0, self._labels), np.float32), np.empty(0, np.bool_)))
+        return future
+
+    def left(self, tokens: int) -> None:
+        """A call ended; `tokens` it announced were never submitted."""
+        self.admission.leave(tokens)
+        if self.admission.closed:
+            self._commands.put(Look())
+
+    def recalibrate(self, cost: CostModel) -> None:
+        """Plan and predict with another cost model."""
+        self.cost = cost
+        self._commands.put(Recalibrated(cost))
+
+    def observe(self, observer: BatchObserver | None) -> None:
+        """Let a function be told of every run, from a worker's thread; None ends that."""
+        self._workers.observer = observer
+
+    def stats(self) -> RerankerStats:
+        """Counts since the scheduler was made."""
+        return self._statistics.snapshot(
+            refused=self.admission.refused,
+            waiting=self._owner.unanswered,
+            queue_tokens=self.admission.tokens,
+            time_factor=self.times.factor,
+        )
+
+    def health(self) -> Health:
+        """Whether it can score."""
+        alive = self._workers.alive()
+        started = self._thread is not None
+        closed = self.admission.closed
+        threads = not started or (alive == self.workers and self._owner.broken is None)
+        return Health(
+            ok=threads and not closed,
+            workers=alive,
+            workers_wanted=self.workers,
+            workers_replaced=self._statistics.workers_replaced,
+            last_error=self._statistics.last_error if self._owner.broken is None else repr(self._owner.broken),
+            closed=closed,
+        )
+
+    def close(self, *, drain: bool = True) -> None:
+        """Let nobody in any more, end the calls in progress, and end the threads.
+
+        Args:
+            drain: whether calls in progress get their scores; else they get a ClosedError, and only runs that are in
+                progress are waited for.
+        """
+        self.admission.close()
+        with self._lock:
+            thread = self._thread
+        if thread is not None and not self._abandoned:
+            self._commands.put(Close(drain))
+            if not self._workers.owns_this_thread():
+                thread.join()
+
+    def abandon_after_fork(self) -> None:
+        """In a child process: forget the threads, which do not exist here."""
+        self._abandoned = True
+        self._dropped.detach()
+
+    def _start_threads(self) -> None:
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._workers.start()
+                    thread = threading.Thread(
+                        target=_own, args=(self._owner, self._workers), name="crossrank-queue", daemon=True
+                    )
+                    _running[thread] = self._commands
+                    thread.start()
+                    self._thread = thread
+
+
+class Call:
+    """A call that was let in: it may submit pairs, also after `close(drain=True)` began. Ends with its `with` block.
+
+    Attributes:
+        scheduler: that let it in.
+    """
+
+    def __init__(self, scheduler: Scheduler, tokens: int) -> None:
+        """Keep what was announced."""
+        self.scheduler = scheduler
+        self._announced = [tokens]
+
+    def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
+        """As `Scheduler.submit`; its tokens take the place of those announced. No pairs are answered at once."""
+        future = self.scheduler.submit(pairs, terms) if len(pairs) else self.scheduler.nothing()
+        self.scheduler.admission.change(-self._take_announced())
+        return future
+
+    def __enter__(self) -> Self:
+        """Nothing more to do: it was let in when it was made."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """The call is over."""
+        self.scheduler.left(self._take_announced())
+
+    def _take_announced(self) -> int:
+        """What was announced, once: a thread may submit while its cancelled caller leaves."""
+        try:
+            return self._announced.pop()
+        except IndexError:
+            return 0
+
+
+def _releases(admission: Admission) -> Callable[[int], None]:
+    return lambda tokens: admission.change(-tokens)
+
+
+_running: dict[threading.Thread, SimpleQueue[Command]] = {}
+"""Owners' threads that have not ended, whoever still knows their schedulers."""
+
+
+def _own(owner: QueueOwner, workers: Workers) -> None:
+    """The thread of an owner; it ends after its workers."""
+    try:
+        owner.loop()
+        workers.join()
+    finally:
+        _running.pop(threading.current_thread(), None)
+
+
+def _end_with_the_interpreter() -> None:
+    """Cancel what waits and let running batches end, before Python and onnxruntime are taken apart under them."""
+    for thread, commands in list(_running.items()):
+        commands.put(Close(drain=False))
+        thread.join(_EXIT_SECONDS)
+
+
+atexit.register(_end_with_the_interpreter)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)

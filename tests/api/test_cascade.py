@@ -1,0 +1,256 @@
+"""Cascades: what they keep, how they order, what they share, and what they refuse."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_checkpoints import make_texts
+
+from crossrank import Cascade, InvalidInputError, Reranker, Stage, Windows
+from crossrank.cascade_file import read_stages, stages_as_toml
+from crossrank.engine.encoding import PairEncoder
+from crossrank.engine.session import GraphSession
+from crossrank.models.errors import ClosedError, ModelNotFoundError
+
+QUERY = "the river carries"
+DOCUMENTS = [text[: 40 + 9 * place] for place, text in enumerate(make_texts(16, seed=4))]
+SHORT = 20
+
+
+@pytest.fixture(scope="module")
+def model(tiny_artifact):
+    with Reranker(tiny_artifact, provider="cpu", precision="int8") as reranker:
+        yield reranker
+
+
+@pytest.fixture(scope="module")
+def short(tiny_artifact):
+    """The same model on fewer tokens, in its own right."""
+    with Reranker(tiny_artifact, provider="cpu", precision="int8", max_length=SHORT) as reranker:
+        yield reranker
+
+
+def scores_of(reranker, documents):
+    return [item.score for item in sorted(reranker.rank(QUERY, documents), key=lambda item: item.index)]
+
+
+def expected_order(stages, documents):
+    """Places in the order that a cascade must give, from the scores that each stage's model gives to all documents."""
+    alive, tail = list(range(len(documents))), []
+    for scores, keep in stages:
+        best_first = sorted(alive, key=lambda place: (-scores[place], place))
+        kept, dropped = (best_first, []) if keep is None else (best_first[:keep], best_first[keep:])
+        tail = dropped + tail
+        alive = kept
+    return alive + tail
+
+
+DOCUMENT_LISTS = st.lists(st.sampled_from([*DOCUMENTS, "", "?"]), max_size=14)
+
+
+@given(documents=DOCUMENT_LISTS, keep=st.integers(14, 20), top_k=st.none() | st.integers(0, 15))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_cascade_that_keeps_everything_equals_the_full_model(model, documents, keep, top_k):
+    cascade = Cascade([Stage(model, keep=keep, max_length=SHORT), Stage(model)])
+    full, found = model.rank(QUERY, documents, top_k=top_k), cascade.rank(QUERY, documents, top_k=top_k)
+    assert [(item.index, item.score, item.truncated) for item in found] == [
+        (item.index, item.score, item.truncated) for item in full
+    ]
+    assert (found.scored, found.truncated_documents) == (full.scored, full.truncated_documents)
+    assert [run.scored for run in found.stages] == [0, len(documents)]
+
+
+@given(documents=DOCUMENT_LISTS, keep=st.integers(1, 13), top_k=st.none() | st.integers(0, 15))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_later_stages_rank_above_earlier_ones_and_nothing_is_lost(model, short, documents, keep, top_k):
+    cascade = Cascade([Stage(model, keep=keep, max_length=SHORT), Stage(model)])
+    found = cascade.rank(QUERY, documents, top_k=top_k)
+    first, full = scores_of(short, documents), scores_of(model, documents)
+    order = expected_order([(first, keep), (full, None)], documents) if keep < len(documents) else None
+    order = order or expected_order([(full, None)], documents)
+    assert [item.index for item in found] == order[:top_k]
+    assert found.scored == len(documents)
+    for rank, item in enumerate(found):
+        assert item.stage == (1 if rank < keep or keep >= len(documents) else 0)
+        assert item.score == (full if item.stage else first)[item.index]
+        assert item.document is documents[item.index]
+
+
+def test_three_stages(model, short):
+    cascade = Cascade([Stage(model, keep=9, max_length=SHORT), Stage(short, keep=4), Stage(model)])
+    ranking = cascade.rank(QUERY, DOCUMENTS)
+    first, full = scores_of(short, DOCUMENTS), scores_of(model, DOCUMENTS)
+    assert [item.index for item in ranking] == expected_order([(first, 9), (first, 4), (full, None)], DOCUMENTS)
+    assert [item.stage for item in ranking] == [2] * 4 + [1] * 5 + [0] * 7
+    assert [run.scored for run in ranking.stages] == [16, 9, 4]
+    assert [run.max_length for run in ranking.stages] == [SHORT, SHORT, 64]
+
+
+def test_equal_scores_keep_the_callers_order(model):
+    cascade = Cascade([Stage(model, keep=2, max_length=SHORT), Stage(model)])
+    ranking = cascade.rank(QUERY, [{"text": "cold water", "id": number} for number in range(5)])
+    assert [item.index for item in ranking] == [0, 1, 2, 3, 4]
+    assert [item.stage for item in ranking] == [1, 1, 0, 0, 0]
+
+
+def test_one_model_is_loaded_once_and_documents_are_encoded_once(tiny_artifact, monkeypatch):
+    sessions, encoded = [], []
+    load, encode = GraphSession.__init__, PairEncoder.encode_documents
+
+    def counted_load(self, *arguments, **options):
+        sessions.append(options["threads"])
+        load(self, *arguments, **options)
+
+    def counted_encode(self, texts):
+        encoded.extend(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(GraphSession, "__init__", counted_load)
+    monkeypatch.setattr(PairEncoder, "encode_documents", counted_encode)
+    stages = [Stage(tiny_artifact, keep=8, max_length=SHORT), Stage(tiny_artifact, keep=4, max_length=40)]
+    with Cascade([*stages, Stage(str(tiny_artifact))], provider="cpu", threads=1) as cascade:
+        cascade.rank(QUERY, DOCUMENTS)
+        assert sessions == [1]
+        assert sorted(encoded) == sorted(DOCUMENTS)
+
+
+def test_a_stage_of_another_tokenizer_encodes_only_what_reaches_it(model, short, monkeypatch):
+    expected = scores_of(short, DOCUMENTS)
+    cascade = Cascade([Stage(model, keep=3), Stage(short)])
+    encoded = []
+    encode = PairEncoder.encode_documents
+    monkeypatch.setattr(
+        PairEncoder,
+        "encode_documents",
+        lambda self, texts: (encoded.append((self.max_length, len(texts))), encode(self, texts))[1],
+    )
+    ranking = cascade.rank(QUERY, DOCUMENTS)
+    assert encoded == [(64, 16), (SHORT, 3)]
+    assert all(item.score == expected[item.index] for item in ranking[:3])
+
+
+def test_prepared_documents_are_taken(model):
+    cascade = Cascade([Stage(model, keep=5, max_length=SHORT), Stage(model)])
+    prepared = cascade.prepare(DOCUMENTS)
+    assert cascade.rank(QUERY, prepared).documents == cascade.rank(QUERY, DOCUMENTS).documents
+    with pytest.raises(InvalidInputError, match="other"):
+        Cascade([Stage(model)]).rank(QUERY, Reranker(model._model, max_length=16).prepare(["a"]))
+
+
+def test_windows_are_read_by_stages_without_a_length_only(tiny_artifact):
+    options = {"provider": "cpu", "precision": "fp32", "long_documents": Windows(tokens=12)}
+    with Cascade([Stage(tiny_artifact, keep=4, max_length=SHORT), Stage(tiny_artifact)], **options) as cascade:
+        ranking = cascade.rank(QUERY, DOCUMENTS)
+    assert all((item.window is None) == (item.stage == 0) for item in ranking)
+    assert max(item.window.count for item in ranking if item.window) > 1
+
+
+def test_a_cut_query_is_told(model):
+    cascade = Cascade([Stage(model, keep=1, max_length=8), Stage(model)])
+    assert cascade.rank("the river heats cold water", ["a", "b"]).query_truncated
+    assert not cascade.rank("the river heats cold water", ["a"]).query_truncated
+
+
+def test_documents_are_left_out_where_they_are_not_wanted(model):
+    ranking = Cascade([Stage(model, keep=1), Stage(model)]).rank(QUERY, DOCUMENTS, return_documents=False)
+    assert {item.document for item in ranking} == {None}
+
+
+def test_closing_closes_what_was_made_and_nothing_else(model, tiny_artifact):
+    cascade = Cascade([Stage(model, keep=1), Stage(tiny_artifact)], provider="cpu")
+    cascade.close()
+    cascade.close()
+    with pytest.raises(ClosedError):
+        cascade.rank(QUERY, ["a", "b"])
+    assert np.isfinite(model.score(QUERY, ["a"])).all()
+
+
+def test_it_pickles_as_its_stages_and_options(tiny_artifact):
+    stages = [Stage(tiny_artifact, keep=4, max_length=SHORT), Stage(tiny_artifact)]
+    with (
+        Cascade(stages, provider="cpu", precision="int8") as cascade,
+        pickle.loads(pickle.dumps(cascade)) as other,
+    ):
+        assert other.stages == tuple(stages)
+        assert other.rank(QUERY, DOCUMENTS).documents == cascade.rank(QUERY, DOCUMENTS).documents
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda model: [], "one Stage"),
+        (lambda model: [model], "one Stage"),
+        (Stage, "stages is a Stage"),
+        (lambda model: [Stage(model), Stage(model)], "stage 1 of 2 has no keep"),
+        (lambda model: [Stage(model, keep=5)], "keep=5 of the last stage"),
+        (lambda model: [Stage(model, keep=5, max_length=65), Stage(model)], "stage 1 of the cascade: max_length=65"),
+        (lambda model: [Stage(model, keep=5, max_length=4), Stage(model)], "stage 1 of the cascade: max_length=4"),
+        (lambda model: [Stage(model, keep=0), Stage(model)], "keep=0"),
+        (lambda model: [Stage(model, keep=0.5), Stage(model)], "keep=0.5"),
+        (lambda model: [Stage(model, max_length=True)], "max_length=True"),
+    ],
+)
+def test_stages_that_make_no_cascade_are_refused(model, make, message):
+    with pytest.raises(InvalidInputError, match=message):
+        Cascade(make(model))
+
+
+def test_a_file_holds_a_cascade(tiny_artifact, tmp_path):
+    stages = [Stage(str(tiny_artifact), keep=4, max_length=SHORT), Stage("default")]
+    file = tmp_path / "cascade.toml"
+    file.write_text(stages_as_toml(stages, "two\nlines"), encoding="utf-8")
+    assert file.read_text().startswith("# two\n# lines\n\n[[stage]]\n")
+    found = read_stages(file)
+    assert [(str(stage.model), stage.keep, stage.max_length) for stage in found] == [
+        (str(tiny_artifact), 4, SHORT),
+        ("default", None, None),
+    ]
+    (tmp_path / "beside").symlink_to(tiny_artifact)
+    file.write_text('[[stage]]\nmodel = "beside"\nkeep = 3\nmax_length = 20\n[[stage]]\nmodel = "beside"\n')
+    with Cascade.from_toml(str(file), provider="cpu", precision="int8", threads=1) as cascade:
+        assert [item.stage for item in cascade.rank(QUERY, DOCUMENTS, top_k=4)] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected, found"),
+        ("stage = 3", "tables and nothing else"),
+        ("stage = [3]", "stage 1: a"),
+        ("[[stage]]\n[other]\n", "found \\['other'\\]"),
+        ('[[stage]]\nkeep = "5"', "keep = '5'"),
+        ("[[stage]]\nkeep = true", "keep = True"),
+        ("[[stage]]\ntop = 5", "top = 5"),
+        ("[[stage]", "is no TOML"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path, text, message):
+    file = tmp_path / "cascade.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        read_stages(file)
+    assert str(file) in str(caught.value)
+    with pytest.raises(InvalidInputError, match="cannot read the cascade"):
+        Cascade.from_toml(tmp_path / "nothing.toml")
+
+
+def test_a_reranker_fits_into_no_file(model):
+    with pytest.raises(InvalidInputError, match="a name or a path expected"):
+        stages_as_toml([Stage(model)])
+
+
+def test_a_model_that_is_not_there_is_named():
+    with pytest.raises(ModelNotFoundError, match="no-such-model"):
+        Cascade([Stage("no-such-model")])
+
+
+def test_the_default_cascade_is_the_embedded_model_with_itself():
+    with Cascade.default(threads=1) as cascade:
+        assert {stage.model for stage in cascade.stages} == {"default"}
+        assert cascade.stages[0].max_length is not None
+        documents = [f"a note about number {number}" for number in range(3)]
+        documents.append("Bees make honey from the nectar of flowers.")
+        ranking = cascade.rank("what do bees make?", documents, top_k=1)
+    assert ranking[0].index == 3

@@ -1,0 +1,337 @@
+"""The asynchronous reranker: the same scores in any company, and calls that are cancelled, late or refused."""
+
+import asyncio
+import gc
+import pickle
+import random
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from fake_runner import WAIT, FakeRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crossrank.engine.async_reranker import AsyncArtifactReranker
+from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.scoring_request import make_request
+from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
+
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
+
+
+def make(artifact, **options):
+    return AsyncArtifactReranker(
+        ArtifactReranker(artifact, **({"provider": "cpu", "precision": "int8", "threads": 2} | options))
+    )
+
+
+@pytest.fixture
+def faked(tiny_artifact, monkeypatch):
+    """A function that makes an asynchronous reranker on a fake runner."""
+
+    def build(runner, **options):
+        monkeypatch.setattr("crossrank.engine.scorer.Executor", lambda *_, **__: runner)
+        return make(tiny_artifact, **options)
+
+    return build
+
+
+async def until(condition):
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@given(seed=st.integers(0, 2**32 - 1), callers=st.integers(1, 8))
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_scores_are_those_of_one_caller_alone_with_any_threads_and_coroutines(
+    tiny_artifact, scored, precision, seed, callers
+):
+    rng = np.random.default_rng(seed)
+    requests = [rng.integers(0, len(scored.documents), size=rng.integers(0, 20)).tolist() for _ in range(callers * 2)]
+    documents = [[scored.documents[place] for place in request] for request in requests]
+    shared = make(tiny_artifact, precision=precision)
+    sync = shared._reranker
+
+    async def coroutines():
+        return await asyncio.gather(*(shared.score(scored.query, texts) for texts in documents))
+
+    with make(tiny_artifact, precision=precision)._reranker as reference:
+        alone = [reference.score(scored.query, texts) for texts in documents]
+    with ThreadPoolExecutor(callers + 1) as pool:
+        threads = [pool.submit(sync.score, scored.query, texts) for texts in documents]
+        loops = [pool.submit(asyncio.run, coroutines()) for _ in range(2)]
+        found = [[future.result(WAIT) for future in threads], *(loop.result(WAIT) for loop in loops)]
+    sync.close()
+    for results in found:
+        for together, apart in zip(results, alone, strict=True):
+            if precision == "int8":
+                assert together.tobytes() == apart.tobytes()
+            else:
+                np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+def test_every_method_gives_what_the_synchronous_one_gives(tiny_artifact, scored):
+    async def main():
+        async with make(tiny_artifact) as engine:
+            sync = engine._reranker
+            texts = scored.documents[:12]
+            pairs = [(query, text) for query in (scored.query, "who reads") for text in texts]
+            prepared = await engine.prepare(texts)
+            assert (await engine.score(scored.query, prepared)).tobytes() == sync.score(scored.query, texts).tobytes()
+            assert (await engine.score_pairs(iter(pairs))).tobytes() == sync.score_pairs(pairs).tobytes()
+            expected = sync.rank(scored.query, texts, top_k=5)
+            assert await engine.rank(scored.query, iter(texts), top_k=5) == expected
+            assert await engine.rank(scored.query, texts, top_k=5, deadline_ms=60_000) == expected
+            assert await engine.rank(scored.query, prepared, top_k=5, deadline_ms=60_000) == expected
+            assert [item async for item in engine.aiter_rank(scored.query, texts, top_k=5)][-1] == expected
+            for method in (engine.score, engine.rank):
+                with pytest.raises(InvalidInputError, match=r"documents\[1\]"):
+                    await method("q", ["a", None])
+            assert (await engine.rank("q", [])).documents == ()
+            assert (await engine.score("q", [])).shape == (0,)
+            assert engine.info() == sync.info()
+            await engine.warmup()
+            assert engine.health().ok
+
+    asyncio.run(main())
+
+
+def test_the_event_loop_goes_on_while_texts_are_encoded_and_scored(faked, monkeypatch):
+    runner = FakeRunner(gated=True)
+    engine = faked(runner)
+    encoding = threading.Event()
+
+    def slow(candidates):
+        assert encoding.wait(WAIT)
+        return make_request(candidates)
+
+    monkeypatch.setattr("crossrank.engine.async_work.make_request", slow)
+
+    async def main():
+        task = asyncio.create_task(engine.score("q", ["a", "b"]))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        encoding.set()
+        await asyncio.to_thread(runner.wait_for_runs, 1)
+        assert not task.done()
+        runner.open_gate()
+        assert (await task).shape == (2,)
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_times_out_leaves_the_queue(faked):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner)
+
+    async def main():
+        first = asyncio.create_task(engine.score("q", ["a", "b", "c"]))
+        await asyncio.to_thread(runner.wait_for_runs, 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.score("q", [f"b {place}" for place in range(100)]), 0.05)
+        await until(lambda: engine.stats().waiting_requests == 1)
+        runner.open_gate()
+        await first
+        assert len(runner.ran) == 3
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_ten_thousand_calls_cancelled_at_random_moments_leak_nothing_and_others_are_answered(faked, quick_collections):
+    engine = faked(FakeRunner(workers=2))
+    random_ = random.Random(3)
+
+    async def main():
+        expected = await engine.score("who", ["the river", "cold water"])
+        documents = ["the river", "cold water"]
+        prepared = await engine.prepare(documents)
+        kept = []
+        for _ in range(20):
+            tasks = [asyncio.create_task(engine.score("who", prepared)) for _ in range(500)]
+            keep = set(random_.sample(range(500), 25))
+            for place, task in enumerate(tasks):
+                if place not in keep:
+                    if random_.random() < 0.3:
+                        await asyncio.sleep(0)
+                    task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            kept += [results[place] for place in keep]
+            others = [result for place, result in enumerate(results) if place not in keep]
+            assert all(
+                isinstance(result, asyncio.CancelledError) or result.tobytes() == expected.tobytes()
+                for result in others
+            )
+        assert all(result.tobytes() == expected.tobytes() for result in kept)
+
+        def nothing_is_left():
+            stats = engine.stats()
+            done = stats.answered + stats.failures["cancelled"]
+            return (stats.waiting_requests, stats.queue_tokens, done) == (0, 0, stats.requests)
+
+        await until(nothing_is_left)
+        encoded = weakref.ref(prepared.encoded)
+        del prepared, task, tasks, results, others
+        await until(lambda: gc.collect() >= 0 and encoded() is None)
+        assert len(asyncio.all_tasks()) == 1
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_call_over_the_bound_is_refused_before_it_is_encoded(faked, monkeypatch):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner, max_queue_tokens=200)
+    encoded = []
+    monkeypatch.setattr(
+        "crossrank.engine.async_work.make_request", lambda candidates: encoded.append(1) or make_request(candidates)
+    )
+
+    async def main():
+        first = asyncio.create_task(engine.score("q", [f"cold water in winter {place}" for place in range(50)]))
+        await asyncio.to_thread(runner.wait_for_runs, 1)
+        assert len(encoded) == 1
+        for call in (engine.score, engine.rank):
+            with pytest.raises(Overloaded) as caught:
+                await call("q", ["cold water in winter"])
+            assert caught.value.retry_after > 0
+            assert pickle.loads(pickle.dumps(caught.value)).retry_after == caught.value.retry_after
+        assert len(encoded) == 1
+        runner.open_gate()
+        await first
+        assert (await engine.score("q", ["cold water"])).shape == (1,)
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_errors_reach_their_own_caller(faked):
+    def fail(arrays):
+        if arrays.input_ids.shape[1] > 20:
+            raise InferenceError("too long")
+
+    engine = faked(FakeRunner(on_run=fail))
+
+    async def main():
+        long = "cold water " * 30
+        results = await asyncio.gather(
+            *(engine.score("q", ["cold", long] if place % 2 else ["cold"]) for place in range(20)),
+            return_exceptions=True,
+        )
+        assert [isinstance(result, InferenceError) for result in results] == [bool(place % 2) for place in range(20)]
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_closing_answers_every_call(faked, drain):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner)
+
+    async def main():
+        calls = [asyncio.create_task(engine.score("q", list("abcde"))) for _ in range(10)]
+        await asyncio.to_thread(runner.wait_for_runs, 1)
+        closing = asyncio.create_task(engine.aclose(drain=drain))
+        await until(lambda: engine.health().closed)
+        runner.open_gate()
+        await closing
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        if drain:
+            assert all(result.shape == (5,) for result in results)
+        else:
+            assert all(isinstance(result, ClosedError) for result in results)
+        with pytest.raises(ClosedError):
+            await engine.score("q", ["a"])
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_still_encodes_when_closing_begins_gets_its_scores(faked, monkeypatch):
+    engine = faked(FakeRunner())
+    encoder = engine._reranker.scorer.encoder
+    encoding, go_on = threading.Event(), threading.Event()
+    original = encoder.encode_documents
+
+    def slow(texts):
+        encoding.set()
+        assert go_on.wait(WAIT)
+        return original(texts)
+
+    monkeypatch.setattr(encoder, "encode_documents", slow)
+
+    async def main():
+        calls = [
+            asyncio.create_task(call)
+            for call in (
+                engine.score("q", ["a"] * 3),
+                engine.score_pairs([("q", "a")] * 3),
+                engine.rank("q", ["a"] * 3),
+                engine.rank("q", ["a"] * 3, deadline_ms=60_000),
+            )
+        ]
+        await asyncio.to_thread(encoding.wait, WAIT)
+        closing = asyncio.create_task(engine.aclose())
+        await until(lambda: engine.health().closed)
+        go_on.set()
+        assert [len(result) for result in await asyncio.gather(*calls)] == [3] * 4
+        await closing
+
+    asyncio.run(main())
+
+
+def test_a_deadline_gives_a_partial_ranking_and_refuses_partial_scores(faked):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner)
+    runner.let_go(3)
+
+    async def main():
+        documents = [f"document {place}" for place in range(40)]
+        ranking = await engine.rank("q", documents, deadline_ms=300)
+        assert 1 <= ranking.scored <= 3
+        assert ranking.unscored_because == "deadline"
+        runner.let_go()  # the run that went on past the deadline
+        with pytest.raises(DeadlineExceeded, match="of 40 pairs"):
+            await engine.score("q", documents, deadline_ms=50)
+        with pytest.raises(DeadlineExceeded, match="of 40 pairs"):
+            await engine.score_pairs([("q", text) for text in documents], deadline_ms=50)
+        runner.open_gate()
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_left_early_drops_the_rest(faked):
+    runner = FakeRunner(workers=1)
+    engine = faked(runner)
+
+    async def main():
+        documents = [f"document {place} of many words in winter" for place in range(5000)]
+        stream = engine.aiter_rank("q", documents)
+        async for ranking in stream:
+            assert ranking.unscored_because == "pending"
+            break
+        await stream.aclose()
+        await until(lambda: engine.stats().waiting_requests == 0)
+        ran = len(runner.ran)
+        assert ran < 5000
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_it_pickles_as_its_configuration(tiny_artifact):
+    async def main():
+        async with make(tiny_artifact, max_queue_tokens=77) as engine:
+            expected = await engine.score("q", ["the river"])
+            async with pickle.loads(pickle.dumps(engine)) as again:
+                assert (await again.score("q", ["the river"])).tobytes() == expected.tobytes()
+
+    asyncio.run(main())

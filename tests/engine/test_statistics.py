@@ -1,0 +1,127 @@
+"""Counts and percentiles in fixed memory, corrected predictions, the bound on what waits."""
+
+import numpy as np
+import pytest
+from fake_runner import COST, pairs_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossrank.engine.admission import Admission
+from crossrank.engine.prediction import RunTimes
+from crossrank.engine.request import Run
+from crossrank.engine.statistics import Histogram, Statistics
+from crossrank.models.errors import ClosedError, Overloaded
+
+
+@given(st.lists(st.floats(2e-6, 5e3), min_size=1, max_size=300))
+def test_percentiles_are_right_to_within_six_percent(values):
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    times = histogram.times()
+    for share, found in ((50, times.p50), (90, times.p90), (99, times.p99)):
+        exact = float(np.percentile(values, share, method="inverted_cdf"))
+        assert found == pytest.approx(exact, rel=0.0601)
+    assert times.longest == max(values)
+    assert times.mean == pytest.approx(np.mean(values))
+    assert times.count == len(values)
+
+
+def test_numbers_outside_the_buckets_are_counted_in_the_outermost():
+    histogram = Histogram()
+    for value in (0.0, -1.0, 1e-9, 1e9):
+        histogram.add(value)
+    assert histogram.times().count == 4
+    assert Histogram().times() == type(histogram.times())(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_padding_and_batch_sizes():
+    statistics = Statistics()
+    statistics.run(rows=1, length=10, tokens=10, seconds=0.1)
+    statistics.run(rows=3, length=10, tokens=20, seconds=0.1)
+    statistics.run(rows=4, length=5, tokens=20, seconds=0.1)
+    stats = statistics.snapshot(refused=2, waiting=1, queue_tokens=5, time_factor=1.0)
+    assert (stats.runs, stats.pairs) == (3, 8)
+    assert dict(stats.batch_sizes) == {1: 1, 4: 2}
+    assert stats.padded_token_share == pytest.approx(1 - 50 / 60)
+    assert stats.failures["overloaded"] == 2
+    assert set(stats.failures) == {"inference", "worker", "deadline", "overloaded", "closed", "cancelled"}
+
+
+def a_run(length=100, *, wide=False):
+    return Run((), length, float(COST.seconds(1, length)), wide=wide)
+
+
+def test_predictions_follow_what_runs_took_and_one_disturbed_run_moves_them_little():
+    times = RunTimes(COST, workers=2)
+    run = a_run()
+    assert times.typical(run.seconds) == pytest.approx(run.seconds)
+    for _ in range(20):
+        times.observe(run, 3 * run.seconds)
+    times.observe(run, 100 * run.seconds)
+    assert times.factor == pytest.approx(3)
+    assert times.careful(run.seconds) == pytest.approx(3 * run.seconds)
+    for _ in range(20):
+        times.observe(run, 0.5 * run.seconds)
+    assert times.factor == pytest.approx(0.5)
+
+
+def test_the_careful_prediction_is_one_that_most_runs_keep():
+    times = RunTimes(COST, workers=1)
+    run = a_run()
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(500):
+        took = run.seconds * rng.lognormal(0.3, 0.3)
+        kept.append(took <= times.careful(run.seconds))
+        times.observe(run, took)
+    assert 0.65 < np.mean(kept[50:]) < 0.95
+
+
+def test_runs_on_all_cores_have_a_factor_of_their_own():
+    times = RunTimes(COST, workers=4)
+    narrow, wide = a_run(), a_run(wide=True)
+    times.observe(narrow, 2 * narrow.seconds)
+    assert times.typical(wide.seconds, wide=True) == pytest.approx(2 * wide.seconds / 3.2), "until it has run"
+    times.observe(wide, wide.seconds)
+    assert times.typical(wide.seconds, wide=True) == pytest.approx(wide.seconds)
+    assert times.factor == pytest.approx(2)
+    times.reset(COST)
+    assert times.factor == 1.0
+
+
+def enter(admission, tokens, *, rate=100.0, seconds=None, goes_on=False):
+    admission.enter(tokens, tokens_per_second=rate, queue_seconds=seconds, goes_on=goes_on)
+
+
+def test_the_bound_is_in_tokens_or_in_seconds_of_work():
+    fixed = Admission(100)
+    enter(fixed, 90)
+    with pytest.raises(Overloaded, match=r"90 tokens wait.* add 20; at most 100") as caught:
+        enter(fixed, 20, seconds=1000.0)
+    assert caught.value.retry_after == pytest.approx(0.1)
+    enter(fixed, 20, goes_on=True)
+    fixed.leave(110)
+    enter(fixed, 5000)
+
+    by_time = Admission(None)
+    enter(by_time, 300, seconds=4.0)
+    with pytest.raises(Overloaded, match="at most 400"):
+        enter(by_time, 200, seconds=4.0)
+    enter(by_time, 200, rate=200.0, seconds=4.0)
+    enter(by_time, 10_000)
+    assert (fixed.refused, by_time.refused) == (1, 1)
+
+
+def test_a_closed_door_lets_nobody_in():
+    admission = Admission(None)
+    enter(admission, 1)
+    admission.close()
+    with pytest.raises(ClosedError, match="was closed"):
+        enter(admission, 1, goes_on=True)
+    admission.leave(1)
+    assert (admission.tokens, admission.calls) == (0, 0)
+
+
+def test_pairs_of_numbers_them():
+    assert pairs_of([3, 2], first=7).documents.ids.tolist() == [7, 1, 1, 8, 1]

@@ -1,0 +1,119 @@
+"""Batches of one length are run only where they were seen to leave the scores alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fake_runner import FakeRunner, outputs_of
+from tiny_artifacts import copy_artifact
+
+from crossrank.engine import calibration
+from crossrank.engine.cost import CostModel
+from crossrank.engine.reranker import ArtifactReranker
+from crossrank.models.manifest import Manifest
+
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
+TEXTS = [f"the river carries cold water {word}" for word in ("a", "b", "c", "d", "e", "f", "g", "h")]
+
+
+@pytest.fixture(scope="module")
+def claiming(tiny_artifact, tmp_path_factory):
+    """A function that copies the tiny artifact, its int8 graph said to take batches of one length."""
+    manifest = Manifest.model_validate_json((tiny_artifact / "manifest.json").read_text())
+
+    def make(*, pairs=None):
+        kept = slice(0, pairs)
+        graphs = tuple(
+            graph.model_copy(
+                update={
+                    "batching": "equal_length" if graph.precision == "int8" else graph.batching,
+                    "reference_logits": graph.reference_logits[kept],
+                }
+            )
+            for graph in manifest.graphs
+        )
+        folder = tmp_path_factory.mktemp("claiming") / "artifact"
+        return copy_artifact(tiny_artifact, folder, graphs=graphs, reference_pairs=manifest.reference_pairs[kept])
+
+    return make
+
+
+def runs_of(engine, documents):
+    """Scores, and the pairs of each run."""
+    sizes = []
+    engine.observe_batches(lambda batch: sizes.append(batch.pairs))
+    scores = engine.score("who", documents)
+    engine.close()
+    return scores, sizes
+
+
+def test_a_graph_whose_scores_depend_on_company_runs_pairs_alone(reranker, claiming):
+    # Dynamic quantization takes one scale for the activations of all rows of a run.
+    expected, _ = runs_of(reranker(precision="int8"), TEXTS)
+    engine = reranker(claiming(), precision="int8", threads=1)
+    assert engine.info().batching == "single"
+    scores, sizes = runs_of(engine, TEXTS)
+    assert sizes == [1] * len(TEXTS)
+    assert scores.tobytes() == expected.tobytes()
+    assert reranker(claiming(), precision="fp32").info().batching == "padded"
+
+
+@pytest.fixture
+def independent(claiming, monkeypatch):
+    """A function that opens such an artifact on a runner whose scores show nothing of their company."""
+    opened = []
+
+    def make(runner=None, **options):
+        artifact = claiming(pairs=options.pop("pairs", None))
+        runner = FakeRunner(workers=1) if runner is None else runner
+        monkeypatch.setattr("crossrank.engine.scorer.Executor", lambda *_, **__: runner)
+        opened.append(ArtifactReranker(artifact, provider="cpu", precision="int8", **options))
+        return opened[-1]
+
+    yield make
+    for engine in opened:
+        engine.close()
+
+
+def test_a_graph_whose_scores_do_not_runs_pairs_of_one_length_together(independent):
+    runner = FakeRunner(workers=1)
+    engine = independent(runner)
+    assert engine.info().batching == "equal_length"
+    shapes = []
+    runner.on_run = lambda arrays: shapes.append((arrays.input_ids.shape, bool(arrays.attention_mask.all())))
+    longer = [f"{text} again" for text in TEXTS]
+    engine.score("who", [text for both in zip(TEXTS, longer, strict=True) for text in both])
+    assert all(full for _, full in shapes), "no row is padded"
+    assert len({length for (_, length), _ in shapes}) == 2
+    assert max(rows for (rows, _), _ in shapes) > 1
+    assert sum(rows for (rows, _), _ in shapes) == 2 * len(TEXTS)
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_without_pairs_to_try_it_on_it_is_not_believed(independent, pairs):
+    assert independent(pairs=pairs).info().batching == "single"
+
+
+def test_one_row_that_changes_in_company_is_enough(independent, monkeypatch):
+    def leaky(self, arrays, *, wide=False):
+        scores = outputs_of(arrays)
+        if len(scores) > 1:
+            scores[1] = np.nextafter(scores[1], np.float32(np.inf))
+        return scores
+
+    monkeypatch.setattr(FakeRunner, "run", leaky)
+    assert independent().info().batching == "single"
+
+
+def test_calibration_times_what_is_run(independent, claiming, reranker, monkeypatch):
+    told = []
+
+    def measure(run, max_length, *, single):
+        told.append(single)
+        return CostModel(run=1e-3, row=1e-4, token=1e-5, token_squared=1e-9)
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    monkeypatch.setattr(calibration, "remember", lambda *_: None)
+    reranker(claiming(), precision="int8").calibrate()
+    independent().calibrate()
+    assert told == [True, False]
