@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     from crossrank.engine.windows import Windows
 
 _TOKENS_PER_CHARACTER = 0.25
+
+
+class ExpectedWork(NamedTuple):
+    """What scoring d pairs will take.
+
+    Attributes:
+        seconds: on one core, float64 (d,).
+        tokens: of all rows, int64 (d,).
+        rows: one for each window, int64 (d,).
+    """
+
+    seconds: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -85,14 +99,11 @@ class Candidates:
         characters = np.fromiter((len(text) for text in self.documents), dtype=np.int64, count=len(self.documents))
         return characters[self.text_of]
 
-    def expected_work(self, cost: CostModel) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    def expected_work(self, cost: CostModel) -> ExpectedWork:
         """What scoring each distinct pair takes, all its windows together, going by the length of its texts.
 
         Args:
             cost: predicts run times.
-
-        Returns:
-            Seconds on one core, float64 (d,), and tokens, int64 (d,).
         """
         encoder, tokens = self.encoder, self.sizes()
         if not isinstance(self.documents, EncodedDocuments):
@@ -106,7 +117,7 @@ class Candidates:
             np.bincount(cuts.document_of, weights=weights, minlength=len(self))
             for weights in (cost.seconds(1, lengths), lengths)
         )
-        return seconds.astype(np.float64), tokens.astype(np.int64)
+        return ExpectedWork(seconds.astype(np.float64), tokens.astype(np.int64), cuts.counts)
 
 
 class CandidateFinder:

@@ -48,6 +48,7 @@ class Chunks:
         order: npt.NDArray[np.int64],
         seconds: npt.NDArray[np.float64],
         units: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
         *,
         workers: int,
         limit: float | None,
@@ -59,6 +60,7 @@ class Chunks:
             order: candidates, most promising first, int64 (n,).
             seconds: predicted time of each on one core, in the caller's order, float64 (n,).
             units: characters of each, in the caller's order, int64 (n,).
+            rows: rows of each, in the caller's order, int64 (n,); with several, all or none of them are worth a run.
             workers: how many runs go on at once.
             limit: seconds the call may take, or None.
             free_encoding: whether the candidates are encoded already.
@@ -67,6 +69,7 @@ class Chunks:
         self._seconds = seconds[order]
         self._behind = np.concatenate([np.cumsum(self._seconds[::-1])[::-1], [0.0]])
         self._units = units[order]
+        self._indivisible = np.where(rows[order] > 1, self._seconds, 0.0)
         self._workers = workers
         self._target = _FIRST if limit is None else min(_LONGEST, max(_SHORTEST, limit * _SHARE_OF_LIMIT))
         self._grows = limit is None
@@ -83,7 +86,8 @@ class Chunks:
     def take(self, left: float | None, time_factor: float) -> Chunk | None:
         """The next chunk, or None where no candidates or no time are left.
 
-        A candidate that is so long that its encoding alone would exceed the time left is passed over.
+        A candidate is passed over where its encoding alone would exceed the time left, or where it has several rows and
+        they would.
 
         Args:
             left: seconds until the deadline, or None.
@@ -91,21 +95,23 @@ class Chunks:
         """
         if left is not None and left <= 0:
             return None
-        while self._place < len(self._order) and left is not None and self._encoding(self._place) > left:
-            self._place += 1
-        start = self._place
+        start, stop = self._place, len(self._order)
+        speed = time_factor / self._workers
+        if left is not None:
+            alone = self._units[start:] * self._encode_seconds + self._indivisible[start:] * speed
+            in_time = np.append(alone <= left, True)
+            start += int(in_time.argmax())
+            in_time = np.append(in_time[start - self._place : -1], False)
+            stop = start + int(in_time.argmin())  # the next one too long is passed over when its turn comes
         if start == len(self._order):
             return None
-        elapsed = np.cumsum(self._seconds[start:]) * (time_factor / self._workers)
+        elapsed = np.cumsum(self._seconds[start:]) * speed
         count = max(self._workers, int(np.searchsorted(elapsed, self._target * _JUST_UNDER)) + 1)
         if left is not None:
             encoding = np.cumsum(self._units[start:]) * self._encode_seconds
             count = min(count, max(1, int(np.searchsorted(encoding, left, side="right"))))
-        end = min(start + count, len(self._order))
+        end = min(start + count, stop)
         self._place = end
         if self._grows:
             self._target = min(_LONGEST, 2 * self._target)
         return Chunk(self._order[start:end], int(self._units[start:end].sum()), float(self._behind[end]))
-
-    def _encoding(self, place: int) -> float:
-        return float(self._units[place] * self._encode_seconds)

@@ -20,7 +20,7 @@ class Grouping:
 
     Attributes:
         batching: what the graph allows: 'single' means one pair a run; 'padded' any pairs, filled up to the longest;
-            any other kind only pairs of exactly one length.
+            'equal_length' only pairs of exactly one length.
         cost: predicts the time of a run.
         max_batch_tokens: padded tokens of a run at most.
     """

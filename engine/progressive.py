@@ -82,14 +82,15 @@ class ChunkedScoring:
         _, first = np.unique(promised, return_index=True)
         promised = promised[np.sort(first)]  # each distinct pair where the first of its equals was
         promised = promised[~self._scored[promised]]
-        seconds, tokens = candidates.expected_work(scheduler.cost)
-        self.estimated_tokens = int(tokens[promised].sum())
+        work = candidates.expected_work(scheduler.cost)
+        self.estimated_tokens = int(work.tokens[promised].sum())
         self._clock = scheduler.clock
         self._times = scheduler.times
         self._chunks = Chunks(
             promised,
-            seconds,
+            work.seconds,
             candidates.sizes(),
+            work.rows,
             workers=scheduler.workers,
             limit=limit.seconds,
             free_encoding=isinstance(candidates.documents, EncodedDocuments),

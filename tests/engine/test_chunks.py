@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from crossrank.engine.chunks import Chunks
 
 
-def chunks(seconds, *, limit=None, workers=1, units=None, order=None, free=True):
+def chunks(seconds, *, limit=None, workers=1, units=None, order=None, free=True, rows=None):
     seconds = np.asarray(seconds, dtype=np.float64)
     return Chunks(
         np.arange(len(seconds)) if order is None else np.asarray(order, dtype=np.int64),
         seconds,
         np.ones(len(seconds), dtype=np.int64) if units is None else np.asarray(units),
+        np.ones(len(seconds), dtype=np.int64) if rows is None else np.asarray(rows),
         workers=workers,
         limit=limit,
         free_encoding=free,
@@ -71,6 +72,16 @@ def test_no_more_is_taken_than_can_be_encoded_in_the_time_left():
 def test_a_candidate_too_long_to_encode_is_passed_over():
     taken = take_all(chunks([1e-3] * 3, limit=1.0, units=[10, 10**8, 10], free=False), left=0.5)
     assert [chunk.indices.tolist() for chunk in taken] == [[0], [2]]
+
+
+def test_a_candidate_of_several_rows_that_would_not_all_be_scored_is_passed_over():
+    taken = take_all(chunks([0.1, 0.9, 0.1, 0.9, 0.1], limit=10.0, rows=[1, 9, 1, 9, 1]), left=0.5)
+    assert [chunk.indices.tolist() for chunk in taken] == [[0], [2], [4]]
+    # With two workers each takes half of the rows; a single row is the scheduler's to refuse.
+    taken = take_all(chunks([0.9, 1.1, 0.9], limit=10.0, rows=[9, 9, 1], workers=2), left=0.5)
+    assert [chunk.indices.tolist() for chunk in taken] == [[0], [2]]
+    assert take_all(chunks([0.9, 0.9], limit=10.0, rows=[9, 9]), left=0.5) == []
+    assert len(take_all(chunks([0.9, 0.9], rows=[9, 9]))) == 2
 
 
 def test_no_time_left_takes_nothing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -164,6 +165,15 @@ def test_a_document_with_windows_that_time_did_not_allow_counts_as_not_scored(fa
     runner.open_gate()
     assert engine.rank("q", documents, deadline_ms=600_000).scored == 2
     assert engine.info().score_cache.entries == 2
+
+
+def test_time_goes_to_documents_whose_windows_can_all_be_scored(faked):
+    runner = FakeRunner(workers=1, on_run=lambda _: threading.Event().wait(0.02))
+    engine = faked(runner, long_documents=Windows(tokens=8, stride=8, max_windows_per_document=None))
+    engine.score("q", list("abcde"))  # it learns that a run takes 20 ms
+    ranking = engine.rank("q", ["? " * 800, "a b", "! " * 900, "c d"], deadline_ms=1000)
+    assert ranking.unscored == (0, 2)
+    assert {item.index for item in ranking[:2]} == {1, 3}
 
 
 def test_equal_documents_in_different_chunks_are_scored_once(faked):
