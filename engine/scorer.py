@@ -163,7 +163,8 @@ class PairScorer:
         self._live()[0].load_all()
         encoder, word = self.encoder, "warm"
         longest = " ".join([word] * encoder.max_length)
-        for documents in ([word], [longest], [word] * (2 * self._threads)):
+        # Short and long on all cores, then a long one on every core at once, as much as a run holds.
+        for documents in ([word], [longest], [longest] * (2 * self._threads)):
             query_of = np.zeros(len(documents), dtype=np.int64)
             self.logits(encoder.pair([encoder.encode_query(word)], query_of, encoder.encode_documents(documents)))
 
