@@ -1,7 +1,8 @@
 """How fast this machine multiplies matrices through onnxruntime: the ceiling for a model made of such products.
 
-One graph of one product a shape, with constant weights, as the model has them; run the way the engine runs: a session
-whose operators use one thread, called from as many threads as there are cores, each with a matrix of its own.
+One graph of one product a shape, with constant weights, as the model has them; run the way the engine runs. On the CPU:
+a session whose operators use one thread, called from as many threads as there are cores, each with a matrix of its own.
+On CUDA: one session, one run after the other, everything on the device.
 """
 
 from __future__ import annotations
@@ -9,87 +10,23 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.benchmarks.products import model_shapes, product_graph
+from crossrank.engine.providers import provider_name
 from crossrank.engine.runtime_build import load_onnxruntime
-from crossrank.models.errors import MissingDependencyError
+from crossrank.models.errors import ProviderError
 
 if TYPE_CHECKING:
-    from crossrank.models.manifest import Architecture
+    from crossrank.benchmarks.products import ProductPrecision, ProductShape
+    from crossrank.models.manifest import Architecture, Provider
 
-ProductPrecision = Literal["fp32", "int8"]
-
-_OPSET = 17
-_CONTRIB = "com.microsoft"
-
-
-@dataclass(frozen=True)
-class ProductShape:
-    """A product of (rows x inner) with constant (inner x columns)."""
-
-    rows: int
-    inner: int
-    columns: int
-
-    @property
-    def operations(self) -> int:
-        """Multiplications and additions."""
-        return 2 * self.rows * self.inner * self.columns
-
-
-def model_shapes(architecture: Architecture, tokens: int) -> list[ProductShape]:
-    """Shapes of a layer's products at so many rows: output, packed Q K V, and the two of the feed-forward block."""
-    hidden, inner = architecture.hidden_size, architecture.intermediate_size
-    pairs = [(hidden, hidden), (hidden, 3 * hidden), (hidden, inner), (inner, hidden)]
-    return [ProductShape(tokens, rows, columns) for rows, columns in pairs]
-
-
-def product_graph(shape: ProductShape, precision: ProductPrecision, *, seed: int = 0) -> bytes:
-    """A serialized graph of one product, with random constant weights.
-
-    float32 is a MatMul. int8 is onnxruntime's MatMulIntegerToFloat: unsigned 8-bit activations that are quantized
-    already, signed 7-bit weights with a scale a column, float32 out.
-
-    Raises:
-        MissingDependencyError: the onnx package is not installed.
-    """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the roofline builds small graphs with the onnx package; install it with pip install 'crossrank[onnx]'"
-        ) from error
-    random = np.random.default_rng(seed)
-    size = (shape.inner, shape.columns)
-    constants: dict[str, Any]
-    if precision == "fp32":
-        constants = {"w": random.standard_normal(size, dtype=np.float32)}
-        node = helper.make_node("MatMul", ["a", "w"], ["c"])
-    else:
-        constants = {
-            "w": random.integers(-64, 64, size, dtype=np.int8),
-            "a_scale": np.array(0.01, dtype=np.float32),
-            "w_scale": random.uniform(1e-3, 2e-3, shape.columns).astype(np.float32),
-            "a_zero": np.array(128, dtype=np.uint8),
-        }
-        inputs = ["a", "w", "a_scale", "w_scale", "a_zero"]
-        node = helper.make_node("MatMulIntegerToFloat", inputs, ["c"], domain=_CONTRIB)
-    kind = TensorProto.FLOAT if precision == "fp32" else TensorProto.UINT8
-    graph = helper.make_graph(
-        [node],
-        "product",
-        [helper.make_tensor_value_info("a", kind, [shape.rows, shape.inner])],
-        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [shape.rows, shape.columns])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
-    model: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
-    onnx.checker.check_model(onnx.load_from_string(model))
-    return model
+_TYPES: dict[ProductPrecision, Any] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float32}
+"""Of the results; of the factors too, but for int8."""
+_RUNS_A_WAIT = 20
+"""Products on a device between two moments of waiting for it."""
 
 
 class ProductMeter:
@@ -120,13 +57,13 @@ class ProductMeter:
         """Inputs and outputs of one thread, bound once: a call then costs little besides the product."""
         random = np.random.default_rng(seed)
         size = (self.shape.rows, self.shape.inner)
-        if precision == "fp32":
-            values: Any = random.standard_normal(size, dtype=np.float32)
+        if precision != "int8":
+            values: Any = random.standard_normal(size, dtype=np.float32).astype(_TYPES[precision])
         else:
             values = random.integers(0, 256, size, dtype=np.uint8)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(values))
-        output = np.empty((self.shape.rows, self.shape.columns), dtype=np.float32)
+        output = np.empty((self.shape.rows, self.shape.columns), dtype=_TYPES[precision])
         binding.bind_ortvalue_output("c", onnxruntime.OrtValue.ortvalue_from_numpy(output))
         return binding
 
@@ -154,12 +91,97 @@ class ProductMeter:
         return sum(count / span for count, span in zip(counts, spans, strict=True)) * self.shape.operations
 
 
+class DeviceProductMeter:
+    """Measures the rate of one product on a device, with both factors and the result there. Not run on a GPU yet."""
+
+    def __init__(self, shape: ProductShape, precision: ProductPrecision, *, provider: Provider, device: int) -> None:
+        """Load the graph and put a matrix on the device.
+
+        Args:
+            shape: of the product.
+            precision: of its factors.
+            provider: execution provider, already probed.
+            device: CUDA device id.
+
+        Raises:
+            MissingDependencyError: onnx or onnxruntime is not installed.
+            ProviderError: onnxruntime placed the product elsewhere.
+        """
+        onnxruntime = load_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        name = provider_name(provider)
+        # As the engine has it: TF32 would round float32 products.
+        settings = {"device_id": str(device), "use_tf32": "0"} if provider == "cuda" else {}
+        self._session = onnxruntime.InferenceSession(
+            product_graph(shape, precision), options, providers=[(name, settings)]
+        )
+        if self._session.get_providers()[0] != name:
+            raise ProviderError(f"onnxruntime put a product on {self._session.get_providers()[0]}; {name} expected")
+        self.shape = shape
+        random = np.random.default_rng(0)
+        values = random.standard_normal((shape.rows, shape.inner), dtype=np.float32).astype(_TYPES[precision])
+        where = (provider, device)
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(values, *where))
+        result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+            [shape.rows, shape.columns], _TYPES[precision], *where
+        )
+        self._binding.bind_ortvalue_output("c", result)
+        self._options = onnxruntime.RunOptions()
+        # Without waiting for the device after each run, launching one product hides behind the one before it.
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def rate(self, seconds: float) -> float:
+        """Operations a second, measured over about so many seconds."""
+        self._series()
+        count, span = 0, 0.0
+        started = time.perf_counter()
+        while span < seconds:
+            self._series()
+            count += _RUNS_A_WAIT
+            span = time.perf_counter() - started
+        return count / span * self.shape.operations
+
+    def _series(self) -> None:
+        for _ in range(_RUNS_A_WAIT):
+            self._session.run_with_iobinding(self._binding, self._options)
+        self._binding.synchronize_outputs()
+
+
 class Ceiling:
     """The ceiling over all products of a model at one number of tokens, measured in several rounds."""
 
-    def __init__(self, architecture: Architecture, tokens: int, precision: ProductPrecision, *, threads: int) -> None:
-        """Load a meter for each shape; see `ProductMeter`."""
-        self._meters = [ProductMeter(shape, precision, threads=threads) for shape in model_shapes(architecture, tokens)]
+    def __init__(
+        self,
+        architecture: Architecture,
+        tokens: int,
+        precision: ProductPrecision,
+        *,
+        threads: int,
+        provider: Provider = "cpu",
+        device: int = 0,
+    ) -> None:
+        """Load a meter for each shape.
+
+        Args:
+            architecture: whose products.
+            tokens: rows of the products: on the CPU those of a pair, on CUDA those of a run.
+            precision: of the factors.
+            threads: how many products go on at once on the CPU; see `ProductMeter`.
+            provider: execution provider.
+            device: CUDA device id.
+
+        Raises:
+            MissingDependencyError: onnx or onnxruntime is not installed.
+            ProviderError: onnxruntime placed a product elsewhere.
+        """
+        shapes = model_shapes(architecture, tokens)
+        self._meters: list[ProductMeter | DeviceProductMeter]
+        if provider == "cpu":
+            self._meters = [ProductMeter(shape, precision, threads=threads) for shape in shapes]
+        else:
+            self._meters = [DeviceProductMeter(shape, precision, provider=provider, device=device) for shape in shapes]
         self._rates: list[list[float]] = [[] for _ in self._meters]
 
     def measure(self, seconds: float) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from crossrank.benchmarks.peer_environments import environment_on
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from crossrank.benchmarks.weights import Weights
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 OWN_PREFIX = "crossrank"
 
@@ -28,6 +29,7 @@ class Contender:
         adapter: module of `workers/` that loads it.
         options: what the adapter is given.
         weights: which form of the weights it loads: option name to attribute of `Weights`.
+        absent: on which provider it takes no part, and why.
     """
 
     name: str
@@ -36,16 +38,24 @@ class Contender:
     adapter: str
     options: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+    absent: Mapping[Provider, str] = field(default_factory=dict)
 
     @property
     def is_own(self) -> bool:
         """Whether this is crossrank itself."""
         return self.environment is None
 
+    def on(self, provider: Provider) -> Contender:
+        """The same on a provider: its environment there, and the device among the adapter's options."""
+        environment = None if self.environment is None else environment_on(self.environment, provider)
+        return replace(self, environment=environment, options={**self.options, "device": provider})
+
     def load_options(self, weights: Weights | None) -> dict[str, Any]:
         """Options of the adapter, with the paths of the weights filled in."""
         return {**self.options, **{name: str(getattr(weights, which)) for name, which in self.weights.items()}}
 
+
+_FLASHRANK_ABSENT: dict[Provider, str] = {"cuda": "its Ranker takes no execution provider and runs on the CPU"}
 
 PEERS: tuple[Contender, ...] = (
     Contender(
@@ -55,6 +65,15 @@ PEERS: tuple[Contender, ...] = (
         "sentence_transformers_adapter",
         {"backend": "torch"},
         {"checkpoint": "checkpoint"},
+    ),
+    Contender(
+        "sentence-transformers-fp16",
+        "sentence-transformers CrossEncoder, torch in half precision",
+        "sentence-transformers",
+        "sentence_transformers_adapter",
+        {"backend": "torch", "half": True},
+        {"checkpoint": "checkpoint"},
+        absent={"cpu": "half precision is for GPUs"},
     ),
     Contender(
         "sentence-transformers-onnx",
@@ -71,10 +90,23 @@ PEERS: tuple[Contender, ...] = (
         "sentence_transformers_adapter",
         {"backend": "openvino"},
         {"checkpoint": "checkpoint"},
+        absent={"cuda": "OpenVINO has no CUDA device"},
     ),
-    Contender("flashrank", "FlashRank, fp32 graph", "flashrank", "flashrank_adapter", weights={"graph": "fp32_graph"}),
     Contender(
-        "flashrank-int8", "FlashRank, int8 graph", "flashrank", "flashrank_adapter", weights={"graph": "int8_graph"}
+        "flashrank",
+        "FlashRank, fp32 graph",
+        "flashrank",
+        "flashrank_adapter",
+        weights={"graph": "fp32_graph"},
+        absent=_FLASHRANK_ABSENT,
+    ),
+    Contender(
+        "flashrank-int8",
+        "FlashRank, int8 graph",
+        "flashrank",
+        "flashrank_adapter",
+        weights={"graph": "int8_graph"},
+        absent=_FLASHRANK_ABSENT,
     ),
     Contender(
         "fastembed",
@@ -96,7 +128,7 @@ PEERS: tuple[Contender, ...] = (
 )
 
 
-def own_contenders(artifacts: dict[Precision, Path]) -> list[Contender]:
+def own_contenders(artifacts: Mapping[Precision, Path], provider: Provider = "cpu") -> list[Contender]:
     """The engine itself, once a precision."""
     return [
         Contender(
@@ -104,22 +136,32 @@ def own_contenders(artifacts: dict[Precision, Path]) -> list[Contender]:
             f"crossrank, {precision}",
             None,
             "crossrank_adapter",
-            {"model": str(folder), "precision": precision},
+            {"model": str(folder), "precision": precision, "device": provider},
         )
         for precision, folder in artifacts.items()
     ]
 
 
-def chosen_peers(names: Sequence[str] | None) -> list[Contender]:
-    """Peers by name, all of them for None.
+def chosen_peers(
+    names: Sequence[str] | None, provider: Provider = "cpu", *, among: Sequence[Contender] = PEERS
+) -> tuple[list[Contender], dict[str, str]]:
+    """Peers by name, on a provider.
+
+    Args:
+        names: which; None takes all of them.
+        provider: execution provider.
+        among: all there are.
+
+    Returns:
+        Those that run there, and for each other one the reason.
 
     Raises:
         InvalidInputError: a name is none of a peer.
     """
-    if names is None:
-        return list(PEERS)
-    by_name = {peer.name: peer for peer in PEERS}
-    unknown = [name for name in names if name not in by_name]
+    by_name = {peer.name: peer for peer in among}
+    unknown = [name for name in names or () if name not in by_name]
     if unknown:
         raise InvalidInputError(f"peers {', '.join(unknown)}: expected are {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+    chosen = [by_name[name] for name in (by_name if names is None else names)]
+    absent = {peer.name: peer.absent[provider] for peer in chosen if provider in peer.absent}
+    return [peer.on(provider) for peer in chosen if provider not in peer.absent], absent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crossrank.benchmarks.engine_options import engine_options
 from crossrank.benchmarks.sampling import call_times, latency
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from crossrank.benchmarks.sampling import Effort
     from crossrank.benchmarks.workloads import DocumentLength, WorkloadMaker
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 
 def measure_latency(
@@ -22,6 +23,7 @@ def measure_latency(
     lengths: Sequence[DocumentLength],
     top_ks: Sequence[int],
     effort: Effort,
+    provider: Provider = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Time whole calls of `Reranker.rank`, text to ranking, for every combination.
@@ -32,13 +34,14 @@ def measure_latency(
         lengths: document lengths.
         top_ks: numbers of documents.
         effort: how often each is called.
+        provider: execution provider.
         progress: told what is going on.
     """
     from crossrank import Reranker
 
     rows = []
     for precision, folder in artifacts.items():
-        with Reranker(folder, provider="cpu", precision=precision) as reranker:
+        with Reranker(folder, precision=precision, **engine_options(provider)) as reranker:
             reranker.warmup()
             for length in lengths:
                 for top_k in top_ks:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.benchmarks.beir import Collection, read_collection
+from crossrank.benchmarks.engine_options import engine_options
 from crossrank.benchmarks.quality import ndcg
 from crossrank.engine.windows import Windows
 from crossrank.models.errors import InvalidInputError, TruncationWarning
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from crossrank.engine.windows import Aggregation
+    from crossrank.engine.windows import Aggregation, LongDocuments
+    from crossrank.models.manifest import Provider
 
 JOINED = 4
 DEPTH = 30
@@ -67,6 +69,7 @@ def measure_long_documents(
     queries: int | None = None,
     depth: int = DEPTH,
     threads: int | None = None,
+    provider: Provider = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Rerank joined documents by their beginning, and by windows with each aggregation.
@@ -77,6 +80,7 @@ def measure_long_documents(
         queries: how many of those with judgements, evenly spread; None takes all.
         depth: joined documents of the run to rerank.
         threads: processor threads.
+        provider: execution provider.
         progress: told what is going on.
 
     Returns:
@@ -99,7 +103,8 @@ def measure_long_documents(
     result: dict[str, Any] = {"collection": folder.name, "queries": count, "depth": depth, "ways": {}}
     for name, windows in ways.items():
         found, read, seconds = {}, 0, 0.0
-        with Reranker(artifact, provider="cpu", threads=threads, long_documents=windows or "truncate") as reranker:
+        reading: LongDocuments = windows or "truncate"
+        with Reranker(artifact, threads=threads, long_documents=reading, **engine_options(provider)) as reranker:
             for place, query in enumerate(chosen, start=1):
                 progress(f"{folder.name}, long documents: {name}, query {place} of {count}")
                 started = time.perf_counter()
@@ -113,7 +118,13 @@ def measure_long_documents(
 
 
 def measure_window_times(
-    artifact: Path, text: str, query: str, *, counts: Sequence[int] = WINDOW_COUNTS, threads: int | None = None
+    artifact: Path,
+    text: str,
+    query: str,
+    *,
+    counts: Sequence[int] = WINDOW_COUNTS,
+    threads: int | None = None,
+    provider: Provider = "cpu",
 ) -> list[dict[str, Any]]:
     """Seconds to rank a few documents that are encoded already, by the number of windows read of each.
 
@@ -123,6 +134,7 @@ def measure_window_times(
         query: to score.
         counts: numbers of windows.
         threads: processor threads.
+        provider: execution provider.
 
     Raises:
         InvalidInputError: the text is too short.
@@ -133,7 +145,7 @@ def measure_window_times(
     for count in counts:
         windows = Windows(max_windows_per_document=count)
         with (
-            Reranker(artifact, provider="cpu", threads=threads, long_documents=windows) as reranker,
+            Reranker(artifact, threads=threads, long_documents=windows, **engine_options(provider)) as reranker,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", TruncationWarning)  # the bound is what is measured

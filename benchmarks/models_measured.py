@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 
 def find_artifacts(
-    model: str, precisions: Sequence[Precision], checkpoint: Path | None
+    model: str, precisions: Sequence[Precision], checkpoint: Path | None, provider: Provider = "cpu"
 ) -> tuple[dict[Precision, Path], dict[Precision, str]]:
     """Find an artifact for each precision.
 
@@ -27,24 +27,28 @@ def find_artifacts(
         model: as `crossrank.Reranker` takes it.
         precisions: wanted ones.
         checkpoint: folder with the same weights, or None.
+        provider: execution provider that the graphs must be for.
 
     Returns:
         The artifact folder of each precision, in the order wanted, and why the others are missing.
 
     Raises:
         PrecisionError: none of them is to be had.
+        ProviderError: the model has to be exported, and the provider does not work here.
     """
     found: dict[Precision, Path] = {}
     missing: dict[Precision, str] = {}
     for precision in precisions:
-        folder = resolve_model(model, provider="cpu", precision=precision)
-        if Artifact.open(folder).find_graph(precision, "cpu") is not None:
+        folder = resolve_model(model, provider=provider, precision=precision)
+        if Artifact.open(folder).find_graph(precision, provider) is not None:
             found[precision] = folder
         elif checkpoint is None:
-            missing[precision] = f"{folder} has no {precision} graph for the CPU, and no checkpoint was given"
+            missing[precision] = (
+                f"{folder} has no {precision} graph for provider {provider!r}, and no checkpoint was given"
+            )
         else:
             try:
-                found[precision] = resolve_model(checkpoint, provider="cpu", precision=precision)
+                found[precision] = resolve_model(checkpoint, provider=provider, precision=precision)
             except CrossrankError as error:
                 missing[precision] = str(error)
     if not found:

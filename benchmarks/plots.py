@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_OWN_COLOURS = {"crossrank-fp32": "#1b4f9c", "crossrank-int8": "#c0392b", "fp32": "#1b4f9c", "int8": "#c0392b"}
-_PEER_COLOURS = ("#e08e0b", "#2e8b57", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030")
+_COLOURS = {"fp32": "#1b4f9c", "int8": "#c0392b", "fp16": "#2e8b57"}
+_OWN_COLOURS = _COLOURS | {f"crossrank-{precision}": colour for precision, colour in _COLOURS.items()}
+_PEER_COLOURS = ("#e08e0b", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030")
 _LENGTH_STYLES = {"short": ":", "middle": "-", "long": "--", "mixed": "-."}
 
 

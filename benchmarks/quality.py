@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.benchmarks.beir import read_collection
+from crossrank.benchmarks.engine_options import engine_options
 from crossrank.export.fidelity import kendall_tau, top_overlap
 from crossrank.models.errors import InvalidInputError, MissingDependencyError, TruncationWarning
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 DEPTH = 50
 CUTOFF = 10
@@ -33,6 +34,7 @@ def measure_quality(
     *,
     queries: int | None = None,
     depth: int = DEPTH,
+    provider: Provider = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Rerank the first documents of the folder's BM25 run with every precision.
@@ -42,6 +44,7 @@ def measure_quality(
         folder: BEIR folder with judgements and one `*.trec` run.
         queries: how many of the queries, in the file's order; None takes all.
         depth: documents of the run to rerank.
+        provider: execution provider.
         progress: told what is going on.
 
     Returns:
@@ -69,7 +72,8 @@ def measure_quality(
     texts = {query: [collection.documents[name] for name in names] for query, names in ranked.items()}
     scores: dict[Precision, list[npt.NDArray[np.float32]]] = {}
     for precision, artifact in artifacts.items():
-        scores[precision] = _score(artifact, precision, [(collection.queries[q], texts[q]) for q in chosen], progress)
+        requests = [(collection.queries[query], texts[query]) for query in chosen]
+        scores[precision] = _score(artifact, precision, provider, requests, progress)
         own = {
             query: dict(zip(ranked[query], map(float, found), strict=True))
             for query, found in zip(chosen, scores[precision], strict=True)
@@ -121,6 +125,7 @@ def ndcg_per_query(
 def _score(
     artifact: Path,
     precision: Precision,
+    provider: Provider,
     requests: Sequence[tuple[str, list[str]]],
     progress: Callable[[str], None],
 ) -> list[npt.NDArray[np.float32]]:
@@ -129,7 +134,7 @@ def _score(
 
     scores = []
     with (
-        Reranker(artifact, provider="cpu", precision=precision, activation="identity") as reranker,
+        Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", TruncationWarning)  # cutting at the model's length is part of the task

@@ -63,6 +63,7 @@ def conditions_table(result: Mapping[str, Any]) -> ReportTable:
         ),
         ("memory", f"{machine['memory_gib']} GiB"),
         ("system", machine["system"]),
+        *_gpu(result),
         ("versions", versions),
         ("load before", " ".join(str(value) for value in result["load_average_before"])),
         ("text", f"{result['text']['source']} (sha256 {result['text']['sha256'][:12]})"),
@@ -73,6 +74,23 @@ def conditions_table(result: Mapping[str, Any]) -> ReportTable:
         rows.append((precision, f"{artifact['name']}, graph sha256 {graph['sha256'][:12]}, passes: {passes}"))
     rows.extend((precision, f"not measured: {reason}") for precision, reason in result["missing_precisions"].items())
     return ReportTable("Conditions", ("what", ""), tuple(rows))
+
+
+def _gpu(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The device's rows of the conditions; none on the CPU."""
+    if "gpu" not in result:
+        return []
+    smi = result["gpu"]["nvidia_smi"]
+    if "reason" in smi:
+        return [("GPU", smi["reason"])]
+    after = result.get("gpu_after", {}).get("nvidia_smi", {})
+    clocks = f"SM {smi['clocks.sm']}, after {after.get('clocks.sm')} (at most {smi['clocks.max.sm']})"
+    libraries = ", ".join(f"{name} {version}" for name, version in result["gpu"]["cuda_libraries"].items())
+    return [
+        ("GPU", f"{smi['name']}, {smi['memory.total']}, driver {smi['driver_version']}, limit {smi['power.limit']}"),
+        ("GPU clocks", f"{clocks}, memory {smi['clocks.mem']}, {smi['temperature.gpu']} degrees before"),
+        ("CUDA libraries", libraries or "none installed with pip"),
+    ]
 
 
 def _latency(rows: list[dict[str, Any]]) -> ReportTable:
@@ -135,6 +153,7 @@ def _contenders(comparison: Mapping[str, Any]) -> ReportTable:
                 found.get("failed", versions),
             )
         )
+    rows.extend((name, "", "", "", "", f"left out: {why}") for name, why in comparison.get("absent", {}).items())
     columns = ("contender", "load s", "peak MiB", "max |diff|", "tau", "reason" if not rows else "what")
     note = (
         f"Differences of sigmoid scores, and Kendall's tau, against {comparison['agreement'].get('reference', 'none')} "
@@ -167,8 +186,10 @@ def _roofline(roofline: Mapping[str, Any]) -> ReportTable:
         "Gop/s ceiling",
         "share",
     )
+    on_gpu = roofline.get("provider") == "cuda"
+    where = "One GPU" if on_gpu else f"{roofline['cores']} cores"
     note = (
-        f"{roofline['cores']} cores, {roofline['rounds']} rounds, ceiling and scoring in turn; medians. "
+        f"{where}, {roofline['rounds']} rounds, ceiling and scoring in turn; medians. "
         "Operations are those of the pruned model; the ceiling is the median over a layer's own products."
     )
     return ReportTable("Share of the matrix-product ceiling", columns, cells, note)

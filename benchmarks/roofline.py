@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from crossrank.benchmarks.ceiling import Ceiling
+from crossrank.benchmarks.engine_options import engine_options
 from crossrank.benchmarks.operations import operations_per_pair
+from crossrank.engine.config import DEFAULT_BATCH_TOKENS
 from crossrank.engine.cores import available_cores
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import InvalidInputError
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.ceiling import ProductPrecision
+    from crossrank.benchmarks.products import ProductPrecision
     from crossrank.benchmarks.workloads import WorkloadMaker
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 PAIR_TOKENS = (32, 128, 256, 512)
 _PAIRS_PER_CORE = 8
+_PRECISIONS: dict[Provider, tuple[ProductPrecision, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
 _PRODUCT_SECONDS = 0.1
 
 
@@ -30,18 +33,21 @@ def measure_roofline(
     maker: WorkloadMaker,
     *,
     rounds: int = 5,
+    provider: Provider = "cpu",
     pair_tokens: Sequence[int] = PAIR_TOKENS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure ceiling and scoring in turn, round by round, on all cores.
+    """Measure ceiling and scoring in turn, round by round, on all cores or on a GPU.
 
     What is timed for the share is the scoring of documents that were encoded before; whole calls, text to scores,
     are timed beside it. The operations are those that the scores need.
 
     Args:
-        artifacts: the artifact of each precision; others than fp32 and int8 are left out.
+        artifacts: the artifact of each precision; measured are fp32 and int8 on the CPU, fp16 and
+            fp32 on CUDA.
         maker: makes the pairs.
         rounds: how often each is measured.
+        provider: execution provider.
         pair_tokens: lengths to measure.
         progress: told what is going on.
 
@@ -50,15 +56,17 @@ def measure_roofline(
         InvalidInputError: the artifact does not say its dimensions.
     """
     rows = []
-    for precision in ("fp32", "int8"):
+    for precision in _PRECISIONS[provider]:
         if precision in artifacts:
             for tokens in pair_tokens:
                 progress(f"roofline: {precision}, {tokens} tokens")
-                rows.append(_row(artifacts[precision], precision, maker, tokens, rounds))
-    return {"cores": available_cores(), "rounds": rounds, "rows": rows}
+                rows.append(_row(artifacts[precision], precision, maker, tokens, rounds, provider))
+    return {"provider": provider, "cores": available_cores(), "rounds": rounds, "rows": rows}
 
 
-def _row(folder: Path, precision: ProductPrecision, maker: WorkloadMaker, tokens: int, rounds: int) -> dict[str, Any]:
+def _row(
+    folder: Path, precision: ProductPrecision, maker: WorkloadMaker, tokens: int, rounds: int, provider: Provider
+) -> dict[str, Any]:
     from crossrank import Reranker
 
     manifest = Artifact.open(folder).manifest
@@ -66,10 +74,13 @@ def _row(folder: Path, precision: ProductPrecision, maker: WorkloadMaker, tokens
     if not (architecture.hidden_size and architecture.intermediate_size and architecture.num_hidden_layers):
         raise InvalidInputError(f"{folder}: its manifest lacks the model's dimensions, which a roofline counts with")
     cores = available_cores()
-    workload = maker.of_pair_length(tokens, _PAIRS_PER_CORE * cores)
-    ceiling = Ceiling(architecture, tokens, precision, threads=cores)
+    # A GPU is filled by a whole run, a core by a pair.
+    pairs = DEFAULT_BATCH_TOKENS["cuda"] // tokens if provider == "cuda" else _PAIRS_PER_CORE * cores
+    rows = pairs * tokens if provider == "cuda" else tokens
+    workload = maker.of_pair_length(tokens, pairs)
+    ceiling = Ceiling(architecture, rows, precision, threads=cores, provider=provider)
     times, call_times = [], []
-    with Reranker(folder, provider="cpu", precision=precision) as reranker:
+    with Reranker(folder, precision=precision, **engine_options(provider)) as reranker:
         reranker.score(workload.query, workload.documents)
         prepared = reranker.prepare(workload.documents)
         for _ in range(rounds):

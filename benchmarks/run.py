@@ -9,6 +9,7 @@ from crossrank.benchmarks.beir import read_collection
 from crossrank.benchmarks.comparison import Scenario, compare
 from crossrank.benchmarks.contenders import chosen_peers, own_contenders
 from crossrank.benchmarks.environment import describe_artifact, describe_run
+from crossrank.benchmarks.gpu import describe_gpu
 from crossrank.benchmarks.latency_grid import measure_latency
 from crossrank.benchmarks.long_documents import measure_long_documents, measure_window_times
 from crossrank.benchmarks.models_measured import find_artifacts
@@ -18,6 +19,7 @@ from crossrank.benchmarks.roofline import measure_roofline
 from crossrank.benchmarks.sampling import Effort
 from crossrank.benchmarks.weights import prepare_weights
 from crossrank.benchmarks.workloads import ONE_PAIR_TOKENS, WorkloadMaker
+from crossrank.engine.providers import choose_provider
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import InvalidInputError
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from crossrank.benchmarks.contenders import Contender
     from crossrank.benchmarks.workloads import DocumentLength
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 SCHEMA_VERSION = 1
 _ONE_PAIR_CALLS = 20
@@ -39,6 +41,7 @@ class BenchmarkPlan:
 
     Attributes:
         model: as `crossrank.Reranker` takes it.
+        provider: execution provider that everything runs on.
         precisions: wanted precisions.
         checkpoint: folder with the model's weights, for the peers and for precisions the artifact lacks.
         texts: BEIR folder to take documents from; None takes the standard library's documentation.
@@ -57,6 +60,7 @@ class BenchmarkPlan:
     """
 
     model: str = "default"
+    provider: Provider = "cpu"
     precisions: Sequence[Precision] = ("fp32", "int8")
     checkpoint: Path | None = None
     texts: Path | None = None
@@ -82,11 +86,15 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
         progress: told what is going on.
 
     Raises:
+        ProviderError: the provider does not work here; nothing was measured.
         CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
     """
-    peers = _peers(plan)
-    result: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run()}
-    artifacts, missing = find_artifacts(plan.model, plan.precisions, plan.checkpoint)
+    check_measurable(plan.provider, plan.precisions)
+    peers, absent = _peers(plan)
+    result: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run(), "provider": plan.provider}
+    if plan.provider == "cuda":
+        result["gpu"] = describe_gpu()
+    artifacts, missing = find_artifacts(plan.model, plan.precisions, plan.checkpoint, plan.provider)
     passages = beir_passages(plan.texts) if plan.texts else standard_library_passages()
     first = Artifact.open(next(iter(artifacts.values())))
     maker = WorkloadMaker(passages, first.path(first.manifest.tokenizer), max_length=first.manifest.max_length)
@@ -95,26 +103,56 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
     result["text"] = {"source": passages.name, "sha256": passages.digest, "query": passages.query}
     if plan.lengths and plan.top_ks:
         result["latency"] = measure_latency(
-            artifacts, maker, lengths=plan.lengths, top_ks=plan.top_ks, effort=plan.effort, progress=progress
+            artifacts,
+            maker,
+            lengths=plan.lengths,
+            top_ks=plan.top_ks,
+            effort=plan.effort,
+            provider=plan.provider,
+            progress=progress,
         )
     if plan.peers_folder is not None:
-        result["comparison"] = _compare(plan, peers, artifacts, maker, progress)
+        result["comparison"] = _compare(plan, peers, artifacts, maker, progress) | {"absent": absent}
     if plan.roofline_rounds:
-        result["roofline"] = measure_roofline(artifacts, maker, rounds=plan.roofline_rounds, progress=progress)
+        result["roofline"] = measure_roofline(
+            artifacts, maker, rounds=plan.roofline_rounds, provider=plan.provider, progress=progress
+        )
     if plan.quality:
         result["quality"] = [
-            measure_quality(artifacts, folder, queries=plan.quality_queries, progress=progress)
+            measure_quality(artifacts, folder, queries=plan.quality_queries, provider=plan.provider, progress=progress)
             for folder in plan.quality
         ]
     if plan.long_documents:
         artifact = artifacts.get("int8") or first.folder
         result["long_documents"] = [
-            measure_long_documents(artifact, folder, queries=plan.quality_queries, progress=progress)
+            measure_long_documents(
+                artifact, folder, queries=plan.quality_queries, provider=plan.provider, progress=progress
+            )
             for folder in plan.long_documents
         ]
         text = " ".join(read_collection(plan.long_documents[0]).documents.values())
-        result["window_times"] = measure_window_times(artifact, text, passages.query)
+        result["window_times"] = measure_window_times(artifact, text, passages.query, provider=plan.provider)
+    if plan.provider == "cuda":
+        result["gpu_after"] = describe_gpu()  # clocks and temperature once it is warm
     return result
+
+
+def check_measurable(provider: Provider, precisions: Sequence[Precision]) -> None:
+    """Refuse what cannot be measured here, before anything is.
+
+    Args:
+        provider: execution provider.
+        precisions: wanted precisions.
+
+    Raises:
+        InvalidInputError: a precision does not run on the provider.
+        ProviderError: the provider does not work here; the message has the reason and the mend.
+    """
+    if provider == "cuda" and "int8" in precisions:
+        raise InvalidInputError(
+            "precision int8 on provider cuda: onnxruntime has no CUDA kernels for int8 graphs; fp16 or fp32 expected"
+        )
+    choose_provider(provider)
 
 
 def comparison_scenarios(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scenario]:
@@ -129,16 +167,16 @@ def comparison_scenarios(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scen
     return scenarios + [Scenario(maker.of_length("middle", top_k), plan.rounds) for top_k in plan.curve_top_ks]
 
 
-def _peers(plan: BenchmarkPlan) -> list[Contender]:
-    """The peers of the plan, checked before anything is measured."""
+def _peers(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
+    """The peers of the plan, checked before anything is measured, and why others take no part."""
     if plan.peers_folder is None:
-        return []
-    peers = chosen_peers(plan.peers)
+        return [], {}
+    peers, absent = chosen_peers(plan.peers, plan.provider)
     if peers and plan.checkpoint is None:
         raise InvalidInputError(
             "the peers load the model's own checkpoint, and none was given: name its folder with --checkpoint"
         )
-    return peers
+    return peers, absent
 
 
 def _compare(
@@ -151,9 +189,9 @@ def _compare(
     weights = None
     if peers and plan.checkpoint is not None and plan.peers_folder is not None:
         progress("preparing the peers' weights")
-        weights = prepare_weights(plan.checkpoint, plan.peers_folder)
+        weights = prepare_weights(plan.checkpoint, plan.peers_folder, plan.provider)
     return compare(
-        [*own_contenders(artifacts), *peers],
+        [*own_contenders(artifacts, plan.provider), *peers],
         comparison_scenarios(plan, maker),
         peers_folder=plan.peers_folder,
         weights=weights,

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrank.benchmarks.peer_environments import interpreter
+from crossrank.benchmarks.peer_environments import environment_on, interpreter
 from crossrank.benchmarks.worker_process import WORKERS, worker_variables
 from crossrank.models.artifact import sha256_of
 from crossrank.models.errors import CrossrankError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from crossrank.models.manifest import Provider
 
 _EXPORTING_ENVIRONMENT = "sentence-transformers-onnx"
 _SUBFOLDER = "weights"
@@ -42,12 +44,13 @@ class Weights:
     int8_graph: Path
 
 
-def prepare_weights(checkpoint: Path, peers_folder: Path) -> Weights:
+def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:
     """Make the forms, or find them made before from the same files.
 
     Args:
         checkpoint: transformers checkpoint folder.
         peers_folder: where the peers' environments are; the forms go beside them.
+        provider: whose environments are there; the forms are the same.
 
     Raises:
         InvalidInputError: `checkpoint` is no checkpoint folder.
@@ -57,12 +60,12 @@ def prepare_weights(checkpoint: Path, peers_folder: Path) -> Weights:
         raise InvalidInputError(f"checkpoint {checkpoint}: a folder with config.json and weights expected")
     folder = peers_folder / _SUBFOLDER / _digest(path for path in checkpoint.iterdir() if path.is_file())
     if not folder.is_dir():
-        _make(checkpoint, folder, peers_folder)
+        _make(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))
     return Weights(folder / "checkpoint", folder / "fp32" / "model.onnx", folder / "int8" / "model.onnx")
 
 
-def _make(checkpoint: Path, folder: Path, peers_folder: Path) -> None:
-    python = interpreter(peers_folder, _EXPORTING_ENVIRONMENT) or Path(sys.executable)
+def _make(checkpoint: Path, folder: Path, peers_folder: Path, environment: str) -> None:
+    python = interpreter(peers_folder, environment) or Path(sys.executable)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
     try:
@@ -77,7 +80,7 @@ def _make(checkpoint: Path, folder: Path, peers_folder: Path) -> None:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise WeightsError(
                 f"{python} could not prepare the peers' weights: {reason}. It needs transformers, optimum-onnx and "
-                f"onnxruntime: install the peer environment {_EXPORTING_ENVIRONMENT!r} or crossrank[export]"
+                f"onnxruntime: install the peer environment {environment!r} or crossrank[export]"
             )
         partial.replace(folder)
     finally:

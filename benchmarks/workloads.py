@@ -101,6 +101,24 @@ class WorkloadMaker:
         title = f"{count} pair{'s' * (count > 1)} of {pair_tokens} tokens"
         return self._cut(f"pairs-{count}x{pair_tokens}", title, [pair_tokens - self._overhead] * count)
 
+    @property
+    def shortest_pair(self) -> int:
+        """Tokens of the query, the special tokens and one more."""
+        return self._overhead + 1
+
+    def of_pair_lengths(self, lengths: Sequence[int]) -> Workload:
+        """Pairs of exactly so many tokens each, special tokens included; every document starts differently.
+
+        Raises:
+            InvalidInputError: the query alone is longer than one of them.
+        """
+        if min(lengths, default=self.shortest_pair) < self.shortest_pair:
+            raise InvalidInputError(
+                f"pairs of {min(lengths)} tokens: the query takes {self._overhead} of them; more expected"
+            )
+        title = f"{len(lengths)} pairs of {min(lengths, default=0)} to {max(lengths, default=0)} tokens"
+        return self._cut(f"pairs-{len(lengths)}", title, [tokens - self._overhead for tokens in lengths])
+
     def _cut(self, name: str, title: str, token_counts: Sequence[int]) -> Workload:
         documents = self._cutter.documents(token_counts)
         lengths = tuple(self._overhead + self._cutter.count(text) for text in documents)

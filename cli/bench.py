@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from crossrank.benchmarks.engine_options import DEFAULT_PRECISIONS
 from crossrank.benchmarks.workloads import DOCUMENT_TOKENS, TOP_KS
 from crossrank.cli.bench_output import default_checkpoint, names, numbers_of, rich_table, with_progress
-from crossrank.cli.options import DocumentLengthOption
+from crossrank.cli.options import DocumentLengthOption, MeasuredProviderOption
 from crossrank.cli.run import FAILURE, err, out, reports_errors
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from crossrank.benchmarks.workloads import DocumentLength
 
@@ -37,7 +38,13 @@ def bench_command(  # noqa: PLR0913  one parameter an option
             "Default for the default model in a source checkout: the one it was made from.",
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Precisions, comma-separated.")] = "fp32,int8",
+    provider: Annotated[
+        MeasuredProviderOption, typer.Option(help="What everything runs on, the peers included.")
+    ] = MeasuredProviderOption.cpu,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Precisions, comma-separated; default: fp32,int8 on the CPU, fp16,fp32 on CUDA."),
+    ] = None,
     documents: Annotated[
         str, typer.Option(help=f"Lengths, comma-separated: {', '.join(DocumentLengthOption)}.")
     ] = ",".join(DOCUMENT_TOKENS),
@@ -63,7 +70,10 @@ def bench_command(  # noqa: PLR0913  one parameter an option
     no_scenarios: Annotated[bool, typer.Option("--no-scenarios", help="Compare on the curve only.")] = False,
     install_peers: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Make the peers' environments there (gigabytes), and do nothing else."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Make the peers' environments for the provider there (gigabytes), and do nothing else.",
+        ),
     ] = None,
     roofline: Annotated[
         bool, typer.Option("--roofline", help="Measure the share of this machine's matrix-product ceiling.")
@@ -83,14 +93,15 @@ def bench_command(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Measure on this machine; everything measured is one run, so its figures belong together."""
     if install_peers is not None:
-        _install(install_peers)
+        _install(install_peers, provider)
         return
     from crossrank.benchmarks.run import BenchmarkPlan, run_benchmark
     from crossrank.benchmarks.sampling import Effort
 
     plan = BenchmarkPlan(
         model=model,
-        precisions=[_one_of("precision", name, get_args(Precision)) for name in names(precision)],
+        provider=provider.value,
+        precisions=_precisions(precision, provider),
         checkpoint=checkpoint or default_checkpoint(model),
         texts=text,
         lengths=_lengths(documents)[: 0 if no_latency else None],
@@ -116,11 +127,21 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
 
 
-def _install(folder: Path) -> None:
+def _precisions(text: str | None, provider: MeasuredProviderOption) -> Sequence[Precision]:
+    if text is None:
+        return DEFAULT_PRECISIONS[provider.value]
+    return [_one_of("precision", name, get_args(Precision)) for name in names(text)]
+
+
+def _install(folder: Path, provider: MeasuredProviderOption) -> None:
     from crossrank.benchmarks.peer_environments import install
 
     console = err()
-    results = install(folder, progress=lambda name: console.print(f"installing {name} ...", markup=False))
+    results = install(
+        folder,
+        provider=provider.value,
+        progress=lambda name: console.print(f"installing {name} ...", markup=False),
+    )
     for result in results:
         console.print(f"{result.environment}: {result.reason or 'installed'}", markup=False)
     if all(result.reason for result in results):

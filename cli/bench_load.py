@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossrank.cli.bench_output import default_checkpoint, names, rich_table, with_progress
-from crossrank.cli.options import DocumentLengthOption, MeasuredPrecisionOption
+from crossrank.cli.options import DocumentLengthOption, MeasuredPrecisionOption, MeasuredProviderOption
 from crossrank.cli.run import out, reports_errors
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_PRECISIONS = {
+    MeasuredProviderOption.cpu: MeasuredPrecisionOption.int8,
+    MeasuredProviderOption.cuda: MeasuredPrecisionOption.fp16,
+}
 
 
 @reports_errors
@@ -23,9 +28,13 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     context: typer.Context,  # noqa: ARG001
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
+    provider: Annotated[
+        MeasuredProviderOption, typer.Option(help="What everybody runs on.")
+    ] = MeasuredProviderOption.cpu,
     precision: Annotated[
-        MeasuredPrecisionOption, typer.Option(help="Of crossrank's graph.")
-    ] = MeasuredPrecisionOption.int8,
+        MeasuredPrecisionOption | None,
+        typer.Option(help="Of crossrank's graph; default: int8 on the CPU, fp16 on CUDA."),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +77,8 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
         lambda progress: run_load_benchmark(
             plan,
             model=model,
-            precision=precision.value,
+            precision=precision.value if precision else _PRECISIONS[provider].value,
+            provider=provider.value,
             checkpoint=checkpoint or default_checkpoint(model),
             peers_folder=peers_folder,
             peers=None if peers is None else names(peers),

@@ -13,6 +13,13 @@ class ProviderOption(StrEnum):
     cuda = "cuda"
 
 
+class MeasuredProviderOption(StrEnum):
+    """Execution provider that a benchmark measures: one of them, never whichever works."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class PrecisionOption(StrEnum):
     """Precision of the graph."""
 

@@ -13,9 +13,13 @@ from crossrank.engine.session import GraphSession
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from crossrank.models.manifest import Precision
+    import numpy.typing as npt
+
+    from crossrank.engine.encoding import EncodedPairs
+    from crossrank.models.manifest import Graph, Precision
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 3e-2, "int8": 0.5}
 """Largest difference of a logit, relative to max(1, |logit|), that another processor may show.
@@ -60,24 +64,12 @@ def check_reference_pairs(folder: str | Path) -> list[GraphCheck]:
     artifact = Artifact.open(folder)
     artifact.verify()
     manifest = artifact.manifest
-    encoder = PairEncoder.load(
-        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
-    )
-    pairs = encoder.pair(
-        [encoder.encode_query(pair.query) for pair in manifest.reference_pairs],
-        np.arange(len(manifest.reference_pairs)),
-        encoder.encode_documents([pair.document for pair in manifest.reference_pairs]),
-    )
+    encoder = artifact_encoder(artifact)
+    pairs = encode_pairs(encoder, [(pair.query, pair.document) for pair in manifest.reference_pairs])
     checks = []
     for graph in manifest.graphs:
-        # Not through a reranker, which chooses a graph by precision: there may be one of that precision for CUDA too.
-        session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=1, spin=False)
-        outputs = [
-            session.run(encoder.assemble(pairs, np.asarray([place]), int(length)))
-            for place, length in enumerate(pairs.lengths)
-        ]
         recorded = np.asarray(graph.reference_logits, dtype=np.float32)
-        logits = relevance_logits(np.concatenate(outputs), manifest.positive_label) if outputs else recorded
+        logits = plain_logits(artifact, graph, encoder, pairs)
         differences = np.abs(logits - recorded) / np.maximum(1, np.abs(recorded))
         checks.append(
             GraphCheck(
@@ -89,3 +81,55 @@ def check_reference_pairs(folder: str | Path) -> list[GraphCheck]:
             )
         )
     return checks
+
+
+def artifact_encoder(artifact: Artifact) -> PairEncoder:
+    """The artifact's own encoder, for pairs as long as the model reads.
+
+    Raises:
+        ArtifactError: its tokenizer cannot be used.
+    """
+    manifest = artifact.manifest
+    return PairEncoder.load(
+        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
+    )
+
+
+def encode_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
+    """Encode (query, document) pairs, each with a query of its own."""
+    return encoder.pair(
+        [encoder.encode_query(query) for query, _ in pairs],
+        np.arange(len(pairs)),
+        encoder.encode_documents([document for _, document in pairs]),
+    )
+
+
+def plain_logits(
+    artifact: Artifact, graph: Graph, encoder: PairEncoder, pairs: EncodedPairs
+) -> npt.NDArray[np.float32]:
+    """Logits of pairs the plainest way: one pair a run, on the CPU, without queue, plan or padding.
+
+    Args:
+        artifact: the graph's.
+        graph: any of its graphs; one made for CUDA runs on the CPU through casts.
+        encoder: of the artifact.
+        pairs: n pairs of that encoder.
+
+    Returns:
+        float32 (n,).
+
+    Raises:
+        ArtifactError: the graph does not load.
+        InferenceError: the graph does not run here.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    manifest = artifact.manifest
+    # Not through a reranker, which chooses a graph by precision: there may be one of that precision for CUDA too.
+    session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=1, spin=False)
+    outputs = [
+        session.run(encoder.assemble(pairs, np.asarray([place]), int(length)))
+        for place, length in enumerate(pairs.lengths)
+    ]
+    if not outputs:
+        return np.empty(0, dtype=np.float32)
+    return relevance_logits(np.concatenate(outputs), manifest.positive_label)

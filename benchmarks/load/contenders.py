@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.contenders import Contender
+from crossrank.benchmarks.contenders import Contender, chosen_peers
 from crossrank.benchmarks.worker_process import WorkerProcess
-from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from crossrank.benchmarks.load.arrivals import Arrival
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 LOAD_PEERS: tuple[Contender, ...] = (
     Contender(
@@ -25,7 +24,7 @@ LOAD_PEERS: tuple[Contender, ...] = (
     ),
     Contender(
         "sentence-transformers",
-        "sentence-transformers CrossEncoder, torch, a thread a core",
+        "sentence-transformers CrossEncoder, torch behind a pool of threads",
         "sentence-transformers",
         "sentence_transformers_load_adapter",
         weights={"checkpoint": "checkpoint"},
@@ -33,28 +32,24 @@ LOAD_PEERS: tuple[Contender, ...] = (
 )
 
 
-def own_contender(folder: Path, precision: Precision) -> Contender:
+def own_contender(folder: Path, precision: Precision, provider: Provider = "cpu") -> Contender:
     """The engine itself."""
     return Contender(
         f"crossrank-{precision}",
         f"crossrank AsyncReranker, {precision}",
         None,
         "crossrank_load_adapter",
-        {"model": str(folder), "precision": precision},
+        {"model": str(folder), "precision": precision, "device": provider},
     )
 
 
-def chosen_load_peers(names: Sequence[str] | None) -> list[Contender]:
-    """Peers by name, all of them for None.
+def chosen_load_peers(names: Sequence[str] | None, provider: Provider = "cpu") -> list[Contender]:
+    """Peers by name, all of them for None, on a provider; each of them runs on both.
 
     Raises:
         InvalidInputError: a name is none of a peer.
     """
-    by_name = {peer.name: peer for peer in LOAD_PEERS}
-    unknown = [name for name in names or () if name not in by_name]
-    if unknown:
-        raise InvalidInputError(f"peers {', '.join(unknown)}: expected are {', '.join(by_name)}")
-    return [by_name[name] for name in (by_name if names is None else names)]
+    return chosen_peers(names, provider, among=LOAD_PEERS)[0]
 
 
 class LoadProcess(WorkerProcess):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crossrank.benchmarks.environment import describe_artifact, describe_run
+from crossrank.benchmarks.gpu import describe_gpu
 from crossrank.benchmarks.load.contenders import chosen_load_peers, own_contender
 from crossrank.benchmarks.load.measure import measure_load
 from crossrank.benchmarks.models_measured import find_artifacts
 from crossrank.benchmarks.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.run import check_measurable
 from crossrank.benchmarks.weights import prepare_weights
 from crossrank.benchmarks.workloads import WorkloadMaker
 from crossrank.models.artifact import Artifact
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from crossrank.benchmarks.load.measure import LoadPlan
     from crossrank.benchmarks.workloads import DocumentLength
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
 _DOCUMENTS = 400
 
@@ -30,6 +32,7 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
     *,
     model: str,
     precision: Precision,
+    provider: Provider = "cpu",
     checkpoint: Path | None,
     peers_folder: Path | None,
     peers: Sequence[str] | None,
@@ -43,6 +46,7 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
         plan: what to measure.
         model: as `crossrank.Reranker` takes it.
         precision: of crossrank's graph.
+        provider: execution provider that everybody runs on.
         checkpoint: the model's weights, for the peers.
         peers_folder: where the peers' environments are; None leaves peers out.
         peers: which of them; None takes all.
@@ -51,13 +55,17 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
         progress: told what is going on.
 
     Raises:
+        ProviderError: the provider does not work here; nothing was measured.
         CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
     """
-    chosen = chosen_load_peers(peers) if peers_folder is not None else []
+    check_measurable(provider, [precision])
+    chosen = chosen_load_peers(peers, provider) if peers_folder is not None else []
     if chosen and checkpoint is None:
         raise InvalidInputError("the peers load the model's own checkpoint: name its folder with --checkpoint")
-    result: dict[str, Any] = {"schema": 1, **describe_run()}
-    artifacts, result["missing_precisions"] = find_artifacts(model, [precision], checkpoint)
+    result: dict[str, Any] = {"schema": 1, **describe_run(), "provider": provider}
+    if provider == "cuda":
+        result["gpu"] = describe_gpu()
+    artifacts, result["missing_precisions"] = find_artifacts(model, [precision], checkpoint, provider)
     artifact = Artifact.open(artifacts[precision])
     passages = beir_passages(text) if text else standard_library_passages()
     maker = WorkloadMaker(passages, artifact.path(artifact.manifest.tokenizer), max_length=artifact.manifest.max_length)
@@ -68,8 +76,8 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
     weights = None
     if chosen and checkpoint is not None and peers_folder is not None:
         progress("preparing the peers' weights")
-        weights = prepare_weights(checkpoint, peers_folder)
-    contenders = [own_contender(artifacts[precision], precision), *chosen]
+        weights = prepare_weights(checkpoint, peers_folder, provider)
+    contenders = [own_contender(artifacts[precision], precision, provider), *chosen]
     result["load"] = measure_load(
         contenders, texts, plan, peers_folder=peers_folder, weights=weights, progress=progress
     )

@@ -12,9 +12,11 @@ SCALE = "logit"
 
 
 def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Open a model: options `model`, `precision`."""
+    """Open a model: options `model`, `precision`, `device` (cpu or cuda)."""
     from crossrank import Reranker
+    from crossrank.benchmarks.engine_options import engine_options
 
-    reranker = Reranker(options["model"], provider="cpu", precision=options["precision"], activation="identity")
+    where = engine_options(options["device"])
+    reranker = Reranker(options["model"], precision=options["precision"], activation="identity", **where)
     reranker.warmup()
     return reranker.score

@@ -9,9 +9,15 @@ if TYPE_CHECKING:
 
 
 async def load(options: dict[str, Any]) -> tuple[Callable[[str, list[str]], Awaitable[object]], tuple[type, ...]]:
-    """Open a model: options `model`, `precision`; returns how to rerank, and the errors that refuse a request."""
-    from crossrank import AsyncReranker, Overloaded
+    """Open a model: options `model`, `precision`, `device` (cpu or cuda).
 
-    reranker = AsyncReranker(options["model"], provider="cpu", precision=options["precision"])
+    Returns:
+        How to rerank, and the errors that refuse a request.
+    """
+    from crossrank import AsyncReranker, Overloaded
+    from crossrank.benchmarks.engine_options import engine_options
+
+    where = engine_options(options["device"])
+    reranker = AsyncReranker(options["model"], precision=options["precision"], **where)
     await reranker.warmup()
     return reranker.rank, (Overloaded,)

@@ -14,13 +14,16 @@ _NAME = "benchmark/same-weights"
 
 
 def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Load `options["graph"]`, an ONNX file with the tokenizer's files beside it."""
+    """Load `options["graph"]`, an ONNX file with the tokenizer's files beside it; `device` is cpu or cuda."""
     from fastembed.common.model_description import ModelSource
     from fastembed.rerank.cross_encoder import TextCrossEncoder
 
     graph = Path(options["graph"])
     TextCrossEncoder.add_custom_model(_NAME, sources=ModelSource(hf=_NAME), model_file=graph.name)
-    model = TextCrossEncoder(_NAME, specific_model_path=str(graph.parent), cuda=False)
+    model = TextCrossEncoder(_NAME, specific_model_path=str(graph.parent), cuda=options["device"] == "cuda")
+    if options["device"] == "cuda" and model.model.model.get_providers()[0] != "CUDAExecutionProvider":
+        # onnxruntime falls back to the CPU with no more than a warning.
+        raise RuntimeError(f"asked for CUDA, it runs on {model.model.model.get_providers()[0]}")
 
     def score(query: str, documents: list[str]) -> Iterable[float]:
         return list(model.rerank(query, documents))

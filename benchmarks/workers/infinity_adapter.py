@@ -13,12 +13,17 @@ SCALE = "probability"
 
 
 def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Load the checkpoint folder `options["checkpoint"]` on the torch engine."""
+    """Load the checkpoint folder `options["checkpoint"]` on the torch engine; `device` is cpu or cuda.
+
+    On CUDA it takes half precision by itself.
+    """
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
     loop = asyncio.new_event_loop()
     engine = AsyncEmbeddingEngine.from_args(
-        EngineArgs(model_name_or_path=options["checkpoint"], engine="torch", device="cpu", model_warmup=False)
+        EngineArgs(
+            model_name_or_path=options["checkpoint"], engine="torch", device=options["device"], model_warmup=False
+        )
     )
     loop.run_until_complete(engine.astart())
 

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
 
 
 async def load(options: dict[str, Any]) -> tuple[Callable[[str, list[str]], Awaitable[object]], tuple[type, ...]]:
-    """Load the checkpoint folder `options["checkpoint"]` on the torch engine."""
+    """Load the checkpoint folder `options["checkpoint"]` on the torch engine; `device` is cpu or cuda."""
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
     engine = AsyncEmbeddingEngine.from_args(
-        EngineArgs(model_name_or_path=options["checkpoint"], engine="torch", device="cpu", model_warmup=False)
+        EngineArgs(
+            model_name_or_path=options["checkpoint"], engine="torch", device=options["device"], model_warmup=False
+        )
     )
     await engine.astart()
 

@@ -9,25 +9,36 @@ if TYPE_CHECKING:
 
 PACKAGES = ("optimum", "optimum-onnx", "tokenizers")
 SCALE = "logit"
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _BATCH = 32
 """optimum leaves batching to its user; 32 is sentence-transformers' default."""
 
 
 def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Export `options["checkpoint"]` with optimum itself, and load it."""
+    """Export `options["checkpoint"]` with optimum itself, and load it on `options["device"]` (cpu or cuda)."""
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options["checkpoint"])
-    model = ORTModelForSequenceClassification.from_pretrained(options["checkpoint"], export=True)
+    model = ORTModelForSequenceClassification.from_pretrained(
+        options["checkpoint"], export=True, provider=_PROVIDERS[options["device"]]
+    )
+
+    if model.provider != _PROVIDERS[options["device"]]:
+        # onnxruntime falls back to the CPU with no more than a warning.
+        raise RuntimeError(f"asked for {_PROVIDERS[options['device']]}, it runs on {model.provider}")
+    # On CUDA optimum binds inputs and outputs itself, and takes torch's tensors only.
+    tensors = "pt" if options["device"] == "cuda" else "np"
 
     def score(query: str, documents: list[str]) -> Iterable[float]:
         scores: list[float] = []
         for start in range(0, len(documents), _BATCH):
             batch = documents[start : start + _BATCH]
             features = tokenizer(
-                [query] * len(batch), batch, padding=True, truncation=True, max_length=512, return_tensors="np"
+                [query] * len(batch), batch, padding=True, truncation=True, max_length=512, return_tensors=tensors
             )
+            if tensors == "pt":
+                features = features.to(options["device"])
             scores.extend(model(**features).logits[:, 0].tolist())
         return scores
 

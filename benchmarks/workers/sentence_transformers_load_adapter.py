@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 
 async def load(options: dict[str, Any]) -> tuple[Callable[[str, list[str]], Awaitable[object]], tuple[type, ...]]:
-    """Load a checkpoint folder on torch: option `checkpoint`. As many calls at once as there are cores."""
+    """Load a checkpoint folder on torch: options `checkpoint`, `device` (cpu or cuda).
+
+    On the CPU as many calls at once as there are cores; on CUDA one, as a device does one thing at a time.
+    """
     from sentence_transformers import CrossEncoder
 
-    model = CrossEncoder(options["checkpoint"], max_length=512, device="cpu")
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    model = CrossEncoder(options["checkpoint"], max_length=512, device=options["device"])
+    pool = ThreadPoolExecutor(1 if options["device"] == "cuda" else len(os.sched_getaffinity(0)))
 
     def predict(query: str, documents: list[str]) -> object:
         return model.predict([(query, document) for document in documents], show_progress_bar=False)

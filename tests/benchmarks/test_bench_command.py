@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from crossrank.benchmarks.contenders import PEERS
+from crossrank.benchmarks.contenders import PEERS, chosen_peers
 from crossrank.benchmarks.environment import library_versions
 from crossrank.benchmarks.peer_environments import environment_names
 from crossrank.cli.app import app
@@ -76,5 +76,8 @@ def test_a_precision_the_model_lacks_is_told_and_the_others_are_measured(bench, 
     assert "no fp16 graph" in result["missing_precisions"]["fp16"]
 
 
-def test_every_peer_has_an_environment_with_requirements():
-    assert {peer.environment for peer in PEERS} == set(environment_names())
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_every_peer_that_runs_on_a_provider_has_an_environment_with_requirements_there(provider):
+    peers, absent = chosen_peers(None, provider)
+    assert {peer.environment for peer in peers} == set(environment_names(provider))
+    assert {peer.name for peer in peers} | set(absent) == {peer.name for peer in PEERS}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tiny_checkpoints import make_texts
 
-from crossrank.benchmarks.ceiling import Ceiling, ProductMeter, ProductShape, model_shapes, product_graph
+from crossrank.benchmarks.ceiling import Ceiling, DeviceProductMeter, ProductMeter
 from crossrank.benchmarks.passages import Passages
+from crossrank.benchmarks.products import ProductShape, model_shapes, product_graph
 from crossrank.benchmarks.roofline import measure_roofline
 from crossrank.benchmarks.workloads import WorkloadMaker
 from crossrank.models.manifest import Architecture
@@ -24,7 +25,7 @@ def test_shapes_are_those_of_a_layer():
     ]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_graph_computes_the_product(precision):
     import onnx
     import onnxruntime
@@ -33,21 +34,38 @@ def test_the_graph_computes_the_product(precision):
     graph = product_graph(ProductShape(3, 8, 4), precision)
     weights = {item.name: numpy_helper.to_array(item) for item in onnx.load_from_string(graph).graph.initializer}
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    tolerance = 1e-5
     if precision == "fp32":
         left = np.arange(24, dtype=np.float32).reshape(3, 8)
         expected = left @ weights["w"]
+    elif precision == "fp16":
+        left = np.arange(24, dtype=np.float16).reshape(3, 8)
+        expected = left.astype(np.float32) @ weights["w"].astype(np.float32)
+        tolerance = 1e-2
     else:
         left = np.arange(100, 124, dtype=np.uint8).reshape(3, 8)
         products = (left.astype(np.int32) - int(weights["a_zero"])) @ weights["w"].astype(np.int32)
         expected = products * weights["a_scale"] * weights["w_scale"]
-    np.testing.assert_allclose(session.run(None, {"a": left})[0], expected, rtol=1e-5)
+    (found,) = session.run(None, {"a": left})
+    assert found.dtype == (np.float16 if precision == "fp16" else np.float32)
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_rate_counts_the_products_of_all_threads(precision):
     shape = ProductShape(8, 16, 16)
     assert shape.operations == 4096
     assert ProductMeter(shape, precision, threads=2).rate(0.01) > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_meter_for_devices_counts_products_whose_factors_stay_there(precision):
+    # On the CPU, which is a device as well; on a GPU it has not been run yet.
+    meter = DeviceProductMeter(ProductShape(8, 16, 16), precision, provider="cpu", device=0)
+    assert meter.rate(0.01) > 0
+    (result,) = meter._binding.copy_outputs_to_cpu()
+    assert result.shape == (8, 16)
+    assert np.abs(result).max() > 0.1, "the product was computed"
 
 
 def test_the_ceiling_is_the_median_over_shapes_of_the_median_over_rounds():

@@ -8,7 +8,7 @@ import pytest
 
 import crossrank as package
 
-COMMANDS = ("rerank", "export", "inspect", "models")
+COMMANDS = ("rerank", "export", "inspect", "models", "self-check")
 
 
 def test_help_lists_the_commands_and_goes_to_standard_output(crossrank):

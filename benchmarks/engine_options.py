@@ -1,0 +1,24 @@
+"""How benchmarks and self-check open the engine on a provider: the one place that knows its options for CUDA."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crossrank.models.manifest import Precision, Provider
+
+DEFAULT_PRECISIONS: dict[Provider, tuple[Precision, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
+"""What is measured where no precision is named."""
+
+
+def engine_options(provider: Provider, *, device: int = 0, cuda_graphs: bool = True) -> dict[str, Any]:
+    """Options of `Reranker` and `AsyncReranker` that say where to run.
+
+    Args:
+        provider: execution provider.
+        device: CUDA device id.
+        cuda_graphs: whether runs are captured as CUDA graphs.
+    """
+    if provider == "cpu":
+        return {"provider": "cpu"}
+    return {"provider": "cuda", "devices": [device], "cuda_graphs": cuda_graphs}

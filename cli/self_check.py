@@ -1,0 +1,67 @@
+"""`crossrank self-check`: whether the engine is right on this machine, in one command and one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from crossrank.cli.bench_output import with_progress
+from crossrank.cli.options import ProviderOption
+from crossrank.cli.run import FAILURE, json_text, out, reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_STYLES = {"PASS": "green", "FAIL": "bold red", "n.a.": "dim"}
+
+
+@reports_errors
+def self_check_command(
+    context: typer.Context,  # noqa: ARG001
+    *,
+    provider: Annotated[
+        ProviderOption, typer.Option(help="What to check; auto takes CUDA where it works.")
+    ] = ProviderOption.auto,
+    model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
+    device: Annotated[int, typer.Option(min=0, help="CUDA device id.")] = 0,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="Calls of the memory check; default: 10000 on CUDA, 500 on the CPU.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything found, to attach to a report.")
+    ] = None,
+) -> None:
+    """Compare the engine here with the plain graph on the CPU, and with itself: alone, in company, again and again."""
+    from crossrank.benchmarks.self_check.run import run_self_check
+
+    document = with_progress(
+        lambda progress: run_self_check(model, provider=provider.value, device=device, calls=calls, progress=progress)
+    )
+    if json_file is not None:
+        json_file.write_text(json_text(document, indent=2) + "\n", encoding="utf-8")
+    console = out()
+    console.print(_table(document["results"]))
+    failed = sum(result["passed"] is False for result in document["results"])
+    console.print(f"{failed} checks failed" if failed else "no check failed")
+    if not document["passed"]:
+        raise typer.Exit(FAILURE)
+
+
+def _table(results: list[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("check", "precision", "", "s", "found"):
+        table.add_column(column, justify="right" if column == "s" else "left", no_wrap=column in {"check", ""})
+    for result in results:
+        verdict = result["verdict"]
+        table.add_row(
+            result["name"],
+            result["precision"] or "",
+            Text(verdict, style=_STYLES[verdict]),
+            f"{result['seconds']:.1f}",
+            result["detail"],
+        )
+    return table

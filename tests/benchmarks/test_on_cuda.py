@@ -1,0 +1,208 @@
+"""The benchmarks on CUDA as far as a machine without a GPU goes: refusals, who takes part, what each is told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from crossrank.benchmarks import peer_environments
+from crossrank.benchmarks.contenders import PEERS, chosen_peers, own_contenders
+from crossrank.benchmarks.engine_options import engine_options
+from crossrank.benchmarks.load.contenders import chosen_load_peers
+from crossrank.benchmarks.load.contenders import own_contender as own_load_contender
+from crossrank.benchmarks.models_measured import find_artifacts
+from crossrank.benchmarks.peer_environments import environment_names, install, pip_steps
+from crossrank.benchmarks.report import report_tables
+from crossrank.benchmarks.workers import sentence_transformers_adapter
+from crossrank.cli.app import app
+from crossrank.engine.runtime_build import load_onnxruntime
+from crossrank.models.errors import InvalidInputError, PrecisionError
+
+no_cuda = pytest.mark.skipif(
+    "CUDAExecutionProvider" in load_onnxruntime().get_available_providers(), reason="this onnxruntime has CUDA"
+)
+
+
+@no_cuda
+@pytest.mark.parametrize("command", [["bench"], ["bench", "--compare", "--roofline"], ["bench-load"]], ids=" ".join)
+def test_without_a_gpu_it_is_refused_with_reason_and_mend_before_anything_is_measured(
+    command, tiny_artifact, tmp_path, monkeypatch
+):
+    for module in ("run", "load.run"):
+        monkeypatch.setattr(f"crossrank.benchmarks.{module}.find_artifacts", lambda *_: pytest.fail("it went on"))
+    options = ["--model", tiny_artifact, "--provider", "cuda", "--json", tmp_path / "result.json"]
+    done = CliRunner().invoke(app, [*command, *map(str, options)])
+    assert done.exit_code == 1, done.output
+    assert "provider='cuda' does not work here" in done.stderr
+    assert "pip install 'crossrank[gpu]'" in done.stderr
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("command", ["bench", "bench-load"])
+def test_int8_on_cuda_and_unknown_providers_are_wrong_usage(command, tiny_artifact):
+    for arguments, message in (
+        (["--provider", "cuda", "--precision", "int8"], "fp16 or fp32 expected"),
+        (["--provider", "auto"], "auto"),
+    ):
+        done = CliRunner().invoke(app, [command, "--model", str(tiny_artifact), *arguments])
+        assert done.exit_code == 2
+        assert message in done.stderr
+
+
+def test_peers_without_a_way_to_cuda_are_left_out_with_the_reason():
+    peers, absent = chosen_peers(None, "cuda")
+    assert [peer.name for peer in peers] == [
+        "sentence-transformers",
+        "sentence-transformers-fp16",
+        "sentence-transformers-onnx",
+        "fastembed",
+        "optimum",
+        "infinity",
+    ]
+    assert set(absent) == {"sentence-transformers-openvino", "flashrank", "flashrank-int8"}
+    assert all(absent.values())
+    on_cpu, absent = chosen_peers(None, "cpu")
+    assert set(absent) == {"sentence-transformers-fp16"}
+    assert {peer.environment for peer in on_cpu} < {peer.environment for peer in PEERS} | {None}
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_every_contender_is_told_the_device_and_runs_in_the_environment_for_it(provider, tmp_path):
+    peers, _ = chosen_peers(None, provider)
+    everybody = [
+        *peers,
+        *chosen_load_peers(None, provider),
+        *own_contenders({"fp16": tmp_path}, provider),
+        own_load_contender(tmp_path, "fp16", provider),
+    ]
+    assert {item.options["device"] for item in everybody} == {provider}
+    environments = {item.environment for item in everybody if not item.is_own}
+    assert environments <= set(environment_names(provider))
+    assert all(name.endswith("-cuda") == (provider == "cuda") for name in environments)
+
+
+def test_the_engine_is_opened_on_the_device_with_or_without_graphs():
+    assert engine_options("cpu") == {"provider": "cpu"}
+    assert engine_options("cuda", device=1, cuda_graphs=False) == {
+        "provider": "cuda",
+        "devices": [1],
+        "cuda_graphs": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"backend": "torch", "device": "cpu"}, ("cpu", {})),
+        ({"backend": "torch", "device": "cuda"}, ("cuda", {})),
+        ({"backend": "torch", "device": "cuda", "half": True}, ("cuda", {"torch_dtype": "float16"})),
+        ({"backend": "onnx", "device": "cpu"}, ("cpu", {"provider": "CPUExecutionProvider"})),
+        ({"backend": "onnx", "device": "cuda"}, ("cuda", {"provider": "CUDAExecutionProvider"})),
+    ],
+)
+def test_sentence_transformers_gets_device_provider_and_type(monkeypatch, options, expected):
+    told = pretend_sentence_transformers(monkeypatch, placed=expected[1].get("provider"))
+    sentence_transformers_adapter.load({"checkpoint": "folder", **options})
+    assert (told["device"], told["model_kwargs"]) == expected
+
+
+def test_a_peer_that_falls_back_to_the_cpu_takes_no_part(monkeypatch):
+    pretend_sentence_transformers(monkeypatch, placed="CPUExecutionProvider")
+    with pytest.raises(RuntimeError, match="asked for CUDAExecutionProvider, it runs on CPUExecutionProvider"):
+        sentence_transformers_adapter.load({"checkpoint": "folder", "backend": "onnx", "device": "cuda"})
+
+
+def pretend_sentence_transformers(monkeypatch, placed):
+    """A sentence-transformers that notes what it is told, with a model placed where the test wants it."""
+    told = {}
+
+    def cross_encoder(folder, **options):
+        told.update(options)
+        return [SimpleNamespace(auto_model=SimpleNamespace(provider=placed))]
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(CrossEncoder=cross_encoder))
+    torch = SimpleNamespace(float16="float16", nn=SimpleNamespace(Sigmoid=lambda: None))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    return told
+
+
+def test_environments_for_cuda_take_pypis_torch_and_the_gpu_build_of_onnxruntime(tmp_path):
+    python = str(tmp_path / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    venv, torch, rest = pip_steps(tmp_path, "sentence-transformers-onnx-cuda")
+    assert venv == [sys.executable, "-m", "venv", str(tmp_path)]
+    assert torch == [*pip, "torch"]
+    assert rest[:-1] == [*pip, "--requirement", rest[-2]]
+    assert rest[-1] == "torch"
+    wanted = Path(rest[-2]).read_text()
+    assert "onnxruntime-gpu[cuda,cudnn]" in wanted
+    assert pip_steps(tmp_path, "sentence-transformers-onnx")[1] == [*pip, "torch==2.13.0"]
+    assert len(pip_steps(tmp_path, "fastembed-cuda")) == 2, "it needs no torch"
+
+
+def test_no_environment_for_cuda_asks_for_the_cpu_build():
+    for name in environment_names("cuda"):
+        lines = (peer_environments.REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+        asked = [line for line in lines if not line.startswith("#")]
+        assert asked
+        assert not [line for line in asked if line.startswith(("onnxruntime=", "onnxruntime[", "fastembed="))]
+        assert not [line for line in asked if "[onnx]" in line or "[onnxruntime]" in line]
+
+
+def test_the_provider_decides_which_environments_are_made(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(peer_environments, "_install", lambda home, name: made.append(home.name) or "no network")
+    assert {item.environment for item in install(tmp_path, provider="cuda")} == set(environment_names("cuda"))
+    assert made == environment_names("cuda")
+    done = CliRunner().invoke(app, ["bench", "--provider", "cuda", "--install-peers", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "infinity-cuda: no network" in done.stderr
+
+
+def test_only_graphs_for_cuda_are_measured_there(tiny_checkpoint, tiny_graphs, tmp_path):
+    from tiny_artifacts import write_artifact
+
+    folder = write_artifact(tmp_path / "half", tiny_checkpoint("bert"), tiny_graphs, precisions=("fp32", "fp16"))
+    found, missing = find_artifacts(str(folder), ["fp16", "fp32"], None, "cuda")
+    assert found == {"fp16": folder}
+    assert "no fp32 graph for provider 'cuda'" in missing["fp32"]
+    with pytest.raises(PrecisionError, match="provider 'cuda'"):
+        find_artifacts(str(folder), ["fp32"], None, "cuda")
+
+
+def test_unknown_load_peers_are_refused_by_name():
+    with pytest.raises(InvalidInputError, match=r"nobody.*infinity"):
+        chosen_load_peers(["nobody"], "cuda")
+
+
+def test_a_result_of_a_gpu_shows_device_driver_clocks_and_who_was_left_out(tiny_artifact, tmp_path):
+    written = tmp_path / "result.json"
+    done = CliRunner().invoke(
+        app,
+        [
+            "bench", "--model", str(tiny_artifact), "--no-latency", "--compare", "--peers", "", "--no-scenarios",
+            "--curve", "", "--peers-folder", str(tmp_path / "none"), "--json", str(written),
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    result = json.loads(written.read_text())
+    assert result["provider"] == "cpu"
+    assert "gpu" not in result
+    smi = dict.fromkeys(("name", "memory.total", "power.limit", "clocks.mem", "clocks.max.sm", "temperature.gpu"), "x")
+    smi |= {"driver_version": "550.54", "clocks.sm": "1710 MHz"}
+    result["gpu"] = {"nvidia_smi": smi, "cuda_libraries": {"nvidia-cudnn-cu12": "9.1"}}
+    result["gpu_after"] = {"nvidia_smi": smi | {"clocks.sm": "1500 MHz"}}
+    result["comparison"]["absent"] = {"flashrank": "it runs on the CPU"}
+    cells = [" ".join(row) for table in report_tables(result) for row in table.rows]
+    assert any("driver 550.54" in row for row in cells)
+    assert any("1710 MHz, after 1500 MHz" in row for row in cells)
+    assert any("nvidia-cudnn-cu12 9.1" in row for row in cells)
+    assert any(row.startswith("flashrank") and "left out: it runs on the CPU" in row for row in cells)
+    result["gpu"] = {"nvidia_smi": {"reason": "nvidia-smi does not run here"}}
+    assert any("does not run here" in " ".join(row) for table in report_tables(result) for row in table.rows)
