@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CAPTURE = "captured and uncaptured"
 NEW_TEXTS = "new texts in used shapes"
 _DOCUMENTS = 32
+_NOTHING_CAPTURED = ("not captured", "off", "0 of")
+"""How `info().cuda_graphs` begins where no run was captured."""
 _REPEATS = 5
 _ROWS = 4
 _SHORTER = 3
@@ -58,6 +60,9 @@ def check_capture(subject: Subject, precision: Precision) -> CheckResult:
         "captured": state,
         "uncaptured": other_state,
     }
+    if state.startswith(_NOTHING_CAPTURED):
+        words = f"CUDA graphs were asked for, and: {state}"
+        return CheckResult(CAPTURE, False, words, figures, precision)
     detail = (
         f"{len(documents)} documents: difference {difference:.2g} between runs with CUDA graphs ({state}) and without, "
         f"{tolerance:g} allowed; {changed} of {_REPEATS} repeated calls differ, none may"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,6 +162,21 @@ def test_captured_runs_must_score_as_uncaptured_ones_and_repeat_to_the_bit(subje
     result = check_capture(with_fault(subject, fault, provider="cuda"), "fp32")
     assert result.passed is passed, result.detail
     assert result.figures["repeats_that_differ"] == differ
+
+
+@pytest.mark.parametrize("state", ["not captured: a Loop is in the way", "0 of 61 shapes captured", "off"])
+def test_where_nothing_was_captured_the_check_says_so_instead_of_comparing_like_with_like(subject, state):
+    on_cuda = with_fault(subject, lambda engine, documents, scores: scores, provider="cuda")
+    open_engine = on_cuda.open
+
+    def open_with_state(precision, *, cuda_graphs):
+        engine = open_engine(precision, cuda_graphs=cuda_graphs)
+        engine.info = lambda: SimpleNamespace(cuda_graphs=state)
+        return engine
+
+    result = check_capture(dataclasses.replace(on_cuda, open=open_with_state), "fp32")
+    assert result.passed is False
+    assert state in result.detail
 
 
 def stale(engine, documents, scores):
