@@ -17,6 +17,7 @@ import numpy as np
 from crossrank.benchmarks.comparison import contender_python
 from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
 from crossrank.benchmarks.load.contenders import LoadProcess
+from crossrank.benchmarks.sampling import percentiles
 from crossrank.benchmarks.worker_process import WorkerError
 from crossrank.engine.cores import available_cores
 
@@ -192,10 +193,3 @@ def summary(
             "memory_mib": {"first": memory[0], "largest": max(memory), "last": memory[-1]} if memory else {},
         }
     return figures
-
-
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90 and p99, or nothing of nothing."""
-    if not seconds:
-        return {}
-    return dict(zip(("p50", "p90", "p99"), np.percentile(seconds, [50, 90, 99]).tolist(), strict=True))

@@ -37,7 +37,14 @@ def _throughput(contenders: Mapping[str, Any]) -> ReportTable:
     ]
     return ReportTable(
         "Throughput with one caller and with many",
-        ("contender", "one caller, pairs/s", "saturated, pairs/s", "saturated to one, turn by turn", f"{SMALLEST} candidates idle, ms", "what"),
+        (
+            "contender",
+            "one caller, pairs/s",
+            "saturated, pairs/s",
+            "saturated to one, turn by turn",
+            f"{SMALLEST} candidates idle, ms",
+            "what",
+        ),
         tuple(rows),
     )
 
