@@ -2,12 +2,15 @@
 PYTHON ?= python3
 DEMO_VENV := .demo-venv
 VENV := .venv
+GPU_VENV := .gpu-venv
+# The wheel alone, without the CUDA libraries that crossrank[gpu] brings: they take gigabytes and need a GPU.
+GPU_WHEEL := onnxruntime-gpu==1.31.1
 DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint package examples check default-model clean
+.PHONY: demo test lint package gpu-wheel examples check default-model clean
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
 demo: $(DEMO_VENV)/installed
@@ -41,10 +44,20 @@ lint: $(VENV)/installed
 package: $(VENV)/installed
 	$(VENV)/bin/python tests/check_package.py
 
+# The GPU build of onnxruntime where there is no GPU: the refusal and its words.
+gpu-wheel: $(GPU_VENV)/installed
+	$(GPU_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(GPU_VENV)/bin/python tests/check_gpu_wheel.py
+
+$(GPU_VENV)/installed: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet --constraint constraints.txt '$(GPU_WHEEL)' .
+	touch $@
+
 examples: $(VENV)/installed
 	for example in examples/*.py; do echo "== $$example"; $(VENV)/bin/python $$example || exit 1; done
 
-check: lint test package examples
+check: lint test package gpu-wheel examples
 
 # Export the embedded model again. Its graphs are committed, and every copy stays in the history: do it rarely.
 default-model: $(VENV)/installed
@@ -52,4 +65,4 @@ default-model: $(VENV)/installed
 		--name default --activation identity --precision int8,fp16
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) build dist *.egg-info

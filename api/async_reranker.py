@@ -8,6 +8,7 @@ from crossrank.engine.async_reranker import AsyncArtifactReranker
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
@@ -40,6 +41,9 @@ class AsyncReranker(AsyncArtifactReranker):
         max_wait_ms: float = 0.0,
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
+        devices: Sequence[int] | None = None,
+        gpu_memory_limit: int | None = None,
+        cuda_graphs: bool = True,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -59,6 +63,9 @@ class AsyncReranker(AsyncArtifactReranker):
             long_documents: 'truncate', 'windows' or `Windows(...)`.
             score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
                 none.
+            devices: numbers of the GPUs that share the work; None takes the first.
+            gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
+            cuda_graphs: whether runs of a shape are captured once and replayed.
             revision: branch, tag or commit of a hub repository.
             trust_remote_code: let code that comes with a checkpoint run during its export.
 
@@ -78,6 +85,9 @@ class AsyncReranker(AsyncArtifactReranker):
                 max_wait_ms=max_wait_ms,
                 long_documents=long_documents,
                 score_cache_bytes=score_cache_bytes,
+                devices=devices,
+                gpu_memory_limit=gpu_memory_limit,
+                cuda_graphs=cuda_graphs,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )

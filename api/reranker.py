@@ -11,6 +11,8 @@ from crossrank.engine.reranker import ArtifactReranker
 from crossrank.resolve import absolute_model, resolve_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.engine.windows import LongDocuments
     from crossrank.models.manifest import Activation
@@ -41,6 +43,9 @@ class Reranker(ArtifactReranker):
         max_wait_ms: float = 0.0,
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
+        devices: Sequence[int] | None = None,
+        gpu_memory_limit: int | None = None,
+        cuda_graphs: bool = True,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -63,6 +68,10 @@ class Reranker(ArtifactReranker):
                 all of them, window by window; `Windows` sets their size, stride, number and aggregation.
             score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
                 none.
+            devices: numbers of the GPUs that share the work, as CUDA counts them; None takes the first. With CUDA only,
+                as the next two. Not run on a GPU yet.
+            gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
+            cuda_graphs: whether runs of a shape are captured once and replayed, which spares starting every kernel.
             revision: branch, tag or commit of a hub repository.
             trust_remote_code: let code that comes with a checkpoint run during its export.
 
@@ -88,6 +97,9 @@ class Reranker(ArtifactReranker):
             max_wait_ms=max_wait_ms,
             long_documents=long_documents,
             score_cache_bytes=score_cache_bytes,
+            devices=devices,
+            gpu_memory_limit=gpu_memory_limit,
+            cuda_graphs=cuda_graphs,
         )
         self._model = absolute_model(model)
         self._revision = revision

@@ -85,3 +85,10 @@ def ratio_per_round(times: Sequence[float], reference: Sequence[float]) -> Ratio
     """
     ratios = [own / other for own, other in zip(times, reference, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p90 and p99, or nothing of nothing."""
+    if not seconds:
+        return {}
+    return dict(zip(("p50", "p90", "p99"), np.percentile(seconds, [50, 90, 99]).tolist(), strict=True))

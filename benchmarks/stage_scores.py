@@ -120,8 +120,8 @@ def score_stages(
     started = time.perf_counter()
     prepared = reranker.prepare([collection.documents[name] for name in names])
     encoding_seconds = (time.perf_counter() - started) / len(names)
-    chosen = _spread(_usable_queries(collection), queries)
-    found = {query: _candidates(collection, query, names, candidates) for query in chosen}
+    found = chosen_candidates(collection, queries, candidates)
+    chosen = list(found)
     graph = reranker.info().graph_sha256[:16]
     logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in max_lengths}
     seconds = dict.fromkeys(max_lengths, 0.0)
@@ -149,6 +149,22 @@ class _Scoring:
 
     def __call__(self) -> npt.NDArray[np.float32]:
         return self.reranker.score_places(self.query, self.documents, self.places, max_length=self.max_length).logits
+
+
+def chosen_candidates(collection: Collection, queries: int | None, candidates: int) -> dict[str, tuple[str, ...]]:
+    """Some queries with a judgement, evenly spread, and for each the run's documents, then others of the corpus.
+
+    Args:
+        collection: where there are no judgements, all queries count.
+        queries: how many; None takes all.
+        candidates: of each query.
+
+    Raises:
+        InvalidInputError: the corpus has fewer documents.
+    """
+    names = list(collection.documents)
+    chosen = _spread(_usable_queries(collection), queries)
+    return {query: _candidates(collection, query, names, candidates) for query in chosen}
 
 
 def _usable_queries(collection: Collection) -> list[str]:

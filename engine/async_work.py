@@ -14,7 +14,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from crossrank.engine.calls import ScoreCall
+from crossrank.engine.calls import ScoreCall, scores_while_encoding
 from crossrank.engine.progressive import CHUNKS_AT_ONCE, ChunkedScoring
 from crossrank.engine.scoring_request import make_request
 
@@ -76,6 +76,14 @@ class EncoderThreads:
             await AsyncChunks(scoring, self).run(admitted)
             return call, scoring.found()
 
+        if scorer.documents_at_once is not None:
+            started_call = await self.run(start)
+            if scores_while_encoding(scorer, started_call):
+                scoring = started_call.while_encoding(scorer, admitted.scheduler, limit)
+                await AsyncChunks(scoring, self).run(admitted)
+                return started_call, scoring.found()
+            start = _given(started_call)
+
         def encode() -> tuple[_AnyCall, ScoringRequest, Terms]:
             started = time.perf_counter()
             call = start()
@@ -102,6 +110,10 @@ class EncoderThreads:
         pool, self._pool = self._pool, None
         if pool is not None and self._process == os.getpid():
             pool.shutdown(wait=False)
+
+
+def _given(call: _AnyCall) -> Callable[[], _AnyCall]:
+    return lambda: call
 
 
 class AsyncChunks:

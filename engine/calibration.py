@@ -21,20 +21,44 @@ import numpy as np
 from crossrank.engine.cost import CostModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
+
+    from crossrank.engine.shape_grid import ShapeGrid
 
 CACHE_VARIABLE = "CROSSRANK_CALIBRATION"
 """Environment variable that names the folder of fits, instead of one in the user's cache folder."""
 
 _SHAPES = ((1, 16), (1, 64), (1, 192), (1, 448), (2, 32), (4, 16), (4, 96), (8, 48), (2, 256))
+"""Shapes timed on a processor's core."""
 _REPEATS = 3
 _SMALLEST = 1e-9
 """Seconds below which no coefficient goes: a negative one would reward work."""
 
 
-def measure(run: Callable[[int, int], object], max_length: int, *, single: bool) -> CostModel:
+def core_shapes(max_length: int, *, single: bool) -> list[tuple[int, int]]:
+    """Rows and lengths to time on a core.
+
+    Args:
+        max_length: tokens a row may have at most.
+        single: of one row alone, for a graph that allows no others.
+    """
+    return [(1 if single else rows, min(length, max_length)) for rows, length in _SHAPES]
+
+
+def grid_shapes(grid: ShapeGrid) -> list[tuple[int, int]]:
+    """Rows and lengths to time on a device: of every length one row, a few, and as many as a run holds."""
+    found = {
+        (rows, length)
+        for length in grid.lengths
+        for most in [grid.most_rows(length)]
+        for rows in (1, 1 << (most.bit_length() // 2), most)
+    }
+    return sorted(found)
+
+
+def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]) -> CostModel:
     """Time runs of several shapes and fit a cost model to them.
 
     The fit minimises relative errors, so that short and long runs count alike. The fastest of a few
@@ -42,10 +66,8 @@ def measure(run: Callable[[int, int], object], max_length: int, *, single: bool)
 
     Args:
         run: performs a run of so many rows of so many tokens.
-        max_length: tokens a row may have at most.
-        single: time runs of one row alone, for a graph that allows no others.
+        shapes: rows and length of each.
     """
-    shapes = [(1 if single else rows, min(length, max_length)) for rows, length in _SHAPES]
     seconds = np.array([_fastest(run, rows, length) for rows, length in shapes])
     rows, length = np.array(shapes, dtype=np.float64).T
     terms = np.stack([np.ones_like(rows), rows, rows * length, rows * length**2], axis=1)
@@ -53,9 +75,16 @@ def measure(run: Callable[[int, int], object], max_length: int, *, single: bool)
     return CostModel(*(float(max(value, _SMALLEST)) for value in coefficients))
 
 
-def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str) -> Path:
-    """Write a fit to the cache folder; returns the file."""
-    path = _file(graph_sha256, onnxruntime_version)
+def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, device: str | None = None) -> Path:
+    """Write a fit to the cache folder; returns the file.
+
+    Args:
+        cost: the fit.
+        graph_sha256: of what graph.
+        onnxruntime_version: with which it was run.
+        device: what ran it; None for this machine's processor.
+    """
+    path = _file(graph_sha256, onnxruntime_version, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(dataclasses.asdict(cost)), encoding="utf-8")
@@ -63,17 +92,17 @@ def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str) -> Pa
     return path
 
 
-def recall(graph_sha256: str, onnxruntime_version: str) -> CostModel | None:
-    """Read the fit of a graph on this machine, or None where there is none that can be read."""
+def recall(graph_sha256: str, onnxruntime_version: str, device: str | None = None) -> CostModel | None:
+    """Read the fit of a graph on this machine, or None where there is none that can be read; see `remember`."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        values = json.loads(_file(graph_sha256, onnxruntime_version).read_text(encoding="utf-8"))
+        values = json.loads(_file(graph_sha256, onnxruntime_version, device).read_text(encoding="utf-8"))
         cost = CostModel(**{name: float(value) for name, value in values.items()})
         if all(np.isfinite(value) and value > 0 for value in dataclasses.astuple(cost)):
             return cost
     return None
 
 
-def _file(graph_sha256: str, onnxruntime_version: str) -> Path:
+def _file(graph_sha256: str, onnxruntime_version: str, device: str | None) -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         folder = Path(chosen).expanduser()
@@ -81,7 +110,7 @@ def _file(graph_sha256: str, onnxruntime_version: str) -> Path:
         import platformdirs
 
         folder = Path(platformdirs.user_cache_dir("crossrank", appauthor=False)) / "calibration"
-    key = hashlib.sha256(f"{graph_sha256}\0{_processor()}\0{onnxruntime_version}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{graph_sha256}\0{device or _processor()}\0{onnxruntime_version}".encode()).hexdigest()[:32]
     return folder / f"{key}.json"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.engine.documents import as_list, checked_top_k, document_texts, query_text
+from crossrank.engine.encoding import EncodedDocuments
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.progressive import ChunkedScoring, run_chunks
 from crossrank.engine.ranking import order_of_promise, ranking
@@ -52,6 +53,12 @@ class ScoreCall:
     def in_chunks(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
         """What scores it chunk by chunk: in vain, once a pair could not be scored in time."""
         return ChunkedScoring(scorer, scheduler, self.candidates, self.order, limit, needs_all=True)
+
+    def while_encoding(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
+        """What scores all of it, a part while the next is encoded."""
+        return ChunkedScoring(
+            scorer, scheduler, self.candidates, self.order, limit, documents_at_once=scorer.documents_at_once
+        )
 
 
 @dataclass(frozen=True)
@@ -154,13 +161,14 @@ def score_call(
         Overloaded: more tokens wait than may.
         ClosedError: the scorer was closed.
     """
-    if limit.seconds is None:
+    if limit.seconds is None and not scores_while_encoding(scorer, call):
         request = make_request(call.candidates)
         if warn is not None and request.anything_truncated:
             warn()
         return request.resolve(scorer.logits(request.rows, limit))
     scheduler = scorer.scheduler()
-    scoring = call.in_chunks(scorer, scheduler, limit)
+    in_chunks = call.while_encoding if limit.seconds is None else call.in_chunks
+    scoring = in_chunks(scorer, scheduler, limit)
     with scheduler.call(scoring.estimated_tokens) as admitted:
         for _ in run_chunks(scoring, admitted.submit):
             pass
@@ -168,6 +176,16 @@ def score_call(
     if warn is not None and found.anything_truncated:
         warn()
     return found
+
+
+def scores_while_encoding(scorer: PairScorer, call: ScoreCall) -> bool:
+    """Whether a call without a deadline is scored in parts: where encoding all of it would leave a GPU idle."""
+    at_once = scorer.documents_at_once
+    return (
+        at_once is not None
+        and len(call.candidates) > at_once
+        and not isinstance(call.candidates.documents, EncodedDocuments)
+    )
 
 
 def check_complete(found: DocumentScores, limit: TimeLimit) -> None:

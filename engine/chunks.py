@@ -115,3 +115,45 @@ class Chunks:
         if self._grows:
             self._target = min(_LONGEST, 2 * self._target)
         return Chunk(self._order[start:end], int(self._units[start:end].sum()), float(self._behind[end]))
+
+
+class EvenChunks:
+    """Cuts candidates into chunks of equal number, the longest first: those of a chunk are of similar length."""
+
+    def __init__(
+        self,
+        order: npt.NDArray[np.int64],
+        seconds: npt.NDArray[np.float64],
+        units: npt.NDArray[np.int64],
+        *,
+        at_once: int,
+    ) -> None:
+        """Nothing is taken yet.
+
+        Args:
+            order: which candidates, int64 (n,).
+            seconds: predicted time of each, in the caller's order, float64 (n,).
+            units: size of each, in the caller's order, int64 (n,).
+            at_once: candidates of a chunk.
+        """
+        self._order = order[np.argsort(-units[order], kind="stable")]
+        self._seconds = seconds[self._order]
+        self._units = units[self._order]
+        self._at_once = at_once
+        self._place = 0
+
+    def encoded(self, chunk: Chunk, seconds: float) -> None:
+        """Nothing to learn: a chunk's size is fixed."""
+
+    def take(self, left: float | None, time_factor: float) -> Chunk | None:  # noqa: ARG002
+        """The next chunk, or None where no candidates or no time are left.
+
+        Args:
+            left: seconds until the deadline, or None.
+            time_factor: of no meaning here.
+        """
+        start, end = self._place, min(self._place + self._at_once, len(self._order))
+        if start == end or (left is not None and left <= 0):
+            return None
+        self._place = end
+        return Chunk(self._order[start:end], int(self._units[start:end].sum()), float(self._seconds[end:].sum()))

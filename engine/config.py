@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
 ProviderChoice = Literal["auto", "cpu", "cuda"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 
-DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 512, "cuda": 65536}
-"""Token budget of one run. On the CPU larger runs only leave the caches (docs/benchmarks.md); the other is a guess."""
+DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 512, "cuda": 16384}
+"""Token budget of one run. On the CPU larger runs only leave the caches (docs/benchmarks.md); the other is an estimate,
+not run on a GPU yet."""
+
+_WHOLE_NUMBERS = (
+    "threads",
+    "max_length",
+    "max_batch_tokens",
+    "max_queue_tokens",
+    "score_cache_bytes",
+    "gpu_memory_limit",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,9 @@ class RerankerConfig:
             window; `Windows` sets their size, stride, number and aggregation.
         score_cache_bytes: bytes for scores that are kept, to be given again for the same query and text; None keeps
             none.
+        devices: numbers of the GPUs to share the work; None takes the first. Only with CUDA.
+        gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit. Only with CUDA.
+        cuda_graphs: whether runs of a shape are captured once and replayed. Only with CUDA.
     """
 
     artifact: Path
@@ -53,6 +67,9 @@ class RerankerConfig:
     max_wait_ms: float = 0.0
     long_documents: LongDocuments = "truncate"
     score_cache_bytes: int | None = None
+    devices: Sequence[int] | None = None
+    gpu_memory_limit: int | None = None
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that no machine or model can serve.
@@ -65,7 +82,7 @@ class RerankerConfig:
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
         as_windows(self.long_documents)
-        for name in ("threads", "max_length", "max_batch_tokens", "max_queue_tokens", "score_cache_bytes"):
+        for name in _WHOLE_NUMBERS:
             value = getattr(self, name)
             if value is None:
                 continue
@@ -73,6 +90,27 @@ class RerankerConfig:
                 raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected, or None")
             object.__setattr__(self, name, int(value))  # numpy's integers are taken, but onnxruntime wants Python's
         object.__setattr__(self, "max_wait_ms", milliseconds("max_wait_ms", self.max_wait_ms))
+        object.__setattr__(self, "devices", _device_numbers(self.devices))
+        if not isinstance(self.cuda_graphs, bool):
+            raise InvalidInputError(f"cuda_graphs={self.cuda_graphs!r}: True or False expected")
+        if self.provider == "cpu" and (self.devices is not None or self.gpu_memory_limit is not None):
+            raise InvalidInputError(
+                f"devices={self.devices!r}, gpu_memory_limit={self.gpu_memory_limit!r} with provider='cpu': both are "
+                "about GPUs; leave them out, or ask for provider='cuda' or 'auto'"
+            )
+
+
+def _device_numbers(given: object) -> tuple[int, ...] | None:
+    """GPU numbers as a tuple of Python's integers."""
+    if given is None:
+        return None
+    numbers = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else ()
+    whole = [int(number) for number in numbers if isinstance(number, Integral) and not isinstance(number, bool)]
+    if not numbers or len(whole) != len(numbers) or min(whole) < 0 or len(set(whole)) != len(whole):
+        raise InvalidInputError(
+            f"devices={given!r}: different whole numbers from 0 on expected, such as [0, 1], or None"
+        )
+    return tuple(whole)
 
 
 def milliseconds(name: str, value: float) -> float:

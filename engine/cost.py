@@ -15,12 +15,13 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from crossrank.models.manifest import Architecture
+    from crossrank.models.manifest import Architecture, Provider
 
-_SECONDS_PER_MAC = 1.0 / 60e9
-"""Rate of one core that the default assumes; only the ratio to the fixed costs matters for a plan."""
-_RUN_SECONDS = 4e-4
-_ROW_SECONDS = 2e-5
+_SECONDS_PER_MAC: dict[Provider, float] = {"cpu": 1 / 60e9, "cuda": 1 / 20e12}
+"""Rate of one core, and of one GPU in float16, that the default assumes; only the ratio to the fixed costs matters for
+a plan. Those for CUDA are estimates, not run on a GPU yet."""
+_RUN_SECONDS: dict[Provider, float] = {"cpu": 4e-4, "cuda": 2e-4}
+_ROW_SECONDS: dict[Provider, float] = {"cpu": 2e-5, "cuda": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class CostModel:
     token_squared: float
 
     @classmethod
-    def of(cls, architecture: Architecture) -> CostModel:
-        """A default for a model's dimensions: multiply-accumulates at a typical core's rate.
+    def of(cls, architecture: Architecture, provider: Provider = "cpu") -> CostModel:
+        """A default for a model's dimensions: multiply-accumulates at a typical rate.
 
         A layer has `4 h^2 + 2 h i` multiply-accumulates a token in its matrices (h hidden, i intermediate size) and
         `2 h n` in its attention over n tokens.
@@ -50,10 +51,10 @@ class CostModel:
         intermediate = architecture.intermediate_size or 4 * hidden
         layers = architecture.num_hidden_layers or 6
         return cls(
-            run=_RUN_SECONDS,
-            row=_ROW_SECONDS,
-            token=layers * (4 * hidden**2 + 2 * hidden * intermediate) * _SECONDS_PER_MAC,
-            token_squared=layers * 2 * hidden * _SECONDS_PER_MAC,
+            run=_RUN_SECONDS[provider],
+            row=_ROW_SECONDS[provider],
+            token=layers * (4 * hidden**2 + 2 * hidden * intermediate) * _SECONDS_PER_MAC[provider],
+            token_squared=layers * 2 * hidden * _SECONDS_PER_MAC[provider],
         )
 
     def seconds(

@@ -1,4 +1,4 @@
-"""The sessions of one graph, and which of them a run takes.
+"""The sessions of one graph on the CPU, and which of them a run takes.
 
 Cores are used by data: one session whose operators use one thread, shared by several worker threads that each run
 other batches. That needs no synchronisation inside operators and one copy of the weights. Where that would leave
@@ -12,30 +12,50 @@ from __future__ import annotations
 
 import heapq
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from crossrank.engine.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
 
     from crossrank.engine.encoding import TokenArrays
-    from crossrank.models.manifest import Manifest, Provider
+    from crossrank.models.manifest import Manifest
 
 OPERATOR_EFFICIENCY = 0.8
 """Share of perfect speed-up that threads inside operators are assumed to reach (not fitted to a machine)."""
 
 
-class Runner(Protocol):
-    """What a scheduler runs batches on: an `Executor`, or in tests something that decides about time and faults."""
+class BatchRunner(Protocol):
+    """What runs a batch."""
+
+    def run(self, arrays: TokenArrays, *, wide: bool) -> npt.NDArray[np.float32]:
+        """Outputs of a batch, float32 (b, labels); `wide` means on all cores, with nothing beside it."""
+        ...
+
+
+class Runner(BatchRunner, Protocol):
+    """What a scheduler runs batches on: an `Executor`, a `DevicePool`, or what a test makes of time and faults."""
 
     @property
     def workers(self) -> int:
-        """How many runs may go on at once."""
+        """Threads that lay out batches and have them run."""
+        ...
+
+    @property
+    def processors(self) -> int:
+        """How many runs go on at once."""
+        ...
+
+    @property
+    def splits_runs(self) -> bool:
+        """Whether one run may take all processors (`wide`)."""
         ...
 
     @property
@@ -43,21 +63,28 @@ class Runner(Protocol):
         """Columns of the outputs."""
         ...
 
-    def run(self, arrays: TokenArrays, *, wide: bool) -> npt.NDArray[np.float32]:
-        """Outputs of a batch, float32 (b, labels); `wide` means on all cores, with nothing beside it."""
+    def turn(self) -> AbstractContextManager[BatchRunner]:
+        """Wait for a processor, for a run."""
+        ...
+
+    def load_all(self) -> None:
+        """Load or capture what would otherwise come at first need."""
+        ...
+
+    def abandon_after_fork(self) -> None:
+        """In a child process: leave alone what does not exist here."""
         ...
 
 
 class Executor:
     """Sessions of one reranker in one process. Runs may come from several threads at once."""
 
-    def __init__(self, path: Path, manifest: Manifest, *, provider: Provider, threads: int) -> None:
+    def __init__(self, path: Path, manifest: Manifest, *, threads: int) -> None:
         """Load the graph.
 
         Args:
             path: the verified ONNX file.
             manifest: of its artifact.
-            provider: execution provider.
             threads: processor threads for scoring.
 
         Raises:
@@ -66,13 +93,17 @@ class Executor:
         """
         self._path = path
         self._manifest = manifest
-        self._provider = provider
         self._threads = threads
-        self.workers = threads if provider == "cpu" else 1
+        self.workers = self.processors = threads
+        self.splits_runs = threads > 1
         self.labels = manifest.num_labels
-        self._shared = GraphSession(path, manifest, provider=provider, threads=1, spin=False)
+        self._shared = GraphSession(path, manifest, threads=1, spin=False)
         self._wide: GraphSession | None = None
         self._wide_lock = threading.Lock()
+
+    def turn(self) -> AbstractContextManager[Executor]:
+        """Nothing to wait for: there are as many workers as cores."""
+        return nullcontext(self)
 
     def run(self, arrays: TokenArrays, *, wide: bool = False) -> npt.NDArray[np.float32]:
         """Run one batch in the calling thread.
@@ -87,12 +118,12 @@ class Executor:
         Raises:
             InferenceError: onnxruntime failed.
         """
-        session = self._wide_session() if wide and self.workers > 1 else self._shared
+        session = self._wide_session() if wide and self.splits_runs else self._shared
         return session.run(arrays)
 
     def load_all(self) -> None:
         """Load what would otherwise be loaded at first need."""
-        if self.workers > 1:
+        if self.splits_runs:
             self._wide_session()
 
     def abandon_after_fork(self) -> None:
@@ -104,9 +135,7 @@ class Executor:
     def _wide_session(self) -> GraphSession:
         with self._wide_lock:
             if self._wide is None:
-                self._wide = GraphSession(
-                    self._path, self._manifest, provider=self._provider, threads=self._threads, spin=True
-                )
+                self._wide = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
             return self._wide
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crossrank.engine.cost import CostModel
+    from crossrank.engine.shape_grid import ShapeGrid
+    from crossrank.models.manifest import Batching
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class Grouping:
             'equal_length' only pairs of exactly one length.
         cost: predicts the time of a run.
         max_batch_tokens: padded tokens of a run at most.
+        grid: the shapes that runs are padded to; None where a run has the shape of its pairs.
     """
 
-    batching: str
+    batching: Batching
     cost: CostModel
     max_batch_tokens: int
+    grid: ShapeGrid | None = None
 
     @property
     def shares_runs(self) -> bool:
@@ -37,13 +41,18 @@ class Grouping:
     def seconds(self, rows: int, length: int) -> float:
         """Predicted time of a run; the cost model's own formula, for two numbers instead of arrays."""
         cost = self.cost
+        if self.grid is not None:
+            rows, length = self.grid.padded(rows, length)
         return cost.run + rows * (cost.row + length * (cost.token + cost.token_squared * length))
 
     def may_share(self, length: int, rows: int, other_length: int, other_rows: int) -> bool:
         """Whether two batches may be one run."""
         if not self.shares_runs or (self.batching != "padded" and other_length != length):
             return False
-        return (rows + other_rows) * max(length, other_length) <= self.max_batch_tokens
+        rows, length = rows + other_rows, max(length, other_length)
+        if self.grid is not None and self.grid.padded_length(length) in self.grid.lengths:
+            return rows <= self.grid.most_rows(length)
+        return rows * length <= self.max_batch_tokens
 
     def pays(self, length: int, rows: int, other_length: int, other_rows: int, waiting: int) -> bool:
         """Whether joining saves the waiting requests more than it costs the one that would have run alone.

@@ -2,7 +2,8 @@
 
 Pairs are sorted by length and cut into contiguous groups. Where padding is allowed, the cuts come from dynamic
 programming over the cost model, so they are the best contiguous grouping it knows: few padded tokens where runs are
-cheap to start, larger batches where they are not. A token budget bounds every group.
+cheap to start, larger batches where they are not. A token budget bounds every group. Where runs are padded to a grid of
+shapes, it is the time of those shapes that counts (`grid_planner.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.grid_planner import best_grid_cuts
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.cost import CostModel
+    from crossrank.engine.shape_grid import ShapeGrid
     from crossrank.models.manifest import Batching
 
 _GROUPS_PER_WORKER = 4
@@ -28,7 +32,7 @@ class Batch:
 
     Attributes:
         indices: which pairs, int64 (b,), longest first.
-        length: padded tokens of each row.
+        length: padded tokens of each row; with a grid one of its lengths.
         seconds: predicted time of the run.
     """
 
@@ -43,7 +47,13 @@ class Batch:
 
 
 def plan(
-    lengths: npt.NDArray[np.int64], *, batching: Batching, cost: CostModel, max_batch_tokens: int, workers: int
+    lengths: npt.NDArray[np.int64],
+    *,
+    batching: Batching,
+    cost: CostModel,
+    max_batch_tokens: int,
+    workers: int,
+    grid: ShapeGrid | None = None,
 ) -> list[Batch]:
     """Group pairs into batches.
 
@@ -53,6 +63,7 @@ def plan(
         cost: predicts the time of a run.
         max_batch_tokens: padded tokens of a batch at most; a longer pair is a batch of its own.
         workers: how many runs go on at once; batches are kept small enough to share among them.
+        grid: the shapes that runs of several lengths are padded to; None where a run has the shape of its pairs.
 
     Returns:
         Batches in the order to start them, longest rows first; every pair is in exactly one.
@@ -63,14 +74,20 @@ def plan(
     longest_first = lengths[order]
     if batching == "single":
         bounds = np.arange(len(lengths) + 1)
+    elif grid is not None:
+        bounds = best_grid_cuts(longest_first, cost, grid, workers)
     else:
         bounds = _best_cuts(longest_first, cost, max_batch_tokens, workers, padding=batching == "padded")
     starts, ends = bounds[:-1], bounds[1:]
-    seconds = cost.seconds(ends - starts, longest_first[starts]).tolist()
-    longest = longest_first[starts].tolist()
+    rows, longest = ends - starts, longest_first[starts]
+    if grid is not None:
+        rows, longest = np.asarray(
+            [grid.padded(*shape) for shape in zip(rows.tolist(), longest.tolist(), strict=True)]
+        ).T
+    seconds = cost.seconds(rows, longest).tolist()
     return [
         Batch(order[start:end], length, time)
-        for start, end, length, time in zip(starts.tolist(), ends.tolist(), longest, seconds, strict=True)
+        for start, end, length, time in zip(starts.tolist(), ends.tolist(), longest.tolist(), seconds, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Scoring candidates chunk by chunk: under a deadline, or to show early rankings.
+"""Scoring candidates chunk by chunk: under a deadline, to show early rankings, or to encode while a GPU scores.
 
 The state is separate from who waits: `run_chunks` waits in a thread, `async_reranker.py` in an event loop. While one
 chunk is scored, the next is encoded, so the first scores do not wait for the encoding of all candidates.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.engine.chunks import Chunks
+from crossrank.engine.chunks import Chunks, EvenChunks
 from crossrank.engine.encoding import EncodedDocuments
 from crossrank.engine.scorer import wait_for
 from crossrank.engine.scoring_request import DocumentScores, make_request
@@ -53,6 +53,7 @@ class ChunkedScoring:
         limit: TimeLimit,
         *,
         needs_all: bool = False,
+        documents_at_once: int | None = None,
     ) -> None:
         """Nothing is encoded yet, except queries of which the cache knows scores.
 
@@ -63,6 +64,7 @@ class ChunkedScoring:
             order: the caller's pairs, most promising first, int64 (n,).
             limit: the call's time.
             needs_all: whether the rest is worth nothing once a pair could not be scored in time.
+            documents_at_once: candidates of a chunk, longest first; None makes chunks by promise and time.
         """
         self._scorer = scorer
         self._needs_all = needs_all
@@ -86,12 +88,17 @@ class ChunkedScoring:
         self.estimated_tokens = int(work.tokens[promised].sum())
         self._clock = scheduler.clock
         self._times = scheduler.times
+        if documents_at_once is not None:
+            self._chunks: Chunks | EvenChunks = EvenChunks(
+                promised, work.seconds, candidates.sizes(), at_once=documents_at_once
+            )
+            return
         self._chunks = Chunks(
             promised,
             work.seconds,
             candidates.sizes(),
             work.rows,
-            workers=scheduler.workers,
+            workers=scheduler.processors,
             limit=limit.seconds,
             free_encoding=isinstance(candidates.documents, EncodedDocuments),
         )

@@ -7,6 +7,7 @@ is probed with a one-node model that may not fall back before it is chosen.
 from __future__ import annotations
 
 import base64
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ from crossrank.engine.runtime_build import (
 from crossrank.models.errors import PrecisionError, ProviderError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.models.artifact import Artifact
     from crossrank.models.manifest import Graph, Precision, Provider
+
+_log = logging.getLogger("crossrank")
 
 _PROVIDER_NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PREFERRED: dict[Provider, tuple[Precision, ...]] = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32")}
@@ -52,8 +57,12 @@ def provider_name(provider: Provider) -> str:
     return _PROVIDER_NAMES[provider]
 
 
-def choose_provider(choice: ProviderChoice) -> ProviderResolution:
-    """Resolve a choice of provider.
+def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> ProviderResolution:
+    """Resolve a choice of provider. Where 'auto' does not find CUDA working, one line is logged.
+
+    Args:
+        choice: the caller's.
+        devices: numbers of the GPUs that have to work.
 
     Raises:
         ProviderError: CUDA was asked for and does not work here; the message has the reason and the mend.
@@ -62,13 +71,30 @@ def choose_provider(choice: ProviderChoice) -> ProviderResolution:
     onnxruntime = load_onnxruntime()
     if choice == "cpu":
         return ProviderResolution("cpu", "asked for")
-    failure = _cuda_failure(onnxruntime)
+    failure = _cuda_failure(onnxruntime, devices)
     if failure is None:
         return ProviderResolution("cuda", "asked for" if choice == "cuda" else "auto: CUDA works here")
     if choice == "cuda":
         mend = both_builds_message() if len(installed_builds()) > 1 else failure.mend
         raise ProviderError(f"provider='cuda' does not work here: {failure.reason}. {mend}")
+    # Without a GPU build nobody expects a GPU; with one, falling to the CPU is a surprise.
+    expected = _PROVIDER_NAMES["cuda"] in onnxruntime.get_available_providers()
+    _log.log(logging.WARNING if expected else logging.INFO, "crossrank scores on the CPU: %s", failure.reason)
     return ProviderResolution("cpu", f"auto: {failure.reason}")
+
+
+def cuda_device_name(devices: Sequence[int]) -> str:
+    """Names the kind of GPUs, for what is remembered about them, as far as onnxruntime tells. Not run on a GPU yet."""
+    onnxruntime = load_onnxruntime()
+    try:
+        kinds = [
+            f"{found.device.vendor_id:x}:{found.device.device_id:x}"
+            for found in onnxruntime.get_ep_devices()
+            if found.ep_name == _PROVIDER_NAMES["cuda"]
+        ]
+    except Exception:  # an interface that older versions lack
+        kinds = []
+    return f"cuda {len(devices)} x {' '.join(sorted(set(kinds))) or 'unknown'}"
 
 
 def choose_graph(artifact: Artifact, provider: Provider, choice: PrecisionChoice) -> Graph:
@@ -101,8 +127,8 @@ def _any_on_cpu(artifact: Artifact, provider: Provider, precision: Precision) ->
     return artifact.find_graph(precision, "cuda") if provider == "cpu" else None
 
 
-def _cuda_failure(onnxruntime: Any) -> _Failure | None:
-    """Why CUDA cannot be used, or None where a node really ran on it."""
+def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
+    """Why CUDA cannot be used, or None where it takes a node on every device."""
     name = _PROVIDER_NAMES["cuda"]
     available = onnxruntime.get_available_providers()
     if name not in available:
@@ -115,10 +141,16 @@ def _cuda_failure(onnxruntime: Any) -> _Failure | None:
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     mend = "Check the NVIDIA driver (nvidia-smi) and the CUDA libraries (pip install 'crossrank[gpu]' brings them)"
-    try:
-        session = onnxruntime.InferenceSession(_PROBE_MODEL, options, providers=[name])
-        session.disable_fallback()
-        placed = session.get_providers()[0]
-    except Exception as error:
-        return _Failure(f"CUDA did not start: {error}", mend)
-    return None if placed == name else _Failure(f"onnxruntime put the graph on {placed}", mend)
+    for device in devices:
+        where = f"onnxruntime {onnxruntime.__version__}, GPU {device}"
+        try:
+            session = onnxruntime.InferenceSession(
+                _PROBE_MODEL, options, providers=[(name, {"device_id": str(device)})]
+            )
+            session.disable_fallback()
+            placed = session.get_providers()[0]
+        except Exception as error:
+            return _Failure(f"CUDA did not start ({where}): {error}", mend)
+        if placed != name:
+            return _Failure(f"CUDA did not start ({where}): onnxruntime put the graph on {placed}", mend)
+    return None

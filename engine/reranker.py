@@ -66,6 +66,9 @@ class ArtifactReranker:
         max_wait_ms: float = 0.0,
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
+        devices: Sequence[int] | None = None,
+        gpu_memory_limit: int | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         """Open an artifact and load its graph; see `RerankerConfig` for the options.
 
@@ -89,6 +92,9 @@ class ArtifactReranker:
                 max_wait_ms=max_wait_ms,
                 long_documents=long_documents,
                 score_cache_bytes=score_cache_bytes,
+                devices=devices,
+                gpu_memory_limit=gpu_memory_limit,
+                cuda_graphs=cuda_graphs,
             )
         )
 

@@ -109,6 +109,8 @@ class RerankerInfo:
         onnxruntime_version: version of the runtime.
         long_documents: how documents that are too long are read: 'truncate', or the windows.
         score_cache: state of the score cache; None where there is none.
+        devices: numbers of the GPUs; none on the CPU.
+        cuda_graphs: how many shapes each GPU has captured so far, or why none; None on the CPU.
     """
 
     model: str
@@ -127,3 +129,5 @@ class RerankerInfo:
     onnxruntime_version: str
     long_documents: LongDocuments = "truncate"
     score_cache: ScoreCacheInfo | None = None
+    devices: tuple[int, ...] = ()
+    cuda_graphs: str | None = None

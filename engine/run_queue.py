@@ -35,7 +35,15 @@ class RunQueue:
         cut_short: requests that lost batches to their deadline since the list was last emptied.
     """
 
-    def __init__(self, grouping: Grouping, times: RunTimes, workers: int, release: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        grouping: Grouping,
+        times: RunTimes,
+        workers: int,
+        release: Callable[[int], None],
+        *,
+        splits_runs: bool = True,
+    ) -> None:
         """Start empty.
 
         Args:
@@ -43,11 +51,13 @@ class RunQueue:
             times: predicts runs, for deadlines.
             workers: runs that go on at once.
             release: told the tokens that no longer wait.
+            splits_runs: whether one run may take all workers.
         """
         self.grouping = grouping
         self._times = times
         self._workers = workers
         self._release = release
+        self._splits_runs = splits_runs
         self._waiting = WaitingRequests(workers)
         self._retries: deque[Run] = deque()
         self._since = 0.0
@@ -101,7 +111,7 @@ class RunQueue:
         """
         if self._retries:
             return self._retries.popleft()
-        wide = idle and self._few_enough_for_all_cores()
+        wide = idle and self._splits_runs and self._few_enough_for_all_cores()
         while (request := self._waiting.first()) is not None:
             self._skip_what_is_late(request, now, wide=wide)
             if request.batches:

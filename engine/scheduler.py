@@ -24,7 +24,6 @@ import numpy as np
 
 from crossrank.engine.admission import Admission
 from crossrank.engine.commands import Cancel, Close, Command, Look, Recalibrated, Submit
-from crossrank.engine.grouping import Grouping
 from crossrank.engine.planner import plan
 from crossrank.engine.prediction import RunTimes
 from crossrank.engine.queue_owner import QueueOwner
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
     from crossrank.engine.cost import CostModel
     from crossrank.engine.encoding import EncodedPairs, PairEncoder
     from crossrank.engine.executor import Runner
+    from crossrank.engine.grouping import Grouping
     from crossrank.engine.request import Terms
     from crossrank.engine.statistics import BatchObserver, RerankerStats
-    from crossrank.models.manifest import Batching
 
 _EXIT_SECONDS = 10.0
 """How long the interpreter's end waits for runs in progress: destroying a session under them could crash."""
@@ -52,7 +51,7 @@ class Scheduler:
     """Runs the requests of any number of callers on one runner.
 
     Attributes:
-        workers: how many runs may go on at once.
+        processors: how many runs go on at once.
         cost: predicts run times.
         times: the predictions corrected by observed times.
         clock: seconds that only grow; deadlines are points on it.
@@ -64,9 +63,7 @@ class Scheduler:
         runner: Runner,
         encoder: PairEncoder,
         *,
-        batching: Batching,
-        cost: CostModel,
-        max_batch_tokens: int,
+        grouping: Grouping,
         max_queue_tokens: int | None = None,
         max_wait: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -76,27 +73,30 @@ class Scheduler:
         Args:
             runner: runs batches.
             encoder: lays out their arrays.
-            batching: what the graph allows to share a run.
-            cost: predicts run times.
-            max_batch_tokens: padded tokens of a run at most.
+            grouping: what may share a run.
             max_queue_tokens: tokens that may wait; None leaves the bound to the single calls.
             max_wait: seconds an idle worker waits for company that makes its run fuller.
             clock: seconds that only grow; deadlines are points on it.
         """
-        self._batching = batching
-        self._max_batch_tokens = max_batch_tokens
-        self.workers = runner.workers
+        self._grouping = grouping
+        self.processors = runner.processors
         self._labels = runner.labels
-        self.cost = cost
+        self.cost = cost = grouping.cost
         self.clock = clock
-        self.times = RunTimes(cost, runner.workers)
+        self.times = RunTimes(cost, runner.processors)
         self.admission = Admission(max_queue_tokens)
         self._statistics = Statistics()
         commands: SimpleQueue[Command] = SimpleQueue()
         self._commands = commands
         self._workers = Workers(runner, encoder, commands.put)
         self._owner = QueueOwner(
-            RunQueue(Grouping(batching, cost, max_batch_tokens), self.times, runner.workers, _releases(self.admission)),
+            RunQueue(
+                grouping,
+                self.times,
+                runner.processors,
+                _releases(self.admission),
+                splits_runs=runner.splits_runs,
+            ),
             self._workers,
             commands=commands,
             times=self.times,
@@ -144,10 +144,11 @@ class Scheduler:
         """
         batches = plan(
             pairs.lengths,
-            batching=self._batching,
+            batching=self._grouping.batching,
             cost=self.cost,
-            max_batch_tokens=self._max_batch_tokens,
-            workers=self.workers,
+            max_batch_tokens=self._grouping.max_batch_tokens,
+            workers=self.processors,
+            grid=self._grouping.grid,
         )
         request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
         self.admission.change(request.waiting_tokens)
@@ -195,11 +196,11 @@ class Scheduler:
         alive = self._workers.alive()
         started = self._thread is not None
         closed = self.admission.closed
-        threads = not started or (alive == self.workers and self._owner.broken is None)
+        threads = not started or (alive == self._workers.count and self._owner.broken is None)
         return Health(
             ok=threads and not closed,
             workers=alive,
-            workers_wanted=self.workers,
+            workers_wanted=self._workers.count,
             workers_replaced=self._statistics.workers_replaced,
             last_error=self._statistics.last_error if self._owner.broken is None else repr(self._owner.broken),
             closed=closed,

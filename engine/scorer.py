@@ -21,17 +21,20 @@ from crossrank.engine.company import usable_batching
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
 from crossrank.engine.cores import available_cores
 from crossrank.engine.cost import CostModel
+from crossrank.engine.device_pool import DevicePool
 from crossrank.engine.encoding import PairEncoder, TokenArrays
-from crossrank.engine.executor import Executor
-from crossrank.engine.providers import choose_graph, choose_provider
+from crossrank.engine.grouping import Grouping
+from crossrank.engine.providers import choose_graph, choose_provider, cuda_device_name
 from crossrank.engine.results import RerankerInfo
+from crossrank.engine.runners import make_runner
 from crossrank.engine.runtime_build import load_onnxruntime
 from crossrank.engine.scheduler import Scheduler
 from crossrank.engine.score_cache import ScoreCache
+from crossrank.engine.shape_grid import ShapeGrid
 from crossrank.engine.time_limit import TimeLimit
 from crossrank.engine.windows import as_windows
 from crossrank.models.artifact import Artifact
-from crossrank.models.errors import ClosedError, InvalidInputError
+from crossrank.models.errors import ClosedError, InvalidInputError, ProviderError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -40,9 +43,13 @@ if TYPE_CHECKING:
 
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.encoding import EncodedPairs
+    from crossrank.engine.executor import Runner
     from crossrank.engine.request import Outcome
     from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
     from crossrank.models.manifest import Batching
+
+_DOCUMENTS_AT_ONCE = 256
+"""As many as the encoder takes in one piece."""
 
 _alive: weakref.WeakSet[PairScorer] = weakref.WeakSet()
 
@@ -53,6 +60,8 @@ class PairScorer:
     Attributes:
         encoder: the artifact's tokenizer and pair layout.
         finder: finds out what of a call has to be scored.
+        documents_at_once: documents that are encoded while others are scored, in calls without a deadline; None where
+            encoding and scoring would only compete for the same cores.
     """
 
     def __init__(self, config: RerankerConfig) -> None:
@@ -71,7 +80,8 @@ class PairScorer:
             raise InvalidInputError(
                 f"max_length={config.max_length}: this model reads {manifest.max_length} tokens at most"
             )
-        self._resolution = choose_provider(config.provider)
+        self._config = config
+        self._resolution = choose_provider(config.provider, config.devices or (0,))
         self._graph = choose_graph(self._artifact, self._resolution.provider, config.precision)
         self._artifact.verify([manifest.tokenizer, self._graph.file, *self._graph.external_data])
         sha256 = {record.path: record.sha256 for record in manifest.files}
@@ -80,13 +90,17 @@ class PairScorer:
         self._activation = config.activation or manifest.activation
         self._threads = config.threads or available_cores()
         self._max_batch_tokens = config.max_batch_tokens or DEFAULT_BATCH_TOKENS[self._resolution.provider]
-        remembered = calibration.recall(self._graph_sha256, self._runtime_version)
-        self._cost = remembered or CostModel.of(manifest.architecture)
+        self._device = cuda_device_name(config.devices or (0,)) if self._resolution.provider == "cuda" else None
+        remembered = calibration.recall(self._graph_sha256, self._runtime_version, self._device)
+        self._cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider)
         self.encoder = PairEncoder.load(
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
+        self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
+        self.documents_at_once = None if self._device is None else _DOCUMENTS_AT_ONCE
+        self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
         self.finder = CandidateFinder(
@@ -100,7 +114,7 @@ class PairScorer:
         self._lock = threading.Lock()
         self._max_queue_tokens = config.max_queue_tokens
         self._max_wait = config.max_wait_ms / 1000
-        self._executor: Executor | None = None
+        self._executor: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._batching: Batching | None = None
         self._at_close: tuple[RerankerStats, Health] | None = None
@@ -202,9 +216,14 @@ class PairScorer:
             ones = np.ones((rows, length), dtype=np.int64)
             return executor.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-        self._cost = calibration.measure(run, self.encoder.max_length, single=self._batching == "single")
+        shapes = (
+            calibration.core_shapes(self.encoder.max_length, single=self._batching == "single")
+            if self._grid is None
+            else calibration.grid_shapes(self._grid)
+        )
+        self._cost = calibration.measure(run, shapes)
         scheduler.recalibrate(self._cost)
-        calibration.remember(self._cost, self._graph_sha256, self._runtime_version)
+        calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
         return self._cost
 
     def info(self) -> RerankerInfo:
@@ -226,6 +245,8 @@ class PairScorer:
             onnxruntime_version=self._runtime_version,
             long_documents=self._long_documents,
             score_cache=None if self._cache is None else self._cache.info(),
+            devices=() if self._device is None else tuple(self._config.devices or (0,)),
+            cuda_graphs=self._executor.captured() if isinstance(self._executor, DevicePool) else None,
         )
 
     def close(self, *, drain: bool = True) -> None:
@@ -244,7 +265,7 @@ class PairScorer:
         if self._cache is not None:
             self._cache.clear()
 
-    def _live(self) -> tuple[Executor, Scheduler]:
+    def _live(self) -> tuple[Runner, Scheduler]:
         """Sessions and scheduler, made anew in the child of a fork."""
         executor, scheduler = self._executor, self._scheduler
         if executor is not None and scheduler is not None:
@@ -253,12 +274,18 @@ class PairScorer:
             self.check_open()
             return self._load()
 
-    def _load(self) -> tuple[Executor, Scheduler]:
+    def _load(self) -> tuple[Runner, Scheduler]:
         if self._executor is None or self._scheduler is None:
-            self._executor = Executor(
+            if self._device is not None and os.getpid() != self._loaded_in:
+                raise ProviderError(
+                    "CUDA cannot be used in a child of fork; start processes with "
+                    "multiprocessing.get_context('spawn'), or make the reranker in the child"
+                )
+            self._executor = make_runner(
                 self._artifact.path(self._graph.file),
                 self._artifact.manifest,
-                provider=self._resolution.provider,
+                self._config,
+                grid=self._grid,
                 threads=self._threads,
             )
             if self._batching is None:
@@ -268,9 +295,7 @@ class PairScorer:
             self._scheduler = Scheduler(
                 self._executor,
                 self.encoder,
-                batching=self._batching,
-                cost=self._cost,
-                max_batch_tokens=self._max_batch_tokens,
+                grouping=Grouping(self._batching, self._cost, self._max_batch_tokens, self._grid),
                 max_queue_tokens=self._max_queue_tokens,
                 max_wait=self._max_wait,
             )

@@ -125,7 +125,7 @@ def plain_logits(
     """
     manifest = artifact.manifest
     # Not through a reranker, which chooses a graph by precision: there may be one of that precision for CUDA too.
-    session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=1, spin=False)
+    session = GraphSession(artifact.path(graph.file), manifest, threads=1, spin=False)
     outputs = [
         session.run(encoder.assemble(pairs, np.asarray([place]), int(length)))
         for place, length in enumerate(pairs.lengths)

@@ -11,6 +11,7 @@ from crossrank.engine.runtime_build import load_onnxruntime
 from crossrank.models.errors import ArtifactError, InferenceError, ProviderError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -18,33 +19,30 @@ if TYPE_CHECKING:
     from crossrank.engine.encoding import TokenArrays
     from crossrank.models.manifest import Manifest, Provider
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _INTEGER_TYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # The fused kernel is slower on CPU than Add + LayerNormalization, see docs/graphs.md.
 _DISABLED_OPTIMIZERS = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
 
 
 class GraphSession:
-    """A loaded graph. Runs may come from several threads at once."""
+    """A graph loaded on the CPU. Runs may come from several threads at once."""
 
-    def __init__(self, path: Path, manifest: Manifest, *, provider: Provider, threads: int, spin: bool) -> None:
+    def __init__(self, path: Path, manifest: Manifest, *, threads: int, spin: bool) -> None:
         """Load a graph.
 
         Args:
             path: the ONNX file, already verified.
             manifest: of its artifact.
-            provider: execution provider, already probed.
             threads: threads inside an operator.
             spin: whether idle threads of a run wait actively for the next operator (less latency, more CPU).
 
         Raises:
             ArtifactError: onnxruntime refuses the graph, or its inputs or output are not a reranker's.
-            ProviderError: onnxruntime placed it on another provider.
         """
-        onnxruntime = load_onnxruntime()
-        self._session = _open(onnxruntime, path, provider=provider, threads=threads, spin=spin)
-        self._dtypes = _checked_inputs(self._session, path)
-        self._outputs = _checked_output(self._session, path, manifest.num_labels)
+        self._session = open_session(path, provider="cpu", threads=threads, spin=spin)
+        self._dtypes = checked_inputs(self._session, path)
+        self._outputs = checked_output(self._session, path, manifest.num_labels)
 
     def run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
         """Score one batch.
@@ -59,18 +57,11 @@ class GraphSession:
             InferenceError: onnxruntime failed, or gave something that is no number.
         """
         feeds = {name: getattr(arrays, name).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
-        shape = arrays.input_ids.shape
         try:
             (logits,) = self._session.run(self._outputs, feeds)
         except Exception as error:
-            raise InferenceError(f"onnxruntime failed on {shape[0]} pairs x {shape[1]} tokens: {error}") from error
-        if not np.isfinite(logits).all():
-            raise InferenceError(
-                f"the model gave a score that is no number for a batch of {shape[0]} pairs x {shape[1]} tokens; "
-                "with fp16 this is an overflow: use precision='fp32'"
-            )
-        result: npt.NDArray[np.float32] = np.asarray(logits, dtype=np.float32)
-        return result
+            raise run_failed(arrays, error) from error
+        return checked_logits(logits, arrays)
 
     def make_immortal(self) -> None:
         """Keep the native session from ever being destroyed.
@@ -82,7 +73,23 @@ class GraphSession:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
 
 
-def _open(onnxruntime: Any, path: Path, *, provider: Provider, threads: int, spin: bool) -> Any:
+def open_session(
+    path: Path, *, provider: Provider, threads: int, spin: bool, provider_options: Mapping[str, str] | None = None
+) -> Any:
+    """An onnxruntime session that runs on one provider, or an error.
+
+    Args:
+        path: the ONNX file, already verified.
+        provider: execution provider, already probed.
+        threads: threads inside an operator.
+        spin: whether idle threads of a run wait actively for the next operator.
+        provider_options: the provider's own.
+
+    Raises:
+        ArtifactError: onnxruntime refuses the graph.
+        ProviderError: onnxruntime placed it on another provider.
+    """
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -93,13 +100,11 @@ def _open(onnxruntime: Any, path: Path, *, provider: Provider, threads: int, spi
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     name = provider_name(provider)
-    # TF32 would round float32 products to 10 bits of mantissa.
-    provider_options = {"use_tf32": "0"} if provider == "cuda" else {}
     try:
         session = onnxruntime.InferenceSession(
             str(path),
             options,
-            providers=[(name, provider_options)],
+            providers=[(name, dict(provider_options or {}))],
             disabled_optimizers=_DISABLED_OPTIMIZERS[provider],
         )
     except Exception as error:
@@ -110,13 +115,34 @@ def _open(onnxruntime: Any, path: Path, *, provider: Provider, threads: int, spi
     return session
 
 
-def _checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:
+def run_failed(arrays: TokenArrays, error: Exception) -> InferenceError:
+    """The error of a run that onnxruntime gave up."""
+    rows, length = arrays.input_ids.shape
+    return InferenceError(f"onnxruntime failed on {rows} pairs x {length} tokens: {error}")
+
+
+def checked_logits(logits: npt.NDArray[Any], arrays: TokenArrays) -> npt.NDArray[np.float32]:
+    """Outputs of a run as float32.
+
+    Raises:
+        InferenceError: one is no number.
+    """
+    if not np.isfinite(logits).all():
+        rows, length = arrays.input_ids.shape
+        raise InferenceError(
+            f"the model gave a score that is no number for a batch of {rows} pairs x {length} tokens; "
+            "with fp16 this is an overflow: use precision='fp32'"
+        )
+    return np.asarray(logits, dtype=np.float32)
+
+
+def checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:
     """The graph's inputs and their integer types, refused where they are not a reranker's."""
     dtypes: dict[str, type[np.integer[Any]]] = {}
     for item in session.get_inputs():
-        if item.name not in _INPUTS or item.type not in _INTEGER_TYPES:
+        if item.name not in INPUTS or item.type not in _INTEGER_TYPES:
             raise ArtifactError(
-                f"graph {path} takes {item.name!r} of {item.type}; expected are {', '.join(_INPUTS)} as integers"
+                f"graph {path} takes {item.name!r} of {item.type}; expected are {', '.join(INPUTS)} as integers"
             )
         dtypes[item.name] = _INTEGER_TYPES[item.type]
     if "input_ids" not in dtypes:
@@ -124,7 +150,8 @@ def _checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]
     return dtypes
 
 
-def _checked_output(session: Any, path: Path, labels: int) -> list[str]:
+def checked_output(session: Any, path: Path, labels: int) -> list[str]:
+    """The name of the graph's output, refused where it is not a reranker's."""
     outputs = session.get_outputs()
     if len(outputs) != 1 or outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:  # noqa: PLR2004
         raise ArtifactError(

@@ -108,7 +108,7 @@ class BatchObserved:
         requests: how many requests they came from.
         length: padded tokens of each pair.
         tokens: tokens without padding.
-        seconds: what it took, assembling its arrays included.
+        seconds: what it took on its processor.
         predicted_seconds: what the cost model said for one core.
         wide: whether it took all cores.
         error: why it failed, or None.

@@ -99,7 +99,10 @@ class Workers:
             return True
         started = time.perf_counter()
         try:
-            outputs = self._runner.run(assemble(self._encoder, run), wide=run.wide)
+            arrays = assemble(self._encoder, run)
+            with self._runner.turn() as processor:
+                started = time.perf_counter()
+                outputs = processor.run(arrays, wide=run.wide)
         except Exception as error:  # whatever it is, its callers wait for it
             finished = RunFinished(run, None, error, time.perf_counter() - started)
         except BaseException as error:  # the thread must not go without a word

@@ -164,7 +164,7 @@ def ignores_company(folder: Path, precision: Precision, queries: Sequence[Verifi
     )
     seen = 0
     for threads in _COMPANY_THREADS:
-        session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=threads, spin=False)
+        session = GraphSession(artifact.path(graph.file), manifest, threads=threads, spin=False)
         for length in _COMPANY_LENGTHS:
             arrays = rows_of_length(encoder, pairs, length, _COMPANY_ROWS)
             if arrays is None:
@@ -254,7 +254,7 @@ def _score_uneven(
     encoder = PairEncoder.load(
         artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
     )
-    session = GraphSession(artifact.path(graph.file), manifest, provider="cpu", threads=available_cores(), spin=False)
+    session = GraphSession(artifact.path(graph.file), manifest, threads=available_cores(), spin=False)
     found = []
     for item, logits in zip(queries, single, strict=True):
         count = len(item.documents)

@@ -17,6 +17,7 @@ import numpy as np
 from crossrank.benchmarks.comparison import contender_python
 from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
 from crossrank.benchmarks.load.contenders import LoadProcess
+from crossrank.benchmarks.sampling import percentiles
 from crossrank.benchmarks.worker_process import WorkerError
 from crossrank.engine.cores import available_cores
 
@@ -35,6 +36,8 @@ CALLERS = 8
 _SETTLE = 2.0
 """Seconds after an overload in which latency may still be out of order."""
 _AFTER_RATE = 0.5
+_TURNS = 5
+"""One caller and many in turn: the machine's own ups and downs are larger than the difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +110,15 @@ def _measure_one(
     plan: LoadPlan,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    progress("alone")
+    alone, saturated, idle = [], [], []
     with process() as worker:
-        alone = worker.closed_loop(callers=1, seconds=plan.seconds / 3, sizes=SIZES)
-        idle = worker.closed_loop(callers=1, seconds=plan.seconds / 3, sizes=[SMALLEST])
-        progress("saturated")
-        saturated = worker.closed_loop(callers=CALLERS, seconds=plan.seconds, sizes=SIZES)
-    pairs_per_second = saturated["pairs"] / saturated["seconds"]
+        for turn in range(_TURNS):
+            progress(f"alone and saturated, {turn + 1} of {_TURNS}")
+            seconds = plan.seconds / _TURNS
+            alone.append(_pairs_per_second(worker.closed_loop(callers=1, seconds=seconds, sizes=SIZES)))
+            idle += worker.closed_loop(callers=1, seconds=seconds / 2, sizes=[SMALLEST])["times"]
+            saturated.append(_pairs_per_second(worker.closed_loop(callers=CALLERS, seconds=seconds, sizes=SIZES)))
+    pairs_per_second = float(np.median(saturated))
     rate = pairs_per_second / mean_size()
     points = []
     for load in plan.loads:
@@ -124,9 +129,10 @@ def _measure_one(
             outcome = worker.open_loop(arrivals, drain=plan.drain)
         points += [{"load": load, **figures} for figures in summary(steady, arrivals, outcome).values()]
     figures = {
-        "one_caller_pairs_per_second": alone["pairs"] / alone["seconds"],
+        "one_caller_pairs_per_second": float(np.median(alone)),
         "saturated_pairs_per_second": pairs_per_second,
-        "idle_small_p50": float(np.median(idle["times"])),
+        "turns": {"one_caller": alone, "saturated": saturated},
+        "idle_small_p50": float(np.median(idle)),
         "points": points,
     }
     if plan.overload_seconds > 0:
@@ -142,6 +148,10 @@ def _measure_one(
             outcome = worker.open_loop(arrivals, drain=plan.drain)
         figures["recovery"] = {"phases": summary(phases, arrivals, outcome), "memory": outcome["memory"]}
     return figures
+
+
+def _pairs_per_second(closed: Mapping[str, Any]) -> float:
+    return float(closed["pairs"] / closed["seconds"])
 
 
 def summary(
@@ -183,10 +193,3 @@ def summary(
             "memory_mib": {"first": memory[0], "largest": max(memory), "last": memory[-1]} if memory else {},
         }
     return figures
-
-
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90 and p99, or nothing of nothing."""
-    if not seconds:
-        return {}
-    return dict(zip(("p50", "p90", "p99"), np.percentile(seconds, [50, 90, 99]).tolist(), strict=True))

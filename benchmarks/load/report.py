@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from crossrank.benchmarks.load.measure import SMALLEST
 from crossrank.benchmarks.report import ReportTable, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def load_tables(contenders: Mapping[str, Any]) -> list[ReportTable]:
@@ -22,12 +23,13 @@ def load_tables(contenders: Mapping[str, Any]) -> list[ReportTable]:
 
 def _throughput(contenders: Mapping[str, Any]) -> ReportTable:
     rows = [
-        (name, "", "", "", entry["failed"])
+        (name, "", "", "", "", entry["failed"])
         if "failed" in entry
         else (
             name,
             f"{entry['one_caller_pairs_per_second']:.1f}",
             f"{entry['saturated_pairs_per_second']:.1f}",
+            _turns(entry["turns"]),
             milliseconds(entry["idle_small_p50"]),
             entry["title"],
         )
@@ -35,9 +37,21 @@ def _throughput(contenders: Mapping[str, Any]) -> ReportTable:
     ]
     return ReportTable(
         "Throughput with one caller and with many",
-        ("contender", "one caller, pairs/s", "saturated, pairs/s", f"{SMALLEST} candidates idle, ms", "what"),
+        (
+            "contender",
+            "one caller, pairs/s",
+            "saturated, pairs/s",
+            "saturated to one, turn by turn",
+            f"{SMALLEST} candidates idle, ms",
+            "what",
+        ),
         tuple(rows),
     )
+
+
+def _turns(turns: Mapping[str, Sequence[float]]) -> str:
+    ratios = [many / one for one, many in zip(turns["one_caller"], turns["saturated"], strict=True)]
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _points(name: str, entry: Mapping[str, Any]) -> ReportTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from crossrank.engine.cost import CostModel
 from crossrank.engine.encoding import EncodedDocuments, EncodedPairs, EncodedQuery, TokenArrays
+from crossrank.engine.grouping import Grouping
 from crossrank.engine.request import Terms
 from crossrank.engine.scheduler import Scheduler
 
@@ -31,7 +33,8 @@ class FakeRunner:
     labels = 1
 
     def __init__(self, workers=2, *, gated=False, on_run=None):
-        self.workers = workers
+        self.workers = self.processors = workers
+        self.splits_runs = workers > 1
         self.ran = []
         self.wide = []
         self.on_run = on_run
@@ -39,6 +42,9 @@ class FakeRunner:
         self.gated = gated
         self.gate = threading.Semaphore(0)
         self._lock = threading.Lock()
+
+    def turn(self):
+        return contextlib.nullcontext(self)
 
     def run(self, arrays, *, wide=False):
         with self._lock:
@@ -118,7 +124,7 @@ def alone(pairs):
 
 
 def make_scheduler(runner, *, batching="single", max_batch_tokens=4096, **options):
-    return Scheduler(runner, PlainEncoder(), batching=batching, cost=COST, max_batch_tokens=max_batch_tokens, **options)
+    return Scheduler(runner, PlainEncoder(), grouping=Grouping(batching, COST, max_batch_tokens), **options)
 
 
 def submit(scheduler, pairs, *, arrival=None, **terms):

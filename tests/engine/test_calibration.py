@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossrank.engine import calibration
-from crossrank.engine.calibration import measure, recall, remember
+from crossrank.engine.calibration import core_shapes, measure, recall, remember
 from crossrank.engine.cost import CostModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
@@ -42,7 +42,7 @@ def clock(monkeypatch):
     ],
 )
 def test_a_machine_that_follows_the_model_is_found_exactly(clock, cost):
-    assert dataclasses.astuple(measure(clock(cost), 512, single=False)) == pytest.approx(
+    assert dataclasses.astuple(measure(clock(cost), core_shapes(512, single=False))) == pytest.approx(
         dataclasses.astuple(cost), rel=1e-6
     )
 
@@ -57,7 +57,7 @@ def test_other_runs_are_predicted_where_fewer_shapes_could_be_timed(clock, max_l
         shapes.append((rows, length))
         tick(rows, length)
 
-    found = measure(run, max_length, single=single)
+    found = measure(run, core_shapes(max_length, single=single))
     assert all(length <= max_length for _, length in shapes)
     assert not single or {rows for rows, _ in shapes} == {1}
     assert all(value > 0 for value in dataclasses.astuple(found))
@@ -72,7 +72,7 @@ def test_no_coefficient_goes_below_zero_on_a_machine_where_more_work_takes_less_
     def run(rows, length):
         now[0] += 1.0 / (rows * length)
 
-    found = measure(run, 512, single=False)
+    found = measure(run, core_shapes(512, single=False))
     assert all(value > 0 for value in dataclasses.astuple(found))
 
 

@@ -47,7 +47,7 @@ def test_cuda_is_taken_where_a_node_really_runs_on_it(runtime):
     [
         ([CPU], None, "built without CUDA", r"pip install 'crossrank\[gpu\]'"),
         ([CUDA, CPU], [CPU], f"put the graph on {CPU}", "nvidia-smi"),
-        ([CUDA, CPU], RuntimeError("libcudnn.so.9: cannot open"), "did not start: libcudnn", "nvidia-smi"),
+        ([CUDA, CPU], RuntimeError("libcudnn.so.9: cannot open"), "libcudnn", "nvidia-smi"),
     ],
 )
 def test_cuda_that_does_not_work_is_an_error_with_its_mend_and_auto_says_why_it_is_not_taken(
@@ -68,6 +68,23 @@ def test_with_both_builds_installed_that_is_the_mend(runtime, monkeypatch):
     monkeypatch.setattr(providers, "installed_builds", lambda: ("onnxruntime", "onnxruntime-gpu"))
     with pytest.raises(ProviderError, match=r"both installed.*pip uninstall -y onnxruntime onnxruntime-gpu"):
         choose_provider("cuda")
+
+
+def test_a_gpu_that_is_not_there_is_named(runtime):
+    runtime([CUDA, CPU], RuntimeError("CUDA failure 101: invalid device ordinal"))
+    with pytest.raises(ProviderError, match=r"onnxruntime 9\.9, GPU 4\): CUDA failure 101"):
+        choose_provider("cuda", [4, 0])
+
+
+@pytest.mark.parametrize(("available", "level"), [([CPU], "INFO"), ([CUDA, CPU], "WARNING")])
+def test_falling_to_the_processor_is_one_line_in_the_log(runtime, caplog, available, level):
+    runtime(available, RuntimeError("libcudnn.so.9: cannot open"))
+    with caplog.at_level("INFO", logger="crossrank"):
+        reason = choose_provider("auto").reason
+        choose_provider("cpu")
+    ((name, _, message),) = caplog.record_tuples
+    assert (name, caplog.records[0].levelname) == ("crossrank", level)
+    assert reason.removeprefix("auto: ") in message
 
 
 def test_the_onnxruntime_here_runs_the_probe_model():

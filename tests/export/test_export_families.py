@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from export_cases import transformers_logits, write_pairs
+from pretend_gpu import pretend_gpu
 from tiny_checkpoints import FAMILIES, MAX_LENGTH, make_pairs
 
 from crossrank.engine.reranker import ArtifactReranker
@@ -18,7 +19,7 @@ WITH_SEGMENTS = {"bert", "electra"}
 
 @pytest.mark.parametrize("num_labels", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_family_exports_and_scores_like_transformers(family, num_labels, tiny_checkpoint, tmp_path):
+def test_family_exports_and_scores_like_transformers(family, num_labels, tiny_checkpoint, tmp_path, monkeypatch):
     checkpoint = tiny_checkpoint(family, num_labels=num_labels)
     stated = None if num_labels == 1 else 0
 
@@ -56,6 +57,19 @@ def test_family_exports_and_scores_like_transformers(family, num_labels, tiny_ch
             report.artifact, provider="cpu", precision="fp32", activation="identity", **options
         ) as reranker:
             np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+
+    # The runner of GPUs, on the processor: padded to a grid, in buffers that are used again.
+    pretend_gpu(monkeypatch)
+    for precision, tolerance in (("fp32", 1e-4), ("fp16", 0.05)):
+        options = {"precision": precision, "activation": "identity", "max_batch_tokens": 256}
+        with ArtifactReranker(report.artifact, provider="cuda", **options) as reranker:
+            for chosen in (pairs, pairs[::-1], pairs[:5]):
+                found = reranker.score_pairs(chosen)
+                np.testing.assert_allclose(found, scores_of(chosen, pairs, expected), atol=tolerance, rtol=0)
+
+
+def scores_of(chosen, pairs, scores):
+    return [scores[pairs.index(pair)] for pair in chosen]
 
 
 def test_camembert_is_exported_as_the_roberta_it_is(tiny_checkpoint, tmp_path):

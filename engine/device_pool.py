@@ -1,0 +1,88 @@
+"""Several devices behind one queue: a run goes to whichever is free. Not run on a GPU yet."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from crossrank.engine.encoding import TokenArrays
+    from crossrank.engine.grid_runner import GridRunner
+
+_THREADS_PER_DEVICE = 2
+"""One whose run is on the device, and one that lays out the next."""
+
+
+class DevicePool:
+    """A runner for each device, as one runner.
+
+    Attributes:
+        runners: one a device.
+        processors: how many runs go on at once.
+        workers: threads that lay out runs and wait for them.
+        labels: columns of the outputs.
+        splits_runs: a run never takes several devices.
+    """
+
+    splits_runs = False
+
+    def __init__(self, runners: Sequence[GridRunner], labels: int) -> None:
+        """Take over loaded runners.
+
+        Args:
+            runners: one a device, at least one.
+            labels: columns of the outputs.
+        """
+        self.runners = tuple(runners)
+        self.processors = len(self.runners)
+        self.workers = _THREADS_PER_DEVICE * self.processors
+        self.labels = labels
+        self._free: SimpleQueue[GridRunner] = SimpleQueue()
+        for runner in self.runners:
+            self._free.put(runner)
+
+    @contextmanager
+    def turn(self) -> Iterator[GridRunner]:
+        """Wait for a device that is free, and keep it."""
+        runner = self._free.get()
+        try:
+            yield runner
+        finally:
+            self._free.put(runner)
+
+    def run(self, arrays: TokenArrays, *, wide: bool = False) -> npt.NDArray[np.float32]:
+        """Outputs of a batch, float32 (b, labels), from the first device that is free.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
+        with self.turn() as runner:
+            return runner.run(arrays, wide=wide)
+
+    def load_all(self) -> None:
+        """Capture all shapes on every device.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
+        for runner in self.runners:
+            runner.load_all()
+
+    def abandon_after_fork(self) -> None:
+        """Nothing to leave alone: a process that was forked cannot use CUDA, and does not come here again."""
+
+    def captured(self) -> str:
+        """How many shapes are captured, or why none is, for people."""
+        reasons = {runner.not_captured_because for runner in self.runners} - {None}
+        if reasons:
+            return f"not captured: {', '.join(sorted(str(reason) for reason in reasons))}"
+        if not all(runner.capture for runner in self.runners):
+            return "off"
+        counts = [len(runner.graph_ids) for runner in self.runners]
+        return f"{', '.join(map(str, counts))} of {len(self.runners[0].grid.shapes())} shapes captured"

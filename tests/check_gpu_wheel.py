@@ -1,0 +1,59 @@
+"""The GPU build of onnxruntime on a machine without a GPU: what is refused, with which words, and what runs instead.
+
+`make gpu-wheel` installs it in an environment of its own, where this runs. On a machine with a GPU there is nothing to
+check here: `crossrank self-check --provider cuda` does.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import onnxruntime
+
+from crossrank import ProviderError, Reranker
+
+QUERY, DOCUMENTS = "how do vaccines work", ["They train immune cells.", "Stocks fell."]
+
+
+def main() -> None:
+    """Raise at the first thing that is not as promised."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        sys.exit("this onnxruntime is not built for CUDA; install onnxruntime-gpu and nothing else of onnxruntime")
+    try:
+        Reranker(provider="cuda").close()
+    except ProviderError as error:
+        refusal = str(error)
+    else:
+        print("CUDA works here, so there is no refusal to check")
+        return
+    print(refusal)
+    for part in (
+        "provider='cuda' does not work here",
+        onnxruntime.__version__,
+        "GPU 0",
+        "nvidia-smi",
+        "crossrank[gpu]",
+    ):
+        if part not in refusal:
+            sys.exit(f"the refusal does not say {part!r}")
+
+    lines: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = lines.append  # type: ignore[method-assign]
+    logging.getLogger("crossrank").addHandler(handler)
+    with Reranker() as reranker:
+        info = reranker.info()
+        ranking = reranker.rank(QUERY, DOCUMENTS)
+    if (info.provider, ranking[0].index) != ("cpu", 0):
+        sys.exit(f"auto ran on {info.provider} and ranked {ranking[0].index} first")
+    if not info.provider_reason.startswith("auto: CUDA did not start"):
+        sys.exit(f"info() gives no reason: {info.provider_reason!r}")
+    if [(line.levelname, info.provider_reason[6:] in line.getMessage()) for line in lines] != [("WARNING", True)]:
+        sys.exit(f"one line of warning with the reason was expected in the log, there are {lines}")
+    print(lines[0].getMessage())
+    print("the GPU build refuses CUDA here with its reason, and auto scores on the CPU")
+
+
+if __name__ == "__main__":
+    main()
