@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.benchmarks.products import model_shapes, product_graph
+from crossrank.engine.cuda_options import cuda_provider_options
 from crossrank.engine.providers import provider_name
 from crossrank.engine.runtime_build import load_onnxruntime
 from crossrank.models.errors import ProviderError
@@ -111,8 +112,7 @@ class DeviceProductMeter:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         name = provider_name(provider)
-        # As the engine has it: TF32 would round float32 products.
-        settings = {"device_id": str(device), "use_tf32": "0"} if provider == "cuda" else {}
+        settings = cuda_provider_options(device, memory_limit=None, capture=False) if provider == "cuda" else {}
         self._session = onnxruntime.InferenceSession(
             product_graph(shape, precision), options, providers=[(name, settings)]
         )

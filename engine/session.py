@@ -74,7 +74,13 @@ class GraphSession:
 
 
 def open_session(
-    path: Path, *, provider: Provider, threads: int, spin: bool, provider_options: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    provider: Provider,
+    threads: int,
+    spin: bool,
+    provider_options: Mapping[str, str] | None = None,
+    profile: Path | None = None,
 ) -> Any:
     """An onnxruntime session that runs on one provider, or an error.
 
@@ -84,6 +90,8 @@ def open_session(
         threads: threads inside an operator.
         spin: whether idle threads of a run wait actively for the next operator.
         provider_options: the provider's own.
+        profile: how the name of a file begins that onnxruntime writes a profile of the runs to; the session then also
+            remembers which provider got which node. None for neither.
 
     Raises:
         ArtifactError: onnxruntime refuses the graph.
@@ -99,6 +107,10 @@ def open_session(
     # Errors arrive as exceptions; printing them as well is the application's choice.
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     name = provider_name(provider)
     try:
         session = onnxruntime.InferenceSession(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.engine.providers import provider_name
-from crossrank.engine.runtime_build import load_onnxruntime
+from crossrank.engine.cuda_options import cuda_provider_options
 from crossrank.engine.self_check import artifact_encoder, encode_pairs
+from crossrank.engine.session import checked_inputs, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from crossrank.benchmarks.self_check.subject import Subject
     from crossrank.models.manifest import Precision
 
-_RECORD = "session.record_ep_graph_assignment_info"
 _NODE_SUFFIX = "_kernel_time"
 _DOCUMENTS = 8
 _LONGEST = 128
@@ -80,22 +79,21 @@ def inspect_graph(subject: Subject, precision: Precision) -> Inspection:
         precision: of the graph.
 
     Raises:
-        MissingDependencyError: onnxruntime is not installed.
+        ArtifactError: onnxruntime refuses the graph.
+        ProviderError: onnxruntime placed it on another provider.
     """
-    onnxruntime = load_onnxruntime()
-    artifact = subject.artifact
-    path = artifact.path(subject.graph(precision).file)
+    path = subject.artifact.path(subject.graph(precision).file)
+    options = cuda_provider_options(subject.device, memory_limit=None, capture=False)
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry(_RECORD, "1")
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        provider = (provider_name(subject.provider), _provider_options(subject))
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-        session.disable_fallback()
-        feeds = _feeds(subject, session)
+        session = open_session(
+            path,
+            provider=subject.provider,
+            threads=1,
+            spin=False,
+            provider_options=options if subject.provider == "cuda" else None,
+            profile=Path(folder) / "profile",
+        )
+        feeds = _feeds(subject, checked_inputs(session, path))
         for _ in range(2):  # the first run makes what is made once; the last one counts
             session.run(None, feeds)
         assigned = _assignment(session)
@@ -148,15 +146,10 @@ def _assignment(session: Any) -> tuple[AssignedNode, ...] | None:
     )
 
 
-def _provider_options(subject: Subject) -> dict[str, str]:
-    return {"device_id": str(subject.device), "use_tf32": "0"} if subject.provider == "cuda" else {}
-
-
-def _feeds(subject: Subject, session: Any) -> dict[str, Any]:
+def _feeds(subject: Subject, types: Mapping[str, type[np.integer[Any]]]) -> dict[str, Any]:
     """A padded batch of pairs, in the integers the graph takes."""
     encoder = artifact_encoder(subject.artifact)
     documents = subject.texts.mixed(_DOCUMENTS, longest=_LONGEST)
     pairs = encode_pairs(encoder, [(subject.texts.query, document) for document in documents])
     arrays = encoder.assemble(pairs, np.arange(len(documents)), int(pairs.lengths.max()))
-    types = {item.name: np.int32 if "int32" in item.type else np.int64 for item in session.get_inputs()}
     return {name: getattr(arrays, name).astype(kind) for name, kind in types.items()}

@@ -65,7 +65,7 @@ def run_self_check(
     document |= {"model": model, "asked_provider": provider, "provider": None}
     progress("starting the provider")
     try:
-        chosen = choose_provider(provider)
+        chosen = choose_provider(provider, (device,))
     except ProviderError as error:
         failed = CheckResult(PROVIDER, False, str(error))
         return document | {"gpu": describe_gpu(device)} | _summary([_timed(lambda: failed)])

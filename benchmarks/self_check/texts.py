@@ -9,13 +9,12 @@ import numpy as np
 
 from crossrank.benchmarks.passages import standard_library_passages
 from crossrank.benchmarks.workloads import WorkloadMaker
+from crossrank.engine.shape_grid import LENGTHS
 
 if TYPE_CHECKING:
     from crossrank.benchmarks.passages import Passages
     from crossrank.models.artifact import Artifact
 
-GRID = (32, 64, 96, 128, 192, 256, 384, 512)
-"""Lengths that runs are padded to on CUDA: pairs of these, and of a token more, take the edges of the shapes."""
 _QUERY = "read a text file"
 _SPREAD = 12
 
@@ -42,15 +41,15 @@ class CheckTexts:
         self._shortest = self._maker.shortest_pair
 
     def lengths(self) -> list[int]:
-        """Lengths of pairs from the shortest to the model's longest, the grid's edges among them."""
+        """Lengths of pairs from the shortest to the longest; among them those of CUDA's shapes, and one token more."""
         even = np.linspace(self._shortest, self._longest, _SPREAD).astype(int)
-        edges = [edge + more for edge in GRID for more in (0, 1)]
+        edges = [edge + more for edge in LENGTHS for more in (0, 1)]
         usable = {int(length) for length in (*even, *edges) if self._shortest <= length <= self._longest}
         return sorted(usable)
 
     def grid_lengths(self) -> list[int]:
-        """The grid's lengths that the query and the model leave room for; at least the model's longest."""
-        return [edge for edge in GRID if self._shortest <= edge <= self._longest] or [self._longest]
+        """Lengths that runs are padded to, as far as query and model leave room; at least the model's longest."""
+        return [edge for edge in LENGTHS if self._shortest <= edge <= self._longest] or [self._longest]
 
     def of_lengths(self, lengths: list[int]) -> list[str]:
         """A document for each length of a pair, all of them different."""

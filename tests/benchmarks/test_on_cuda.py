@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pretend_gpu import pretend_gpu
 from typer.testing import CliRunner
 
 from crossrank.benchmarks import peer_environments
@@ -174,6 +175,25 @@ def test_only_graphs_for_cuda_are_measured_there(tiny_checkpoint, tiny_graphs, t
     assert "no fp32 graph for provider 'cuda'" in missing["fp32"]
     with pytest.raises(PrecisionError, match="provider 'cuda'"):
         find_artifacts(str(folder), ["fp32"], None, "cuda")
+
+
+def test_the_grid_of_latencies_runs_on_a_pretended_gpu(tiny_checkpoint, tiny_graphs, tmp_path, monkeypatch):
+    from tiny_artifacts import write_artifact
+
+    pretend_gpu(monkeypatch)
+    monkeypatch.setattr("crossrank.benchmarks.run.choose_provider", lambda _: None)
+    precisions = ("fp32", "fp16")
+    folder = write_artifact(tmp_path / "half", tiny_checkpoint("bert"), tiny_graphs, precisions=precisions)
+    written = tmp_path / "result.json"
+    options = ["--model", folder, "--documents", "short", "--top-k", "3", "--seconds", "0", "--json", written]
+    done = CliRunner().invoke(app, ["bench", "--provider", "cuda", *map(str, options)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(written.read_text())
+    assert result["provider"] == "cuda"
+    assert [row["precision"] for row in result["latency"]] == ["fp16"]
+    assert "no fp32 graph for provider 'cuda'" in result["missing_precisions"]["fp32"]
+    for when in ("gpu", "gpu_after"):
+        assert {"nvidia_smi", "cuda_libraries", "onnxruntime"} <= set(result[when])
 
 
 def test_unknown_load_peers_are_refused_by_name():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pretend_gpu import pretend_gpu
 from tiny_artifacts import write_artifact
 from tiny_checkpoints import make_texts
 
@@ -22,6 +23,7 @@ from crossrank.benchmarks.self_check.parity import check_parity
 from crossrank.benchmarks.self_check.run import run_checks
 from crossrank.benchmarks.self_check.subject import Subject, opener
 from crossrank.benchmarks.self_check.texts import CheckTexts
+from crossrank.engine.grid_runner import GridRunner
 from crossrank.models.artifact import Artifact
 
 
@@ -33,6 +35,17 @@ def subject(tiny_checkpoint, tiny_graphs, tmp_path_factory):
     artifact = Artifact.open(write_artifact(folder, tiny_checkpoint("bert"), tiny_graphs, precisions=precisions))
     texts = CheckTexts(artifact, Passages("made", "the river", tuple(make_texts(80))))
     return Subject(artifact, "cpu", 0, texts, opener(artifact, "cpu", 0))
+
+
+@pytest.fixture
+def on_gpu(subject, monkeypatch):
+    """A function that puts the subject on a pretended GPU: the engine takes CUDA's way, on the CPU's memory."""
+
+    def put(runner=GridRunner):
+        pretend_gpu(monkeypatch, runner)
+        return dataclasses.replace(subject, provider="cuda", open=opener(subject.artifact, "cuda", 0))
+
+    return put
 
 
 class Faulty:
@@ -200,6 +213,51 @@ def test_what_is_left_of_earlier_texts_is_found(subject, fault):
     result = check_new_texts(with_fault(subject, fault), "fp32")
     assert result.passed is False
     assert "wrong at" in result.detail
+
+
+@pytest.mark.parametrize("check", [check_parity, check_batching, check_capture, check_new_texts, check_callers])
+def test_the_engines_way_of_running_on_a_gpu_passes(on_gpu, check):
+    result = check(on_gpu(), "fp16")
+    assert result.verdict == "PASS", result.detail
+    if check is check_capture:
+        assert "shapes captured" in result.figures["captured"]
+        assert result.figures["uncaptured"] == "off"
+
+
+class ReplaysOldInputs(GridRunner):
+    """What stale buffers would do: a shape gives its first scores for ever."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.first = {}
+
+    def run(self, arrays, *, wide=False):
+        shape = self.grid.padded(*arrays.input_ids.shape)
+        found = self.first.setdefault(shape, super().run(arrays, wide=wide))
+        return np.resize(found, (len(arrays.input_ids), found.shape[1]))
+
+
+class LosesRows(GridRunner):
+    """Rows come back in another order when they are captured."""
+
+    def run(self, arrays, *, wide=False):
+        found = super().run(arrays, wide=wide)
+        return found[::-1].copy() if self.capture else found
+
+
+@pytest.mark.parametrize(
+    ("runner", "check"),
+    [
+        (ReplaysOldInputs, check_parity),
+        (ReplaysOldInputs, check_new_texts),
+        (ReplaysOldInputs, check_callers),
+        (LosesRows, check_batching),
+        (LosesRows, check_capture),
+    ],
+)
+def test_a_runner_with_stale_buffers_or_moved_rows_fails(on_gpu, runner, check):
+    result = check(on_gpu(runner), "fp16")
+    assert result.passed is False, result.detail
 
 
 def test_memory_that_stays_passes_and_memory_that_is_kept_fails(subject):
