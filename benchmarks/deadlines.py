@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crossrank.engine.results import RankResult
     from crossrank.models.manifest import Precision
 
-LIMITS_MS: tuple[int | None, ...] = (50, 100, 200, 500, 1000, 2000, 5000, None)
+LIMITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
 CANDIDATES = 1000
 _WARM_UP_MS = 2000
 
@@ -33,7 +33,7 @@ def measure_deadlines(
     *,
     precision: Precision,
     queries: int | None = None,
-    limits_ms: Sequence[int | None] = LIMITS_MS,
+    limits_ms: Sequence[float | None] = (*LIMITS_MS, None),
     candidates: int = CANDIDATES,
     rounds: int = 1,
     progress: Callable[[str], None] = lambda _: None,
@@ -75,7 +75,7 @@ def measure_deadlines(
         calls = _Calls(reranker, collection, found)
         calls.run(_WARM_UP_MS, next(iter(found)))
         longest = _LongestRuns(reranker)
-        rows: dict[int | None, list[dict[str, Any]]] = {}
+        rows: dict[float | None, list[dict[str, Any]]] = {}
         for round_number in range(rounds):
             for place, query in enumerate(found):
                 progress(f"deadlines: {folder.name}, round {round_number + 1}, query {place + 1} of {len(found)}")
@@ -94,7 +94,7 @@ class _Calls:
         self._collection = collection
         self._found = found
 
-    def run(self, limit_ms: int | None, query: str) -> dict[str, Any]:
+    def run(self, limit_ms: float | None, query: str) -> dict[str, Any]:
         names = self._found[query]
         documents = [self._collection.documents[name] for name in names]
         started = time.perf_counter()
@@ -134,7 +134,7 @@ def _descending(names: Sequence[str]) -> dict[str, float]:
 
 
 def _summary(
-    limit_ms: int | None, entries: Sequence[dict[str, Any]], judged: dict[str, dict[str, int]]
+    limit_ms: float | None, entries: Sequence[dict[str, Any]], judged: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
     """A limit's figures. Over is the time beyond the limit; `kept` the share of calls within 10% and one run of it."""
     seconds = np.asarray([entry["seconds"] for entry in entries])
