@@ -12,6 +12,12 @@ TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:42]
 
 
 @pytest.fixture
+def texts() -> list[str]:
+    """The collection's documents."""
+    return TEXTS
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """42 documents, three queries, two of them judged."""
     folder = tmp_path / "small"

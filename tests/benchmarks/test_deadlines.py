@@ -64,7 +64,7 @@ def test_the_candidates_are_the_runs_then_others_of_the_corpus(tiny_artifact, fo
 
 def test_without_judgements_or_a_run_there_is_nothing_to_measure(tiny_artifact, folder):
     (folder / "bm25.trec").unlink()
-    with pytest.raises(InvalidInputError, match="one \\*.trec run expected"):
+    with pytest.raises(InvalidInputError, match=r"one \*\.trec run expected"):
         measure_deadlines(tiny_artifact, folder, precision="fp32")
 
 

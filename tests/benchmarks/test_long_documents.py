@@ -57,8 +57,8 @@ def test_every_way_to_read_is_judged_by_its_own_ranking(folder, tiny_artifact):
         measure_long_documents(tiny_artifact, folder)
 
 
-def test_times_are_taken_of_documents_with_so_many_windows(tiny_artifact):
-    rows = measure_window_times(tiny_artifact, " ".join(TEXTS) * 4, "who", counts=(1, 3), threads=1)
+def test_times_are_taken_of_documents_with_so_many_windows(tiny_artifact, texts):
+    rows = measure_window_times(tiny_artifact, " ".join(texts) * 4, "who", counts=(1, 3), threads=1)
     assert [row["windows"] for row in rows] == [1, 3]
     assert all(row["seconds"] > 0 for row in rows)
     with pytest.raises(InvalidInputError, match="1 windows a document; 4 expected"):
