@@ -251,6 +251,7 @@ def _deadlines(found: dict[str, Any]) -> ReportTable:
     columns = ("what", "limit, ms", "nDCG@10", "scored", "time p50, ms", "over the limit p99, ms", "kept")
     note = (
         f"{found['queries']} queries, {found['candidates']} candidates each in the order of promise, "
-        f"{found['precision']}. Kept: at most a tenth and the longest single run over the limit; times under it count as negative."
+        f"{found['precision']}. Kept: at most a tenth and the longest single run over the limit; "
+        "times under it count as negative."
     )
     return ReportTable(f"Ranking under a time limit: {found['collection']}", columns, tuple(rows), note)
