@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.benchmarks.beir import read_collection
+from crossrank.benchmarks.engine_options import engine_options
 from crossrank.benchmarks.quality import ndcg
 from crossrank.benchmarks.sampling import percentiles
 from crossrank.benchmarks.stage_scores import chosen_candidates
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
 
     from crossrank.benchmarks.beir import Collection
     from crossrank.engine.results import RankResult
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, Provider
 
-LIMITS_MS: tuple[int | None, ...] = (50, 100, 200, 500, 1000, 2000, 5000, None)
+LIMITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
 CANDIDATES = 1000
 _WARM_UP_MS = 2000
 
 
-def measure_deadlines(
+def measure_deadlines(  # noqa: PLR0913  one parameter an option
     artifact: Path,
     folder: Path,
     *,
     precision: Precision,
     queries: int | None = None,
-    limits_ms: Sequence[int | None] = LIMITS_MS,
+    limits_ms: Sequence[float | None] = (*LIMITS_MS, None),
     candidates: int = CANDIDATES,
     rounds: int = 1,
+    provider: Provider = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Rank the same candidates under every limit, in turn.
@@ -50,6 +52,7 @@ def measure_deadlines(
         limits_ms: the limits; None for none.
         candidates: of each query.
         rounds: how often every query is ranked under every limit; once without one.
+        provider: execution provider.
         progress: told what is going on.
 
     Returns:
@@ -71,11 +74,11 @@ def measure_deadlines(
         "precision": precision,
         "first_stage": ndcg(judged, {query: _descending(names) for query, names in found.items()}),
     }
-    with Reranker(artifact, provider="cpu", precision=precision, activation="identity") as reranker:
+    with Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker:
         calls = _Calls(reranker, collection, found)
         calls.run(_WARM_UP_MS, next(iter(found)))
         longest = _LongestRuns(reranker)
-        rows: dict[int | None, list[dict[str, Any]]] = {}
+        rows: dict[float | None, list[dict[str, Any]]] = {}
         for round_number in range(rounds):
             for place, query in enumerate(found):
                 progress(f"deadlines: {folder.name}, round {round_number + 1}, query {place + 1} of {len(found)}")
@@ -94,7 +97,7 @@ class _Calls:
         self._collection = collection
         self._found = found
 
-    def run(self, limit_ms: int | None, query: str) -> dict[str, Any]:
+    def run(self, limit_ms: float | None, query: str) -> dict[str, Any]:
         names = self._found[query]
         documents = [self._collection.documents[name] for name in names]
         started = time.perf_counter()
@@ -134,7 +137,7 @@ def _descending(names: Sequence[str]) -> dict[str, float]:
 
 
 def _summary(
-    limit_ms: int | None, entries: Sequence[dict[str, Any]], judged: dict[str, dict[str, int]]
+    limit_ms: float | None, entries: Sequence[dict[str, Any]], judged: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
     """A limit's figures. Over is the time beyond the limit; `kept` the share of calls within 10% and one run of it."""
     seconds = np.asarray([entry["seconds"] for entry in entries])

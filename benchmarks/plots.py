@@ -44,6 +44,8 @@ def write_plots(result: Mapping[str, Any], folder: Path) -> list[Path]:
         written.append(_peers(curve, folder / "latency-peers.png"))
     if result.get("roofline", {}).get("rows"):
         written.append(_ceiling(result["roofline"]["rows"], folder / "ceiling.png"))
+    if result.get("deadlines"):
+        written.append(_deadlines(result["deadlines"], folder / "deadlines.png"))
     return written
 
 
@@ -117,6 +119,37 @@ def _ceiling(rows: list[dict[str, Any]], path: Path) -> Path:
     axes.set_xlabel("tokens of a pair")
     axes.set_title("share of the matrix-product ceiling", fontsize=11)
     return _save(figure, axes, path)
+
+
+def _deadlines(collections: list[dict[str, Any]], path: Path) -> Path:
+    """nDCG@10 against the limit, between the candidates' own order and ranking without a limit."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    for found, colour in zip(collections, _PEER_COLOURS * len(collections), strict=False):
+        points = [(limit["limit_ms"], limit["ndcg"]) for limit in found["limits"] if limit["limit_ms"] is not None]
+        name = found["collection"]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=name)
+        axes.axhline(found["first_stage"], color=colour, linewidth=1, linestyle=":", label=f"{name}, candidates' order")
+        for limit in found["limits"]:
+            if limit["limit_ms"] is None:
+                seconds = limit["seconds"]["p50"]
+                label = f"{name}, no limit ({seconds:.1f} s)"
+                axes.axhline(limit["ndcg"], color=colour, linewidth=1, linestyle="--", label=label)
+    axes.set_xlabel("time limit, milliseconds")
+    axes.set_ylabel("nDCG@10")
+    axes.set_title(f"ranking {collections[0]['candidates']} candidates under a time limit", fontsize=11)
+    axes.grid(visible=True, color="0.9", linewidth=0.6)
+    limits = sorted({limit["limit_ms"] for found in collections for limit in found["limits"] if limit["limit_ms"]})
+    axes.set_xticks(limits, [f"{limit:g}" for limit in limits])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, framealpha=1.0, edgecolor="none", loc="best")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=150)
+    return path
 
 
 def _log_axes(title: str) -> tuple[Any, Any]:

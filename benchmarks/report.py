@@ -42,6 +42,8 @@ def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
     if result.get("long_documents"):
         tables.append(_long_documents(result["long_documents"]))
         tables.append(_window_times(result["window_times"]))
+    if result.get("deadlines"):
+        tables += [_deadlines(found) for found in result["deadlines"]]
     return tables
 
 
@@ -250,3 +252,27 @@ def _window_times(rows: list[dict[str, Any]]) -> ReportTable:
         for row in rows
     )
     return ReportTable("Time by windows", ("windows a document", "ms a document", "ms a window"), cells)
+
+
+def _deadlines(found: dict[str, Any]) -> ReportTable:
+    rows = [("first stage", "0 (candidates' order)", f"{found['first_stage']:.4f}", "0", "", "", "")]
+    for limit in found["limits"]:
+        over = limit.get("over_seconds")
+        rows.append(
+            (
+                f"{limit['calls']} calls",
+                "none" if limit["limit_ms"] is None else f"{limit['limit_ms']:g}",
+                f"{limit['ndcg']:.4f}",
+                f"{limit['scored']:.0f}",
+                milliseconds(limit["seconds"]["p50"]),
+                milliseconds(over["p99"]) if over else "",
+                f"{limit['kept']:.1%}" if over else "",
+            )
+        )
+    columns = ("what", "limit, ms", "nDCG@10", "scored", "time p50, ms", "over the limit p99, ms", "kept")
+    note = (
+        f"{found['queries']} queries, {found['candidates']} candidates each in the order of promise, "
+        f"{found['precision']}. Kept: at most a tenth and the longest single run over the limit; "
+        "times under it count as negative."
+    )
+    return ReportTable(f"Ranking under a time limit: {found['collection']}", columns, tuple(rows), note)

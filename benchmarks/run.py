@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from crossrank.benchmarks.beir import read_collection
 from crossrank.benchmarks.comparison import Scenario, compare
 from crossrank.benchmarks.contenders import chosen_peers, own_contenders
+from crossrank.benchmarks.deadlines import CANDIDATES, LIMITS_MS, measure_deadlines
 from crossrank.benchmarks.environment import describe_artifact, describe_run
 from crossrank.benchmarks.gpu import describe_gpu
 from crossrank.benchmarks.latency_grid import measure_latency
@@ -56,7 +57,10 @@ class BenchmarkPlan:
         roofline_rounds: rounds of the roofline; 0 leaves it out.
         quality: BEIR folders to judge ranking on.
         long_documents: BEIR folders to join to long documents and read in windows.
-        quality_queries: queries of each of both; None takes all.
+        quality_queries: queries of each of all these; None takes all.
+        deadlines: BEIR folders to rank under time limits.
+        limits_ms: the limits; ranking without one comes on top.
+        candidates: documents of a query there.
     """
 
     model: str = "default"
@@ -76,6 +80,9 @@ class BenchmarkPlan:
     quality: Sequence[Path] = ()
     long_documents: Sequence[Path] = ()
     quality_queries: int | None = None
+    deadlines: Sequence[Path] = ()
+    limits_ms: Sequence[int] = LIMITS_MS
+    candidates: int = CANDIDATES
 
 
 def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -132,6 +139,21 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
         ]
         text = " ".join(read_collection(plan.long_documents[0]).documents.values())
         result["window_times"] = measure_window_times(artifact, text, passages.query, provider=plan.provider)
+    precision = min(artifacts, key=("int8", "fp16", "fp32").index)
+    result["deadlines"] = [
+        measure_deadlines(
+            artifacts[precision],
+            folder,
+            precision=precision,
+            queries=plan.quality_queries,
+            limits_ms=(*plan.limits_ms, None),
+            candidates=plan.candidates,
+            rounds=plan.rounds,
+            provider=plan.provider,
+            progress=progress,
+        )
+        for folder in plan.deadlines
+    ]
     if plan.provider == "cuda":
         result["gpu_after"] = describe_gpu()  # clocks and temperature once it is warm
     return result

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from crossrank.benchmarks.workloads import DocumentLength
 
 _CURVE_TOP_KS = "10,20,50,100"
+_LIMITS = "50,100,200,500,1000,2000,5000"
 
 
 @reports_errors
@@ -86,6 +87,12 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         list[Path] | None,
         typer.Option(metavar="BEIR_FOLDER", help="Judge windows on documents joined by fours; may be given again."),
     ] = None,
+    deadlines: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BEIR_FOLDER", help="Judge rankings under time limits; may be given several times."),
+    ] = None,
+    limits: Annotated[str, typer.Option(help="The time limits in milliseconds, comma-separated.")] = _LIMITS,
+    candidates: Annotated[int, typer.Option(min=11, help="Documents of a query under time limits.")] = 1000,
     quality_queries: Annotated[int | None, typer.Option(min=1, help="First queries only; default: all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write plots as PNG.")] = None,
@@ -116,6 +123,9 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         quality=quality or [],
         long_documents=long or [],
         quality_queries=quality_queries,
+        deadlines=deadlines or [],
+        limits_ms=numbers_of("limits", limits),
+        candidates=candidates,
     )
     result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
     _write(result, json_file, plots, markdown)

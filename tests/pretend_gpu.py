@@ -9,6 +9,10 @@ from crossrank.engine.providers import ProviderResolution
 
 def pretend_gpu(monkeypatch, runner=GridRunner):
     """Let rerankers that ask for CUDA find it."""
-    monkeypatch.setattr(scorer, "choose_provider", lambda *_: ProviderResolution("cuda", "pretended"))
+
+    def choose(choice, devices=(0,)):
+        return ProviderResolution("cpu" if choice == "cpu" else "cuda", "pretended")
+
+    monkeypatch.setattr(scorer, "choose_provider", choose)
     monkeypatch.setattr(scorer, "cuda_device_name", lambda _: "pretended")
     monkeypatch.setattr(runners, "GridRunner", partial(runner, provider="cpu"))

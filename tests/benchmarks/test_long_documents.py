@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from tiny_checkpoints import make_texts
 
 from crossrank.benchmarks.beir import Collection, read_collection
 from crossrank.benchmarks.long_documents import join_documents, measure_long_documents, measure_window_times
@@ -15,26 +13,6 @@ from crossrank.cli.app import app
 from crossrank.engine.reranker import ArtifactReranker
 from crossrank.engine.windows import Windows
 from crossrank.models.errors import InvalidInputError
-
-TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:42]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "small"
-    (folder / "qrels").mkdir(parents=True)
-    documents = [{"_id": f"d{place}", "text": text} for place, text in enumerate(TEXTS)]
-    queries = [
-        {"_id": "q0", "text": "cold water"},
-        {"_id": "q1", "text": "nobody judged"},
-        {"_id": "q2", "text": "who"},
-    ]
-    for name, records in (("corpus", documents), ("queries", queries)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (folder / "qrels" / "test.tsv").write_text("q0\td1\t2\nq0\td9\t1\nq2\td5\t1\n")
-    run = [f"{query} Q0 d{place} {place} {50 - place} bm25" for query in ("q0", "q2") for place in range(42)]
-    (folder / "bm25.trec").write_text("\n".join(run) + "\n")
-    return folder
 
 
 def test_documents_are_joined_to_groups_with_their_best_grade_and_rank():
@@ -79,8 +57,8 @@ def test_every_way_to_read_is_judged_by_its_own_ranking(folder, tiny_artifact):
         measure_long_documents(tiny_artifact, folder)
 
 
-def test_times_are_taken_of_documents_with_so_many_windows(tiny_artifact):
-    rows = measure_window_times(tiny_artifact, " ".join(TEXTS) * 4, "who", counts=(1, 3), threads=1)
+def test_times_are_taken_of_documents_with_so_many_windows(tiny_artifact, texts):
+    rows = measure_window_times(tiny_artifact, " ".join(texts) * 4, "who", counts=(1, 3), threads=1)
     assert [row["windows"] for row in rows] == [1, 3]
     assert all(row["seconds"] > 0 for row in rows)
     with pytest.raises(InvalidInputError, match="1 windows a document; 4 expected"):

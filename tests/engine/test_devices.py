@@ -7,20 +7,32 @@ import threading
 import numpy as np
 import pytest
 from pretend_gpu import pretend_gpu
+from tiny_artifacts import copy_artifact
 
 from crossrank.engine import scorer as scorer_module
 from crossrank.engine.async_reranker import AsyncArtifactReranker
 from crossrank.engine.device_pool import DevicePool
 from crossrank.engine.grid_runner import GridRunner
+from crossrank.models.artifact import Artifact
 from crossrank.models.errors import InferenceError, InvalidInputError, PrecisionError, ProviderError
 
 
+@pytest.fixture(scope="module")
+def artifact(tiny_artifact, tmp_path_factory):
+    """The tiny artifact, with its fp32 graph for CUDA as well."""
+    graphs = [
+        graph.model_copy(update={"providers": ("cpu", "cuda")}) if graph.precision == "fp32" else graph
+        for graph in Artifact.open(tiny_artifact).manifest.graphs
+    ]
+    return copy_artifact(tiny_artifact, tmp_path_factory.mktemp("devices") / "tiny", graphs=tuple(graphs))
+
+
 @pytest.fixture
-def on_gpu(monkeypatch, reranker, tiny_artifact):
+def on_gpu(monkeypatch, reranker, artifact):
     pretend_gpu(monkeypatch)
 
     def make(**options):
-        return reranker(**{"provider": "cuda"} | options)
+        return reranker(artifact, **{"provider": "cuda"} | options)
 
     return make
 
@@ -165,10 +177,10 @@ def test_a_large_call_is_scored_while_it_is_encoded(on_gpu, scored, monkeypatch)
     assert ("encode", encoded[-1]) in events[first_run:], "all was encoded before anything ran"
 
 
-def test_calibration_times_shapes_of_the_grid_and_is_remembered_for_the_device(on_gpu, reranker):
+def test_calibration_times_shapes_of_the_grid_and_is_remembered_for_the_device(on_gpu, reranker, artifact):
     fitted = on_gpu(max_batch_tokens=256).calibrate()
     assert on_gpu()._scorer._cost == fitted
-    assert reranker()._scorer._cost != fitted
+    assert reranker(artifact)._scorer._cost != fitted
 
 
 def test_a_forked_child_is_told_that_cuda_does_not_go_there(on_gpu, scored):
@@ -206,7 +218,7 @@ def test_options_of_gpus_are_refused_where_the_processor_was_asked_for(reranker,
         reranker(provider="cpu", **options)
 
 
-def test_limit_and_capture_reach_the_runner(monkeypatch, reranker):
+def test_limit_and_capture_reach_the_runner(monkeypatch, reranker, artifact):
     seen = []
 
     class Watched(GridRunner):
@@ -215,7 +227,7 @@ def test_limit_and_capture_reach_the_runner(monkeypatch, reranker):
             super().__init__(*given, **options)
 
     pretend_gpu(monkeypatch, Watched)
-    reranker(provider="cuda", devices=[2, 5], gpu_memory_limit=2**30, cuda_graphs=False)
+    reranker(artifact, provider="cuda", devices=[2, 5], gpu_memory_limit=2**30, cuda_graphs=False)
     assert seen == [{"device": number, "memory_limit": 2**30, "capture": False} for number in (2, 5)]
 
 
