@@ -6,8 +6,12 @@ check here: `crossrank self-check --provider cuda` does.
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import onnxruntime
 
@@ -52,7 +56,25 @@ def main() -> None:
     if [(line.levelname, info.provider_reason[6:] in line.getMessage()) for line in lines] != [("WARNING", True)]:
         sys.exit(f"one line of warning with the reason was expected in the log, there are {lines}")
     print(lines[0].getMessage())
+    check_commands()
     print("the GPU build refuses CUDA here with its reason, and auto scores on the CPU")
+
+
+def check_commands() -> None:
+    """What is for GPUs on the command line refuses as well; the report says which library is missing."""
+    program = [sys.executable, "-c", "from crossrank.cli import main; main()"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        for command in (["bench"], ["bench-load"], ["self-check", "--json", str(report)]):
+            done = subprocess.run(
+                [*program, *command, "--provider", "cuda"], capture_output=True, text=True, check=False
+            )
+            if done.returncode != 1 or "provider='cuda' does not work here" not in done.stdout + done.stderr:
+                sys.exit(f"{command[0]} does not refuse with the reason: {done.returncode} {done.stdout} {done.stderr}")
+        (provider,) = json.loads(report.read_text())["results"]
+    if provider["passed"] is not False or "onnxruntime said" not in provider["detail"]:
+        sys.exit(f"the self-check does not tell what onnxruntime said: {provider}")
+    print(provider["detail"])
 
 
 if __name__ == "__main__":

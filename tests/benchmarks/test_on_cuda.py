@@ -21,12 +21,10 @@ from crossrank.benchmarks.peer_environments import environment_names, install, p
 from crossrank.benchmarks.report import report_tables
 from crossrank.benchmarks.workers import sentence_transformers_adapter
 from crossrank.cli.app import app
-from crossrank.engine.runtime_build import load_onnxruntime
+from crossrank.engine.providers import choose_provider
 from crossrank.models.errors import InvalidInputError, PrecisionError
 
-no_cuda = pytest.mark.skipif(
-    "CUDAExecutionProvider" in load_onnxruntime().get_available_providers(), reason="this onnxruntime has CUDA"
-)
+no_cuda = pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason="CUDA works here")
 
 
 @no_cuda
