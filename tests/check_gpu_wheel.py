@@ -6,6 +6,7 @@ check here: `crossrank self-check --provider cuda` does.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 
@@ -13,6 +14,8 @@ import onnxruntime
 
 from crossrank import ProviderError, Reranker
 
+NO_LIBRARIES = importlib.util.find_spec("nvidia") is None
+"""`make gpu-wheel` installs none of CUDA's libraries; where they are, the driver is what is missing."""
 QUERY, DOCUMENTS = "how do vaccines work", ["They train immune cells.", "Stocks fell."]
 
 
@@ -32,6 +35,7 @@ def main() -> None:
         "provider='cuda' does not work here",
         onnxruntime.__version__,
         "GPU 0",
+        "cannot open shared object file" if NO_LIBRARIES else "CUDA",
         "nvidia-smi",
         "crossrank[gpu]",
     ):
