@@ -105,7 +105,7 @@ def _device_numbers(given: object) -> tuple[int, ...] | None:
     if given is None:
         return None
     numbers = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else ()
-    whole = [int(number) for number in numbers if isinstance(number, Integral) and not isinstance(number, bool)]
+    whole = [int(number) for number in numbers if not isinstance(number, bool) and isinstance(number, Integral)]
     if not numbers or len(whole) != len(numbers) or min(whole) < 0 or len(set(whole)) != len(whole):
         raise InvalidInputError(
             f"devices={given!r}: different whole numbers from 0 on expected, such as [0, 1], or None"

@@ -35,7 +35,7 @@ OPERATOR_EFFICIENCY = 0.8
 class BatchRunner(Protocol):
     """What runs a batch."""
 
-    def run(self, arrays: TokenArrays, *, wide: bool) -> npt.NDArray[np.float32]:
+    def run(self, arrays: TokenArrays, *, wide: bool = False) -> npt.NDArray[np.float32]:
         """Outputs of a batch, float32 (b, labels); `wide` means on all cores, with nothing beside it."""
         ...
 

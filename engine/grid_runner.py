@@ -82,9 +82,10 @@ class GridRunner:
         self._next_id = FIRST_GRAPH_ID
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"crossrank-device-{device}")
         self._session = self._thread.submit(self._open, path, provider, device, memory_limit).result()
+        (output,) = checked_output(self._session, path, manifest.num_labels)
         self._interface = GraphInterface(
             checked_inputs(self._session, path),
-            *checked_output(self._session, path, manifest.num_labels),
+            output,
             labels=manifest.num_labels,
             pad_token_id=manifest.pad_token_id,
         )

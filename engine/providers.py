@@ -17,6 +17,7 @@ from crossrank.engine.runtime_build import (
     load_onnxruntime,
     preload_cuda_libraries,
 )
+from crossrank.engine.runtime_messages import caught_messages
 from crossrank.models.errors import PrecisionError, ProviderError
 
 if TYPE_CHECKING:
@@ -143,14 +144,18 @@ def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
     mend = "Check the NVIDIA driver (nvidia-smi) and the CUDA libraries (pip install 'crossrank[gpu]' brings them)"
     for device in devices:
         where = f"onnxruntime {onnxruntime.__version__}, GPU {device}"
-        try:
-            session = onnxruntime.InferenceSession(
-                _PROBE_MODEL, options, providers=[(name, {"device_id": str(device)})]
-            )
-            session.disable_fallback()
-            placed = session.get_providers()[0]
-        except Exception as error:
-            return _Failure(f"CUDA did not start ({where}): {error}", mend)
-        if placed != name:
-            return _Failure(f"CUDA did not start ({where}): onnxruntime put the graph on {placed}", mend)
+        problem = ""
+        with caught_messages() as messages:
+            try:
+                session = onnxruntime.InferenceSession(
+                    _PROBE_MODEL, options, providers=[(name, {"device_id": str(device)})]
+                )
+                session.disable_fallback()
+                placed = session.get_providers()[0]
+            except Exception as error:
+                problem = str(error)
+            else:
+                problem = "" if placed == name else f"onnxruntime put the graph on {placed}"
+        if problem:
+            return _Failure(f"CUDA did not start ({where}): {'; '.join(messages) or problem}", mend)
     return None

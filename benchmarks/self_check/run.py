@@ -13,7 +13,6 @@ from crossrank.benchmarks.self_check.company import BATCHING, CALLERS, check_bat
 from crossrank.benchmarks.self_check.inspection import inspect_graph
 from crossrank.benchmarks.self_check.memory import NAME as MEMORY
 from crossrank.benchmarks.self_check.memory import check_memory
-from crossrank.benchmarks.self_check.native_output import collected_output, failures
 from crossrank.benchmarks.self_check.parity import NAME as PARITY
 from crossrank.benchmarks.self_check.parity import check_parity
 from crossrank.benchmarks.self_check.placement import OPERATORS, PLACEMENT, check_placement, list_operators
@@ -66,11 +65,9 @@ def run_self_check(
     document |= {"model": model, "asked_provider": provider, "provider": None}
     progress("starting the provider")
     try:
-        with collected_output() as said:
-            chosen = choose_provider(provider, (device,))
+        chosen = choose_provider(provider, (device,))
     except ProviderError as error:
-        reasons = "".join(f". onnxruntime said: {reason}" for reason in dict.fromkeys(failures(said)))
-        failed = CheckResult(PROVIDER, False, f"{error}{reasons}", {"onnxruntime_said": said})
+        failed = CheckResult(PROVIDER, False, str(error))
         return document | {"gpu": describe_gpu(device)} | _summary([_timed(lambda: failed)])
     document |= {"provider": chosen.provider, "provider_reason": chosen.reason}
     if chosen.provider == "cuda":
@@ -80,7 +77,7 @@ def run_self_check(
     document["artifact"] = describe_artifact(artifact)
     texts = CheckTexts(artifact)
     subject = Subject(artifact, chosen.provider, device, texts, opener(artifact, chosen.provider, device))
-    starts = CheckResult(PROVIDER, True, f"{chosen.provider} ({chosen.reason})", {"onnxruntime_said": said})
+    starts = CheckResult(PROVIDER, True, f"{chosen.provider} ({chosen.reason})")
     document |= _summary([_timed(lambda: starts), *run_checks(subject, calls=calls, progress=progress)])
     if chosen.provider == "cuda":
         document["gpu_after"] = describe_gpu(device)

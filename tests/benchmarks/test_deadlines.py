@@ -68,7 +68,7 @@ def test_without_judgements_or_a_run_there_is_nothing_to_measure(tiny_artifact, 
         measure_deadlines(tiny_artifact, folder, precision="fp32")
 
 
-def test_the_command_writes_table_and_plot(tiny_artifact, folder, tmp_path, monkeypatch):
+def test_the_command_writes_table_and_plot(tiny_artifact, folder, tmp_path):
     from typer.testing import CliRunner
 
     options = ["--deadlines", folder, "--candidates", 42, "--limits", "1,600000", "--precision", "fp32", "--no-latency"]
@@ -76,9 +76,10 @@ def test_the_command_writes_table_and_plot(tiny_artifact, folder, tmp_path, monk
     given = ["bench", "--model", tiny_artifact, *options, "--json", report, "--plots", tmp_path]
     done = CliRunner().invoke(app, [str(item) for item in given])
     assert done.exit_code == 0, done.output
-    (found,) = json.loads(report.read_text())["deadlines"]
+    result = json.loads(report.read_text())
+    (found,) = result["deadlines"]
     assert [limit["limit_ms"] for limit in found["limits"]] == [1, 600_000, None]
     assert (tmp_path / "deadlines.png").stat().st_size > 1000
     assert write_plots({"deadlines": [found]}, tmp_path) == [tmp_path / "deadlines.png"]
-    (table,) = (table for table in report_tables({"deadlines": [found]}) if "limit" in table.title)
+    (table,) = (table for table in report_tables(result) if "limit" in table.title)
     assert [row[1] for row in table.rows] == ["0 (candidates' order)", "1", "600000", "none"]

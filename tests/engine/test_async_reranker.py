@@ -33,7 +33,7 @@ def faked(tiny_artifact, monkeypatch):
     """A function that makes an asynchronous reranker on a fake runner."""
 
     def build(runner, **options):
-        monkeypatch.setattr("crossrank.engine.scorer.Executor", lambda *_, **__: runner)
+        monkeypatch.setattr("crossrank.engine.runners.Executor", lambda *_, **__: runner)
         return make(tiny_artifact, **options)
 
     return build

@@ -27,7 +27,7 @@ def faked(tiny_artifact, monkeypatch):
     made = []
 
     def build(runner, **options):
-        monkeypatch.setattr("crossrank.engine.scorer.Executor", lambda *_, **__: runner)
+        monkeypatch.setattr("crossrank.engine.runners.Executor", lambda *_, **__: runner)
         made.append((runner, ArtifactReranker(tiny_artifact, provider="cpu", precision="int8", **options)))
         return made[-1][1]
 

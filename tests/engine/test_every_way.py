@@ -142,7 +142,7 @@ def faked(tiny_artifact, monkeypatch):
     opened = []
 
     def make(runner, **options):
-        monkeypatch.setattr("crossrank.engine.scorer.Executor", lambda *_, **__: runner)
+        monkeypatch.setattr("crossrank.engine.runners.Executor", lambda *_, **__: runner)
         opened.append((runner, ArtifactReranker(tiny_artifact, provider="cpu", precision="int8", **options)))
         return opened[-1][1]
 

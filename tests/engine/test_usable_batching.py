@@ -66,7 +66,7 @@ def independent(claiming, monkeypatch):
     def make(runner=None, **options):
         artifact = claiming(pairs=options.pop("pairs", None))
         runner = FakeRunner(workers=1) if runner is None else runner
-        monkeypatch.setattr("crossrank.engine.scorer.Executor", lambda *_, **__: runner)
+        monkeypatch.setattr("crossrank.engine.runners.Executor", lambda *_, **__: runner)
         opened.append(ArtifactReranker(artifact, provider="cpu", precision="int8", **options))
         return opened[-1]
 
