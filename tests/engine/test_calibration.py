@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from crossrank.engine import calibration
-from crossrank.engine.calibration import core_shapes, measure, measure_operator_efficiency, recall, remember
+from crossrank.engine.calibration import (
+    core_shapes,
+    grid_shapes,
+    measure,
+    measure_operator_efficiency,
+    recall,
+    remember,
+)
 from crossrank.engine.cost import CostModel
 from crossrank.engine.shape_grid import Shape, ShapeGrid
 
@@ -129,10 +136,17 @@ def test_nothing_is_measured_unless_asked(reranker, scored, folder):
 @pytest.mark.parametrize(
     ("speed_up", "cores", "efficiency"), [(3.0, 4, 0.75), (2.0, 2, 1.0), (2.2, 2, 1.0), (1.0, 8, 0.125)]
 )
-def test_what_operators_gain_on_all_cores_is_timed(clock, speed_up, cores, efficiency):
-    cost = CostModel(run=4e-4, row=3e-5, token=2e-5, token_squared=3e-8)
-    on_all = CostModel(*(value / speed_up for value in (cost.run, cost.row, cost.token, cost.token_squared)))
-    found = measure_operator_efficiency(clock(cost), clock(on_all), cores, [(1, 16), (1, 100), (1, 400)])
+def test_what_operators_gain_on_all_cores_is_timed(monkeypatch, speed_up, cores, efficiency):
+    now = [0.0]
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+    def on_one(rows, length):
+        now[0] += 1e-4 * rows * length
+
+    def on_all(rows, length):
+        now[0] += 1e-4 * rows * length / speed_up
+
+    found = measure_operator_efficiency(on_one, on_all, cores, [(1, 16), (1, 100), (1, 400)])
     assert found == pytest.approx(efficiency)
 
 
