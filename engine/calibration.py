@@ -75,6 +75,24 @@ def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]
     return CostModel(*(float(max(value, _SMALLEST)) for value in coefficients))
 
 
+def measure_operator_efficiency(
+    on_one: Callable[[int, int], object],
+    on_all: Callable[[int, int], object],
+    cores: int,
+    shapes: Sequence[tuple[int, int]],
+) -> float:
+    """Time runs on one core and on all of them; the median share of perfect speed-up over the shapes.
+
+    Args:
+        on_one: performs a run of so many rows of so many tokens on one core.
+        on_all: the same on all cores.
+        cores: how many there are.
+        shapes: rows and length of each.
+    """
+    shares = [_fastest(on_one, *shape) / (cores * _fastest(on_all, *shape)) for shape in shapes]
+    return float(np.clip(np.median(shares), _SMALLEST, 1.0))
+
+
 def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, device: str | None = None) -> Path:
     """Write a fit to the cache folder; returns the file.
 

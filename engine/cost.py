@@ -2,7 +2,7 @@
 
 A transformer's run of `b` pairs padded to `n` tokens does work proportional to `b n` (matrix products with weights)
 and to `b n^2` (attention), on top of a fixed cost a run and a small one a row. Four coefficients describe that well
-enough to compare groupings, which is all the planner needs.
+enough to compare groupings, which is all the planner needs. A fifth number tells what a run gains on all cores.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class CostModel:
         row: cost of a pair, whatever its length.
         token: cost of a padded token.
         token_squared: cost of a padded token times the padded length.
+        operator_efficiency: share of perfect speed-up that threads inside operators reach on all cores.
     """
 
     run: float
     row: float
     token: float
     token_squared: float
+    operator_efficiency: float = 0.8
 
     @classmethod
     def of(cls, architecture: Architecture, provider: Provider = "cpu") -> CostModel:

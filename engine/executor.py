@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from crossrank.engine.encoding import TokenArrays
     from crossrank.models.manifest import Manifest
 
-OPERATOR_EFFICIENCY = 0.8
-"""Share of perfect speed-up that threads inside operators are assumed to reach (not fitted to a machine)."""
-
 
 class BatchRunner(Protocol):
     """What runs a batch."""
@@ -139,14 +136,15 @@ class Executor:
             return self._wide
 
 
-def threads_inside_operators(seconds: Sequence[float], workers: int) -> bool:
+def threads_inside_operators(seconds: Sequence[float], workers: int, efficiency: float) -> bool:
     """Tell whether batches finish sooner one after the other, each on all cores, than shared among workers.
 
     Args:
         seconds: predicted time of each batch on one core, in the order they start.
         workers: cores.
+        efficiency: share of perfect speed-up that threads inside operators reach.
     """
     finish = [0.0] * workers
     for batch in seconds:
         heapq.heapreplace(finish, finish[0] + batch)
-    return sum(seconds) / (workers * OPERATOR_EFFICIENCY) < max(finish)
+    return sum(seconds) / (workers * efficiency) < max(finish)

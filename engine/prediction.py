@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from crossrank.engine.executor import OPERATOR_EFFICIENCY
-
 if TYPE_CHECKING:
     from crossrank.engine.cost import CostModel
     from crossrank.engine.request import Run
@@ -33,11 +31,11 @@ class RunTimes:
             workers: runs that go on at once.
         """
         self._workers = workers
-        self._speed_up = {False: 1.0, True: workers * OPERATOR_EFFICIENCY}
         self.reset(cost)
 
     def reset(self, cost: CostModel) -> None:
         """Start again with another cost model."""
+        self._speed_up = {False: 1.0, True: self._workers * cost.operator_efficiency}
         self._ratios: dict[bool, deque[float]] = {wide: deque(maxlen=_REMEMBERED_RUNS) for wide in (False, True)}
         self._typical = {False: 1.0, True: 1.0}
         self._careful = {False: 1.0, True: 1.0}

@@ -181,4 +181,4 @@ class RunQueue:
             seconds.extend(batch.seconds for batch in request.batches)
             if len(seconds) > 2 * self._workers:
                 return False
-        return threads_inside_operators(seconds, self._workers)
+        return threads_inside_operators(seconds, self._workers, self.grouping.cost.operator_efficiency)

@@ -6,10 +6,12 @@ A scorer belongs to one process. Its sessions are made when it is made, and anew
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -212,16 +214,20 @@ class PairScorer:
         """
         executor, scheduler = self._live()
 
-        def run(rows: int, length: int) -> object:
+        def run(rows: int, length: int, *, wide: bool = False) -> object:
             ones = np.ones((rows, length), dtype=np.int64)
-            return executor.run(TokenArrays(ones, ones, np.zeros_like(ones)))
+            return executor.run(TokenArrays(ones, ones, np.zeros_like(ones)), wide=wide)
 
-        shapes = (
-            calibration.core_shapes(self.encoder.max_length, single=self._batching == "single")
-            if self._grid is None
-            else calibration.grid_shapes(self._grid)
-        )
-        self._cost = calibration.measure(run, shapes)
+        if self._grid is not None:
+            self._cost = calibration.measure(run, calibration.grid_shapes(self._grid))
+        else:
+            shapes = calibration.core_shapes(self.encoder.max_length, single=self._batching == "single")
+            cost = calibration.measure(run, shapes)
+            if executor.splits_runs:
+                alone = [(1, length) for rows, length in shapes if rows == 1]
+                gained = calibration.measure_operator_efficiency(run, partial(run, wide=True), self._threads, alone)
+                cost = dataclasses.replace(cost, operator_efficiency=gained)
+            self._cost = cost
         scheduler.recalibrate(self._cost)
         calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
         return self._cost

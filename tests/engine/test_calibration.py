@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from crossrank.engine import calibration
-from crossrank.engine.calibration import core_shapes, measure, recall, remember
+from crossrank.engine.calibration import (
+    core_shapes,
+    grid_shapes,
+    measure,
+    measure_operator_efficiency,
+    recall,
+    remember,
+)
 from crossrank.engine.cost import CostModel
+from crossrank.engine.shape_grid import Shape, ShapeGrid
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
 
@@ -123,3 +131,46 @@ def test_nothing_is_measured_unless_asked(reranker, scored, folder):
         engine.score("who", ["the river"])
         engine.warmup()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("speed_up", "cores", "efficiency"), [(3.0, 4, 0.75), (2.0, 2, 1.0), (2.2, 2, 1.0), (1.0, 8, 0.125)]
+)
+def test_what_operators_gain_on_all_cores_is_timed(monkeypatch, speed_up, cores, efficiency):
+    now = [0.0]
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+    def on_one(rows, length):
+        now[0] += 1e-4 * rows * length
+
+    def on_all(rows, length):
+        now[0] += 1e-4 * rows * length / speed_up
+
+    found = measure_operator_efficiency(on_one, on_all, cores, [(1, 16), (1, 100), (1, 400)])
+    assert found == pytest.approx(efficiency)
+
+
+def test_a_calibrated_reranker_goes_by_what_its_operators_gain(reranker, monkeypatch):
+    monkeypatch.setattr(calibration, "measure_operator_efficiency", lambda *_: 0.3)
+    with reranker(threads=2) as engine:
+        observed = []
+        engine.observe_batches(lambda batch: observed.append(batch.wide))
+        engine.score("who", ["the river"])
+        assert engine.calibrate().operator_efficiency == 0.3
+        engine.score("who", ["cold water"])
+        assert observed == [True, False]
+    assert reranker(threads=2)._scorer._cost.operator_efficiency == 0.3
+
+
+def test_one_thread_has_nothing_to_gain(reranker, monkeypatch):
+    monkeypatch.setattr(calibration, "measure_operator_efficiency", lambda *_: 1 / 0)
+    reranker(threads=1).calibrate()
+
+
+@pytest.mark.parametrize("max_batch_tokens", [64, 16384])
+def test_shapes_timed_on_a_device_are_the_grids(max_batch_tokens):
+    grid = ShapeGrid.of(512, max_batch_tokens)
+    shapes = grid_shapes(grid)
+    assert all(grid.holds(Shape(*shape)) for shape in shapes)
+    assert {length for _, length in shapes} == set(grid.lengths)
+    assert {(grid.most_rows(length), length) for length in grid.lengths} <= set(shapes)

@@ -23,7 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
     ],
 )
 def test_cores_that_would_idle_are_put_inside_operators(seconds, workers, inside):
-    assert threads_inside_operators(seconds, workers) is inside
+    assert threads_inside_operators(seconds, workers, 0.8) is inside
+
+
+@pytest.mark.parametrize(("efficiency", "inside"), [(0.2, False), (0.5, False), (0.6, True), (1.0, True)])
+def test_a_machine_whose_operators_gain_little_leaves_a_pair_on_one_core(efficiency, inside):
+    assert threads_inside_operators([1.0], 2, efficiency) is inside
 
 
 @pytest.fixture

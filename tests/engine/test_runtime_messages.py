@@ -9,7 +9,7 @@ from crossrank.engine.runtime_messages import caught_messages
 PRINTED = (
     "\x1b[0;93m2026-11-23 05:26:43.5 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:856 operator()] No registered "
     "plugin EP device found for 'CUDAExecutionProvider' with device_id=0\x1b[m\n"
-    "\x1b[1;31m2026-11-23 05:26:43.5 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] /src/bridge.cc:2043"
+    "\x1b[1;31m2026-11-23 05:26:43.5 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] /src/bridge.cc:1"
     " onnxruntime::Provider& Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library /x/libproviders_cuda.so with "
     "error: libcublasLt.so.13: cannot open shared object file: No such file or directory\n\x1b[m\n"
     "\x1b[0;93m2026-11-23 05:26:43.5 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:1295 Create] Failed to create "
