@@ -21,13 +21,19 @@ _RUNS = ((2, 7), (3, 7), (2, 11))
 _MAX_POWER = 3
 
 _TYPE_NAMES = {
+    "bfloat16": onnx.TensorProto.BFLOAT16,
     "bool": onnx.TensorProto.BOOL,
     "double": onnx.TensorProto.DOUBLE,
     "float": onnx.TensorProto.FLOAT,
     "float16": onnx.TensorProto.FLOAT16,
+    "int16": onnx.TensorProto.INT16,
     "int32": onnx.TensorProto.INT32,
     "int64": onnx.TensorProto.INT64,
     "int8": onnx.TensorProto.INT8,
+    "string": onnx.TensorProto.STRING,
+    "uint16": onnx.TensorProto.UINT16,
+    "uint32": onnx.TensorProto.UINT32,
+    "uint64": onnx.TensorProto.UINT64,
     "uint8": onnx.TensorProto.UINT8,
 }
 
