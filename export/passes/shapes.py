@@ -104,6 +104,25 @@ def probe_types(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: types[value.type] for value in _exposed(model).get_outputs()}
 
 
+def probe_fixed(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Find which of some tensors have the same value whatever the batch and the length.
+
+    Args:
+        model: a graph whose inputs are integer tensors [batch, sequence].
+        names: tensors that do not depend on large weights, which are zeros here.
+
+    Returns:
+        Those tensors with their values.
+    """
+    session = _exposed(model)
+    seen = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
+    return {
+        name: np.asarray(values[0])
+        for name, values in zip(names, zip(*seen, strict=True), strict=True)
+        if all(np.array_equal(values[0], value) for value in values[1:])
+    }
+
+
 def _computed(model: onnx.ModelProto) -> list[str]:
     return [name for node in model.graph.node for name in node.output if name]
 
@@ -123,11 +142,15 @@ def _exposed(model: onnx.ModelProto) -> Any:
 
 
 def _run(session: Any, names: list[str], batch: int, sequence: int) -> list[tuple[int, ...]]:
+    return [np.shape(array) for array in session.run(names, _feeds(session, batch, sequence))]
+
+
+def _feeds(session: Any, batch: int, sequence: int) -> dict[str, np.ndarray[Any, Any]]:
     feeds = {}
     for value in session.get_inputs():
         dtype = np.int32 if value.type == "tensor(int32)" else np.int64
         feeds[value.name] = np.full((batch, sequence), 1 if "mask" in value.name else 0, dtype=dtype)
-    return [np.shape(array) for array in session.run(names, feeds)]
+    return feeds
 
 
 def _fit(first: int, other_batch: int, other_sequence: int) -> Dim | None:
