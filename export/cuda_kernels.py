@@ -44,10 +44,12 @@ class KernelTable:
     Attributes:
         source: where the facts are from, with the commit.
         kernels: (domain, operator) to its kernels; the standard domain is "ai.onnx".
+        host_inputs: standard operator to the places of the inputs that its kernel wants on the CPU.
     """
 
     source: str
     kernels: Mapping[tuple[str, str], tuple[Kernel, ...]]
+    host_inputs: Mapping[str, frozenset[int]]
 
     def of(self, domain: str, operator: str) -> tuple[Kernel, ...]:
         """The kernels of an operator, none where there is none."""
@@ -70,13 +72,14 @@ def parse_kernels(text: str) -> KernelTable:
         ValueError: it is not of that form.
     """
     document = tomllib.loads(text)
-    source, sets = document.pop("source"), document.pop("sets")
+    source, sets, host_inputs = (document.pop(name) for name in ("source", "sets", "host_inputs"))
     kernels = {
         (domain, operator): tuple(kernel for entry in entries for kernel in _parse_entry(entry, sets))
         for domain, operators in document.items()
         for operator, entries in operators.items()
     }
-    return KernelTable(f"onnxruntime {source['path']}, commit {source['commit'][:8]}", kernels)
+    places = {operator: frozenset(inputs) for operator, inputs in host_inputs.items()}
+    return KernelTable(f"onnxruntime {source['path']}, commit {source['commit'][:8]}", kernels, places)
 
 
 def _parse_entry(entry: str, sets: Mapping[str, str]) -> list[Kernel]:

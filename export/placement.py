@@ -1,7 +1,7 @@
-"""Checks, without a GPU, that onnxruntime's CUDA provider has a kernel for every compute node of a graph.
+"""Checks, without a GPU, that onnxruntime's CUDA provider can run every compute node of a graph without a copy.
 
-A node it has none for runs on the CPU: its inputs and outputs are copied over at every run, and no CUDA graph can be
-captured. onnxruntime places such nodes without a word.
+A node it has no kernel for runs on the CPU: its inputs and outputs are copied over at every run, and no CUDA graph can
+be captured. onnxruntime places such nodes without a word.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from crossrank.export.copies import find_copies
 from crossrank.export.cuda_kernels import cuda_kernels
 from crossrank.export.passes.graph_tools import node_names, reads, skeleton, subgraphs
 from crossrank.export.passes.shapes import probe_types
@@ -30,14 +31,14 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class PlacementProblem:
-    """A compute node that CUDA has no kernel for.
+    """A compute node that CUDA has no kernel for, or that would wait for a copy.
 
     Attributes:
         node: its name.
         operator: its operator.
         domain: the operator's domain, "ai.onnx" for the standard one.
         types: element types of its inputs and outputs, each once; "?" where one is not known.
-        reason: what there is no kernel for.
+        reason: what there is no kernel for, or what is copied.
     """
 
     node: str
@@ -48,7 +49,7 @@ class PlacementProblem:
 
 
 def lint_placement(model: onnx.ModelProto) -> list[PlacementProblem]:
-    """Find compute nodes that would run on the CPU when the graph is run on CUDA.
+    """Find compute nodes that would run on the CPU, or wait for a copy, when the graph is run on CUDA.
 
     Left out: what depends on constants alone, which is folded when a graph is loaded, and what depends on shapes alone.
     onnxruntime keeps shape arithmetic on the CPU by itself, where CUDA kernels want their shapes.
@@ -57,10 +58,15 @@ def lint_placement(model: onnx.ModelProto) -> list[PlacementProblem]:
         model: the graph; not changed.
 
     Returns:
-        One problem a node, in graph order. Kernels are those of `cuda_kernels.toml`.
+        One problem a node, missing kernels first, each in graph order. Kernels are those of `cuda_kernels.toml`.
     """
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    return _lint(model.graph, versions, _types(model), set())
+    types = _types(model)
+    problems = _lint(model.graph, versions, types, set())
+    copies = find_copies(model.graph, types)
+    named = zip(node_names(model.graph), model.graph.node, strict=True)
+    problems += [_problem(name, node, types, copies[name]) for name, node in named if name in copies]
+    return problems
 
 
 def placement_record(problems: Sequence[PlacementProblem]) -> PassRecord:
@@ -71,7 +77,9 @@ def placement_record(problems: Sequence[PlacementProblem]) -> PassRecord:
     """
     source = cuda_kernels().source
     if not problems:
-        return PassRecord(name=NAME, changed=False, detail=f"a CUDA kernel for every compute node ({source})")
+        return PassRecord(
+            name=NAME, changed=False, detail=f"a CUDA kernel for every compute node, no copies ({source})"
+        )
     return PassRecord(name=NAME, changed=False, detail=f"{_counted(problems)} ({source})")
 
 
@@ -88,7 +96,7 @@ def placement_note(file: str, problems: Sequence[PlacementProblem]) -> str:
 def _counted(problems: Sequence[PlacementProblem]) -> str:
     named = "; ".join(f"{problem.operator} {problem.node}: {problem.reason}" for problem in problems[:_NAMED])
     more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-    return f"{len(problems)} compute nodes would run on the CPU ({named}{more})"
+    return f"{len(problems)} compute nodes would run on the CPU or wait for copies ({named}{more})"
 
 
 def _lint(
@@ -104,12 +112,15 @@ def _lint(
             continue
         reason = _missing(node, versions, types)
         if reason:
-            touched = [types.get(tensor, "?") for tensor in (*node.input, *node.output) if tensor]
-            domain = node.domain or "ai.onnx"
-            found.append(PlacementProblem(name, node.op_type, domain, tuple(dict.fromkeys(touched)), reason))
+            found.append(_problem(name, node, types, reason))
         for inner in subgraphs(node):
             found += _lint(inner, versions, types, free)
     return found
+
+
+def _problem(name: str, node: onnx.NodeProto, types: Mapping[str, str], reason: str) -> PlacementProblem:
+    touched = [types.get(tensor, "?") for tensor in (*node.input, *node.output) if tensor]
+    return PlacementProblem(name, node.op_type, node.domain or "ai.onnx", tuple(dict.fromkeys(touched)), reason)
 
 
 def _missing(node: onnx.NodeProto, versions: Mapping[str, int], types: Mapping[str, str]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from export_cases import LAYERS
 from onnx import TensorProto, helper, numpy_helper
 from tiny_checkpoints import FAMILIES
 
 from crossrank.export.cuda_kernels import cuda_kernels, parse_kernels
+from crossrank.export.passes.graph_tools import count_operators
 from crossrank.export.placement import lint_placement, placement_note, placement_record
 
 IDS = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
@@ -112,6 +114,43 @@ def test_shape_arithmetic_and_constants_may_stay_on_the_cpu():
     assert [problem.node for problem in found] == ["computes"]
 
 
+def attention_scale() -> list[onnx.NodeProto]:
+    """Float arithmetic on a dimension of `x`, as some exporters write the scale of attention."""
+    return [
+        cast("input_ids", "x", TensorProto.FLOAT),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        cast("shape", "sizes", TensorProto.FLOAT),
+        helper.make_node("Sqrt", ["sizes"], ["scale"]),
+        helper.make_node("Mul", ["x", "scale"], ["scaled"], name="scaling"),
+    ]
+
+
+def test_a_copy_from_the_cpu_is_reported_where_it_is_waited_for():
+    [problem] = lint_placement(graph_of(*attention_scale()))
+
+    assert (problem.node, problem.operator, problem.types) == ("scaling", "Mul", ("float",))
+    assert "scale is made on the CPU and copied" in problem.reason
+
+
+def test_a_copy_to_the_cpu_is_reported():
+    """A shape that depends on tokens has to come back from the GPU."""
+    most = helper.make_node("ReduceMax", ["input_ids"], ["most"], keepdims=0, name="most")
+    listed = helper.make_node("Unsqueeze", ["most", "first"], ["size"], name="as a shape")
+    zeros = helper.make_node("ConstantOfShape", ["size"], ["y"], name="zeros")
+    [problem] = lint_placement(graph_of(most, listed, zeros, constants={"first": np.asarray([0])}))
+
+    assert problem.node == "zeros"
+    assert "size is read on the CPU and copied" in problem.reason
+
+
+@pytest.mark.parametrize("family", ["distilbert", "deberta-v2"])
+def test_scales_from_fixed_dimensions_would_be_copied_and_are_constants(family, raw_graph, exported_graph):
+    before = {problem.operator for problem in lint_placement(raw_graph(family, layers=LAYERS))}
+
+    assert {"Mul", "Div"} & before
+    assert "Sqrt" not in count_operators(exported_graph(family, "fp32")[0].graph)
+
+
 def test_nodes_inside_branches_are_looked_at():
     def branch(name: str, operator: str) -> onnx.GraphProto:
         node = helper.make_node(operator, ["x"], [name], name=f"{operator} of {name}")
@@ -133,7 +172,7 @@ def test_what_is_said_is_bounded_and_names_the_first():
 
     assert len(problems) == 200
     for text in (placement_record(problems).detail, placement_note("fp16.onnx", problems)):
-        assert "200 compute nodes" in text
+        assert "200 compute nodes would run on the CPU" in text
         assert "node 0" in text
         assert "and 195 more" in text
         assert len(text) < 600
@@ -176,7 +215,7 @@ def test_the_tables_operators_and_parameters_are_those_of_onnx():
 
 def test_entries_are_read_as_their_head_says():
     table = parse_kernels(
-        '[source]\npath = "a.md"\ncommit = "0123456789"\n[sets]\nF = "float double"\nG = "F bool"\n'
+        '[source]\npath = "a.md"\ncommit = "0123456789"\n[host_inputs]\nOne = [1]\n[sets]\nF = "float double"\nG = "F bool"\n'
         '["ai.onnx"]\nOne = ["1-6 9 T=F int8", "10+ T=G U=int64"]\n["com.microsoft"]\nTwo = ["1+ T=F (T M > T)"]\n'
     )
     first, second, third = table.of("", "One")
@@ -189,3 +228,4 @@ def test_entries_are_read_as_their_head_says():
     [contrib] = table.of("com.microsoft", "Two")
     assert (contrib.inputs, contrib.outputs) == (("T", "M"), ("T",))
     assert table.of("com.microsoft", "One") == ()
+    assert table.host_inputs == {"One": {1}}
