@@ -75,12 +75,8 @@ def placement_record(problems: Sequence[PlacementProblem]) -> PassRecord:
     Args:
         problems: from `lint_placement`.
     """
-    source = cuda_kernels().source
-    if not problems:
-        return PassRecord(
-            name=NAME, changed=False, detail=f"a CUDA kernel for every compute node, no copies ({source})"
-        )
-    return PassRecord(name=NAME, changed=False, detail=f"{_counted(problems)} ({source})")
+    found = _counted(problems) if problems else "a CUDA kernel for every compute node, no copies"
+    return PassRecord(name=NAME, changed=False, detail=f"{found} ({cuda_kernels().source})")
 
 
 def placement_note(file: str, problems: Sequence[PlacementProblem]) -> str:

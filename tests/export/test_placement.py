@@ -215,7 +215,8 @@ def test_the_tables_operators_and_parameters_are_those_of_onnx():
 
 def test_entries_are_read_as_their_head_says():
     table = parse_kernels(
-        '[source]\npath = "a.md"\ncommit = "0123456789"\n[host_inputs]\nOne = [1]\n[sets]\nF = "float double"\nG = "F bool"\n'
+        '[source]\npath = "a.md"\ncommit = "0123456789"\n[host_inputs]\nOne = [1]\n'
+        '[sets]\nF = "float double"\nG = "F bool"\n'
         '["ai.onnx"]\nOne = ["1-6 9 T=F int8", "10+ T=G U=int64"]\n["com.microsoft"]\nTwo = ["1+ T=F (T M > T)"]\n'
     )
     first, second, third = table.of("", "One")
