@@ -151,7 +151,8 @@ def _refused(node: onnx.NodeProto, kernel: Kernel, schema: onnx.defs.OpSchema | 
         (node.output, kernel.outputs, schema.outputs if schema else ()),
     )
     for tensors, own, formal in sides:
-        parameters = [(name,) for name in own] or [(item.type_str, item.name) for item in formal]
+        parameters: list[tuple[str, ...]] = [(name,) for name in own]
+        parameters = parameters or [(item.type_str, item.name) for item in formal]
         for place, tensor in enumerate(tensors):
             kind = types.get(tensor)
             if not tensor or kind is None or not parameters:

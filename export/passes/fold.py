@@ -65,7 +65,7 @@ def fold_scales(model: onnx.ModelProto) -> None:
     wanted = [
         name
         for name in dict.fromkeys(read)
-        if name in of_shapes and types[name] == onnx.TensorProto.FLOAT and of_shapes[name].op_type != "Constant"
+        if name in of_shapes and types.get(name) == onnx.TensorProto.FLOAT and of_shapes[name].op_type != "Constant"
     ]
     fixed = probe_fixed(model, wanted) if wanted else {}
     made = {name for name in fixed if len(of_shapes[name].output) == 1}

@@ -98,10 +98,11 @@ def probe_types(model: onnx.ModelProto) -> dict[str, int]:
         model: a graph whose inputs are integer tensors [batch, sequence].
 
     Returns:
-        Tensor name to onnx.TensorProto's data type.
+        Tensor name to onnx.TensorProto's data type. Sequences and the types of eight bits and less that graphs of
+        transformers do not have are left out.
     """
     types = {f"tensor({name})": number for name, number in _TYPE_NAMES.items()}
-    return {value.name: types[value.type] for value in _exposed(model).get_outputs()}
+    return {value.name: types[value.type] for value in _exposed(model).get_outputs() if value.type in types}
 
 
 def probe_fixed(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
