@@ -17,7 +17,7 @@ TABLE = np.arange(130 * HIDDEN, dtype=np.float32).reshape(130, HIDDEN) / 1000
 def graph_of(*nodes: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
     """Embeddings `x` [batch, sequence, HIDDEN], times a `scale` that the nodes make."""
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", HIDDEN])
     first = helper.make_node("Gather", ["table", "input_ids"], ["x"])
     last = helper.make_node("Mul", ["x", "scale"], ["logits"])
     tensors = [numpy_helper.from_array(value, name) for name, value in ({"table": TABLE} | constants).items()]
