@@ -11,7 +11,15 @@ from crossrank.export.passes.graph_tools import count_operators
 from crossrank.export.passes.shapes import BATCH, probe_shapes, probe_types
 
 WITH_FUSED_ATTENTION = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
-WITH_INT32_INPUTS = ("bert", "electra", "distilbert")
+INT32_INPUTS = {
+    "bert": {"input_ids", "attention_mask", "token_type_ids"},
+    "roberta": {"attention_mask"},
+    "xlm-roberta": {"attention_mask"},
+    "distilbert": {"input_ids", "attention_mask"},
+    "electra": {"input_ids", "attention_mask", "token_type_ids"},
+    "deberta-v2": set(),
+    "modernbert": set(),
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,6 +48,5 @@ def test_inputs_are_int32_where_nothing_needs_more(family, exported_graph):
     graph, _ = exported_graph(family, "fp16")
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.graph.input}
 
-    if family in WITH_INT32_INPUTS:
-        assert set(kinds.values()) == {TensorProto.INT32}
-    assert kinds["input_ids"] in {TensorProto.INT32, TensorProto.INT64}
+    assert set(kinds.values()) <= {TensorProto.INT32, TensorProto.INT64}
+    assert {name for name, kind in kinds.items() if kind == TensorProto.INT32} == INT32_INPUTS[family]
