@@ -17,7 +17,7 @@ from crossrank.engine.encoding import EncodedDocuments
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.progressive import ChunkedScoring, run_chunks
 from crossrank.engine.ranking import order_of_promise, ranking
-from crossrank.engine.scoring_request import make_request
+from crossrank.engine.scoring_request import known_scores, make_request
 from crossrank.models.errors import DeadlineExceeded, InvalidInputError
 
 if TYPE_CHECKING:
@@ -161,6 +161,10 @@ def score_call(
         Overloaded: more tokens wait than may.
         ClosedError: the scorer was closed.
     """
+    if (known := known_scores(call.candidates)) is not None:
+        if warn is not None and known.anything_truncated:
+            warn()
+        return known
     if limit.seconds is None and not scores_while_encoding(scorer, call):
         request = make_request(call.candidates)
         if warn is not None and request.anything_truncated:

@@ -138,6 +138,22 @@ class ScoringRequest:
         return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in told), strict=True)]
 
 
+def known_scores(candidates: Candidates) -> DocumentScores | None:
+    """The scores of candidates that the cache knows all of, without a request; None where one is unknown."""
+    known = [found for found in candidates.known if found is not None]
+    if len(known) < len(candidates) or not known:
+        return None
+    chosen = [known[place] for place in candidates.distinct_of.tolist()]
+    count = len(chosen)
+    return DocumentScores(
+        np.fromiter((found.logit for found in chosen), dtype=np.float32, count=count),
+        np.ones(count, dtype=np.bool_),
+        np.fromiter((found.truncated for found in chosen), dtype=np.bool_, count=count),
+        [found.window for found in chosen],
+        any(_encoded_query(candidates, place).truncated for place in set(candidates.query_of.tolist())),
+    )
+
+
 def make_request(candidates: Candidates) -> ScoringRequest:
     """Encode the candidates that have to be scored and cut their documents; from any thread."""
     unknown = candidates.unknown

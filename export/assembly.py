@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from crossrank.engine.encoding import PairEncoder
     from crossrank.export.checkpoint import Checkpoint
     from crossrank.export.pass_lists import PassList, PassRunner
+    from crossrank.export.placement import PlacementProblem
     from crossrank.export.report import Recorder
     from crossrank.export.verification import GraphRuns
     from crossrank.export.verification_data import VerificationQuery
     from crossrank.models.manifest import PassRecord, Precision
 
+_FP16_NOTE = "{file} was measured on the CPU, which shows the rounding of its weights and no float16 arithmetic"
 _UNMEASURED = Fidelity(reference="unmeasured", queries=0, pairs=0, max_abs_logit_difference=0.0)
 
 
@@ -63,6 +65,20 @@ class Assembly:
     external_data_from: int = EXTERNAL_DATA_FROM
     _graphs: dict[Precision, Graph] = field(default_factory=dict)
     _runs: dict[Precision, GraphRuns] = field(default_factory=dict)
+    _misplaced: dict[Precision, list[PlacementProblem]] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the graphs placed so far, and would not see in their figures."""
+        from crossrank.export.placement import placement_note
+
+        notes = []
+        for precision, graph in self._graphs.items():
+            if self._misplaced.get(precision):
+                notes.append(placement_note(graph.file, self._misplaced[precision]))
+            if precision == "fp16":
+                notes.append(_FP16_NOTE.format(file=graph.file))
+        return tuple(notes)
 
     def place_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Write the tokenizer, which verification needs before any graph."""
@@ -79,14 +95,20 @@ class Assembly:
         )
 
     def place_graph(self, model: onnx.ModelProto, pass_list: PassList, passes: tuple[PassRecord, ...]) -> None:
-        """Write a graph; its fidelity is measured later.
+        """Write a graph, and lint its placement where it is for CUDA; its fidelity is measured later.
 
         Args:
             model: the graph.
             pass_list: what made it, which says what it is for.
             passes: what the passes did.
         """
+        from crossrank.export.placement import lint_placement, placement_record
+
         check_interface(model)
+        if "cuda" in pass_list.providers:
+            problems = lint_placement(model)
+            self._misplaced[pass_list.precision] = problems
+            passes = (*passes, placement_record(problems))
         file = f"{pass_list.precision}.onnx"
         inputs, opset = input_names(model), opset_of(model)
         with self.recorder.step(f"write {file}") as step:

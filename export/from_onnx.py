@@ -126,7 +126,8 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
         raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}") from error
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, found.description.notes)
+    notes = (*found.description.notes, *assembly.notes)
+    return ExportReport(artifact, manifest.name, graphs, recorder.steps, notes)
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,15 @@ def quantize(model: onnx.ModelProto, context: PassContext) -> PassResult:
     return quantize_int8(model, calibration=context.calibration)
 
 
-def halve(model: onnx.ModelProto, _context: PassContext) -> PassResult:
-    """Weights and activations in float16, inputs and outputs as they are."""
+def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:
+    """Weights and activations in float16 where they fit into it, inputs and outputs as they are."""
     from crossrank.export.passes.half import to_fp16
+    from crossrank.export.passes.half_audit import audit_for_float16
 
-    return to_fp16(model)
+    audit = audit_for_float16(model, context.calibration)
+    result = to_fp16(model, keep_fp32=audit.keep)
+    record = result.record.model_copy(update={"detail": f"{result.record.detail}; {audit.detail}"})
+    return PassResult(result.model, record)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
         raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}") from error
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, found.notes)
+    return ExportReport(artifact, manifest.name, graphs, recorder.steps, (*found.notes, *assembly.notes))
 
 
 def _prepare(

@@ -76,7 +76,7 @@ class ExportReport:
         name: its name.
         graphs: one report for each graph in it.
         steps: the steps in order, with their times.
-        notes: what was assumed because neither the caller nor the checkpoint said it.
+        notes: what was assumed because neither the caller nor the checkpoint said it, and what to know of the graphs.
     """
 
     artifact: Path

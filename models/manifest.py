@@ -76,7 +76,10 @@ class PassRecord(_Strict):
 
 
 class Fidelity(_Strict):
-    """How far a graph's logits are from its reference on the verification pairs."""
+    """How far a graph's logits are from its reference on the verification pairs.
+
+    Measured on the CPU, which computes in float32: of an fp16 graph it shows the rounding of the weights and no more.
+    """
 
     reference: Annotated[str, Field(description="'pytorch', 'fp32', or 'self' (single against padded batches)")]
     queries: int

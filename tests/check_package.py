@@ -14,6 +14,7 @@ IN_WHEEL = (
     "crossrank/py.typed",
     "crossrank/benchmarks/load/measure.py",
     "crossrank/engine/reranker.py",
+    "crossrank/export/cuda_kernels.toml",
     "crossrank/export/verification_pairs.jsonl",
     "crossrank/models/catalogue.toml",
     "crossrank/models/default/artifact/manifest.json",

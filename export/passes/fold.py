@@ -1,4 +1,4 @@
-"""Folds constants and removes what does nothing, by onnxruntime's own basic optimizations."""
+"""Folds constants and removes what does nothing: onnxruntime's own basic optimizations, and what they leave."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from crossrank.export.passes.graph_tools import LARGE_BYTES, bytes_of, replace
+from crossrank.export.passes.graph_tools import LARGE_BYTES, bytes_of, reads, remove_dead, replace
+from crossrank.export.passes.shapes import probe_fixed, probe_types
 
 _INLINE_LIMIT = 1 << 30
 """Bytes of weights up to which a graph is handed over whole; protobuf ends at 2 GB, and folding may add to it."""
@@ -40,6 +41,37 @@ def fold_constants(model: onnx.ModelProto, *, inline_limit: int = _INLINE_LIMIT)
     replace(folded.graph.input, [value for value in folded.graph.input if value.name not in names])
     folded.graph.initializer.extend(tensor for tensor in weights if tensor.name in used)
     return folded
+
+
+def fold_scales(model: onnx.ModelProto) -> None:
+    """Replace floats that follow from fixed dimensions by constants. Changes the graph in place.
+
+    Some exporters divide scores by the square root of a dimension that they ask the graph for. onnxruntime would
+    compute it on the CPU and copy it to the GPU at every run, which no CUDA graph allows.
+
+    Args:
+        model: a graph whose inputs are integer tensors [batch, sequence].
+    """
+    graph = model.graph
+    known = {tensor.name for tensor in graph.initializer if bytes_of(tensor) <= LARGE_BYTES}
+    of_shapes: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        if node.op_type in ("Constant", "Shape", "Size") or (node.input and known.issuperset(reads(node))):
+            known.update(node.output)
+            of_shapes.update(dict.fromkeys(node.output, node))
+    readers = [node for node in graph.node if not known.issuperset(node.output)]
+    read = [name for node in readers for name in reads(node)]
+    types = probe_types(model)
+    wanted = [
+        name
+        for name in dict.fromkeys(read)
+        if name in of_shapes and types.get(name) == onnx.TensorProto.FLOAT and of_shapes[name].op_type != "Constant"
+    ]
+    fixed = probe_fixed(model, wanted) if wanted else {}
+    made = {name for name in fixed if len(of_shapes[name].output) == 1}
+    replace(graph.node, [node for node in graph.node if not made.issuperset(node.output)])
+    graph.initializer.extend(numpy_helper.from_array(fixed[name], name) for name in wanted if name in made)
+    remove_dead(graph)
 
 
 def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:

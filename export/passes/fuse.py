@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrank.export.passes.base import PassResult
-from crossrank.export.passes.fold import fold_constants
+from crossrank.export.passes.fold import fold_constants, fold_scales
 from crossrank.export.passes.graph_tools import count_operators, remove_dead
 from crossrank.models.manifest import PassRecord
 
@@ -74,6 +74,7 @@ def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provid
         fused.topological_sort(is_deterministic=True)
     result: onnx.ModelProto = fused.model
     remove_dead(result.graph)
+    fold_scales(result)
     del result.graph.value_info[:]
     counts = count_operators(result.graph)
     found = ", ".join(f"{counts[name]} {name}" for name in _FUSED if counts[name])

@@ -176,6 +176,11 @@ def count_operators(graph: onnx.GraphProto) -> Counter[str]:
     return counts
 
 
+def node_names(graph: onnx.GraphProto) -> list[str]:
+    """The names of all nodes in graph order, made up where a node has none."""
+    return [node.name or f"{node.op_type}_{index}_unnamed" for index, node in enumerate(graph.node)]
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operator set that a model imports."""
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

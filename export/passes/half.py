@@ -13,6 +13,7 @@ from crossrank.export.passes.graph_tools import (
     attributes,
     bytes_of,
     heavy_tensors,
+    node_names,
     reads,
     replace,
 )
@@ -41,7 +42,7 @@ def to_fp16(model: onnx.ModelProto, *, keep_fp32: Iterable[str] = ()) -> PassRes
 
     Args:
         model: fused float32 graph; not changed.
-        keep_fp32: names of further nodes to keep in float32, as `half_ranges` finds them.
+        keep_fp32: names of further nodes to keep in float32, as `half_audit` finds them.
 
     Returns:
         A graph of about half the size. The same input gives the same bytes.
@@ -68,9 +69,8 @@ def to_fp16(model: onnx.ModelProto, *, keep_fp32: Iterable[str] = ()) -> PassRes
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
     """Give every node a name: nodes are kept in float32 by name."""
-    for index, node in enumerate(graph.node):
-        if not node.name:
-            node.name = f"{node.op_type}_{index}_unnamed"
+    for node, name in zip(graph.node, node_names(graph), strict=True):
+        node.name = name
 
 
 def _position_nodes(graph: onnx.GraphProto, types: dict[str, int]) -> list[str]:

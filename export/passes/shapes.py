@@ -21,13 +21,19 @@ _RUNS = ((2, 7), (3, 7), (2, 11))
 _MAX_POWER = 3
 
 _TYPE_NAMES = {
+    "bfloat16": onnx.TensorProto.BFLOAT16,
     "bool": onnx.TensorProto.BOOL,
     "double": onnx.TensorProto.DOUBLE,
     "float": onnx.TensorProto.FLOAT,
     "float16": onnx.TensorProto.FLOAT16,
+    "int16": onnx.TensorProto.INT16,
     "int32": onnx.TensorProto.INT32,
     "int64": onnx.TensorProto.INT64,
     "int8": onnx.TensorProto.INT8,
+    "string": onnx.TensorProto.STRING,
+    "uint16": onnx.TensorProto.UINT16,
+    "uint32": onnx.TensorProto.UINT32,
+    "uint64": onnx.TensorProto.UINT64,
     "uint8": onnx.TensorProto.UINT8,
 }
 
@@ -92,10 +98,30 @@ def probe_types(model: onnx.ModelProto) -> dict[str, int]:
         model: a graph whose inputs are integer tensors [batch, sequence].
 
     Returns:
-        Tensor name to onnx.TensorProto's data type.
+        Tensor name to onnx.TensorProto's data type. Sequences and the types of eight bits and less that graphs of
+        transformers do not have are left out.
     """
     types = {f"tensor({name})": number for name, number in _TYPE_NAMES.items()}
-    return {value.name: types[value.type] for value in _exposed(model).get_outputs()}
+    return {value.name: types[value.type] for value in _exposed(model).get_outputs() if value.type in types}
+
+
+def probe_fixed(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Find which of some tensors have the same value whatever the batch and the length.
+
+    Args:
+        model: a graph whose inputs are integer tensors [batch, sequence].
+        names: tensors that do not depend on large weights, which are zeros here.
+
+    Returns:
+        Those tensors with their values.
+    """
+    session = _exposed(model)
+    seen = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
+    return {
+        name: np.asarray(values[0])
+        for name, values in zip(names, zip(*seen, strict=True), strict=True)
+        if all(np.array_equal(values[0], value) for value in values[1:])
+    }
 
 
 def _computed(model: onnx.ModelProto) -> list[str]:
@@ -117,11 +143,15 @@ def _exposed(model: onnx.ModelProto) -> Any:
 
 
 def _run(session: Any, names: list[str], batch: int, sequence: int) -> list[tuple[int, ...]]:
+    return [np.shape(array) for array in session.run(names, _feeds(session, batch, sequence))]
+
+
+def _feeds(session: Any, batch: int, sequence: int) -> dict[str, np.ndarray[Any, Any]]:
     feeds = {}
     for value in session.get_inputs():
         dtype = np.int32 if value.type == "tensor(int32)" else np.int64
         feeds[value.name] = np.full((batch, sequence), 1 if "mask" in value.name else 0, dtype=dtype)
-    return [np.shape(array) for array in session.run(names, feeds)]
+    return feeds
 
 
 def _fit(first: int, other_batch: int, other_sequence: int) -> Dim | None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LAYERS = 3
+"""Of the checkpoints whose graphs the `exported_graph` fixture makes."""
+
+
 def write_pairs(path: Path, *, queries: int = 4, documents: int = 8) -> Path:
     """A JSONL file of verification pairs that tiny checkpoints get through in a moment."""
     texts = make_texts(queries * documents, seed=5)
