@@ -29,12 +29,16 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A worker is done with a run: it has outputs, or it failed, or (neither) nobody wanted it any more."""
+    """A worker is done with a run: it has outputs, or it failed, or (neither) nobody wanted it any more.
+
+    `typical` tells whether such runs take so long; the first of a shape on a GPU takes longer.
+    """
 
     run: Run
     outputs: npt.NDArray[np.float32] | None
     error: Exception | None
     seconds: float
+    typical: bool = True
 
 
 @dataclass(frozen=True, slots=True)

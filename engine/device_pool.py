@@ -28,9 +28,11 @@ class DevicePool:
         workers: threads that lay out runs and wait for them.
         labels: columns of the outputs.
         splits_runs: a run never takes several devices.
+        typical: of no meaning for all of them together; each runner has its own.
     """
 
     splits_runs = False
+    typical = True
 
     def __init__(self, runners: Sequence[GridRunner], labels: int) -> None:
         """Take over loaded runners.
@@ -74,8 +76,15 @@ class DevicePool:
         for runner in self.runners:
             runner.load_all()
 
+    def close(self) -> None:
+        """Free the devices' graphs, buffers and sessions."""
+        for runner in self.runners:
+            runner.close()
+
     def abandon_after_fork(self) -> None:
-        """Nothing to leave alone: a process that was forked cannot use CUDA, and does not come here again."""
+        """In a child process, where CUDA cannot be used: leave the parent's devices alone, for ever."""
+        for runner in self.runners:
+            runner.make_immortal()
 
     def captured(self) -> str:
         """How many shapes are captured, or why none is, for people."""
@@ -84,5 +93,8 @@ class DevicePool:
             return f"not captured: {', '.join(sorted(str(reason) for reason in reasons))}"
         if not all(runner.capture for runner in self.runners):
             return "off"
-        counts = [len(runner.graph_ids) for runner in self.runners]
-        return f"{', '.join(map(str, counts))} of {len(self.runners[0].grid.shapes())} shapes captured"
+        first = self.runners[0]
+        counts = ", ".join(str(len(runner.graph_ids)) for runner in self.runners)
+        told = f"{counts} of {min(first.most_shapes, len(first.grid.shapes()))} shapes captured"
+        failures = [reason for runner in self.runners for reason in runner.failed.values()]
+        return f"{told}; {len(failures)} without, because runs failed: {failures[0]}" if failures else told

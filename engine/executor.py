@@ -36,6 +36,11 @@ class BatchRunner(Protocol):
         """Outputs of a batch, float32 (b, labels); `wide` means on all cores, with nothing beside it."""
         ...
 
+    @property
+    def typical(self) -> bool:
+        """Whether the last run took as long as such runs take; asked by who had the turn."""
+        ...
+
 
 class Runner(BatchRunner, Protocol):
     """What a scheduler runs batches on: an `Executor`, a `DevicePool`, or what a test makes of time and faults."""
@@ -68,13 +73,27 @@ class Runner(BatchRunner, Protocol):
         """Load or capture what would otherwise come at first need."""
         ...
 
+    def close(self) -> None:
+        """Free what would not be freed with the object."""
+        ...
+
     def abandon_after_fork(self) -> None:
         """In a child process: leave alone what does not exist here."""
         ...
 
 
 class Executor:
-    """Sessions of one reranker in one process. Runs may come from several threads at once."""
+    """Sessions of one reranker in one process. Runs may come from several threads at once.
+
+    Attributes:
+        workers: cores.
+        processors: the same.
+        splits_runs: whether there are several.
+        labels: columns of the outputs.
+        typical: runs take what such runs take.
+    """
+
+    typical = True
 
     def __init__(self, path: Path, manifest: Manifest, *, threads: int) -> None:
         """Load the graph.
@@ -122,6 +141,9 @@ class Executor:
         """Load what would otherwise be loaded at first need."""
         if self.splits_runs:
             self._wide_session()
+
+    def close(self) -> None:
+        """Nothing to do: sessions are freed with this object, in any thread."""
 
     def abandon_after_fork(self) -> None:
         """In a child process: leave the parent's sessions alone, whose threads do not exist here."""

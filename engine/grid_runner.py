@@ -1,8 +1,9 @@
 """Runs on one device, padded to a grid of shapes, each captured once as a CUDA graph and replayed from then on.
 
-Everything that touches the session happens in one thread of the runner's own: onnxruntime keeps captured graphs per
-thread, and capture and replay must not overlap. A shape is captured in its first run, or all of them by `load_all`.
-What is not of the grid, or comes after as many shapes as are kept, runs without capture.
+Everything that touches the session happens in one thread of the runner's own, its end included: onnxruntime keeps
+captured graphs per thread, and capture and replay must not overlap. A shape is captured in its first run, or all of
+them by `load_all`. What is not of the grid, or comes after as many shapes as are kept, runs without capture, and so
+does a shape whose run with buffers failed.
 
 On `provider="cpu"` the same runner takes the same way but for the capture itself, which is how it is tested; on a GPU
 it has not run yet.
@@ -10,16 +11,20 @@ it has not run yet.
 
 from __future__ import annotations
 
+import ctypes
+import logging
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.engine.capture_gate import GATE
 from crossrank.engine.cuda_options import FIRST_GRAPH_ID, NOT_CAPTURED, cuda_provider_options
 from crossrank.engine.encoding import TokenArrays
 from crossrank.engine.session import checked_inputs, checked_logits, checked_output, open_session, run_failed
 from crossrank.engine.shape_buffers import GraphInterface, ShapeBuffers, pinned_memory, run_options
-from crossrank.models.errors import ArtifactError
+from crossrank.models.errors import ArtifactError, ClosedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
     from crossrank.engine.shape_grid import Shape, ShapeGrid
     from crossrank.models.manifest import Manifest, Provider
+
+_log = logging.getLogger("crossrank")
 
 MOST_SHAPES = 64
 """Shapes with buffers and a captured graph at most: each keeps memory on the device for good."""
@@ -38,9 +45,12 @@ class GridRunner:
 
     Attributes:
         grid: the shapes.
+        most_shapes: how many of them get buffers.
         capture: whether runs are captured.
         not_captured_because: why not, where capture was asked for; else None.
         graph_ids: shapes with a captured graph to their ids, in the order of their capture.
+        failed: shapes that go without buffers because a run with them failed, and why.
+        typical: whether the last run took as long as such runs take; the first of a shape takes longer.
     """
 
     def __init__(
@@ -72,24 +82,19 @@ class GridRunner:
             ProviderError: onnxruntime placed it on another provider.
         """
         self.grid = grid
+        self.most_shapes = most_shapes
         self.capture = capture
         self.not_captured_because: str | None = None
         self.graph_ids: dict[Shape, int] = {}
+        self.failed: dict[Shape, str] = {}
+        self.typical = True
         self._device = (provider, device if provider == "cuda" else 0)
-        self._most_shapes = most_shapes
-        self._buffers: dict[Shape, ShapeBuffers] = {}
-        self._failed: set[Shape] = set()
         self._next_id = FIRST_GRAPH_ID
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"crossrank-device-{device}")
-        self._session = self._thread.submit(self._open, path, provider, device, memory_limit).result()
-        (output,) = checked_output(self._session, path, manifest.num_labels)
-        self._interface = GraphInterface(
-            checked_inputs(self._session, path),
-            output,
-            labels=manifest.num_labels,
-            pad_token_id=manifest.pad_token_id,
-        )
-        self._pinned = pinned_memory(self._session) if provider == "cuda" else None
+        self._held = _Held()
+        self._end = weakref.finalize(self, _release, self._thread, self._held)
+        self._end.atexit = False
+        self._interface, self._pinned = self._thread.submit(self._open, path, manifest, memory_limit).result()
 
     def run(self, arrays: TokenArrays, *, wide: bool = False) -> npt.NDArray[np.float32]:  # noqa: ARG002
         """Run one batch.
@@ -103,79 +108,140 @@ class GridRunner:
 
         Raises:
             InferenceError: onnxruntime failed, or gave something that is no number.
+            ClosedError: `close` was called.
         """
-        return self._thread.submit(self._run, arrays).result()
+        try:
+            done = self._thread.submit(self._run, arrays)
+        except RuntimeError as error:
+            raise ClosedError("this device's session was closed; make a new reranker") from error
+        return done.result()
 
     def load_all(self) -> None:
         """Run, and so capture, every shape that gets buffers, the largest first.
 
+        Where there are more shapes than get some, it is the smaller ones: capture spares them most of their time.
+
         Raises:
             InferenceError: onnxruntime failed.
         """
-        for shape in self.grid.shapes()[: self._most_shapes]:
+        for shape in self.grid.shapes()[-self.most_shapes :]:
             ones = np.ones(shape, dtype=np.int64)
             self.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-    def _open(self, path: Path, provider: Provider, device: int, memory_limit: int | None) -> Any:
+    def close(self) -> None:
+        """Free graphs, buffers and session, in the thread that owns them. Closing twice does nothing."""
+        self._end()
+        self._thread.shutdown(wait=True)
+
+    def make_immortal(self) -> None:
+        """Keep everything from ever being destroyed.
+
+        For a child of `fork`, where the device's context does not work and the thread does not exist.
+        """
+        self._end.detach()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._held))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._thread))
+
+    def _open(self, path: Path, manifest: Manifest, memory_limit: int | None) -> tuple[GraphInterface, Any]:
         """The session; without capture where onnxruntime refuses this graph with it."""
+        provider, device = self._device
 
         def open_with(*, capture: bool) -> Any:
             options = cuda_provider_options(device, memory_limit=memory_limit, capture=capture)
-            return open_session(
-                path, provider=provider, threads=1, spin=False, provider_options=options if provider == "cuda" else None
-            )
+            with GATE.use():
+                return open_session(
+                    path,
+                    provider=provider,
+                    threads=1,
+                    spin=False,
+                    provider_options=options if provider == "cuda" else None,
+                )
 
         try:
-            return open_with(capture=self.capture)
+            session = open_with(capture=self.capture)
         except ArtifactError as error:
             if not self.capture:
                 raise
             session = open_with(capture=False)
             self.capture, self.not_captured_because = False, str(error)
-            return session
+        self._held.session = session
+        (output,) = checked_output(session, path, manifest.num_labels)
+        interface = GraphInterface(
+            checked_inputs(session, path), output, labels=manifest.num_labels, pad_token_id=manifest.pad_token_id
+        )
+        with GATE.use():
+            pinned = pinned_memory(session, self._device) if provider == "cuda" else None
+        return interface, pinned
 
     def _run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
         """In the runner's thread."""
-        buffers = self._buffers_for(self.grid.padded(*arrays.input_ids.shape))
+        if self._held.session is None:
+            raise ClosedError("this device's session was closed; make a new reranker")
+        shape = self.grid.padded(*arrays.input_ids.shape)
+        buffers = self._held.buffers.get(shape)
+        self.typical = buffers is not None or not self._gets_buffers(shape)
         try:
-            logits = self._run_as_it_is(arrays) if buffers is None else buffers.run(arrays)
+            if buffers is not None:
+                with GATE.use():
+                    logits: npt.NDArray[Any] = buffers.run(arrays)
+            elif self._gets_buffers(shape):
+                logits = self._first_run(shape, arrays)
+            else:
+                logits = self._run_as_it_is(arrays)
         except Exception as error:
-            if buffers is None:
+            self.typical = False
+            if shape not in self._held.buffers:
                 raise run_failed(arrays, error) from error
             # Once more without buffers and capture; the shape stays without, because it may fail every time.
-            self._give_up(buffers.shape)
+            self._give_up(shape, error)
             try:
                 logits = self._run_as_it_is(arrays)
             except Exception:
                 raise run_failed(arrays, error) from error
         return checked_logits(logits, arrays)
 
-    def _buffers_for(self, shape: Shape) -> ShapeBuffers | None:
-        """The buffers of a shape; None where it has none and gets none."""
-        found = self._buffers.get(shape)
-        if found is not None or not self.grid.holds(shape) or shape in self._failed:
-            return found
-        if len(self._buffers) >= self._most_shapes:
-            return None
+    def _gets_buffers(self, shape: Shape) -> bool:
+        return self.grid.holds(shape) and shape not in self.failed and len(self._held.buffers) < self.most_shapes
+
+    def _first_run(self, shape: Shape, arrays: TokenArrays) -> npt.NDArray[Any]:
+        """Make the buffers of a shape and run with them, which captures its graph."""
         graph_id = NOT_CAPTURED
         if self.capture:
             graph_id, self._next_id = self._next_id, self._next_id + 1
         try:
-            made = ShapeBuffers(
-                self._session, shape, self._interface, device=self._device, graph_id=graph_id, pinned=self._pinned
-            )
-        except Exception:  # no memory left for them
-            self._failed.add(shape)
-            return None
-        self._buffers[shape] = made
-        if self.capture:
-            self.graph_ids[shape] = graph_id
-        return made
+            with GATE.use():
+                buffers = ShapeBuffers(
+                    self._held.session,
+                    shape,
+                    self._interface,
+                    device=self._device,
+                    graph_id=graph_id,
+                    pinned=self._pinned,
+                )
+        except Exception as error:  # no memory left for them
+            self._give_up(shape, error)
+            return self._run_as_it_is(arrays)
+        self._held.buffers[shape] = buffers
+        if not self.capture:
+            with GATE.use():
+                return buffers.run(arrays)
+        self.graph_ids[shape] = graph_id
+        with GATE.capture():
+            return buffers.run(arrays)
 
-    def _give_up(self, shape: Shape) -> None:
-        self._failed.add(shape)
-        del self._buffers[shape]
+    def _give_up(self, shape: Shape, error: Exception) -> None:
+        if not self.failed:
+            _log.warning(
+                "crossrank runs %d pairs x %d tokens without buffers and capture on GPU %d, because a run with them "
+                "failed: %s (info() counts such shapes)",
+                *shape,
+                self._device[1],
+                error,
+            )
+        self.failed[shape] = str(error)
         self.graph_ids.pop(shape, None)
+        with GATE.use():
+            self._held.buffers.pop(shape, None)
 
     def _run_as_it_is(self, arrays: TokenArrays) -> npt.NDArray[Any]:
         """Without padding rows, buffers of its own or capture."""
@@ -183,6 +249,29 @@ class GridRunner:
             name: np.ascontiguousarray(getattr(arrays, name), dtype=dtype)
             for name, dtype in self._interface.dtypes.items()
         }
-        (logits,) = self._session.run([self._interface.output], feeds, run_options(NOT_CAPTURED))
+        with GATE.use():
+            (logits,) = self._held.session.run([self._interface.output], feeds, run_options(NOT_CAPTURED))
         found: npt.NDArray[Any] = logits
         return found
+
+
+class _Held:
+    """What a runner's thread owns, apart from the runner: it outlives the runner until that thread has freed it."""
+
+    def __init__(self) -> None:
+        self.session: Any = None
+        self.buffers: dict[Shape, ShapeBuffers] = {}
+
+    def clear(self) -> None:
+        with GATE.use():
+            self.buffers.clear()
+            self.session = None
+
+
+def _release(thread: ThreadPoolExecutor, held: _Held) -> None:
+    """Let the runner's thread free what it owns, and end."""
+    try:
+        thread.submit(held.clear)
+    except RuntimeError:  # the interpreter ends
+        return
+    thread.shutdown(wait=False)

@@ -7,8 +7,10 @@ is probed with a one-node model that may not fall back before it is chosen.
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.engine.runtime_build import (
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("crossrank")
 
 _PROVIDER_NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
+"""Where NVIDIA's driver for Linux tells the GPUs' models."""
 _PREFERRED: dict[Provider, tuple[Precision, ...]] = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32")}
 
 # A model with one float32 2x2 MatMul, made with onnx.helper (opset 13, IR version 7).
@@ -85,17 +89,16 @@ def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> Pr
 
 
 def cuda_device_name(devices: Sequence[int]) -> str:
-    """Names the kind of GPUs, for what is remembered about them, as far as onnxruntime tells. Not run on a GPU yet."""
-    onnxruntime = load_onnxruntime()
-    try:
-        kinds = [
-            f"{found.device.vendor_id:x}:{found.device.device_id:x}"
-            for found in onnxruntime.get_ep_devices()
-            if found.ep_name == _PROVIDER_NAMES["cuda"]
-        ]
-    except Exception:  # an interface that older versions lack
-        kinds = []
-    return f"cuda {len(devices)} x {' '.join(sorted(set(kinds))) or 'unknown'}"
+    """Names the GPUs, for what is remembered about them; empty where nothing tells. Not run on a GPU yet.
+
+    Args:
+        devices: their numbers.
+    """
+    models = []
+    for path in sorted(_DRIVER_FOLDER.glob("*/information")):
+        with contextlib.suppress(OSError):
+            models += [line for line in path.read_text(errors="replace").splitlines() if line.startswith("Model:")]
+    return f"{models} {list(devices)}" if models else ""
 
 
 def choose_graph(artifact: Artifact, provider: Provider, choice: PrecisionChoice) -> Graph:
@@ -148,7 +151,10 @@ def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
         with caught_messages() as messages:
             try:
                 session = onnxruntime.InferenceSession(
-                    _PROBE_MODEL, options, providers=[(name, {"device_id": str(device)})]
+                    _PROBE_MODEL,
+                    options,
+                    providers=[(name, {"device_id": str(device)})],
+                    enable_fallback=0,  # else it prints, and tries the CPU
                 )
                 session.disable_fallback()
                 placed = session.get_providers()[0]

@@ -77,8 +77,8 @@ class QueueOwner:
         self._requests: dict[int, Request] = {}
         self._timers: list[tuple[float, int]] = []
         self._in_flight = 0
-        # Enough ahead that a worker never waits for this thread, few enough that small requests get in between.
-        self._most_in_flight = workers.count + (workers.count + 1) // 2
+        # Enough ahead that a processor never waits for this thread, few enough that small requests get in between.
+        self._most_in_flight = max(workers.count, workers.processors + (workers.processors + 1) // 2)
         self._wide_in_flight = False
         self._closing: Close | None = None
         self._obeying: Command | None = None
@@ -202,7 +202,8 @@ class QueueOwner:
         run = finished.run
         self._run_ended(run)
         if finished.outputs is not None:
-            self._times.observe(run, finished.seconds)
+            if finished.typical:
+                self._times.observe(run, finished.seconds)
             self._statistics.run(run.rows, run.length, run.tokens, finished.seconds)
             start = 0
             for part in run.parts:

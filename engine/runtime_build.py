@@ -67,7 +67,7 @@ def preload_cuda_libraries(onnxruntime: Any) -> None:
 
     Not run on a GPU yet.
     """
-    if hasattr(onnxruntime, "preload_dlls") and os.name == "posix":
+    if hasattr(onnxruntime, "preload_dlls"):
         import contextlib
         import io
 

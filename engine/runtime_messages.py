@@ -37,11 +37,11 @@ def caught_messages() -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         try:
             kept = os.dup(_STANDARD_ERROR)
-        except OSError:  # closed: nothing is printed there
+            stack.callback(os.close, kept)
+            caught = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # closed, so nothing is printed there; or there is no folder to write to
             yield messages
             return
-        stack.callback(os.close, kept)
-        caught = stack.enter_context(tempfile.TemporaryFile())
         os.dup2(caught.fileno(), _STANDARD_ERROR)
         try:
             yield messages

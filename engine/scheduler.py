@@ -249,12 +249,17 @@ class Call:
     def __init__(self, scheduler: Scheduler, tokens: int) -> None:
         """Keep what was announced."""
         self.scheduler = scheduler
-        self._announced = [tokens]
+        self._announced = tokens
+        self._lock = threading.Lock()  # a thread may submit while its cancelled caller leaves
 
     def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
-        """As `Scheduler.submit`; its tokens take the place of those announced. No pairs are answered at once."""
+        """As `Scheduler.submit`; its tokens take the place of those announced. No pairs are answered at once.
+
+        Of a call that comes in parts (`terms.work_behind`), what is announced for the others goes on to count.
+        """
         future = self.scheduler.submit(pairs, terms) if len(pairs) else self.scheduler.nothing()
-        self.scheduler.admission.change(-self._take_announced())
+        part = int(pairs.lengths.sum()) if terms.work_behind else None
+        self.scheduler.admission.change(-self._take_announced(part))
         return future
 
     def __enter__(self) -> Self:
@@ -265,14 +270,14 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """The call is over."""
-        self.scheduler.left(self._take_announced())
+        self.scheduler.left(self._take_announced(None))
 
-    def _take_announced(self) -> int:
-        """What was announced, once: a thread may submit while its cancelled caller leaves."""
-        try:
-            return self._announced.pop()
-        except IndexError:
-            return 0
+    def _take_announced(self, tokens: int | None) -> int:
+        """So many of the announced tokens, or all of them, once."""
+        with self._lock:
+            taken = self._announced if tokens is None else min(tokens, self._announced)
+            self._announced -= taken
+            return taken
 
 
 def _releases(admission: Admission) -> Callable[[int], None]:

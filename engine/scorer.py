@@ -93,7 +93,10 @@ class PairScorer:
         self._threads = config.threads or available_cores()
         self._max_batch_tokens = config.max_batch_tokens or DEFAULT_BATCH_TOKENS[self._resolution.provider]
         self._device = cuda_device_name(config.devices or (0,)) if self._resolution.provider == "cuda" else None
-        remembered = calibration.recall(self._graph_sha256, self._runtime_version, self._device)
+        # Of a GPU without a name nothing is remembered: it might be taken for another's.
+        remembered = (
+            None if self._device == "" else calibration.recall(self._graph_sha256, self._runtime_version, self._device)
+        )
         self._cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider)
         self.encoder = PairEncoder.load(
             self._artifact.path(manifest.tokenizer),
@@ -229,7 +232,8 @@ class PairScorer:
                 cost = dataclasses.replace(cost, operator_efficiency=gained)
             self._cost = cost
         scheduler.recalibrate(self._cost)
-        calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
+        if self._device != "":
+            calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
         return self._cost
 
     def info(self) -> RerankerInfo:
@@ -262,12 +266,14 @@ class PairScorer:
             drain: whether calls in progress get their scores; else they get a ClosedError.
         """
         with self._lock:
-            self._executor, self._closed = None, True
+            executor, self._executor, self._closed = self._executor, None, True
             scheduler = self._scheduler
         if scheduler is not None:
             scheduler.close(drain=drain)
             self._at_close = scheduler.stats(), scheduler.health()
             self._scheduler = None  # it holds the sessions
+        if executor is not None:
+            executor.close()
         if self._cache is not None:
             self._cache.clear()
 

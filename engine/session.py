@@ -118,6 +118,7 @@ def open_session(
             options,
             providers=[(name, dict(provider_options or {}))],
             disabled_optimizers=_DISABLED_OPTIMIZERS[provider],
+            enable_fallback=0,  # else it prints, and tries the CPU
         )
     except Exception as error:
         raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {error}") from error

@@ -146,23 +146,30 @@ def run_options(graph_id: int) -> Any:
     return options
 
 
-def pinned_memory(session: Any) -> Any:
+def pinned_memory(session: Any, device: tuple[str, int]) -> Any:
     """Pinned host memory for a session's inputs, where this onnxruntime offers it; else None.
 
-    It is tried with a few bytes, because the interface is young. Not run on a GPU yet.
+    It is tried with a few numbers in both integer types, on the way that inputs take, because the interface is young.
+    Not run on a GPU yet.
 
     Args:
         session: onnxruntime's.
+        device: onnxruntime's name of the device's kind, and its number.
     """
     onnxruntime = load_onnxruntime()
+    make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
     try:
         kinds = onnxruntime.OrtDeviceMemoryType
-        (found,) = {device.memory_info(kinds.HOST_ACCESSIBLE) for device in session.get_input_epdevices()[:1]}
-        if found is not None:
-            probe = onnxruntime.OrtValue.ortvalue_from_shape_and_type([2], np.int32, memory_info=found)
-            probe.update_inplace(np.array([1, 2], dtype=np.int32))
-            if not np.array_equal(probe.numpy(), [1, 2]):
-                return None
+        (found,) = {item.memory_info(kinds.HOST_ACCESSIBLE) for item in session.get_input_epdevices()[:1]}
+        if found is None:
+            return None
+        for dtype in (np.int32, np.int64):
+            staging, there = make([2], dtype, memory_info=found), make([2], dtype, *device)
+            for numbers in ([1, 2], [3, 4]):  # twice: the memory is used again for every run
+                staging.update_inplace(np.asarray(numbers, dtype=dtype))
+                there.update_inplace(staging)
+                if there.numpy().tolist() != numbers:
+                    return None
     except Exception:  # an offer that does not hold is none
         return None
     return found

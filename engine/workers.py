@@ -40,6 +40,7 @@ class Workers:
             tell: takes what the workers report; called from their threads.
         """
         self.count = runner.workers
+        self.processors = runner.processors
         self.observer: BatchObserver | None = None
         self._runner = runner
         self._encoder = encoder
@@ -97,19 +98,20 @@ class Workers:
         if all(part.request.done for part in run.parts):
             self._tell(RunFinished(run, None, None, 0.0))
             return True
-        started = time.perf_counter()
+        started, typical = time.perf_counter(), True
         try:
             arrays = assemble(self._encoder, run)
             with self._runner.turn() as processor:
                 started = time.perf_counter()
                 outputs = processor.run(arrays, wide=run.wide)
+                seconds, typical = time.perf_counter() - started, processor.typical
         except Exception as error:  # whatever it is, its callers wait for it
             finished = RunFinished(run, None, error, time.perf_counter() - started)
         except BaseException as error:  # the thread must not go without a word
             self._tell(WorkerDied(worker, run, error))
             return False
         else:
-            finished = RunFinished(run, outputs, None, time.perf_counter() - started)
+            finished = RunFinished(run, outputs, None, seconds, typical)
         self._tell(finished)
         if self.observer is not None:
             self._observe(finished)

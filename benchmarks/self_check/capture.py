@@ -22,6 +22,8 @@ NEW_TEXTS = "new texts in used shapes"
 _DOCUMENTS = 32
 _NOTHING_CAPTURED = ("not captured", "off", "0 of")
 """How `info().cuda_graphs` begins where no run was captured."""
+_SOME_FAILED = "because runs failed"
+"""What it says where shapes lost their buffers."""
 _REPEATS = 5
 _ROWS = 4
 _SHORTER = 3
@@ -60,7 +62,7 @@ def check_capture(subject: Subject, precision: Precision) -> CheckResult:
         "captured": state,
         "uncaptured": other_state,
     }
-    if state.startswith(_NOTHING_CAPTURED):
+    if state.startswith(_NOTHING_CAPTURED) or _SOME_FAILED in state:
         words = f"CUDA graphs were asked for, and: {state}"
         return CheckResult(CAPTURE, False, words, figures, precision)
     detail = (

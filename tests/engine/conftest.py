@@ -16,6 +16,7 @@ from tiny_checkpoints import make_texts
 
 from crossrank.engine.encoding import PairEncoder
 from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.session import GraphSession
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import default_artifact
 
@@ -91,3 +92,11 @@ def scheduler():
     for runner, item in made:
         runner.open_gate()
         item.close(drain=False)
+
+
+@pytest.fixture(scope="session")
+def parts(tiny_artifact: Path) -> tuple[Path, Any, GraphSession]:
+    """The fp32 graph's file, its manifest, and a plain session."""
+    artifact = Artifact.open(tiny_artifact)
+    path = artifact.path("fp32.onnx")
+    return path, artifact.manifest, GraphSession(path, artifact.manifest, threads=1, spin=False)

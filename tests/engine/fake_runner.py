@@ -31,6 +31,7 @@ class FakeRunner:
     """
 
     labels = 1
+    typical = True
 
     def __init__(self, workers=2, *, gated=False, on_run=None):
         self.workers = self.processors = workers
@@ -70,6 +71,9 @@ class FakeRunner:
         self.gate.release(10_000)
 
     def load_all(self):
+        pass
+
+    def close(self):
         pass
 
     def abandon_after_fork(self):

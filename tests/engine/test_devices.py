@@ -1,18 +1,22 @@
 """Rerankers for CUDA, whose GPUs are this machine's processor: one queue, any number of devices, the same scores."""
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from pretend_gpu import pretend_gpu
 from tiny_artifacts import copy_artifact
 
+from crossrank.engine import providers
 from crossrank.engine import scorer as scorer_module
 from crossrank.engine.async_reranker import AsyncArtifactReranker
 from crossrank.engine.device_pool import DevicePool
 from crossrank.engine.grid_runner import GridRunner
+from crossrank.engine.shape_buffers import ShapeBuffers
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import InferenceError, InvalidInputError, PrecisionError, ProviderError
 
@@ -66,7 +70,7 @@ def test_many_callers_share_the_devices(on_gpu, scored):
 
 def test_runs_go_to_whichever_device_is_free():
     class Device:
-        capture, not_captured_because, graph_ids = True, None, {}
+        typical = True
 
         def __init__(self):
             self.runs, self.gate = 0, threading.Event()
@@ -113,6 +117,30 @@ def test_warming_up_captures_all_shapes_and_info_says_how_many(on_gpu):
     engine.warmup()
     assert engine.info().cuda_graphs == "7, 7 of 7 shapes captured"
     assert on_gpu(cuda_graphs=False).info().cuda_graphs == "off"
+
+
+def test_shapes_that_lost_their_buffers_are_counted_with_the_reason(on_gpu, scored, monkeypatch):
+    def fail(self, arrays):
+        raise RuntimeError("CUDA failure 901: capture invalidated")
+
+    engine = on_gpu(max_batch_tokens=256)
+    with monkeypatch.context() as patch:
+        patch.setattr(ShapeBuffers, "run", fail)
+        np.testing.assert_allclose(engine.score(scored.query, scored.documents), scored.logits, atol=1e-4, rtol=0)
+    told = engine.info().cuda_graphs
+    assert told.startswith("0 of 7 shapes captured; ")
+    assert told.endswith("without, because runs failed: CUDA failure 901: capture invalidated")
+
+
+def test_the_time_of_a_capture_is_no_prediction(on_gpu, scored):
+    engine = on_gpu()
+    learned = []
+    times = engine._scorer.scheduler().times
+    times.observe = lambda run, seconds: learned.append(seconds)
+    engine.score(scored.query, scored.documents)
+    assert learned == []
+    engine.score(scored.query, scored.documents)
+    assert len(learned) > 0
 
 
 def test_on_the_processor_there_are_no_devices(reranker):
@@ -199,6 +227,51 @@ def test_a_forked_child_is_told_that_cuda_does_not_go_there(on_gpu, scored):
     os.close(read)
     assert message.startswith(ProviderError.__name__)
     assert "spawn" in message
+
+
+@pytest.mark.parametrize("scores_first", [False, True])
+def test_in_a_forked_child_nothing_of_the_device_is_destroyed(on_gpu, scored, scores_first):
+    engine = on_gpu()
+    if scores_first:
+        engine.score(scored.query, scored.documents)
+    (runner,) = engine._scorer._executor.runners
+    held = weakref.ref(runner._held)
+    del runner
+    child = os.fork()
+    if child == 0:
+        engine.close()
+        del engine
+        gc.collect()
+        alive = held()
+        os._exit(0 if alive is not None and alive.session is not None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_closing_frees_the_devices(on_gpu, scored):
+    engine = on_gpu(devices=[0, 1])
+    engine.score(scored.query, scored.documents)
+    held = [runner._held for runner in engine._scorer._executor.runners]
+    engine.close()
+    assert [item.session for item in held] == [None, None]
+
+
+@pytest.mark.parametrize("told", [[], ["Model: \t\t NVIDIA T4"], ["Model: NVIDIA T4", "Model: NVIDIA A10"]])
+def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, monkeypatch, told):
+    monkeypatch.setattr(providers, "_DRIVER_FOLDER", tmp_path)
+    for place, line in enumerate(told):
+        (tmp_path / f"0000:0{place}:00.0").mkdir()
+        (tmp_path / f"0000:0{place}:00.0" / "information").write_text(f"{line}\nIRQ: 5\n")
+    name = providers.cuda_device_name([0])
+    assert bool(name) == bool(told)
+    assert all(line in name.replace("\\t", "\t") for line in told)
+    assert not told or name != providers.cuda_device_name([1])
+
+
+def test_of_a_gpu_without_a_name_nothing_is_remembered(on_gpu, monkeypatch):
+    monkeypatch.setattr(scorer_module, "cuda_device_name", lambda _: "")
+    before = on_gpu()._scorer._cost
+    assert on_gpu().calibrate() != before
+    assert on_gpu()._scorer._cost == before
 
 
 def test_int8_is_refused(on_gpu):

@@ -3,33 +3,21 @@
 What this cannot show is the capture itself, and that a replayed graph reads the buffers; see docs/cuda.md.
 """
 
+import gc
 import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from grid_cases import GRID, batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossrank.engine import grid_runner, shape_buffers
 from crossrank.engine.cuda_options import FIRST_GRAPH_ID, GRAPH_ID, NOT_CAPTURED, cuda_provider_options
-from crossrank.engine.encoding import TokenArrays
 from crossrank.engine.grid_runner import GridRunner
-from crossrank.engine.session import GraphSession
-from crossrank.engine.shape_grid import Shape, ShapeGrid
-from crossrank.models.artifact import Artifact
-from crossrank.models.errors import ArtifactError, InferenceError
-
-GRID = ShapeGrid((8, 16, 32), 128)
-VOCABULARY = 90
-
-
-@pytest.fixture(scope="module")
-def parts(tiny_artifact):
-    """The graph's file, its manifest, and a plain session."""
-    artifact = Artifact.open(tiny_artifact)
-    path = artifact.path("fp32.onnx")
-    return path, artifact.manifest, GraphSession(path, artifact.manifest, threads=1, spin=False)
+from crossrank.engine.shape_grid import Shape
+from crossrank.models.errors import ArtifactError, ClosedError, InferenceError
 
 
 @pytest.fixture
@@ -40,15 +28,6 @@ def runner(parts):
         return GridRunner(path, manifest, grid=GRID, provider="cpu", **options)
 
     return make
-
-
-def batch(rows, length, seed=0):
-    """Rows of random tokens and of random lengths, the first as long as they may be."""
-    random = np.random.default_rng(seed)
-    lengths = [length, *random.integers(3, length + 1, rows - 1)]
-    mask = (np.arange(length) < np.asarray(lengths)[:, None]).astype(np.int64)
-    ids = random.integers(5, VOCABULARY, (rows, length)) * mask
-    return TokenArrays(ids, mask, np.zeros_like(ids))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +48,11 @@ def test_each_row_gets_its_score_whatever_ran_in_the_buffers_before(parts, kept,
 def test_buffers_stay_where_they_are(runner):
     made = runner()
     made.run(batch(5, 12))
-    (buffers,) = made._buffers.values()
+    (buffers,) = made._held.buffers.values()
     before = buffers.addresses
     for rows in (8, 5, 6):
         made.run(batch(rows, 16, seed=rows))
-    assert list(made._buffers.values()) == [buffers]
+    assert list(made._held.buffers.values()) == [buffers]
     assert buffers.addresses == before
     assert len(set(before.values())) == len(before)
 
@@ -82,7 +61,7 @@ def test_a_short_run_after_a_full_one_leaves_no_row_of_it(runner):
     made = runner()
     made.run(batch(8, 16, seed=1))
     made.run(batch(5, 9, seed=2))
-    (buffers,) = made._buffers.values()
+    (buffers,) = made._held.buffers.values()
     ids, mask = buffers._host["input_ids"], buffers._host["attention_mask"]
     assert ids[:5, 9:].any() == ids[5:].any() == False  # noqa: E712  pad_token_id is 0
     assert mask[5:].tolist() == [[1] + [0] * 15] * 3
@@ -152,7 +131,7 @@ def test_all_shapes_are_captured_on_request_the_largest_first(runner):
     assert list(made.graph_ids) == GRID.shapes()
     fewer = runner(most_shapes=3)
     fewer.load_all()
-    assert list(fewer.graph_ids) == GRID.shapes()[:3]
+    assert list(fewer.graph_ids) == GRID.shapes()[-3:], "small runs gain most from capture"
 
 
 def test_everything_that_touches_the_session_happens_in_one_thread(parts, monkeypatch):
@@ -176,7 +155,7 @@ def test_everything_that_touches_the_session_happens_in_one_thread(parts, monkey
     assert threading.get_ident() not in threads
 
 
-def test_a_shape_whose_run_fails_is_run_without_capture_from_then_on(parts, runner, run_ids, monkeypatch):
+def test_a_shape_whose_run_fails_is_run_without_capture_from_then_on(parts, runner, run_ids, monkeypatch, caplog):
     made = runner()
     arrays = batch(2, 8)
 
@@ -186,11 +165,16 @@ def test_a_shape_whose_run_fails_is_run_without_capture_from_then_on(parts, runn
     with monkeypatch.context() as patch:
         patch.setattr(shape_buffers.ShapeBuffers, "run", fail)
         np.testing.assert_allclose(made.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
+        made.run(batch(1, 8))
     assert made.graph_ids == {}
+    assert made.failed == dict.fromkeys([Shape(2, 8), Shape(1, 8)], "CUDA error: out of memory")
+    (warning,) = caplog.messages
+    assert "2 pairs x 8 tokens" in warning
+    assert "out of memory" in warning
     made.run(arrays)
     assert [graph_id for graph_id, _ in run_ids][-1] == NOT_CAPTURED
     made.run(batch(4, 8))
-    assert made.graph_ids == {Shape(4, 8): 2}, "an id is never given twice"
+    assert made.graph_ids == {Shape(4, 8): 3}, "an id is never given twice"
 
 
 def test_a_run_that_fails_either_way_is_an_error_and_the_next_one_works(parts, runner, monkeypatch):
@@ -215,7 +199,7 @@ def test_where_onnxruntime_refuses_to_capture_a_graph_it_runs_without_and_says_w
         return real(path, provider="cpu", **options)
 
     monkeypatch.setattr(grid_runner, "open_session", refuse)
-    monkeypatch.setattr(grid_runner, "pinned_memory", lambda _: None)
+    monkeypatch.setattr(grid_runner, "pinned_memory", lambda *_: None)
     monkeypatch.setattr(grid_runner, "ShapeBuffers", buffers_on_cpu)
     made = GridRunner(path, manifest, grid=GRID, provider="cuda", device=3)
     assert asked == ["1", "0"]
@@ -281,6 +265,95 @@ def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkey
     assert told == ["bind input_ids", "bind logits", *once, *once]
 
 
+def test_a_runs_time_tells_something_unless_it_is_a_shapes_first_or_failed(runner, monkeypatch):
+    made = runner()
+    told = []
+    for rows, length in ((2, 8), (2, 8), (4, 8), (2, 40)):
+        made.run(batch(rows, length))
+        told.append(made.typical)
+    assert told == [False, True, False, True]
+
+    def fail(self, arrays):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(shape_buffers.ShapeBuffers, "run", fail)
+    made.run(batch(2, 8))
+    assert not made.typical
+    made.run(batch(2, 8))
+    assert made.typical, "from now on it runs like this"
+
+
+def test_buffers_that_cannot_be_made_cost_speed_and_no_score(parts, runner, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(grid_runner, "ShapeBuffers", fail)
+    made = runner()
+    arrays = batch(3, 10)
+    np.testing.assert_allclose(made.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
+    assert "out of memory" in made.failed[Shape(4, 16)]
+
+
+def test_closing_frees_everything_in_the_runners_thread(runner, monkeypatch):
+    made = runner()
+    made.run(batch(2, 8))
+    held, threads = made._held, []
+    clear = held.clear
+    monkeypatch.setattr(held, "clear", lambda: threads.append(threading.current_thread().name) or clear())
+    made.close()
+    made.close()
+    assert (held.session, held.buffers) == (None, {})
+    assert len(threads) == 1
+    assert threads[0].startswith("crossrank-device-0")
+    with pytest.raises(ClosedError):
+        made.run(batch(2, 8))
+
+
+def test_a_runner_that_is_dropped_is_freed_in_its_thread_too(runner):
+    made = runner()
+    made.run(batch(2, 8))
+    held, thread = made._held, made._thread
+    del made
+    gc.collect()
+    thread.shutdown(wait=True)
+    assert (held.session, held.buffers) == (None, {})
+
+
+@pytest.fixture
+def device():
+    """Stands for a GPU with memory on both sides: what a value holds is where it was copied to."""
+
+    class Value:
+        def __init__(self, *_, **options):
+            self.held, self.pinned = None, "memory_info" in options
+
+        def update_inplace(self, data):
+            self.held = data.held if isinstance(data, Value) else np.array(data)
+
+        def numpy(self):
+            return self.held
+
+    return Value
+
+
+@pytest.mark.parametrize("fault", [None, "raises", "stale"])
+def test_pinned_memory_is_tried_on_the_way_that_inputs_take(monkeypatch, device, fault):
+    class Faulty(device):
+        def update_inplace(self, data):
+            if isinstance(data, device) and fault == "raises":
+                raise RuntimeError("copies between these devices are not supported")
+            if not (isinstance(data, device) and fault == "stale" and self.held is not None):
+                super().update_inplace(data)
+
+    runtime = SimpleNamespace(
+        OrtDeviceMemoryType=SimpleNamespace(HOST_ACCESSIBLE=5),
+        OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=Faulty),
+    )
+    monkeypatch.setattr(shape_buffers, "load_onnxruntime", lambda: runtime)
+    session = SimpleNamespace(get_input_epdevices=lambda: [SimpleNamespace(memory_info=lambda kind: f"info {kind}")])
+    assert shape_buffers.pinned_memory(session, ("cuda", 0)) == (None if fault else "info 5")
+
+
 @pytest.mark.parametrize(
     "devices",
     [
@@ -291,8 +364,8 @@ def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkey
     ],
 )
 def test_pinned_memory_that_is_not_offered_or_does_not_hold_is_none(devices):
-    assert shape_buffers.pinned_memory(SimpleNamespace(get_input_epdevices=lambda: devices)) is None
+    assert shape_buffers.pinned_memory(SimpleNamespace(get_input_epdevices=lambda: devices), ("cpu", 0)) is None
 
 
 def test_the_processor_offers_no_pinned_memory(parts, runner):
-    assert shape_buffers.pinned_memory(runner()._session) is None
+    assert shape_buffers.pinned_memory(runner()._held.session, ("cpu", 0)) is None

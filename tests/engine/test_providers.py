@@ -18,7 +18,8 @@ def runtime(monkeypatch):
     """Pretend an onnxruntime: what it lists, and what its sessions really run on (or the error they raise)."""
 
     def pretend(available, placed=None):
-        def session(model, options, providers):
+        def session(model, options, providers, enable_fallback):
+            assert not enable_fallback, "onnxruntime would print, and try the CPU"
             if isinstance(placed, Exception):
                 raise placed
             return SimpleNamespace(disable_fallback=lambda: None, get_providers=lambda: placed)

@@ -1,0 +1,60 @@
+"""Keeps everything else away from the GPUs of this process while a CUDA graph is captured.
+
+onnxruntime captures in CUDA's global mode: as long as it lasts, a call of any other thread that may allocate or wait
+for a device is refused, and the capture spoilt. Several devices, or several rerankers, would break each other. Code of
+others in the process (torch, say) is not held back by this.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class CaptureGate:
+    """Lets any number of users in, or one that captures. Who captures goes before users that come later."""
+
+    def __init__(self) -> None:
+        """Nobody is in."""
+        self._changed = threading.Condition()
+        self._users = 0
+        self._capturing = False
+        self._waiting = 0
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Be in while no one captures."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._capturing and not self._waiting)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """Be in alone."""
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._capturing and not self._users)
+            finally:
+                self._waiting -= 1
+            self._capturing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._capturing = False
+                self._changed.notify_all()
+
+
+GATE = CaptureGate()
+"""The one of this process."""
