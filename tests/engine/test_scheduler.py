@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fake_runner import COST, WAIT, FakeRunner, alone, pairs_of, scores, submit, until
 
+from crossrank.engine.request import Terms
 from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, Overloaded
 
 
@@ -273,3 +274,23 @@ def test_an_observer_is_told_of_every_run_and_dropped_when_it_raises(scheduler):
     with pytest.warns(RuntimeWarning, match="observer of batches raised ZeroDivisionError"):
         one_more()
     scores(submit(engine, pairs_of([10])))
+
+
+def test_a_call_in_parts_counts_whole_until_its_last_part_is_submitted(scheduler):
+    engine = scheduler(FakeRunner(workers=1))
+    arrival = engine.clock()
+    with engine.call(100) as call:
+        assert engine.admission.tokens == 100
+        call.submit(pairs_of([10]), Terms(arrival=arrival, work_behind=1.0)).result(WAIT)
+        assert engine.admission.tokens == 90
+        call.submit(pairs_of([95]), Terms(arrival=arrival, work_behind=1.0)).result(WAIT)
+        assert engine.admission.tokens == 0
+        call.submit(pairs_of([10]), Terms(arrival=arrival)).result(WAIT)
+        assert engine.admission.tokens == 0
+    assert engine.admission.tokens == 0
+    with engine.call(100) as call:
+        call.submit(pairs_of([10]), Terms(arrival=arrival)).result(WAIT)
+        assert engine.admission.tokens == 0, "nothing comes after it"
+    with engine.call(100):
+        pass
+    assert engine.admission.tokens == 0
