@@ -11,20 +11,22 @@ it has not run yet.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crossrank.engine.capture_gate import GATE
 from crossrank.engine.cuda_options import FIRST_GRAPH_ID, NOT_CAPTURED, cuda_provider_options
+from crossrank.engine.device_thread import DeviceThread
 from crossrank.engine.encoding import TokenArrays
 from crossrank.engine.session import checked_inputs, checked_logits, checked_output, open_session, run_failed
 from crossrank.engine.shape_buffers import GraphInterface, ShapeBuffers, pinned_memory, run_options
-from crossrank.models.errors import ArtifactError, ClosedError
+from crossrank.models.errors import ArtifactError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Manifest, Provider
 
 _log = logging.getLogger("crossrank")
+
+_EXIT_SECONDS = 10.0
+_alive: weakref.WeakSet[GridRunner] = weakref.WeakSet()
 
 MOST_SHAPES = 64
 """Shapes with buffers and a captured graph at most: each keeps memory on the device for good."""
@@ -90,11 +95,12 @@ class GridRunner:
         self.typical = True
         self._device = (provider, device if provider == "cuda" else 0)
         self._next_id = FIRST_GRAPH_ID
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"crossrank-device-{device}")
+        self._thread = DeviceThread(f"crossrank-device-{device}")
         self._held = _Held()
-        self._end = weakref.finalize(self, _release, self._thread, self._held)
+        self._end = weakref.finalize(self, self._thread.stop_unused, self._held.clear)
         self._end.atexit = False
-        self._interface, self._pinned = self._thread.submit(self._open, path, manifest, memory_limit).result()
+        self._interface, self._pinned = self._thread.do(partial(self._open, path, manifest, memory_limit))
+        _alive.add(self)
 
     def run(self, arrays: TokenArrays, *, wide: bool = False) -> npt.NDArray[np.float32]:  # noqa: ARG002
         """Run one batch.
@@ -110,11 +116,7 @@ class GridRunner:
             InferenceError: onnxruntime failed, or gave something that is no number.
             ClosedError: `close` was called.
         """
-        try:
-            done = self._thread.submit(self._run, arrays)
-        except RuntimeError as error:
-            raise ClosedError("this device's session was closed; make a new reranker") from error
-        return done.result()
+        return self._thread.do(partial(self._run, arrays))
 
     def load_all(self) -> None:
         """Run, and so capture, every shape that gets buffers, the largest first.
@@ -128,10 +130,15 @@ class GridRunner:
             ones = np.ones(shape, dtype=np.int64)
             self.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-    def close(self) -> None:
-        """Free graphs, buffers and session, in the thread that owns them. Closing twice does nothing."""
-        self._end()
-        self._thread.shutdown(wait=True)
+    def close(self, timeout: float | None = None) -> None:
+        """Free graphs, buffers and session, in the thread that owns them, after its run. Closing twice does nothing.
+
+        Args:
+            timeout: seconds to wait for that at most.
+        """
+        self._end.detach()
+        self._thread.stop(self._held.clear)
+        self._thread.join(timeout)
 
     def make_immortal(self) -> None:
         """Keep everything from ever being destroyed.
@@ -139,8 +146,8 @@ class GridRunner:
         For a child of `fork`, where the device's context does not work and the thread does not exist.
         """
         self._end.detach()
+        _alive.discard(self)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._held))
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._thread))
 
     def _open(self, path: Path, manifest: Manifest, memory_limit: int | None) -> tuple[GraphInterface, Any]:
         """The session; without capture where onnxruntime refuses this graph with it."""
@@ -175,8 +182,6 @@ class GridRunner:
 
     def _run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
         """In the runner's thread."""
-        if self._held.session is None:
-            raise ClosedError("this device's session was closed; make a new reranker")
         shape = self.grid.padded(*arrays.input_ids.shape)
         buffers = self._held.buffers.get(shape)
         self.typical = buffers is not None or not self._gets_buffers(shape)
@@ -268,10 +273,10 @@ class _Held:
             self.session = None
 
 
-def _release(thread: ThreadPoolExecutor, held: _Held) -> None:
-    """Let the runner's thread free what it owns, and end."""
-    try:
-        thread.submit(held.clear)
-    except RuntimeError:  # the interpreter ends
-        return
-    thread.shutdown(wait=False)
+def _end_with_the_interpreter() -> None:
+    """Free devices while CUDA's libraries are still whole."""
+    for runner in list(_alive):
+        runner.close(_EXIT_SECONDS)
+
+
+atexit.register(_end_with_the_interpreter)

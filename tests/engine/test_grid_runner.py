@@ -315,7 +315,7 @@ def test_a_runner_that_is_dropped_is_freed_in_its_thread_too(runner):
     held, thread = made._held, made._thread
     del made
     gc.collect()
-    thread.shutdown(wait=True)
+    thread.join(30)
     assert (held.session, held.buffers) == (None, {})
 
 
