@@ -30,6 +30,7 @@ def write_load_plot(contenders: Mapping[str, Any], folder: Path) -> Path:
         raise MissingDependencyError("plots need matplotlib; install it with pip install 'crossrank[bench]'") from error
     mpl.use("Agg")  # no display needed
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     folder.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(10, 4.4), layout="constrained")
@@ -49,6 +50,9 @@ def write_load_plot(contenders: Mapping[str, Any], folder: Path) -> Path:
     right.set_title("throughput", fontsize=11)
     for axes in (left, right):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("pairs offered a second")
         axes.grid(visible=True, which="both", color="0.9", linewidth=0.6)
         if there:
