@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from crossrank.engine.time_limit import TimeLimit
 
 
+_RANKING_SECONDS = 3e-6
+"""To put one document into a ranking, scored or not: 3.1 ms for 1000 of them were measured."""
+
+
 @dataclass(frozen=True)
 class ScoreCall:
     """Pairs to score.
@@ -78,8 +82,9 @@ class RankCall(ScoreCall):
     scorer: PairScorer
 
     def in_chunks(self, scorer: PairScorer, scheduler: Scheduler, limit: TimeLimit) -> ChunkedScoring:
-        """What scores it chunk by chunk, as far as time allows."""
-        return ChunkedScoring(scorer, scheduler, self.candidates, self.order, limit)
+        """What scores it chunk by chunk, as far as time allows; the ranking has to be made in time as well."""
+        in_time = limit.earlier(len(self.items) * _RANKING_SECONDS)
+        return ChunkedScoring(scorer, scheduler, self.candidates, self.order, in_time)
 
     def ranking(self, found: DocumentScores, *, final: bool = True) -> RankResult:
         """The ranking of what was found; `final` where nothing more will be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -55,6 +56,12 @@ class TimeLimit:
     def deadline(self) -> float | None:
         """When the caller waits no longer, or None."""
         return None if self.seconds is None else self.began + self.seconds
+
+    def earlier(self, seconds: float) -> TimeLimit:
+        """The same call with so much less time, where it is limited."""
+        if self.seconds is None:
+            return self
+        return dataclasses.replace(self, seconds=max(0.0, self.seconds - seconds))
 
     def terms(self, *, encode_seconds: float | None = None, partial: bool = False, work_behind: float = 0.0) -> Terms:
         """The terms of a request of this call; for the arguments see `Terms`."""
