@@ -197,12 +197,13 @@ class GridRunner:
             self.typical = False
             if shape not in self._held.buffers:
                 raise run_failed(arrays, error) from error
-            # Once more without buffers and capture; the shape stays without, because it may fail every time.
-            self._give_up(shape, error)
+            # Half captured, perhaps: never to be used again.
+            self._drop_buffers(shape)
             try:
                 logits = self._run_as_it_is(arrays)
-            except Exception:
+            except Exception:  # then it is these arrays that fail, and the next ones get new buffers
                 raise run_failed(arrays, error) from error
+            self._give_up(shape, error)
         return checked_logits(logits, arrays)
 
     def _gets_buffers(self, shape: Shape) -> bool:
@@ -224,8 +225,9 @@ class GridRunner:
                     pinned=self._pinned,
                 )
         except Exception as error:  # no memory left for them
+            logits = self._run_as_it_is(arrays)
             self._give_up(shape, error)
-            return self._run_as_it_is(arrays)
+            return logits
         self._held.buffers[shape] = buffers
         if not self.capture:
             with GATE.use():
@@ -234,7 +236,13 @@ class GridRunner:
         with GATE.capture():
             return buffers.run(arrays)
 
+    def _drop_buffers(self, shape: Shape) -> None:
+        self.graph_ids.pop(shape, None)
+        with GATE.use():
+            self._held.buffers.pop(shape, None)
+
     def _give_up(self, shape: Shape, error: Exception) -> None:
+        """Leave a shape without buffers: what failed with them went well without."""
         if not self.failed:
             _log.warning(
                 "crossrank runs %d pairs x %d tokens without buffers and capture on GPU %d, because a run with them "
@@ -244,9 +252,6 @@ class GridRunner:
                 error,
             )
         self.failed[shape] = str(error)
-        self.graph_ids.pop(shape, None)
-        with GATE.use():
-            self._held.buffers.pop(shape, None)
 
     def _run_as_it_is(self, arrays: TokenArrays) -> npt.NDArray[Any]:
         """Without padding rows, buffers of its own or capture."""

@@ -184,8 +184,10 @@ def test_a_run_that_fails_either_way_is_an_error_and_the_next_one_works(parts, r
     bad.input_ids[1, 0] = 10**6
     with pytest.raises(InferenceError, match="onnxruntime failed on 2 pairs x 8 tokens"):
         made.run(bad)
+    assert made.failed == {}, "one bad batch must not cost its shape the graph"
     good = batch(2, 8, seed=3)
     np.testing.assert_allclose(made.run(good), parts[2].run(good), atol=1e-5, rtol=0)
+    assert made.graph_ids == {Shape(1, 8): 1, Shape(2, 8): 3}
 
 
 def test_where_onnxruntime_refuses_to_capture_a_graph_it_runs_without_and_says_why(parts, monkeypatch):
