@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from crossrank.engine.config import PrecisionChoice, ProviderChoice
     from crossrank.models.artifact import Artifact
     from crossrank.models.manifest import Graph, Precision, Provider
-
-_log = logging.getLogger("crossrank")
 
 _PROVIDER_NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
@@ -51,10 +48,17 @@ class _Failure:
 
 @dataclass(frozen=True)
 class ProviderResolution:
-    """A chosen provider and why."""
+    """A chosen provider and why.
+
+    Attributes:
+        provider: the one to use.
+        reason: why that one.
+        surprising: whether it is the CPU although onnxruntime's GPU build is installed.
+    """
 
     provider: Provider
     reason: str
+    surprising: bool = False
 
 
 def provider_name(provider: Provider) -> str:
@@ -63,7 +67,7 @@ def provider_name(provider: Provider) -> str:
 
 
 def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> ProviderResolution:
-    """Resolve a choice of provider. Where 'auto' does not find CUDA working, one line is logged.
+    """Resolve a choice of provider.
 
     Args:
         choice: the caller's.
@@ -83,9 +87,8 @@ def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> Pr
         mend = both_builds_message() if len(installed_builds()) > 1 else failure.mend
         raise ProviderError(f"provider='cuda' does not work here: {failure.reason}. {mend}")
     # Without a GPU build nobody expects a GPU; with one, falling to the CPU is a surprise.
-    expected = _PROVIDER_NAMES["cuda"] in onnxruntime.get_available_providers()
-    _log.log(logging.WARNING if expected else logging.INFO, "crossrank scores on the CPU: %s", failure.reason)
-    return ProviderResolution("cpu", f"auto: {failure.reason}")
+    surprising = _PROVIDER_NAMES["cuda"] in onnxruntime.get_available_providers()
+    return ProviderResolution("cpu", f"auto: {failure.reason}", surprising)
 
 
 def cuda_device_name(devices: Sequence[int]) -> str:

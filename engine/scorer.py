@@ -7,6 +7,7 @@ A scorer belongs to one process. Its sessions are made when it is made, and anew
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import threading
 import time
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
     from crossrank.models.manifest import Batching
 
+_log = logging.getLogger("crossrank")
+
 _DOCUMENTS_AT_ONCE = 256
 """As many as the encoder takes in one piece."""
 
@@ -84,6 +87,9 @@ class PairScorer:
             )
         self._config = config
         self._resolution = choose_provider(config.provider, config.devices or (0,))
+        if config.provider == "auto" and self._resolution.provider == "cpu":
+            level = logging.WARNING if self._resolution.surprising else logging.INFO
+            _log.log(level, "crossrank scores on the CPU: %s", self._resolution.reason)
         self._graph = choose_graph(self._artifact, self._resolution.provider, config.precision)
         self._artifact.verify([manifest.tokenizer, self._graph.file, *self._graph.external_data])
         sha256 = {record.path: record.sha256 for record in manifest.files}

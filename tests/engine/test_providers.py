@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_artifacts import copy_artifact
 
-from crossrank.engine import providers, runtime_build
+from crossrank.engine import providers, runtime_build, scorer
 from crossrank.engine.providers import choose_graph, choose_provider
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import PrecisionError, ProviderError
@@ -77,15 +77,23 @@ def test_a_gpu_that_is_not_there_is_named(runtime):
         choose_provider("cuda", [4, 0])
 
 
-@pytest.mark.parametrize(("available", "level"), [([CPU], "INFO"), ([CUDA, CPU], "WARNING")])
-def test_falling_to_the_processor_is_one_line_in_the_log(runtime, caplog, available, level):
+@pytest.mark.parametrize(("available", "surprising"), [([CPU], False), ([CUDA, CPU], True)])
+def test_falling_to_the_processor_is_a_surprise_with_the_gpu_build_only(runtime, available, surprising):
     runtime(available, RuntimeError("libcudnn.so.9: cannot open"))
+    assert choose_provider("auto").surprising == surprising
+    assert not choose_provider("cpu").surprising
+
+
+@pytest.mark.parametrize(("surprising", "level"), [(False, "INFO"), (True, "WARNING")])
+def test_a_reranker_that_falls_to_the_processor_logs_one_line(reranker, monkeypatch, caplog, surprising, level):
+    fallen = providers.ProviderResolution("cpu", "auto: libcudnn.so.9: cannot open", surprising)
+    monkeypatch.setattr(scorer, "choose_provider", lambda *_: fallen)
     with caplog.at_level("INFO", logger="crossrank"):
-        reason = choose_provider("auto").reason
-        choose_provider("cpu")
-    ((name, _, message),) = caplog.record_tuples
-    assert (name, caplog.records[0].levelname) == ("crossrank", level)
-    assert reason.removeprefix("auto: ") in message
+        reranker(provider="auto")
+        reranker(provider="cpu")
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("crossrank", level)
+    assert record.getMessage() == "crossrank scores on the CPU: auto: libcudnn.so.9: cannot open"
 
 
 def test_the_onnxruntime_here_runs_the_probe_model():
