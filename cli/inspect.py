@@ -84,7 +84,7 @@ def _print_manifest(folder: Path, manifest: Manifest) -> None:
             graph.precision,
             f"{megabytes:.1f}",
             ", ".join(graph.providers),
-            "batches" if graph.batching == "padded" else graph.batching,
+            "batches" if graph.batching in ("padded", "packed") else graph.batching,
             *fidelity_cells(graph.fidelity),
         )
     console.print(graphs)

@@ -1,8 +1,8 @@
-"""Whether a graph scores a pair alike, to the last bit, alone and beside others of its length.
+"""Whether a graph scores a pair alike, to the last bit, alone and beside others.
 
 Int8 scores must not depend on their company, so their graphs run several pairs at once only where this was seen: at
-export over many lengths, and again at one small length wherever the graph is loaded, because another processor has
-other routines.
+export over many lengths, and again at a few small ones wherever the graph is loaded, because another processor has
+other routines. A graph for pairs of one length is tried on those, a packed one on pairs of different lengths.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def usable_batching(
     """What may share a run on this machine: what the manifest says, or 'single' where that does not hold here.
 
     Args:
-        declared: what the manifest says. Only 'equal_length' is tried.
+        declared: what the manifest says. Only 'packed' and 'equal_length' are tried.
         pairs: the manifest's reference pairs; where they are too few or too short to tell, 'single' is safe.
         encoder: of the artifact.
         run: scores a batch, float32 (b, labels).
     """
-    if declared != "equal_length":
+    if declared not in ("packed", "equal_length"):
         return declared
     encoded = encoder.pair(
         [encoder.encode_query(pair.query) for pair in pairs],
@@ -47,6 +47,8 @@ def usable_batching(
         encoder.encode_documents([pair.document for pair in pairs]),
     )
     arrays = rows_of_length(encoder, encoded, min(LENGTH_AT_LOAD, encoder.max_length), ROWS_AT_LOAD)
+    if arrays is not None and declared == "packed":
+        arrays = shortened(arrays, encoder.pad_token_id)
     return declared if arrays is not None and scores_ignore_company(run, arrays) else "single"
 
 
@@ -72,12 +74,25 @@ def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows:
     )
 
 
+def shortened(arrays: TokenArrays, pad_token_id: int) -> TokenArrays:
+    """The same rows cut to different lengths: the first stays as long as it is, the last is half as long.
+
+    Args:
+        arrays: n rows without padding.
+        pad_token_id: fills up what is cut off.
+    """
+    rows, length = arrays.input_ids.shape
+    lengths = np.linspace(length, max(1, length // 2), rows).astype(np.int64)
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
+    return TokenArrays(np.where(mask, arrays.input_ids, pad_token_id), mask, arrays.token_type_ids * mask)
+
+
 def scores_ignore_company(run: Callable[[TokenArrays], npt.NDArray[np.float32]], arrays: TokenArrays) -> bool:
     """Compare each row alone with the same row in the first 2, 3, ... rows.
 
     Args:
         run: scores a batch, float32 (b, labels).
-        arrays: n rows without padding.
+        arrays: n rows, right-padded to the longest.
     """
     count = len(arrays.input_ids)
     alone = np.concatenate([run(_rows(arrays, place, place + 1)) for place in range(count)])
@@ -85,6 +100,10 @@ def scores_ignore_company(run: Callable[[TokenArrays], npt.NDArray[np.float32]],
 
 
 def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:
+    """Some rows, without the columns that are padding in all of them."""
+    longest = int(arrays.attention_mask[start:stop].sum(axis=1).max())
     return TokenArrays(
-        arrays.input_ids[start:stop], arrays.attention_mask[start:stop], arrays.token_type_ids[start:stop]
+        arrays.input_ids[start:stop, :longest],
+        arrays.attention_mask[start:stop, :longest],
+        arrays.token_type_ids[start:stop, :longest],
     )

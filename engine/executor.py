@@ -10,11 +10,11 @@ What runs when, and on which of the two, is the scheduler's choice (`scheduler.p
 
 from __future__ import annotations
 
-import heapq
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from crossrank.engine.makespan import makespan
 from crossrank.engine.session import GraphSession
 
 if TYPE_CHECKING:
@@ -166,7 +166,4 @@ def threads_inside_operators(seconds: Sequence[float], workers: int, efficiency:
         workers: cores.
         efficiency: share of perfect speed-up that threads inside operators reach.
     """
-    finish = [0.0] * workers
-    for batch in seconds:
-        heapq.heapreplace(finish, finish[0] + batch)
-    return sum(seconds) / (workers * efficiency) < max(finish)
+    return sum(seconds) / (workers * efficiency) < makespan(seconds, workers)

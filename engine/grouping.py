@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crossrank.models.manifest import PACKED_ROWS
+
 if TYPE_CHECKING:
     from crossrank.engine.cost import CostModel
     from crossrank.engine.shape_grid import ShapeGrid
@@ -22,9 +24,10 @@ class Grouping:
 
     Attributes:
         batching: what the graph allows: 'single' means one pair a run; 'padded' any pairs, filled up to the longest;
-            'equal_length' only pairs of exactly one length.
+            'packed' any pairs, without filling up, so many as such a graph takes; 'equal_length' only pairs of exactly
+            one length.
         cost: predicts the time of a run.
-        max_batch_tokens: padded tokens of a run at most.
+        max_batch_tokens: tokens of a run at most, padding included.
         grid: the shapes that runs are padded to; None where a run has the shape of its pairs.
     """
 
@@ -45,29 +48,45 @@ class Grouping:
             rows, length = self.grid.padded(rows, length)
         return cost.run + rows * (cost.row + length * (cost.token + cost.token_squared * length))
 
+    def joined_seconds(self, seconds: float, other_seconds: float, rows: int, length: int) -> float:
+        """Predicted time of two batches as one run.
+
+        Args:
+            seconds: of the one alone.
+            other_seconds: of the other alone.
+            rows: pairs of both.
+            length: tokens of the longest.
+        """
+        if self.batching == "packed":
+            return seconds + other_seconds - self.cost.run
+        return self.seconds(rows, length)
+
+    def run_tokens(self, rows: int, length: int, tokens: int) -> int:
+        """Tokens that the layers work on in a run: those of its pairs, and padding unless the graph takes none."""
+        return tokens if self.batching == "packed" else rows * length
+
     def may_share(self, length: int, rows: int, other_length: int, other_rows: int) -> bool:
         """Whether two batches may be one run."""
-        if not self.shares_runs or (self.batching != "padded" and other_length != length):
+        if not self.shares_runs or (self.batching == "equal_length" and other_length != length):
             return False
         rows, length = rows + other_rows, max(length, other_length)
+        if self.batching == "packed" and rows > PACKED_ROWS:
+            return False
         if self.grid is not None and self.grid.padded_length(length) in self.grid.lengths:
             return rows <= self.grid.most_rows(length)
         return rows * length <= self.max_batch_tokens
 
-    def pays(self, length: int, rows: int, other_length: int, other_rows: int, waiting: int) -> bool:
+    @staticmethod
+    def pays(alone: float, other: float, joined: float, waiting: int) -> bool:
         """Whether joining saves the waiting requests more than it costs the one that would have run alone.
 
         One run in place of two saves its fixed cost, less what padding adds, for everybody who waits behind; the
         request whose turn it is waits longer by the rows it takes along.
 
         Args:
-            length: tokens of a row of the batch whose turn it is.
-            rows: its pairs.
-            other_length: tokens of a row of the batch that might join.
-            other_rows: its pairs.
+            alone: predicted seconds of the batch whose turn it is.
+            other: of the batch that might join.
+            joined: of both as one run.
             waiting: how many other requests wait.
         """
-        alone = self.seconds(rows, length)
-        joined = self.seconds(rows + other_rows, max(length, other_length))
-        saved = alone + self.seconds(other_rows, other_length) - joined
-        return saved * waiting >= joined - alone
+        return (alone + other - joined) * waiting >= joined - alone

@@ -204,7 +204,7 @@ class QueueOwner:
         if finished.outputs is not None:
             if finished.typical:
                 self._times.observe(run, finished.seconds)
-            self._statistics.run(run.rows, run.length, run.tokens, finished.seconds)
+            self._statistics.run(run.rows, run.tokens, run.run_tokens, finished.seconds)
             start = 0
             for part in run.parts:
                 end = start + len(part.indices)

@@ -100,7 +100,8 @@ class Request:
         batch = self.batches[place]
         del self.batches[place]
         self.remaining -= batch.seconds
-        part = Part(self, batch.indices, batch.length, int(self.pairs.lengths[batch.indices].sum()))
+        tokens = int(self.pairs.lengths[batch.indices].sum())
+        part = Part(self, batch.indices, batch.length, tokens, batch.seconds, batch.run_tokens)
         self.waiting_tokens -= part.tokens
         return part
 
@@ -126,12 +127,16 @@ class Part:
         indices: which of its pairs, int64 (b,).
         length: tokens of the longest.
         tokens: tokens of all of them, without padding.
+        seconds: predicted time of a run of theirs alone.
+        run_tokens: tokens that such a run works on, padding included.
     """
 
     request: Request
     indices: npt.NDArray[np.int64]
     length: int
     tokens: int
+    seconds: float
+    run_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +147,14 @@ class Run:
         parts: whose pairs.
         length: padded tokens of each row.
         seconds: predicted time on one core, before correction by what was observed.
+        run_tokens: tokens that it works on, padding included.
         wide: whether it takes all cores.
     """
 
     parts: tuple[Part, ...]
     length: int
     seconds: float
+    run_tokens: int
     wide: bool = False
 
     @property

@@ -103,7 +103,8 @@ class RerankerInfo:
         max_query_tokens: tokens of a query at most; a longer one is cut to `cut_query_tokens`.
         cut_query_tokens: what a query is cut to when it is longer than that.
         activation: what turns logits into scores.
-        batching: which pairs share a run: any ('padded'), those of one length ('equal_length') or none ('single').
+        batching: which pairs share a run: any ('padded'; 'packed' where that costs no padding), those of one length
+            ('equal_length') or none ('single').
         max_batch_tokens: padded tokens of a run at most.
         graph_sha256: digest of the graph.
         onnxruntime_version: version of the runtime.

@@ -86,9 +86,7 @@ class RunQueue:
 
     def retry_apart(self, parts: Sequence[Part]) -> None:
         """Let the parts of a run that failed run again, each alone, before anything else."""
-        for part in parts:
-            seconds = self.grouping.seconds(len(part.indices), part.length)
-            self._retries.append(Run((part,), part.length, seconds))
+        self._retries.extend(Run((part,), part.length, part.seconds, part.run_tokens) for part in parts)
 
     def held_until(self, max_wait: float) -> float | None:
         """When an idle worker should start, if company may still come that makes the first run fuller; else None.
@@ -136,26 +134,27 @@ class RunQueue:
         part = request.take()
         self._waiting.batch_taken(request)
         parts = [part]
-        rows, length = len(part.indices), part.length
+        rows, length, seconds = len(part.indices), part.length, part.seconds
         if self.grouping.shares_runs and self._waiting:
             for other in self._company(request):
                 for place in range(min(_BATCHES_LOOKED_AT, len(other.batches)) - 1, -1, -1):
                     batch = other.batches[place]
-                    more = len(batch.indices)
-                    if (
-                        self.grouping.may_share(length, rows, batch.length, more)
-                        and self.grouping.pays(length, rows, batch.length, more, len(self._waiting))
-                        and self._in_time(other, rows + more, max(length, batch.length), now)
-                    ):
+                    if not self.grouping.may_share(length, rows, batch.length, len(batch.indices)):
+                        continue
+                    more, longest = rows + len(batch.indices), max(length, batch.length)
+                    joined = self.grouping.joined_seconds(seconds, batch.seconds, more, longest)
+                    pays = self.grouping.pays(seconds, batch.seconds, joined, len(self._waiting))
+                    if pays and self._in_time(other, joined, now):
                         parts.append(other.take(place))
                         self._waiting.batch_taken(other)
-                        rows, length = rows + more, max(length, batch.length)
+                        rows, length, seconds = more, longest, joined
         for item in parts:
             self._release(item.tokens)
             item.request.in_flight += 1
             if item.request.started is None:
                 item.request.started, item.request.wide = now, wide
-        return Run(tuple(parts), length, self.grouping.seconds(rows, length), wide=wide)
+        tokens = self.grouping.run_tokens(rows, length, sum(item.tokens for item in parts))
+        return Run(tuple(parts), length, seconds, tokens, wide=wide)
 
     def _company(self, request: Request) -> list[Request]:
         """Other requests whose batches may join; none where a deadline leaves no time for more rows."""
@@ -163,10 +162,10 @@ class RunQueue:
             return []
         return [other for other in islice(self._waiting, _REQUESTS_LOOKED_AT) if other is not request]
 
-    def _in_time(self, request: Request, rows: int, length: int, now: float) -> bool:
-        """Whether a run would be done by a request's deadline."""
+    def _in_time(self, request: Request, seconds: float, now: float) -> bool:
+        """Whether a run of so many predicted seconds would be done by a request's deadline."""
         deadline = request.terms.deadline
-        return deadline is None or now + self._times.careful(self.grouping.seconds(rows, length)) <= deadline
+        return deadline is None or now + self._times.careful(seconds) <= deadline
 
     def _few_enough_for_all_cores(self) -> bool:
         """Whether all that waits would finish sooner one by one on all cores.

@@ -206,14 +206,14 @@ class Statistics:
             if waited is not None:
                 self.wait.add(waited)
 
-    def run(self, rows: int, length: int, tokens: int, seconds: float) -> None:
-        """Count a run that succeeded."""
+    def run(self, rows: int, tokens: int, run_tokens: int, seconds: float) -> None:
+        """Count a run that succeeded: its pairs, their tokens, those worked on with padding, its time."""
         size = 1 << (rows - 1).bit_length()
         with self._lock:
             self.runs += 1
             self.pairs += rows
             self.tokens += tokens
-            self.padded_tokens += rows * length
+            self.padded_tokens += run_tokens
             self.batch_sizes[size] = self.batch_sizes.get(size, 0) + 1
             self.infer.add(seconds)
 

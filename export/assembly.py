@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from crossrank.export.report import Recorder
     from crossrank.export.verification import GraphRuns
     from crossrank.export.verification_data import VerificationQuery
-    from crossrank.models.manifest import PassRecord, Precision
+    from crossrank.models.manifest import Batching, PassRecord, Precision
 
 _FP16_NOTE = "{file} was measured on the CPU, which shows the rounding of its weights and no float16 arithmetic"
 _UNMEASURED = Fidelity(reference="unmeasured", queries=0, pairs=0, max_abs_logit_difference=0.0)
@@ -148,8 +148,10 @@ class Assembly:
             local = graph.model_copy(update={"providers": ("cpu",)})
             write_manifest(self.folder, self._manifest([local]))
             runs = run_graph(self.folder, precision, self.queries, advance=step.advance)
-            if graph.batching == "single" and ignores_company(self.folder, precision, self.queries):
-                graph = graph.model_copy(update={"batching": "equal_length"})
+            if graph.batching == "single":
+                wider: Batching = "packed" if _is_packed(graph) else "equal_length"
+                if ignores_company(self.folder, precision, self.queries, wider):
+                    graph = graph.model_copy(update={"batching": wider})
         expected = runs.single if reference is None else reference
         self._runs[precision] = runs
         self._graphs[precision] = graph.model_copy(
@@ -266,3 +268,10 @@ def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:
     """The checkpoint's description, without segment ids where the graph does not take them."""
     takes = "token_type_ids" in input_names(model)
     return replace(checkpoint, uses_segment_ids=checkpoint.uses_segment_ids and takes)
+
+
+def _is_packed(graph: Graph) -> bool:
+    """Whether the graph takes pairs of different lengths side by side."""
+    from crossrank.export.passes import pack_pairs
+
+    return any(record.name == pack_pairs.NAME and record.changed for record in graph.passes)

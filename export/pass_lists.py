@@ -71,6 +71,13 @@ def quantize(model: onnx.ModelProto, context: PassContext) -> PassResult:
     return quantize_int8(model, calibration=context.calibration)
 
 
+def pack(model: onnx.ModelProto, _context: PassContext) -> PassResult:
+    """Let pairs of any lengths share a run without padding."""
+    from crossrank.export.passes.pack_pairs import pack_pairs
+
+    return pack_pairs(model)
+
+
 def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:
     """Weights and activations in float16 where they fit into it, inputs and outputs as they are."""
     from crossrank.export.passes.half import to_fp16
@@ -91,7 +98,7 @@ class PassList:
         providers: execution providers it is made for.
         passes: in the order they run.
         batching: whether pairs may share a run ("padded") or not ("single"; verification may find that pairs of one
-            length may).
+            length may, or any).
     """
 
     precision: Precision
@@ -103,7 +110,7 @@ class PassList:
 PASS_LISTS: Mapping[Precision, PassList] = {
     "fp32": PassList("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
     # Without a mask, and perhaps with scales taken from a run: one pair a run until proved otherwise.
-    "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize), batching="single"),
+    "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize, pack), batching="single"),
     "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
 }
 

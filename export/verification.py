@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.reranker import ArtifactReranker
     from crossrank.export.verification_data import VerificationQuery
-    from crossrank.models.manifest import Fidelity, Precision
+    from crossrank.models.manifest import Batching, Fidelity, Precision
 
 MAX_FP32_DIFFERENCE = 1e-4
 """Largest logit difference a float32 graph may have from its reference."""
@@ -133,18 +133,21 @@ def run_graph(
     return GraphRuns(split_by_query(single, queries), tuple(padded), 1000.0 * seconds / max(len(pairs), 1))
 
 
-def ignores_company(folder: Path, precision: Precision, queries: Sequence[VerificationQuery]) -> bool:
-    """Tell whether pairs of one length score bitwise alike alone and together, over lengths, batch sizes and threads.
+def ignores_company(
+    folder: Path, precision: Precision, queries: Sequence[VerificationQuery], batching: Batching
+) -> bool:
+    """Tell whether pairs score bitwise alike alone and together, over lengths, batch sizes and threads.
 
     Args:
         folder: the artifact folder.
         precision: which graph.
         queries: the verification queries.
+        batching: what is tried: 'equal_length' for pairs of one length, 'packed' for those of different ones too.
 
     Raises:
         ArtifactError: onnxruntime refuses the graph.
     """
-    from crossrank.engine.company import rows_of_length, scores_ignore_company
+    from crossrank.engine.company import rows_of_length, scores_ignore_company, shortened
     from crossrank.engine.encoding import PairEncoder
     from crossrank.engine.session import GraphSession
     from crossrank.models.artifact import Artifact
@@ -170,8 +173,11 @@ def ignores_company(folder: Path, precision: Precision, queries: Sequence[Verifi
             if arrays is None:
                 continue
             seen += 1
+            tried = [arrays]
+            if batching == "packed":
+                tried.append(shortened(arrays, manifest.pad_token_id))
             try:
-                if not scores_ignore_company(session.run, arrays):
+                if not all(scores_ignore_company(session.run, some) for some in tried):
                     return False
             except InferenceError:  # a graph of fixed shape
                 return False

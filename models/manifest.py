@@ -16,7 +16,9 @@ SCHEMA_VERSION = 1
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
 Activation = Literal["identity", "sigmoid"]
-Batching = Literal["padded", "equal_length", "single"]
+Batching = Literal["padded", "packed", "equal_length", "single"]
+PACKED_ROWS = 8
+"""Pairs that a run of a packed graph holds at most: the graph has a copy of each attention for every one of them."""
 
 
 def _inside_the_folder(path: str) -> str:
@@ -101,8 +103,9 @@ class Graph(_Strict):
     batching: Annotated[
         Batching,
         Field(
-            description="'padded': pairs of several lengths may share a run; 'equal_length': only pairs of "
-            "exactly one length; 'single': one pair a run, because a pair's score would depend on its company otherwise"
+            description="'padded': pairs of several lengths may share a run; 'packed': the same, up to 8 of them, and "
+            "padding costs nothing; 'equal_length': only pairs of exactly one length; 'single': one pair a run, "
+            "because a pair's score would depend on its company otherwise"
         ),
     ] = "padded"
     passes: tuple[PassRecord, ...] = ()

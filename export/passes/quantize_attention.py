@@ -13,6 +13,7 @@ import numpy as np
 
 from crossrank.export.passes.graph_tools import remove_dead, replace
 from crossrank.export.passes.quantize_sites import MICROSOFT, attribute, consumers
+from crossrank.export.passes.zero_terms import drop_zero_terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
         model: the graph; changed in place where it has a mask.
 
     Returns:
-        The same model, whose mask is made of ones.
+        The same model, whose mask is made of ones; what that adds to scores of attention, zeros, is gone.
     """
     from onnx import numpy_helper
     from onnx.helper import make_node, tensor_dtype_to_np_dtype
@@ -83,7 +84,7 @@ def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
     replace(model.graph.input, [item for item in model.graph.input if item.name != _MASK])
     replace(model.graph.node, [*ones, *model.graph.node])
     remove_dead(model.graph)
-    return model
+    return drop_zero_terms(model)
 
 
 def contexts_of_values(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[str, str]:

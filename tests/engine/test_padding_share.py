@@ -28,7 +28,7 @@ def documents():
     return [document for line in lines for document in line["documents"]]
 
 
-@pytest.mark.parametrize("batching", ["padded", "equal_length", "single"])
+@pytest.mark.parametrize("batching", ["padded", "packed", "equal_length", "single"])
 @pytest.mark.parametrize("workers", [1, 2, 8])
 @pytest.mark.parametrize("seed", range(4))
 def test_under_three_percent_of_the_tokens_are_padding(batching, workers, seed, default_encoder, documents):
@@ -37,7 +37,7 @@ def test_under_three_percent_of_the_tokens_are_padding(batching, workers, seed, 
     query = default_encoder.encode_query("how does the immune system recognise a virus")
     lengths = default_encoder.pair([query], np.zeros(TOP_K, dtype=np.int64), encoded).lengths
     batches = plan(lengths, batching=batching, cost=COST, max_batch_tokens=DEFAULT_BATCH_TOKENS["cpu"], workers=workers)
-    real, run = int(lengths.sum()), sum(batch.padded_tokens for batch in batches)
+    real, run = int(lengths.sum()), sum(batch.run_tokens for batch in batches)
     assert (run - real) / run < (0.03 if batching == "padded" else 1e-9)
     if batching != "single":
         assert len(batches) < TOP_K

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crossrank.engine.cost import CostModel
 from crossrank.engine.planner import plan
-from crossrank.models.manifest import Architecture
+from crossrank.models.manifest import PACKED_ROWS, Architecture
 
 LENGTHS = st.lists(st.integers(3, 512), max_size=60).map(lambda values: np.asarray(values, dtype=np.int64))
 COSTS = st.builds(
@@ -22,12 +22,17 @@ COSTS = st.builds(
 COST = CostModel(run=4e-4, row=2e-5, token=1e-5, token_squared=1e-8)
 
 
+def packed_seconds(cost, lengths):
+    """One run's fixed cost, and of each pair what it costs without padding."""
+    return cost.run + sum(float(cost.seconds(1, int(length))) - cost.run for length in lengths)
+
+
 @given(
     lengths=LENGTHS,
     cost=COSTS,
     budget=st.integers(1, 5000),
     workers=st.integers(1, 8),
-    batching=st.sampled_from(["padded", "equal_length", "single"]),
+    batching=st.sampled_from(["padded", "packed", "equal_length", "single"]),
 )
 def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths, cost, budget, workers, batching):
     batches = plan(lengths, batching=batching, cost=cost, max_batch_tokens=budget, workers=workers)
@@ -37,9 +42,14 @@ def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths,
     for batch in batches:
         members = lengths[batch.indices]
         assert batch.length == members.max()
-        assert batch.padded_tokens == len(members) * batch.length
-        assert batch.padded_tokens <= budget or len(members) == 1
-        assert batch.seconds == pytest.approx(float(cost.seconds(len(members), batch.length)))
+        assert len(members) * batch.length <= budget or len(members) == 1
+        if batching == "packed":
+            assert batch.run_tokens == members.sum()
+            assert batch.seconds == pytest.approx(packed_seconds(cost, members))
+            assert len(members) <= PACKED_ROWS
+        else:
+            assert batch.run_tokens == len(members) * batch.length
+            assert batch.seconds == pytest.approx(float(cost.seconds(len(members), batch.length)))
         assert batching != "single" or len(members) == 1
         assert batching != "equal_length" or len(set(members.tolist())) == 1
     in_order = [length for batch in batches for length in lengths[batch.indices].tolist()]
@@ -54,18 +64,29 @@ def groupings(count):
 
 
 @given(
-    lengths=st.lists(st.integers(3, 512), min_size=1, max_size=9),
+    lengths=st.lists(st.integers(3, 512), min_size=1, max_size=10),
     cost=COSTS,
     budget=st.integers(1, 2500),
+    batching=st.sampled_from(["padded", "packed"]),
 )
-def test_no_contiguous_grouping_is_predicted_to_be_faster(lengths, cost, budget):
+def test_no_contiguous_grouping_is_predicted_to_be_faster(lengths, cost, budget, batching):
     longest_first = sorted(lengths, reverse=True)
+
+    def seconds(start, end):
+        if batching == "packed":
+            return packed_seconds(cost, longest_first[start:end])
+        return float(cost.seconds(end - start, longest_first[start]))
+
+    most_rows = PACKED_ROWS if batching == "packed" else len(lengths)
     least = min(
-        sum(float(cost.seconds(end - start, longest_first[start])) for start, end in grouping)
+        sum(seconds(start, end) for start, end in grouping)
         for grouping in groupings(len(lengths))
-        if all(end - start == 1 or (end - start) * longest_first[start] <= budget for start, end in grouping)
+        if all(
+            end - start == 1 or (end - start <= most_rows and (end - start) * longest_first[start] <= budget)
+            for start, end in grouping
+        )
     )
-    batches = plan(np.asarray(lengths), batching="padded", cost=cost, max_batch_tokens=budget, workers=1)
+    batches = plan(np.asarray(lengths), batching=batching, cost=cost, max_batch_tokens=budget, workers=1)
     assert sum(batch.seconds for batch in batches) == pytest.approx(least)
 
 

@@ -14,6 +14,7 @@ from crossrank.engine.planner import plan
 from crossrank.engine.prediction import RunTimes
 from crossrank.engine.request import Terms, new_request
 from crossrank.engine.run_queue import RunQueue
+from crossrank.models.manifest import PACKED_ROWS
 
 STARTS_COST_MUCH = CostModel(run=0.1, row=1e-6, token=1e-5, token_squared=1e-9)
 """As on a GPU: a run's fixed cost is most of it, so company pays."""
@@ -35,10 +36,10 @@ class Bench:
 
     def add(self, lengths, now=0.0, **terms):
         encoded = pairs_of(lengths)
-        kind = self.options["batching"]
-        batches = plan(
-            encoded.lengths, **(self.options | {"batching": kind if kind == "padded" else "single"}), workers=1
-        )
+        options = dict(self.options)
+        if options["batching"] == "equal_length":
+            options["batching"] = "single"
+        batches = plan(encoded.lengths, **options, workers=1)
         request = new_request(self.numbers, encoded, batches, 1, Terms(arrival=now, **terms))
         self.numbers += 1
         self.queue.add(request, now)
@@ -56,6 +57,11 @@ def check_shape(run, batching, budget):
         assert run.rows == 1
     if batching == "equal_length":
         assert {part.length for part in run.parts} == {run.length}
+    if batching == "packed":
+        assert run.rows <= PACKED_ROWS
+        assert run.run_tokens == run.tokens
+    else:
+        assert run.run_tokens == run.rows * run.length
 
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=12)
@@ -64,7 +70,7 @@ LENGTHS = st.lists(st.integers(1, 60), max_size=12)
 @settings(max_examples=80)
 @given(
     requests=st.lists(LENGTHS, max_size=8),
-    batching=st.sampled_from(["single", "padded", "equal_length"]),
+    batching=st.sampled_from(["single", "padded", "packed", "equal_length"]),
     cost=st.sampled_from([COST, STARTS_COST_MUCH]),
     budget=st.integers(1, 300),
     seed=st.integers(0, 2**32 - 1),
@@ -138,12 +144,16 @@ def test_company_joins_only_where_starting_a_run_costs_more_than_waiting_for_its
     assert next(bench.drain()).rows == expected
 
 
-def test_company_takes_the_longest_row_as_its_length_and_may_be_longer():
-    bench = Bench(batching="padded", cost=STARTS_COST_MUCH)
+@pytest.mark.parametrize(("batching", "worked_on"), [("padded", 120), ("packed", 90)])
+def test_company_takes_the_longest_row_as_its_length_and_may_be_longer(batching, worked_on):
+    bench = Bench(batching=batching, cost=STARTS_COST_MUCH)
     short, long = bench.add([10]), bench.add([40] * 2)
     run = next(bench.drain())
     assert [part.request for part in run.parts] == [short, long]
-    assert (run.rows, run.length, run.tokens) == (3, 40, 90)
+    assert (run.rows, run.length, run.tokens, run.run_tokens) == (3, 40, 90, worked_on)
+    alone = [float(STARTS_COST_MUCH.seconds(rows, length)) for rows, length in ((1, 10), (1, 40), (1, 40))]
+    packed = sum(alone) - 2 * STARTS_COST_MUCH.run
+    assert run.seconds == pytest.approx(packed if batching == "packed" else float(STARTS_COST_MUCH.seconds(3, 40)))
 
 
 def test_company_is_not_taken_past_its_deadline():

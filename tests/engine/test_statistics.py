@@ -37,9 +37,9 @@ def test_numbers_outside_the_buckets_are_counted_in_the_outermost():
 
 def test_padding_and_batch_sizes():
     statistics = Statistics()
-    statistics.run(rows=1, length=10, tokens=10, seconds=0.1)
-    statistics.run(rows=3, length=10, tokens=20, seconds=0.1)
-    statistics.run(rows=4, length=5, tokens=20, seconds=0.1)
+    statistics.run(rows=1, tokens=10, run_tokens=10, seconds=0.1)
+    statistics.run(rows=3, tokens=20, run_tokens=30, seconds=0.1)
+    statistics.run(rows=4, tokens=20, run_tokens=20, seconds=0.1)
     stats = statistics.snapshot(refused=2, waiting=1, queue_tokens=5, time_factor=1.0)
     assert (stats.runs, stats.pairs) == (3, 8)
     assert dict(stats.batch_sizes) == {1: 1, 4: 2}
@@ -49,7 +49,7 @@ def test_padding_and_batch_sizes():
 
 
 def a_run(length=100, *, wide=False):
-    return Run((), length, float(COST.seconds(1, length)), wide=wide)
+    return Run((), length, float(COST.seconds(1, length)), length, wide=wide)
 
 
 def test_predictions_follow_what_runs_took_and_one_disturbed_run_moves_them_little():
