@@ -2,7 +2,8 @@
 
 A transformer's run of `b` pairs padded to `n` tokens does work proportional to `b n` (matrix products with weights)
 and to `b n^2` (attention), on top of a fixed cost a run and a small one a row. Four coefficients describe that well
-enough to compare groupings, which is all the planner needs. A fifth number tells what a run gains on all cores.
+enough to compare groupings, which is all the planner needs. Two more numbers tell what a run gains on all cores, and
+what it costs that pairs of several lengths share a packed one.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from crossrank.models.manifest import Architecture, Provider
+    from crossrank.models.manifest import Architecture, Precision, Provider
 
 _SECONDS_PER_MAC: dict[Provider, float] = {"cpu": 1 / 60e9, "cuda": 1 / 20e12}
 """Rate of one core, and of one GPU in float16, that the default assumes; only the ratio to the fixed costs matters for
 a plan. Those for CUDA are estimates, not run on a GPU yet."""
-_RUN_SECONDS: dict[Provider, float] = {"cpu": 4e-4, "cuda": 2e-4}
+_RUN_SECONDS = 2e-4
+"""Fixed cost of a run on a GPU; of a run on a core, for each layer, besides the weights that come from memory."""
+_WEIGHT_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+_WEIGHT_BYTES_A_SECOND = 16e9
 _ROW_SECONDS: dict[Provider, float] = {"cpu": 2e-5, "cuda": 1e-6}
 
 
@@ -34,6 +38,8 @@ class CostModel:
         token: cost of a padded token.
         token_squared: cost of a padded token times the padded length.
         operator_efficiency: share of perfect speed-up that threads inside operators reach on all cores.
+        packing: share that pairs take longer in a packed run of several lengths, whose tokens are taken apart for
+            attention and put together again.
     """
 
     run: float
@@ -41,21 +47,27 @@ class CostModel:
     token: float
     token_squared: float
     operator_efficiency: float = 0.8
+    packing: float = 0.04
 
     @classmethod
-    def of(cls, architecture: Architecture, provider: Provider = "cpu") -> CostModel:
-        """A default for a model's dimensions: multiply-accumulates at a typical rate.
+    def of(cls, architecture: Architecture, provider: Provider = "cpu", precision: Precision = "fp32") -> CostModel:
+        """A default for a model's dimensions: multiply-accumulates at a typical rate, weights at that of memory.
 
         A layer has `4 h^2 + 2 h i` multiply-accumulates a token in its matrices (h hidden, i intermediate size) and
-        `2 h n` in its attention over n tokens.
+        `2 h n` in its attention over n tokens. A core's caches hold few layers, so every run reads the matrices anew.
+        The rates were measured on one machine (docs/benchmarks.md); `calibrate` measures those of another.
         """
         hidden = architecture.hidden_size or 384
         intermediate = architecture.intermediate_size or 4 * hidden
         layers = architecture.num_hidden_layers or 6
+        weights = layers * (4 * hidden**2 + 2 * hidden * intermediate)
+        run = _RUN_SECONDS
+        if provider == "cpu":
+            run = layers * _RUN_SECONDS + weights * _WEIGHT_BYTES[precision] / _WEIGHT_BYTES_A_SECOND
         return cls(
-            run=_RUN_SECONDS[provider],
+            run=run,
             row=_ROW_SECONDS[provider],
-            token=layers * (4 * hidden**2 + 2 * hidden * intermediate) * _SECONDS_PER_MAC[provider],
+            token=weights * _SECONDS_PER_MAC[provider],
             token_squared=layers * 2 * hidden * _SECONDS_PER_MAC[provider],
         )
 

@@ -48,7 +48,7 @@ class Grouping:
             rows, length = self.grid.padded(rows, length)
         return cost.run + rows * (cost.row + length * (cost.token + cost.token_squared * length))
 
-    def joined_seconds(self, seconds: float, other_seconds: float, rows: int, length: int) -> float:
+    def joined_seconds(self, seconds: float, other_seconds: float, rows: int, length: int, *, even: bool) -> float:
         """Predicted time of two batches as one run.
 
         Args:
@@ -56,10 +56,12 @@ class Grouping:
             other_seconds: of the other alone.
             rows: pairs of both.
             length: tokens of the longest.
+            even: whether the longest of both are as long as each other.
         """
-        if self.batching == "packed":
-            return seconds + other_seconds - self.cost.run
-        return self.seconds(rows, length)
+        if self.batching != "packed":
+            return self.seconds(rows, length)
+        run = self.cost.run
+        return run + (seconds + other_seconds - 2 * run) * (1.0 if even else 1 + self.cost.packing)
 
     def run_tokens(self, rows: int, length: int, tokens: int) -> int:
         """Tokens that the layers work on in a run: those of its pairs, and padding unless the graph takes none."""

@@ -126,12 +126,10 @@ def _most_rows(
 ) -> npt.NDArray[np.int64]:
     """How many pairs a group may hold that begins with each pair."""
     most = np.maximum(1, max_batch_tokens // longest_first)
-    if batching == "packed":
-        return np.minimum(most, PACKED_ROWS)
-    if batching == "equal_length":  # as far as the pairs of the same length go
-        last_of_length = np.searchsorted(-longest_first, -longest_first, side="right")
-        return np.minimum(most, last_of_length - np.arange(len(longest_first)))
-    return most
+    if batching == "padded":
+        return most
+    of_one_length = np.searchsorted(-longest_first, -longest_first, side="right") - np.arange(len(longest_first))
+    return np.minimum(most, np.maximum(of_one_length, PACKED_ROWS) if batching == "packed" else of_one_length)
 
 
 def _least_total(
@@ -140,6 +138,7 @@ def _least_total(
     """Cut points of the contiguous grouping with the least total time, by dynamic programming."""
     count = len(longest_first)
     rows_before = np.concatenate([[0.0], np.cumsum(cost.seconds(1, longest_first) - cost.run)])
+    packing = 1 + cost.packing
     best = np.full(count + 1, np.inf)
     best[0] = 0.0
     cut = np.zeros(count + 1, dtype=np.int64)
@@ -147,7 +146,8 @@ def _least_total(
         end = min(count, start + int(most_rows[start]))
         ends = np.arange(start + 1, end + 1)
         if batching == "packed":
-            seconds = cost.run + rows_before[ends] - rows_before[start]
+            uneven = longest_first[start] != longest_first[start:end]
+            seconds = cost.run + (rows_before[ends] - rows_before[start]) * np.where(uneven, packing, 1.0)
         else:
             seconds = cost.seconds(ends - start, int(longest_first[start]))
         total = best[start] + seconds
@@ -166,5 +166,7 @@ def _group_seconds(
     """Predicted time of each group."""
     starts = bounds[:-1]
     if batching == "packed":
-        return np.asarray(cost.run + np.add.reduceat(cost.seconds(1, longest_first) - cost.run, starts))
+        uneven = longest_first[starts] != longest_first[bounds[1:] - 1]
+        rows = np.add.reduceat(cost.seconds(1, longest_first) - cost.run, starts)
+        return np.asarray(cost.run + rows * np.where(uneven, 1 + cost.packing, 1.0))
     return cost.seconds(np.diff(bounds), longest_first[starts])

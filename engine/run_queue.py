@@ -142,7 +142,8 @@ class RunQueue:
                     if not self.grouping.may_share(length, rows, batch.length, len(batch.indices)):
                         continue
                     more, longest = rows + len(batch.indices), max(length, batch.length)
-                    joined = self.grouping.joined_seconds(seconds, batch.seconds, more, longest)
+                    even = length == batch.length
+                    joined = self.grouping.joined_seconds(seconds, batch.seconds, more, longest, even=even)
                     pays = self.grouping.pays(seconds, batch.seconds, joined, len(self._waiting))
                     if pays and self._in_time(other, joined, now):
                         parts.append(other.take(place))

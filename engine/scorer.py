@@ -103,7 +103,7 @@ class PairScorer:
         remembered = (
             None if self._device == "" else calibration.recall(self._graph_sha256, self._runtime_version, self._device)
         )
-        self._cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider)
+        self._cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider, self._graph.precision)
         self.encoder = PairEncoder.load(
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,

@@ -3,8 +3,9 @@
 Nothing but attention looks from one token to another. So the tokens of all pairs of a run, padding left out, stand in
 one row behind each other: products, norms and activations take `[1, tokens, hidden]` and see no difference. Attention
 alone is done pair by pair, each on tokens of its own, in as many copies of its node as a run may hold pairs; copies
-that a run does not need get no tokens. A pair's own arithmetic is then the same in every company, bit by bit, because
-each row of an int8 product and each norm is worked out by itself.
+that a run does not need get no tokens. Where all pairs of a run have one length, attention takes them at once. A pair's
+own arithmetic is then the same in every company, bit by bit, because each row of an int8 product and each norm is
+worked out by itself.
 
 Padded inputs come in, so that embeddings and positions are made as the exporter wrote them; their padding is dropped
 where the hidden states of the first layer begin.
@@ -21,7 +22,7 @@ from onnx import helper, numpy_helper
 
 from crossrank.export.passes.base import PassResult
 from crossrank.export.passes.graph_tools import GraphView, opset_of, reads, remove_dead, replace
-from crossrank.export.passes.pair_branches import Places, alone_branch, places_branch, with_inputs
+from crossrank.export.passes.pair_branches import Places, even_branch, places_branch, with_inputs
 from crossrank.export.passes.pair_rules import TOKENS_RANK, PairRules
 from crossrank.export.passes.shapes import SEQUENCE, probe_shapes
 from crossrank.models.manifest import PACKED_ROWS, PassRecord
@@ -46,14 +47,14 @@ def pack_pairs(model: onnx.ModelProto) -> PassResult:
         model: a graph for pairs of one length, without a mask, whose attention is `MultiHeadAttention`; not changed.
 
     Returns:
-        A graph that takes right-padded pairs, at most `PACKED_ROWS` of them, and their mask; or `model` itself, with
-        the reason, where it has something that is not recognised.
+        A graph that takes right-padded pairs and their mask: any number of one length, or at most `PACKED_ROWS` of
+        several lengths. Or `model` itself, with the reason, where it has something that is not recognised.
     """
     try:
         packed = _Packer(model).packed()
     except _UnknownNodeError as reason:
         return PassResult(model, PassRecord(name=NAME, changed=False, detail=str(reason)))
-    detail = f"up to {PACKED_ROWS} pairs of any lengths a run; tokens from {packed.cut} on without padding"
+    detail = f"up to {PACKED_ROWS} pairs of several lengths a run; no padding from {packed.cut} on"
     return PassResult(packed.model, PassRecord(name=NAME, changed=True, detail=detail))
 
 
@@ -152,7 +153,10 @@ class _Packer:
         last = self._add("Sub", [self.count, self._whole("one", [1])], "last")
         # Places without a pair of their own work on the last one's row, and on none of its tokens.
         self.rows = self._add("Min", [self._whole("every_place", list(range(rows))), last], "rows")
-        self.alone = self._add("Equal", [self.count, self._whole("one", [1])], "alone")
+        size = self._add("Shape", [_MASK], "size")
+        self.even_shape = self._add("Concat", [size, self._whole("the_rest", [-1])], "even_shape", axis=0)
+        found = self._add("Shape", [index], "found")
+        self.even = self._add("Equal", [found, self._add("Shape", [flat], "all")], "even")
         self.kinds.tokens.add(hidden)
 
     def _rewrite(self, node: onnx.NodeProto) -> None:
@@ -184,8 +188,9 @@ class _Packer:
             raise _UnknownNodeError(f"{node.op_type} {node.name} is not known to work pair by pair")
 
     def _by_pair(self, nodes: list[onnx.NodeProto], *, joined_axis: int) -> onnx.NodeProto:
-        """Nodes that work on each pair by itself: as they are for a pair alone, else once for every place in a run."""
+        """Nodes that work on each pair by itself: as they are for pairs of one length, else once for every place."""
         places = Places(
+            even_shape=self.even_shape,
             rows=PACKED_ROWS,
             lengths=self.by_copy,
             pair_of=self.rows,
@@ -194,12 +199,14 @@ class _Packer:
             pairs=frozenset(self.kinds.pairs),
         )
         output = nodes[-1].output[0]
+        last = self.rules.shape(output)[-1]
+        channels = last.factor if joined_axis == 1 and last is not None else None
         return helper.make_node(
             "If",
-            [self.alone],
+            [self.even],
             [output],
             name=f"{output}/by_pair",
-            then_branch=alone_branch(nodes, self.renamed),
+            then_branch=even_branch(nodes, self.renamed, places, channels=channels),
             else_branch=places_branch(nodes, self.renamed, places, joined_axis=joined_axis),
         )
 

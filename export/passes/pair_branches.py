@@ -1,7 +1,7 @@
-"""The two ways of a packed graph to do something for each pair by itself: a lone pair, or every place of a run.
+"""The two ways of a packed graph to do something for each pair by itself.
 
-A lone pair is what the graph was made for, so its nodes stay as they are. For several pairs each node is there once for
-every place that a run has; a place without a pair gets no tokens.
+Pairs of one length, a lone one among them, are what the graph was made for: its nodes stay as they are. For pairs of
+several lengths each node is there once for every place that a run has; a place without a pair gets no tokens.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Places:
     """Which tokens and rows belong to each place of a run.
 
     Attributes:
+        even_shape: name of the shape of tokens where pairs have one length: pairs, their length, -1; int64 [3].
         rows: places.
         lengths: name of the tokens that each place has, int64 [rows], 0 where it has no pair.
         pair_of: name of the pair that each place has, int64 [rows]; some pair where it has none.
@@ -32,6 +33,7 @@ class Places:
         pairs: tensors [pairs, ...] of the graph outside.
     """
 
+    even_shape: str
     rows: int
     lengths: str
     pair_of: str
@@ -40,9 +42,31 @@ class Places:
     pairs: frozenset[str]
 
 
-def alone_branch(nodes: Sequence[onnx.NodeProto], renamed: Mapping[str, str]) -> onnx.GraphProto:
-    """The nodes as they are; the last one's output is the branch's."""
-    return _branch(_suffixed(nodes, "alone", renamed), f"{nodes[-1].output[0]}/alone")
+def even_branch(
+    nodes: Sequence[onnx.NodeProto], renamed: Mapping[str, str], places: Places, *, channels: int | None
+) -> onnx.GraphProto:
+    """The nodes as they are, on pairs of one length.
+
+    Args:
+        nodes: with one output each, in their order.
+        renamed: what tensors from outside are called in the packed graph.
+        places: of the run.
+        channels: of the last one's output where that has tokens, which it gives as [1, tokens, channels]; else None.
+    """
+    made: list[onnx.NodeProto] = []
+    output = nodes[-1].output[0]
+    by_pair: dict[str, str] = {}
+    for name in dict.fromkeys(name for node in nodes for name in node.input if name in places.tokens):
+        by_pair[name] = f"{output}/{name}/even"
+        inputs = [renamed.get(name, name), places.even_shape]
+        made.append(helper.make_node("Reshape", inputs, [by_pair[name]], name=by_pair[name]))
+    made += _suffixed(nodes, "even", {**renamed, **by_pair})
+    result = f"{output}/even"
+    if channels is None:
+        return _branch(made, result)
+    shape, flat = f"{output}/flat_shape", f"{output}/flat"
+    made.append(helper.make_node("Reshape", [result, shape], [flat], name=flat))
+    return _branch(made, flat, [numpy_helper.from_array(np.asarray([1, -1, channels], np.int64), shape)])
 
 
 def places_branch(

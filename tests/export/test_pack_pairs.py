@@ -112,7 +112,7 @@ def test_no_company_order_or_padding_changes_a_bit(data, both):
 
 
 @pytest.mark.parametrize("family", PACKED)
-def test_each_attention_is_there_for_a_lone_pair_and_once_for_every_place(family, graphs):
+def test_each_attention_is_there_for_pairs_of_one_length_and_once_for_every_place(family, graphs):
     before = graphs(family)
     result = pack_pairs(before)
     assert result.record.changed
@@ -142,11 +142,13 @@ def test_the_input_is_not_changed_and_the_same_input_gives_the_same_bytes(graphs
     assert first == second != before
 
 
-def test_more_pairs_than_there_are_places_are_an_error_and_no_wrong_score(both):
-    _, packed = both("bert")
-    pairs = [random_pair(packed, 6, seed) for seed in range(PACKED_ROWS + 1)]
-    with pytest.raises(Exception, match="split"):
-        packed.run(["logits"], together(pairs, pad=0))
+def test_more_pairs_than_there_are_places_share_a_run_only_if_they_have_one_length(both):
+    alone, packed = both("bert")
+    pairs = [random_pair(alone, 6, seed) for seed in range(2 * PACKED_ROWS + 1)]
+    expected = np.concatenate([alone.run(["logits"], pair)[0] for pair in pairs])
+    np.testing.assert_array_equal(packed.run(["logits"], together(pairs, pad=0))[0], expected)
+    with pytest.raises(Exception, match="split"):  # and no wrong score
+        packed.run(["logits"], together([*pairs, random_pair(alone, 7, seed=0)], pad=0))
 
 
 def edited(model, edit):
