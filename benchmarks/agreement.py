@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.benchmarks.worker_process import WorkerProcess
+    from crossrank.benchmarks.held_worker import HeldWorker
     from crossrank.benchmarks.workloads import Workload
 
 
 def compare_scores(
-    workload: Workload, workers: Mapping[str, WorkerProcess], loads: Mapping[str, Mapping[str, Any]]
+    workload: Workload, workers: Mapping[str, HeldWorker], loads: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Scores of every contender against the first's, on the scale of probabilities.
 
     Args:
-        workload: what is scored; every worker was told it.
+        workload: what is scored.
         workers: loaded contenders, the reference first.
         loads: what each said on loading: `scale` is 'logit' or 'probability'.
 
@@ -35,7 +35,8 @@ def compare_scores(
     result: dict[str, Any] = {"workload": workload.name, "contenders": {}}
     for name, worker in workers.items():
         try:
-            found = as_probabilities(worker.scores(workload.name), loads[name]["scale"])
+            found = as_probabilities(worker.scores(workload), loads[name]["scale"])
+            worker.rest()
         except WorkerError as error:
             result["contenders"][name] = {"failed": str(error)}
             continue

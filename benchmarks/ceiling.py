@@ -184,10 +184,11 @@ class Ceiling:
             self._meters = [DeviceProductMeter(shape, precision, provider=provider, device=device) for shape in shapes]
         self._rates: list[list[float]] = [[] for _ in self._meters]
 
-    def measure(self, seconds: float) -> None:
-        """One round: every shape for so many seconds."""
+    def measure(self, seconds: float) -> float:
+        """One round: every shape for so many seconds; returns the median of their rates."""
         for meter, rates in zip(self._meters, self._rates, strict=True):
             rates.append(meter.rate(seconds))
+        return statistics.median(rates[-1] for rates in self._rates)
 
     @property
     def rate(self) -> float:

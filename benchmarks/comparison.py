@@ -1,8 +1,9 @@
 """The comparison with other rerankers on the same weights: each in a process of its own, in turn, round by round.
 
-A shared machine drifts, and contenders' threads disturb each other when they run at once. So all are loaded first,
-then one call of each is timed in every round, one after the other, and only the ratio to our own time of the same
-round counts. Between two calls there is a rest in which threads that still spin go to sleep.
+A shared machine drifts, and contenders' threads disturb each other when they run at once. So one call of each is timed
+in every round, one after the other, and only the ratio to our own time of the same round counts. Between two calls
+there is a rest in which threads that still spin go to sleep, and in which a process that holds much memory is ended; it
+is started again, loaded and warmed up before its next turn.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crossrank.benchmarks.agreement import compare_scores
 from crossrank.benchmarks.contenders import OWN_PREFIX
+from crossrank.benchmarks.held_worker import HeldWorker
 from crossrank.benchmarks.peer_environments import interpreter
 from crossrank.benchmarks.sampling import latency, ratio_per_round
 from crossrank.benchmarks.worker_process import WorkerError, WorkerProcess
@@ -46,7 +49,7 @@ class Scenario:
 
 def start_workers(
     contenders: Iterable[Contender], peers_folder: Path | None, weights: Weights | None, stack: ExitStack
-) -> tuple[dict[str, WorkerProcess], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, HeldWorker], dict[str, dict[str, Any]]]:
     """Start and load every contender.
 
     Args:
@@ -58,14 +61,14 @@ def start_workers(
     Returns:
         The processes of those that loaded, and for every contender what its load said or why it failed.
     """
-    workers: dict[str, WorkerProcess] = {}
+    workers: dict[str, HeldWorker] = {}
     loads: dict[str, dict[str, Any]] = {}
     for contender in contenders:
         entry: dict[str, Any] = {"title": contender.title}
         loads[contender.name] = entry
         try:
-            worker = stack.enter_context(WorkerProcess(contender_python(contender, peers_folder)))
-            entry.update(worker.load(contender.adapter, contender.load_options(weights)))
+            worker = stack.enter_context(HeldWorker(partial(_started, contender, peers_folder, weights)))
+            entry.update(worker.load)
             workers[contender.name] = worker
         except WorkerError as error:
             entry["failed"] = str(error)
@@ -73,7 +76,7 @@ def start_workers(
 
 
 def run_scenario(
-    scenario: Scenario, workers: Mapping[str, WorkerProcess], *, progress: Callable[[str], None] = lambda _: None
+    scenario: Scenario, workers: Mapping[str, HeldWorker], *, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """Time one workload on all contenders in turn.
 
@@ -95,12 +98,11 @@ def run_scenario(
                 continue
             progress(f"{workload.name}: {'warm-up' if round_number < 0 else f'round {round_number + 1}'}, {name}")
             try:
-                if round_number < 0:
-                    worker.tell(workload)
-                    worker.warm_up(workload.name)
-                else:
-                    seconds = worker.time(workload.name, calls=scenario.calls)
+                worker.get_ready(workload)
+                if round_number >= 0:
+                    seconds = worker.time(workload, calls=scenario.calls)
                     times[name].append(sorted(seconds)[len(seconds) // 2])
+                worker.rest()
             except WorkerError as error:
                 failed[name] = str(error)
             time.sleep(REST_SECONDS)
@@ -163,6 +165,18 @@ def contender_python(contender: Contender, peers_folder: Path | None) -> Path | 
             "run 'crossrank bench --install-peers' for that folder, it tells why where it cannot be"
         )
     return python
+
+
+def _started(
+    contender: Contender, peers_folder: Path | None, weights: Weights | None
+) -> tuple[WorkerProcess, dict[str, Any]]:
+    """A process with the contender loaded, and what its load said."""
+    worker = WorkerProcess(contender_python(contender, peers_folder))
+    try:
+        return worker, worker.load(contender.adapter, contender.load_options(weights))
+    except WorkerError:
+        worker.close()
+        raise
 
 
 def _figures(

@@ -174,7 +174,7 @@ def _roofline(roofline: Mapping[str, Any]) -> ReportTable:
             milliseconds(row["call_seconds_per_pair"]),
             f"{row['reached_operations_per_second'] / 1e9:.0f}",
             f"{row['ceiling_operations_per_second'] / 1e9:.0f}",
-            f"{row['share']:.0%}",
+            f"{row['share']:.0%} ({min(row['shares']):.0%}-{max(row['shares']):.0%})",
         )
         for row in roofline["rows"]
     )
@@ -191,8 +191,9 @@ def _roofline(roofline: Mapping[str, Any]) -> ReportTable:
     on_gpu = roofline.get("provider") == "cuda"
     where = "One GPU" if on_gpu else f"{roofline['cores']} cores"
     note = (
-        f"{where}, {roofline['rounds']} rounds, ceiling and scoring in turn; medians. "
-        "Operations are those of the pruned model; the ceiling is the median over a layer's own products."
+        f"{where}, {roofline['rounds']} rounds, ceiling and scoring in turn; medians, and of the share, which is taken "
+        "round by round, smallest and largest. Operations are those of the pruned model; the ceiling is the median "
+        "over a layer's own products."
     )
     return ReportTable("Share of the matrix-product ceiling", columns, cells, note)
 

@@ -40,7 +40,8 @@ def measure_roofline(
     """Measure ceiling and scoring in turn, round by round, on all cores or on a GPU.
 
     What is timed for the share is the scoring of documents that were encoded before; whole calls, text to scores,
-    are timed beside it. The operations are those that the scores need.
+    are timed beside it. The operations are those that the scores need. The share is taken round by round, because a
+    shared machine drifts.
 
     Args:
         artifacts: the artifact of each precision; measured are fp32 and int8 on the CPU, fp16 and
@@ -79,12 +80,12 @@ def _row(
     rows = pairs * tokens if provider == "cuda" else tokens
     workload = maker.of_pair_length(tokens, pairs)
     ceiling = Ceiling(architecture, rows, precision, threads=cores, provider=provider)
-    times, call_times = [], []
+    times, call_times, ceilings = [], [], []
     with Reranker(folder, precision=precision, **engine_options(provider)) as reranker:
         reranker.score(workload.query, workload.documents)
         prepared = reranker.prepare(workload.documents)
         for _ in range(rounds):
-            ceiling.measure(_PRODUCT_SECONDS)
+            ceilings.append(ceiling.measure(_PRODUCT_SECONDS))
             started = time.perf_counter()
             reranker.score(workload.query, prepared)
             scored = time.perf_counter()
@@ -94,6 +95,7 @@ def _row(
     operations = operations_per_pair(architecture, tokens, labels=manifest.num_labels)
     seconds = statistics.median(times) / len(workload.documents)
     reached = operations.total / seconds
+    shares = [operations.total * pairs / (time * rate) for time, rate in zip(times, ceilings, strict=True)]
     return {
         "precision": precision,
         "pair_tokens": tokens,
@@ -104,5 +106,6 @@ def _row(
         "reached_operations_per_second": reached,
         "ceiling_operations_per_second": ceiling.rate,
         "shape_operations_per_second": ceiling.shape_rates(),
-        "share": reached / ceiling.rate,
+        "share": statistics.median(shares),
+        "shares": shares,
     }

@@ -15,6 +15,7 @@ from crossrank.benchmarks.latency_grid import measure_latency
 from crossrank.benchmarks.long_documents import measure_long_documents, measure_window_times
 from crossrank.benchmarks.models_measured import find_artifacts
 from crossrank.benchmarks.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.peer_environments import interpreter
 from crossrank.benchmarks.quality import measure_quality
 from crossrank.benchmarks.roofline import measure_roofline
 from crossrank.benchmarks.sampling import Effort
@@ -96,8 +97,7 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
         ProviderError: the provider does not work here; nothing was measured.
         CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
     """
-    check_measurable(plan.provider, plan.precisions)
-    peers, absent = _peers(plan)
+    peers, absent = check_plan(plan)
     result: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run(), "provider": plan.provider}
     if plan.provider == "cuda":
         result["gpu"] = describe_gpu()
@@ -157,6 +157,32 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
     if plan.provider == "cuda":
         result["gpu_after"] = describe_gpu()  # clocks and temperature once it is warm
     return result
+
+
+def check_plan(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
+    """Refuse a plan that cannot be carried out, before anything is measured or fetched.
+
+    Args:
+        plan: what to measure.
+
+    Returns:
+        The peers that take part, and why others do not.
+
+    Raises:
+        InvalidInputError: a precision does not run on the provider, a peer is not known, or the peers' weights are
+            missing.
+        ProviderError: the provider does not work here; the message has the reason and the mend.
+    """
+    check_measurable(plan.provider, plan.precisions)
+    return _peers(plan)
+
+
+def missing_environments(plan: BenchmarkPlan) -> list[str]:
+    """Environments of the plan's peers that are not installed."""
+    if plan.peers_folder is None:
+        return []
+    wanted = {peer.environment for peer in _peers(plan)[0] if peer.environment is not None}
+    return sorted(name for name in wanted if interpreter(plan.peers_folder, name) is None)
 
 
 def check_measurable(provider: Provider, precisions: Sequence[Precision]) -> None:

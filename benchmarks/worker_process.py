@@ -100,9 +100,10 @@ class WorkerProcess:
         scores: list[float] = self._ask(timeout, command="score", workload=workload)["scores"]
         return scores
 
-    def peak_mib(self) -> float:
-        """Peak resident memory of the process so far, in MiB."""
-        return float(self._ask(60.0, command="memory")["peak_mib"])
+    def memory_mib(self) -> tuple[float, float]:
+        """Resident memory of the process, in MiB: the peak so far, and now."""
+        answer = self._ask(60.0, command="memory")
+        return float(answer["peak_mib"]), float(answer["resident_mib"])
 
     def __enter__(self) -> Self:
         """Use as a context manager."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CURVE_TOP_KS = "10,20,50,100"
 _LIMITS = "50,100,200,500,1000,2000,5000"
+_PLOTS = "crossrank-plots"
 
 
 @reports_errors
@@ -58,7 +59,12 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         typer.Option(metavar="BEIR_FOLDER", help="Take the documents from here; default: Python's own documentation."),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Compare with peers on the same weights; takes about half an hour.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Compare with peers on the same weights; takes about an hour. Environments that are missing are made "
+            "first, from PyPI (gigabytes).",
+        ),
     ] = False,
     peers_folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the peers' environments are.")] = Path(
         ".peers"
@@ -95,14 +101,21 @@ def bench_command(  # noqa: PLR0913  one parameter an option
     candidates: Annotated[int, typer.Option(min=11, help="Documents of a query under time limits.")] = 1000,
     quality_queries: Annotated[int | None, typer.Option(min=1, help="First queries only; default: all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write plots as PNG.")] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help=f"Write plots as PNG; with --compare or --roofline that is done anyway, to {_PLOTS}.",
+        ),
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
 ) -> None:
     """Measure on this machine; everything measured is one run, so its figures belong together."""
     if install_peers is not None:
-        _install(install_peers, provider)
+        if not _install(install_peers, provider):
+            raise typer.Exit(FAILURE)
         return
-    from crossrank.benchmarks.run import BenchmarkPlan, run_benchmark
+    from crossrank.benchmarks.run import BenchmarkPlan, check_plan, missing_environments, run_benchmark
     from crossrank.benchmarks.sampling import Effort
 
     plan = BenchmarkPlan(
@@ -127,7 +140,13 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         limits_ms=numbers_of("limits", limits),
         candidates=candidates,
     )
+    if plan.peers_folder is not None:
+        check_plan(plan)  # before gigabytes are fetched
+        _install(plan.peers_folder, provider, missing_environments(plan))
     result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
+    if plots is None and (compare or roofline):
+        plots = Path(_PLOTS)
+        err().print(f"plots go to {plots}", markup=False)
     _write(result, json_file, plots, markdown)
     from crossrank.benchmarks.report import report_tables
 
@@ -143,19 +162,20 @@ def _precisions(text: str | None, provider: MeasuredProviderOption) -> Sequence[
     return [_one_of("precision", name, get_args(Precision)) for name in names(text)]
 
 
-def _install(folder: Path, provider: MeasuredProviderOption) -> None:
+def _install(folder: Path, provider: MeasuredProviderOption, names: Sequence[str] | None = None) -> bool:
+    """Make peers' environments, all or some; returns whether any is there."""
     from crossrank.benchmarks.peer_environments import install
 
     console = err()
     results = install(
         folder,
+        names,
         provider=provider.value,
         progress=lambda name: console.print(f"installing {name} ...", markup=False),
     )
     for result in results:
         console.print(f"{result.environment}: {result.reason or 'installed'}", markup=False)
-    if all(result.reason for result in results):
-        raise typer.Exit(FAILURE)
+    return not all(result.reason for result in results)
 
 
 def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None, markdown: Path | None) -> None:

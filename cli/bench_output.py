@@ -38,11 +38,22 @@ def rich_table(table: ReportTable) -> Table:
 
 
 def default_checkpoint(model: str) -> Path | None:
-    """The default model's checkpoint, which only a source checkout has."""
-    import crossrank.models
+    """The checkpoint that the default model was made from, where the working directory is in a source checkout.
 
-    folder = Path(crossrank.models.__file__).parent / "default" / "checkpoint"
-    return folder if model == "default" and folder.is_dir() else None
+    Only its very weights count: a checkout of another version may hold another model.
+    """
+    from crossrank.models.artifact import Artifact, sha256_of
+    from crossrank.models.embedded import default_artifact
+
+    if model != "default":
+        return None
+    wanted = Artifact.open(default_artifact()).manifest.source.weights_sha256
+    for parent in (Path.cwd(), *Path.cwd().parents):
+        folder = parent / "models" / "default" / "checkpoint"
+        files = {name: folder / name for name in wanted}
+        if wanted and all(path.is_file() and sha256_of(path) == wanted[name] for name, path in files.items()):
+            return folder
+    return None
 
 
 def names(text: str) -> list[str]:

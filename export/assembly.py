@@ -149,9 +149,7 @@ class Assembly:
             write_manifest(self.folder, self._manifest([local]))
             runs = run_graph(self.folder, precision, self.queries, advance=step.advance)
             if graph.batching == "single":
-                wider: Batching = "packed" if _is_packed(graph) else "equal_length"
-                if ignores_company(self.folder, precision, self.queries, wider):
-                    graph = graph.model_copy(update={"batching": wider})
+                graph = graph.model_copy(update={"batching": self._batching(graph)})
         expected = runs.single if reference is None else reference
         self._runs[precision] = runs
         self._graphs[precision] = graph.model_copy(
@@ -161,6 +159,17 @@ class Assembly:
             }
         )
         return runs
+
+    def _batching(self, graph: Graph) -> Batching:
+        """What may share a run of a graph whose scores must not depend on company, to the last bit."""
+        # Without a mask a graph cannot tell pairs of several lengths apart.
+        possible: tuple[Batching, ...] = (
+            ("packed", "equal_length") if "attention_mask" in graph.inputs else ("equal_length",)
+        )
+        for batching in possible:
+            if ignores_company(self.folder, graph.precision, self.queries, batching):
+                return batching
+        return "single"
 
     def check_bounds(self, bounds: Bounds) -> None:
         """Hold every graph measured so far to its bounds.
@@ -268,10 +277,3 @@ def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:
     """The checkpoint's description, without segment ids where the graph does not take them."""
     takes = "token_type_ids" in input_names(model)
     return replace(checkpoint, uses_segment_ids=checkpoint.uses_segment_ids and takes)
-
-
-def _is_packed(graph: Graph) -> bool:
-    """Whether the graph takes pairs of different lengths side by side."""
-    from crossrank.export.passes import pack_pairs
-
-    return any(record.name == pack_pairs.NAME and record.changed for record in graph.passes)

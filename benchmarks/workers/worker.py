@@ -8,7 +8,7 @@ Run as `python worker.py`, by the interpreter of the environment that has the re
     warm_up   {workload, calls}          calls, and forgets the times           -> {}
     time      {workload, calls}          calls one after the other              -> {seconds: [...]}
     score     {workload}                 the scores of a call                   -> {scores: [...]}
-    memory    {}                         peak resident memory so far            -> {peak_mib}
+    memory    {}                         resident memory: peak so far, and now  -> {peak_mib, resident_mib}
     quit      {}
 
 Every answer has `ok`; with `ok: false` comes `error`. What libraries print goes to standard error.
@@ -106,14 +106,14 @@ class Worker:
 
 
 def _memory(_: dict[str, Any]) -> dict[str, Any]:
-    return {"peak_mib": _peak_kib() / 1024}
+    return {"peak_mib": _kib("VmHWM") / 1024, "resident_mib": _kib("VmRSS") / 1024}
 
 
-def _peak_kib() -> int:
+def _kib(field: str) -> int:
     # Not ru_maxrss where /proc tells: a child starts with its parent's.
     try:
         with Path("/proc/self/status").open(encoding="ascii") as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+            return next(int(line.split()[1]) for line in lines if line.startswith(field))
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

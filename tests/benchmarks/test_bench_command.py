@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from crossrank.benchmarks.contenders import PEERS, chosen_peers
 from crossrank.benchmarks.environment import library_versions
-from crossrank.benchmarks.peer_environments import environment_names
+from crossrank.benchmarks.peer_environments import Installation, environment_names
 from crossrank.cli.app import app
+from crossrank.cli.bench_output import default_checkpoint
 from crossrank.models.artifact import sha256_of
+from crossrank.models.errors import InvalidInputError
 
 
 @pytest.fixture
@@ -81,3 +84,45 @@ def test_every_peer_that_runs_on_a_provider_has_an_environment_with_requirements
     peers, absent = chosen_peers(None, provider)
     assert {peer.environment for peer in peers} == set(environment_names(provider))
     assert {peer.name for peer in peers} | set(absent) == {peer.name for peer in PEERS}
+
+
+def test_a_comparison_makes_the_environments_that_are_missing_and_no_others(bench, monkeypatch, tmp_path, checkpoint):
+    made = []
+
+    def install(folder, names, **_):
+        made.append((folder, names))
+        return [Installation(name, "") for name in names]
+
+    def stop(*_, **__):
+        raise InvalidInputError("nothing is measured here")
+
+    monkeypatch.setattr("crossrank.benchmarks.peer_environments.install", install)
+    monkeypatch.setattr("crossrank.benchmarks.run.run_benchmark", stop)
+    (tmp_path / "flashrank").mkdir()
+    (tmp_path / "flashrank" / "installed").touch()
+    peers = "flashrank,flashrank-int8,fastembed,optimum"
+    options = ["--compare", "--peers-folder", tmp_path, "--checkpoint", checkpoint]
+    assert bench(*options, "--peers", peers).exit_code == 2
+    assert made == [(tmp_path, ["fastembed", "sentence-transformers-onnx"])]
+    assert "nobody" in bench(*options, "--peers", "fastembed,nobody").stderr
+    assert len(made) == 1, "what cannot be compared fetches nothing"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_the_default_models_checkpoint_is_found_in_a_source_checkout_by_its_weights(monkeypatch, tmp_path):
+    here = Path(__file__).parents[2]
+    monkeypatch.chdir(here / "tests")
+    assert default_checkpoint("default") == here / "models" / "default" / "checkpoint"
+    assert default_checkpoint("other") is None
+    other = tmp_path / "models" / "default" / "checkpoint"
+    other.mkdir(parents=True)
+    (other / "model.safetensors").write_bytes(b"another model's weights")
+    monkeypatch.chdir(tmp_path)
+    assert default_checkpoint("default") is None

@@ -11,6 +11,7 @@ import pytest
 from crossrank.benchmarks import comparison
 from crossrank.benchmarks.comparison import Scenario, compare, run_scenario
 from crossrank.benchmarks.contenders import Contender, chosen_peers, own_contenders
+from crossrank.benchmarks.held_worker import LARGEST_IDLE_MIB, HeldWorker
 from crossrank.benchmarks.worker_process import WorkerError, WorkerProcess
 from crossrank.benchmarks.workloads import Workload
 from crossrank.models.errors import InvalidInputError
@@ -50,7 +51,8 @@ def test_times_are_those_of_the_calls(fake):
     seconds = worker.time("three", calls=3)
     assert len(seconds) == 3
     assert all(0.05 <= value < 5 for value in seconds)
-    assert worker.peak_mib() > 1
+    peak, resident = worker.memory_mib()
+    assert peak >= resident > 1
 
 
 def test_a_failing_load_and_a_failing_call_are_told_and_leave_the_process_usable(fake):
@@ -84,8 +86,35 @@ def test_an_interpreter_that_is_not_there_is_an_error(tmp_path):
         WorkerProcess(tmp_path / "python")
 
 
-def test_every_contender_is_timed_in_every_round_and_compared_with_ours(fake):
-    workers = {"crossrank-fp32": fake(sleep=0.02), "other": fake(sleep=0.06), "broken": fake(fail="score")}
+@pytest.fixture
+def held():
+    """A function `(**options) -> HeldWorker` of the fake contender; all are ended with the test."""
+    with ExitStack() as stack:
+
+        def hold(*, largest_idle_mib=LARGEST_IDLE_MIB, **options):
+            def start():
+                worker = WorkerProcess(adapters=Path(__file__).parent)
+                return worker, worker.load("fake_adapter", options)
+
+            return stack.enter_context(HeldWorker(start, largest_idle_mib=largest_idle_mib))
+
+        yield hold
+
+
+def test_a_process_that_holds_much_is_ended_after_its_turn_and_started_again_for_the_next(held):
+    small, large = held(), held(largest_idle_mib=1)
+    for _ in range(3):
+        for worker in (small, large):
+            assert len(worker.time(WORK, calls=2)) == 2
+            worker.rest()
+            worker.rest()
+    assert (small.starts, large.starts) == (1, 3)
+    assert large.peak_mib() > 1
+    assert large.scores(WORK) == small.scores(WORK)
+
+
+def test_every_contender_is_timed_in_every_round_and_compared_with_ours(held):
+    workers = {"crossrank-fp32": held(sleep=0.02), "other": held(sleep=0.06), "broken": held(fail="score")}
     found = run_scenario(Scenario(WORK, rounds=3, calls=2), workers)["contenders"]
     assert found["broken"] == {"failed": "KeyError: 'ids'"}
     assert len(found["other"]["seconds"]) == len(found["crossrank-fp32"]["seconds"]) == 3

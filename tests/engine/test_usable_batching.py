@@ -1,4 +1,4 @@
-"""Batches of one length are run only where they were seen to leave the scores alone."""
+"""Batches of int8 graphs are run only where they were seen to leave the scores alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny_artifacts import copy_artifact
 from crossrank.engine import calibration
 from crossrank.engine.cost import CostModel
 from crossrank.engine.reranker import ArtifactReranker
-from crossrank.models.manifest import Manifest
+from crossrank.models.manifest import PACKED_ROWS, Manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
 TEXTS = [f"the river carries cold water {word}" for word in ("a", "b", "c", "d", "e", "f", "g", "h")]
@@ -18,15 +18,15 @@ TEXTS = [f"the river carries cold water {word}" for word in ("a", "b", "c", "d",
 
 @pytest.fixture(scope="module")
 def claiming(tiny_artifact, tmp_path_factory):
-    """A function that copies the tiny artifact, its int8 graph said to take batches of one length."""
+    """A function that copies the tiny artifact, its int8 graph said to take batches of one length, or packed ones."""
     manifest = Manifest.model_validate_json((tiny_artifact / "manifest.json").read_text())
 
-    def make(*, pairs=None):
+    def make(*, pairs=None, batching="equal_length"):
         kept = slice(0, pairs)
         graphs = tuple(
             graph.model_copy(
                 update={
-                    "batching": "equal_length" if graph.precision == "int8" else graph.batching,
+                    "batching": batching if graph.precision == "int8" else graph.batching,
                     "reference_logits": graph.reference_logits[kept],
                 }
             )
@@ -47,10 +47,11 @@ def runs_of(engine, documents):
     return scores, sizes
 
 
-def test_a_graph_whose_scores_depend_on_company_runs_pairs_alone(reranker, claiming):
+@pytest.mark.parametrize("batching", ["equal_length", "packed"])
+def test_a_graph_whose_scores_depend_on_company_runs_pairs_alone(batching, reranker, claiming):
     # Dynamic quantization takes one scale for the activations of all rows of a run.
     expected, _ = runs_of(reranker(precision="int8"), TEXTS)
-    engine = reranker(claiming(), precision="int8", threads=1)
+    engine = reranker(claiming(batching=batching), precision="int8", threads=1)
     assert engine.info().batching == "single"
     scores, sizes = runs_of(engine, TEXTS)
     assert sizes == [1] * len(TEXTS)
@@ -64,7 +65,7 @@ def independent(claiming, monkeypatch):
     opened = []
 
     def make(runner=None, **options):
-        artifact = claiming(pairs=options.pop("pairs", None))
+        artifact = claiming(**{name: options.pop(name) for name in ("pairs", "batching") if name in options})
         runner = FakeRunner(workers=1) if runner is None else runner
         monkeypatch.setattr("crossrank.engine.runners.Executor", lambda *_, **__: runner)
         opened.append(ArtifactReranker(artifact, provider="cpu", precision="int8", **options))
@@ -87,6 +88,25 @@ def test_a_graph_whose_scores_do_not_runs_pairs_of_one_length_together(independe
     assert len({length for (_, length), _ in shapes}) == 2
     assert max(rows for (rows, _), _ in shapes) > 1
     assert sum(rows for (rows, _), _ in shapes) == 2 * len(TEXTS)
+
+
+def test_a_packed_graph_is_tried_on_pairs_of_different_lengths_and_runs_such_together(independent):
+    runner = FakeRunner(workers=1)
+    tried, shapes = [], []
+    runner.on_run = lambda arrays: tried.append(arrays.attention_mask.sum(axis=1).tolist())
+    engine = independent(runner, batching="packed")
+    assert engine.info().batching == "packed"
+    assert any(len(set(lengths)) == len(lengths) > 1 for lengths in tried)
+    runner.on_run = lambda arrays: shapes.append(arrays.attention_mask.sum(axis=1).tolist())
+    documents = [" ".join(["cold"] * count) for count in range(1, 20)]
+    engine.score("who", documents)
+    assert sum(map(len, shapes)) == len(documents)
+    assert max(map(len, shapes)) == PACKED_ROWS
+    assert engine.stats().padded_token_share == 0
+    many = [f"{text} again" for text in TEXTS * 3]
+    shapes.clear()
+    engine.score("who", [f"{text} {letter}" for text, letter in zip(many, "abcdefghijklmnopqrstuvwx", strict=True)])
+    assert max(map(len, shapes)) > PACKED_ROWS, "pairs of one length need no places"
 
 
 @pytest.mark.parametrize("pairs", [0, 1])

@@ -64,7 +64,7 @@ def test_the_artifact_has_what_was_asked_for_and_no_more(bert, pairs, tmp_path):
     assert manifest.source.id == bert.name
     assert {graph.precision: (graph.providers, graph.batching) for graph in manifest.graphs} == {
         "fp32": (("cpu", "cuda"), "padded"),
-        "int8": (("cpu",), "equal_length"),
+        "int8": (("cpu",), "packed"),
         "fp16": (("cuda",), "padded"),
     }
     assert set(manifest.library_versions) == {

@@ -102,7 +102,7 @@ def test_quantized_on_request_and_float32_left_out(file, folder, pairs, tmp_path
     assert report.graphs[0].fidelity.max_abs_logit_difference > 0
 
 
-def test_a_quantized_file_is_int8_for_pairs_of_one_length(file, folder, pairs, tmp_path):
+def test_a_quantized_file_is_int8_and_keeps_what_may_share_its_runs(file, folder, pairs, tmp_path):
     options = {"verification_pairs": pairs, "min_kendall_tau": LOOSE}
     import_onnx(file, folder, tmp_path / "first", precisions=["int8"], **options)
     quantized = tmp_path / "first" / "int8.onnx"
@@ -111,7 +111,7 @@ def test_a_quantized_file_is_int8_for_pairs_of_one_length(file, folder, pairs, t
 
     manifest = Artifact.open(tmp_path / "second").manifest
     assert [(graph.precision, graph.batching, graph.providers) for graph in manifest.graphs] == [
-        ("int8", "equal_length", ("cpu",))
+        ("int8", "packed", ("cpu",))
     ]
     assert report.graphs[0].fidelity.max_abs_logit_difference == 0.0
     asked = make_pairs(20, seed=3)

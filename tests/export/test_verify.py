@@ -193,17 +193,28 @@ class TestRuns:
         np.testing.assert_array_equal(np.concatenate(runs.single), np.concatenate(runs.others[0]))
 
     def test_company_is_ignored_where_scales_are_fixed_and_the_manifest_says_so(self, artifact, queries):
-        assert ignores_company(artifact, "int8", queries)
+        assert ignores_company(artifact, "int8", queries, "equal_length")
+        assert ignores_company(artifact, "int8", queries, "packed")
         batching = {graph.precision: graph.batching for graph in Artifact.open(artifact).manifest.graphs}
-        assert batching["int8"] == "equal_length"
+        assert batching["int8"] == "packed"
 
-    def test_company_that_shows_keeps_pairs_apart(self, artifact, queries, monkeypatch):
+    @pytest.mark.parametrize("batching", ["equal_length", "packed"])
+    def test_company_that_shows_keeps_pairs_apart(self, batching, artifact, queries, monkeypatch):
         def leaky(session, arrays):
             logits = np.full((len(arrays.input_ids), 1), 0.5, np.float32)
             return logits + np.float32(1e-6) * (len(logits) == 5)
 
         monkeypatch.setattr("crossrank.engine.session.GraphSession.run", leaky)
-        assert not ignores_company(artifact, "int8", queries)
+        assert not ignores_company(artifact, "int8", queries, batching)
+
+    def test_company_of_other_lengths_that_shows_is_seen_where_packing_is_tried(self, artifact, queries, monkeypatch):
+        def leaky(session, arrays):
+            padding = arrays.attention_mask.size - arrays.attention_mask.sum()
+            return np.full((len(arrays.input_ids), 1), 0.5, np.float32) + np.float32(1e-6) * (padding > 0)
+
+        monkeypatch.setattr("crossrank.engine.session.GraphSession.run", leaky)
+        assert ignores_company(artifact, "int8", queries, "equal_length")
+        assert not ignores_company(artifact, "int8", queries, "packed")
 
     def test_int8_that_depends_on_the_call_is_an_error(self, artifact, queries, monkeypatch):
         def moved(reranker, single, queries):
