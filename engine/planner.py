@@ -107,7 +107,7 @@ def _best_cuts(
     if workers == 1:
         return _least_total(longest_first, cost, most_rows, batching)
     alone = cost.seconds(1, longest_first)
-    best, least = None, np.inf
+    best, least = np.arange(len(longest_first) + 1), np.inf
     for groups in _GROUPS_PER_WORKER:
         share = float(alone.sum()) / (workers * groups)
         within_share = np.maximum(1, ((share - cost.run) / (alone - cost.run)).astype(np.int64))
@@ -117,7 +117,6 @@ def _best_cuts(
             best, least = bounds, done
         if np.all(most_rows <= within_share):  # a larger share changes nothing
             break
-    assert best is not None  # noqa: S101  every time is finite
     return best
 
 
@@ -129,7 +128,9 @@ def _most_rows(
     if batching == "padded":
         return most
     of_one_length = np.searchsorted(-longest_first, -longest_first, side="right") - np.arange(len(longest_first))
-    return np.minimum(most, np.maximum(of_one_length, PACKED_ROWS) if batching == "packed" else of_one_length)
+    if batching == "packed":
+        of_one_length = np.maximum(of_one_length, PACKED_ROWS)
+    return np.asarray(np.minimum(most, of_one_length))
 
 
 def _least_total(
