@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 _SECONDS_PER_MAC: dict[Provider, float] = {"cpu": 1 / 60e9, "cuda": 1 / 20e12}
 """Rate of one core, and of one GPU in float16, that the default assumes; only the ratio to the fixed costs matters for
 a plan. Those for CUDA are estimates, not run on a GPU yet."""
-_RUN_SECONDS = 2e-4
-"""Fixed cost of a run on a GPU; of a run on a core, for each layer, besides the weights that come from memory."""
+_GPU_RUN_SECONDS = 2e-4
+"""Fixed cost of a run on a GPU: an estimate, not run on a GPU yet."""
+_CORE_LAYER_SECONDS = 2e-4
+"""Fixed cost of a layer in a run on a core, besides its weights."""
 _WEIGHT_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 _WEIGHT_BYTES_A_SECOND = 16e9
 _ROW_SECONDS: dict[Provider, float] = {"cpu": 2e-5, "cuda": 1e-6}
@@ -55,15 +57,15 @@ class CostModel:
 
         A layer has `4 h^2 + 2 h i` multiply-accumulates a token in its matrices (h hidden, i intermediate size) and
         `2 h n` in its attention over n tokens. A core's caches hold few layers, so every run reads the matrices anew.
-        The rates were measured on one machine (docs/benchmarks.md); `calibrate` measures those of another.
+        The rates were chosen to suit what one machine took (docs/decisions.md); `calibrate` fits all but `packing`.
         """
         hidden = architecture.hidden_size or 384
         intermediate = architecture.intermediate_size or 4 * hidden
         layers = architecture.num_hidden_layers or 6
         weights = layers * (4 * hidden**2 + 2 * hidden * intermediate)
-        run = _RUN_SECONDS
+        run = _GPU_RUN_SECONDS
         if provider == "cpu":
-            run = layers * _RUN_SECONDS + weights * _WEIGHT_BYTES[precision] / _WEIGHT_BYTES_A_SECOND
+            run = layers * _CORE_LAYER_SECONDS + weights * _WEIGHT_BYTES[precision] / _WEIGHT_BYTES_A_SECOND
         return cls(
             run=run,
             row=_ROW_SECONDS[provider],
