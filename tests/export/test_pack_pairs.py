@@ -162,39 +162,49 @@ def attention_of(graph):
     return next(node for node in graph.node if node.op_type == "MultiHeadAttention")
 
 
+def behind_attention(graph, make_nodes, **constants):
+    """Put nodes behind the first attention: `make_nodes(what it gives, what its readers read)`."""
+    node = attention_of(graph)
+    output = node.output[0]
+    node.output[0] = f"{output}/before"
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    place = [item.name for item in graph.node].index(node.name) + 1
+    for offset, made in enumerate(make_nodes(node.output[0], output)):
+        graph.node.insert(place + offset, made)
+
+
 def mixes_tokens(graph):
-    """A running sum along the sequence behind the first attention."""
-    node = attention_of(graph)
-    output = node.output[0]
-    node.output[0] = f"{output}/before"
-    graph.initializer.append(numpy_helper.from_array(np.asarray(1, np.int64), "sequence_axis"))
-    place = [item.name for item in graph.node].index(node.name) + 1
-    graph.node.insert(place, helper.make_node("CumSum", [f"{output}/before", "sequence_axis"], [output], name="sum"))
+    """A running sum along the sequence."""
+    behind_attention(
+        graph,
+        lambda before, after: [helper.make_node("CumSum", [before, "axis"], [after], name="sum")],
+        axis=np.asarray(1, np.int64),
+    )
 
 
-def adds_positions(graph):
-    """A constant for each position, added behind the first attention: packed tokens no longer know theirs."""
-    node = attention_of(graph)
-    output = node.output[0]
-    node.output[0] = f"{output}/before"
-    graph.initializer.append(numpy_helper.from_array(np.ones((1, 1, 64), np.float32), "by_position"))
-    place = [item.name for item in graph.node].index(node.name) + 1
-    graph.node.insert(place, helper.make_node("Add", [f"{output}/before", "by_position"], [output], name="positions"))
+def adds_a_constant_with_a_sequence_axis(graph):
+    """What stands there for each position is not looked at: packed tokens no longer know theirs."""
+    behind_attention(
+        graph,
+        lambda before, after: [helper.make_node("Add", [before, "by_position"], [after], name="positions")],
+        by_position=np.ones((1, 1, 64), np.float32),
+    )
 
 
 def reads_ids_again(graph):
-    """Ids of the tokens wanted behind the first attention."""
-    node = attention_of(graph)
-    output = node.output[0]
-    node.output[0] = f"{output}/before"
-    graph.initializer.append(numpy_helper.from_array(np.asarray([2], np.int64), "last_axis"))
-    place = [item.name for item in graph.node].index(node.name) + 1
-    graph.node.insert(place, helper.make_node("Cast", ["input_ids"], ["ids/float"], name="cast", to=TensorProto.FLOAT))
-    graph.node.insert(place + 1, helper.make_node("Unsqueeze", ["ids/float", "last_axis"], ["ids/wide"], name="wide"))
-    graph.node.insert(place + 2, helper.make_node("Add", [f"{output}/before", "ids/wide"], [output], name="ids"))
+    """Ids of the tokens are wanted behind the point where padding is dropped."""
+    behind_attention(
+        graph,
+        lambda before, after: [
+            helper.make_node("Cast", ["input_ids"], ["ids/float"], name="cast", to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["ids/float", "axis"], ["ids/wide"], name="wide"),
+            helper.make_node("Add", [before, "ids/wide"], [after], name="ids"),
+        ],
+        axis=np.asarray([2], np.int64),
+    )
 
 
-@pytest.mark.parametrize("edit", [mixes_tokens, adds_positions, reads_ids_again])
+@pytest.mark.parametrize("edit", [mixes_tokens, adds_a_constant_with_a_sequence_axis, reads_ids_again])
 def test_what_is_not_known_to_work_token_by_token_leaves_the_graph_as_it_is(edit, graphs):
     model = edited(graphs("bert"), edit)
     session_of(model)  # it is a good graph
