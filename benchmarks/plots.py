@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"fp32": "#1b4f9c", "int8": "#c0392b", "fp16": "#2e8b57"}
 _OWN_COLOURS = _COLOURS | {f"crossrank-{precision}": colour for precision, colour in _COLOURS.items()}
-_PEER_COLOURS = ("#e08e0b", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030")
+# As many as there are peers, so that no two of them look alike.
+_PEER_COLOURS = ("#e08e0b", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030", "#7fb0e6", "#111111")
 _LENGTH_STYLES = {"short": ":", "middle": "-", "long": "--", "mixed": "-."}
 
 
