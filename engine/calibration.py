@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ CACHE_VARIABLE = "CROSSRANK_CALIBRATION"
 
 _SHAPES = ((1, 16), (1, 64), (1, 192), (1, 448), (2, 32), (4, 16), (4, 96), (8, 48), (2, 256))
 """Shapes timed on a processor's core."""
+_MEAN_LENGTHS = (32, 64, 128)
+"""Mean tokens of the pairs in packed runs that are timed."""
+_PAIRS_TOGETHER = (2, 4)
 _REPEATS = 3
 _SMALLEST = 1e-9
 """Seconds below which no coefficient goes: a negative one would reward work."""
@@ -68,7 +72,7 @@ def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]
         run: performs a run of so many rows of so many tokens.
         shapes: rows and length of each.
     """
-    seconds = np.array([_fastest(run, rows, length) for rows, length in shapes])
+    seconds = np.array([_fastest(partial(run, rows, length)) for rows, length in shapes])
     rows, length = np.array(shapes, dtype=np.float64).T
     terms = np.stack([np.ones_like(rows), rows, rows * length, rows * length**2], axis=1)
     coefficients = _non_negative_fit(terms / seconds[:, None], np.ones_like(seconds))
@@ -89,8 +93,30 @@ def measure_operator_efficiency(
         cores: how many there are.
         shapes: rows and length of each.
     """
-    shares = [_fastest(on_one, *shape) / (cores * _fastest(on_all, *shape)) for shape in shapes]
+    shares = [_fastest(partial(on_one, *shape)) / (cores * _fastest(partial(on_all, *shape))) for shape in shapes]
     return float(np.clip(np.median(shares), _SMALLEST, 1.0))
+
+
+def measure_packing(run: Callable[[Sequence[int]], object], cost: CostModel, max_length: int) -> float:
+    """Time packed runs of pairs of several lengths against runs of as many tokens in pairs of one length.
+
+    Args:
+        run: performs a run of pairs of these lengths.
+        cost: the fit so far; it tells the part of a run that is the same for both.
+        max_length: tokens a pair may have at most.
+
+    Returns:
+        The median share by which pairs take longer together with pairs of other lengths; what `cost` says where pairs
+        are too short to differ.
+    """
+    shares = []
+    for mean in sorted({min(mean, 4 * max_length // 5) for mean in _MEAN_LENGTHS}):
+        for rows in _PAIRS_TOGETHER:
+            uneven = _around(mean, rows)
+            if len(set(uneven)) > 1:
+                even = _fastest(partial(run, [mean] * rows))
+                shares.append((_fastest(partial(run, uneven)) - even) / max(even - cost.run, _SMALLEST))
+    return float(np.clip(np.median(shares), _SMALLEST, 1.0)) if shares else cost.packing
 
 
 def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, device: str | None = None) -> Path:
@@ -141,12 +167,18 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _fastest(run: Callable[[int, int], object], rows: int, length: int) -> float:
-    run(rows, length)
+def _around(mean: int, rows: int) -> list[int]:
+    """So many lengths, an even number, from three quarters to five quarters of their mean."""
+    steps = [mean // 4 * step // (rows // 2) for step in range(rows // 2, 0, -1)]
+    return [mean - step for step in steps] + [mean + step for step in reversed(steps)]
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    run()
     times = []
     for _ in range(_REPEATS):
         started = time.perf_counter()
-        run(rows, length)
+        run()
         times.append(time.perf_counter() - started)
     return min(times)
 

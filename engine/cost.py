@@ -57,7 +57,7 @@ class CostModel:
 
         A layer has `4 h^2 + 2 h i` multiply-accumulates a token in its matrices (h hidden, i intermediate size) and
         `2 h n` in its attention over n tokens. A core's caches hold few layers, so every run reads the matrices anew.
-        The rates were chosen to suit what one machine took (docs/decisions.md); `calibrate` fits all but `packing`.
+        The rates were chosen to suit what one machine took (docs/decisions.md); `calibrate` fits them.
         """
         hidden = architecture.hidden_size or 384
         intermediate = architecture.intermediate_size or 4 * hidden

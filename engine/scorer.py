@@ -40,6 +40,7 @@ from crossrank.models.artifact import Artifact
 from crossrank.models.errors import ClosedError, InvalidInputError, ProviderError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     import numpy.typing as npt
@@ -223,9 +224,12 @@ class PairScorer:
         """
         executor, scheduler = self._live()
 
+        def run_lengths(lengths: Sequence[int], *, wide: bool = False) -> object:
+            mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+            return executor.run(TokenArrays(np.ones_like(mask), mask, np.zeros_like(mask)), wide=wide)
+
         def run(rows: int, length: int, *, wide: bool = False) -> object:
-            ones = np.ones((rows, length), dtype=np.int64)
-            return executor.run(TokenArrays(ones, ones, np.zeros_like(ones)), wide=wide)
+            return run_lengths([length] * rows, wide=wide)
 
         if self._grid is not None:
             self._cost = calibration.measure(run, calibration.grid_shapes(self._grid))
@@ -236,6 +240,9 @@ class PairScorer:
                 alone = [(1, length) for rows, length in shapes if rows == 1]
                 gained = calibration.measure_operator_efficiency(run, partial(run, wide=True), self._threads, alone)
                 cost = dataclasses.replace(cost, operator_efficiency=gained)
+            if self._batching == "packed":
+                lost = calibration.measure_packing(run_lengths, cost, self.encoder.max_length)
+                cost = dataclasses.replace(cost, packing=lost)
             self._cost = cost
         scheduler.recalibrate(self._cost)
         if self._device != "":

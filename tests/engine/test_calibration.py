@@ -11,6 +11,7 @@ from crossrank.engine.calibration import (
     grid_shapes,
     measure,
     measure_operator_efficiency,
+    measure_packing,
     recall,
     remember,
 )
@@ -174,3 +175,28 @@ def test_shapes_timed_on_a_device_are_the_grids(max_batch_tokens):
     assert all(grid.holds(Shape(*shape)) for shape in shapes)
     assert {length for _, length in shapes} == set(grid.lengths)
     assert {(grid.most_rows(length), length) for length in grid.lengths} <= set(shapes)
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.25, 0.25), (0.0, 1e-9), (-0.1, 1e-9), (7.0, 1.0)])
+@pytest.mark.parametrize("max_length", [512, 40, 8])
+def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, share, found, max_length):
+    now = [0.0]
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+    runs = []
+
+    def run(lengths):
+        runs.append(list(lengths))
+        now[0] += 1e-3 + 1e-5 * sum(lengths) * (1 + share * (len(set(lengths)) > 1))
+
+    cost = CostModel(run=1e-3, row=1e-9, token=1e-5, token_squared=1e-12)
+    assert measure_packing(run, cost, max_length) == pytest.approx(found)
+    assert all(1 <= length <= max_length for lengths in runs for length in lengths)
+    for even, uneven in zip(runs[::8], runs[4::8], strict=True):  # each is run four times
+        assert sum(even) == sum(uneven)
+        assert len(even) == len(uneven)
+        assert len(set(even)) == 1 < len(set(uneven))
+
+
+def test_pairs_too_short_to_differ_leave_the_share_as_it_is():
+    cost = CostModel(run=1e-3, row=1e-9, token=1e-5, token_squared=1e-12, packing=0.07)
+    assert measure_packing(lambda _: 1 / 0, cost, 4) == 0.07

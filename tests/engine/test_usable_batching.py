@@ -137,3 +137,15 @@ def test_calibration_times_what_is_run(independent, claiming, reranker, monkeypa
     reranker(claiming(), precision="int8").calibrate()
     independent().calibrate()
     assert told == [True, False]
+
+
+def test_calibration_times_packed_runs_where_the_graph_takes_them(independent, monkeypatch):
+    runner = FakeRunner(workers=1)
+    monkeypatch.setattr(calibration, "remember", lambda *_: None)
+    for batching in ("packed", "equal_length"):
+        engine = independent(runner, batching=batching)
+        lengths = []
+        runner.on_run = lambda arrays, to=lengths: to.append(arrays.attention_mask.sum(axis=1).tolist())
+        monkeypatch.setattr(calibration, "measure_packing", lambda run, *_: run([3, 2]) is None or 0.5)
+        packing = engine.calibrate().packing
+        assert (packing, [3, 2] in lengths) == ((0.5, True) if batching == "packed" else (CostModel.packing, False))
