@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.engine.cost import CostModel
+from crossrank.engine.encoding import TokenArrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
+    from crossrank.engine.executor import Runner
     from crossrank.engine.shape_grid import ShapeGrid
+    from crossrank.models.manifest import Batching
 
 CACHE_VARIABLE = "CROSSRANK_CALIBRATION"
 """Environment variable that names the folder of fits, instead of one in the user's cache folder."""
@@ -39,6 +42,43 @@ _PAIRS_TOGETHER = (2, 4)
 _REPEATS = 3
 _SMALLEST = 1e-9
 """Seconds below which no coefficient goes: a negative one would reward work."""
+
+
+def fit_cores(runner: Runner, batching: Batching, cores: int, max_length: int) -> CostModel:
+    """Time runs on the processor's cores and fit all coefficients.
+
+    Args:
+        runner: of the graph.
+        batching: what its runs may hold.
+        cores: how many a run may have.
+        max_length: tokens a pair may have at most.
+
+    Raises:
+        InferenceError: onnxruntime failed.
+    """
+    run = partial(_run_shape, runner)
+    shapes = core_shapes(max_length, single=batching == "single")
+    cost = measure(run, shapes)
+    if runner.splits_runs:
+        alone = [(1, length) for rows, length in shapes if rows == 1]
+        gained = measure_operator_efficiency(run, partial(run, wide=True), cores, alone)
+        cost = dataclasses.replace(cost, operator_efficiency=gained)
+    if batching == "packed":
+        cost = dataclasses.replace(cost, packing=measure_packing(partial(_run_lengths, runner), cost, max_length))
+    return cost
+
+
+def fit_device(runner: Runner, grid: ShapeGrid) -> CostModel:
+    """Time runs on a GPU and fit the coefficients of a run's time.
+
+    Args:
+        runner: of the graph.
+        grid: the shapes of its runs.
+
+    Raises:
+        InferenceError: onnxruntime failed.
+    """
+    return measure(partial(_run_shape, runner), grid_shapes(grid))
 
 
 def core_shapes(max_length: int, *, single: bool) -> list[tuple[int, int]]:
@@ -165,6 +205,16 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line
     return platform.processor() or platform.machine()
+
+
+def _run_shape(runner: Runner, rows: int, length: int, *, wide: bool = False) -> object:
+    return _run_lengths(runner, [length] * rows, wide=wide)
+
+
+def _run_lengths(runner: Runner, lengths: Sequence[int], *, wide: bool = False) -> object:
+    """Run pairs of these lengths, of a token that every vocabulary has."""
+    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    return runner.run(TokenArrays(np.ones_like(mask), mask, np.zeros_like(mask)), wide=wide)
 
 
 def _around(mean: int, rows: int) -> list[int]:

@@ -6,13 +6,11 @@ A scorer belongs to one process. Its sessions are made when it is made, and anew
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
 import time
 import weakref
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +23,7 @@ from crossrank.engine.config import DEFAULT_BATCH_TOKENS
 from crossrank.engine.cores import available_cores
 from crossrank.engine.cost import CostModel
 from crossrank.engine.device_pool import DevicePool
-from crossrank.engine.encoding import PairEncoder, TokenArrays
+from crossrank.engine.encoding import PairEncoder
 from crossrank.engine.grouping import Grouping
 from crossrank.engine.providers import choose_graph, choose_provider, cuda_device_name
 from crossrank.engine.results import RerankerInfo
@@ -40,7 +38,6 @@ from crossrank.models.artifact import Artifact
 from crossrank.models.errors import ClosedError, InvalidInputError, ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from concurrent.futures import Future
 
     import numpy.typing as npt
@@ -223,27 +220,11 @@ class PairScorer:
             ClosedError: `close` was called.
         """
         executor, scheduler = self._live()
-
-        def run_lengths(lengths: Sequence[int], *, wide: bool = False) -> object:
-            mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-            return executor.run(TokenArrays(np.ones_like(mask), mask, np.zeros_like(mask)), wide=wide)
-
-        def run(rows: int, length: int, *, wide: bool = False) -> object:
-            return run_lengths([length] * rows, wide=wide)
-
         if self._grid is not None:
-            self._cost = calibration.measure(run, calibration.grid_shapes(self._grid))
+            self._cost = calibration.fit_device(executor, self._grid)
         else:
-            shapes = calibration.core_shapes(self.encoder.max_length, single=self._batching == "single")
-            cost = calibration.measure(run, shapes)
-            if executor.splits_runs:
-                alone = [(1, length) for rows, length in shapes if rows == 1]
-                gained = calibration.measure_operator_efficiency(run, partial(run, wide=True), self._threads, alone)
-                cost = dataclasses.replace(cost, operator_efficiency=gained)
-            if self._batching == "packed":
-                lost = calibration.measure_packing(run_lengths, cost, self.encoder.max_length)
-                cost = dataclasses.replace(cost, packing=lost)
-            self._cost = cost
+            batching = self._batching or self._graph.batching
+            self._cost = calibration.fit_cores(executor, batching, self._threads, self.encoder.max_length)
         scheduler.recalibrate(self._cost)
         if self._device != "":
             calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
