@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from crossrank.engine.admitted_call import AdmittedCall
     from crossrank.engine.documents import Document
     from crossrank.engine.prepared import Documents
     from crossrank.engine.reranker import ArtifactReranker
     from crossrank.engine.results import RankResult, RerankerInfo
-    from crossrank.engine.scheduler import Call
     from crossrank.engine.scoring_request import DocumentScores
     from crossrank.engine.statistics import BatchObserver, Health, RerankerStats
     from crossrank.engine.time_limit import TimeLimit
@@ -202,6 +202,7 @@ class AsyncArtifactReranker:
             InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
             ClosedError: `aclose` was called.
         """
+        self._reranker.scorer.check_open()
         documents = _read_once(documents)
         return await self._encoders.run(lambda: self._reranker.prepare(documents))
 
@@ -262,7 +263,7 @@ class AsyncArtifactReranker:
         self._reranker = state
         self._encoders = EncoderThreads()
 
-    def _let_in(self, documents: Sequence[object] | PreparedDocuments, *, goes_on: bool = False) -> Call:
+    def _let_in(self, documents: Sequence[object] | PreparedDocuments, *, goes_on: bool = False) -> AdmittedCall:
         """Enter the queue with an estimate of the tokens, before anything is encoded."""
         scorer = self._reranker.scorer
         if isinstance(documents, PreparedDocuments):
@@ -271,7 +272,10 @@ class AsyncArtifactReranker:
             characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
             tokens = characters // _CHARACTERS_PER_TOKEN + 1
         return scorer.scheduler().call(
-            scorer.finder.estimated_tokens(tokens), queue_seconds=QUEUE_SECONDS, goes_on=goes_on
+            scorer.finder.estimated_tokens(tokens),
+            queue_seconds=QUEUE_SECONDS,
+            goes_on=goes_on,
+            loop=asyncio.get_running_loop(),
         )
 
     def _complete(self, found: DocumentScores, limit: TimeLimit) -> npt.NDArray[np.float32]:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from crossrank.engine.admitted_call import AdmittedCall
     from crossrank.engine.chunks import Chunk
     from crossrank.engine.encoding import EncodedPairs
     from crossrank.engine.request import Outcome, Terms
-    from crossrank.engine.scheduler import Call, Scheduler
+    from crossrank.engine.scheduler import Scheduler
     from crossrank.engine.scorer import PairScorer
     from crossrank.engine.scoring_request import DocumentScores, ScoringRequest
     from crossrank.engine.time_limit import TimeLimit
@@ -52,14 +53,23 @@ class EncoderThreads:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def submit(
-        self, call: Call, encode: Callable[[], tuple[_Result, ScoringRequest, Terms]]
+        self, call: AdmittedCall, encode: Callable[[], tuple[_Result, ScoringRequest, Terms]], *, last: bool = False
     ) -> tuple[_Result, ScoringRequest, Future[Outcome]]:
-        """Encode and plan in a thread, and let the rows wait for their runs."""
+        """Encode and plan in a thread, and let the rows wait for their runs.
+
+        Args:
+            call: whose rows.
+            encode: gives them.
+            last: whether the call submits nothing more; then it leaves, so that nothing of it needs the event loop.
+        """
         submission = _Submission()
 
         def work() -> tuple[_Result, ScoringRequest, Future[Outcome]]:
             result, request, terms = encode()
-            return result, request, submission.submit(call, request.rows, terms)
+            future = submission.submit(call, request.rows, terms)
+            if last:
+                call.leave()
+            return result, request, future
 
         try:
             return await self.run(work)
@@ -68,7 +78,7 @@ class EncoderThreads:
             raise
 
     async def score(
-        self, scorer: PairScorer, admitted: Call, start: Callable[[], _AnyCall], limit: TimeLimit
+        self, scorer: PairScorer, admitted: AdmittedCall, start: Callable[[], _AnyCall], limit: TimeLimit
     ) -> tuple[_AnyCall, DocumentScores]:
         """`score_call` for an event loop: check the arguments and encode in a thread, submit, and wait."""
         if limit.seconds is not None:
@@ -90,7 +100,7 @@ class EncoderThreads:
             request = make_request(call.candidates)
             return call, request, limit.terms(encode_seconds=time.perf_counter() - started)
 
-        call, request, future = await self.submit(admitted, encode)
+        call, request, future = await self.submit(admitted, encode, last=True)
         outcome = await asyncio.wrap_future(future)
         return call, request.resolve(scorer.relevance(outcome.outputs))
 
@@ -125,7 +135,7 @@ class AsyncChunks:
         self._threads = threads
         self._waiting: deque[tuple[Chunk, ScoringRequest, Future[Outcome]]] = deque()
 
-    async def step(self, call: Call) -> bool:
+    async def step(self, call: AdmittedCall) -> bool:
         """Submit what there is room for, then wait for the oldest chunk; returns False when there is none left."""
         scoring = self._scoring
         while len(self._waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
@@ -142,7 +152,7 @@ class AsyncChunks:
         scoring.record(chunk, request, outcome)
         return True
 
-    async def run(self, call: Call) -> None:
+    async def run(self, call: AdmittedCall) -> None:
         """All steps; what has not started is dropped when the caller is cancelled."""
         try:
             while await self.step(call):
@@ -163,7 +173,7 @@ class _Submission:
         self._abandoned = False
         self._future: Future[Outcome] | None = None
 
-    def submit(self, call: Call, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
+    def submit(self, call: AdmittedCall, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         if not self._abandoned:
             self._future = future = call.submit(pairs, terms)
             if not self._was_abandoned():  # else between the two lines: of the two sides at least one sees it

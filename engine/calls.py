@@ -17,6 +17,7 @@ from crossrank.engine.encoding import EncodedDocuments
 from crossrank.engine.prepared import PreparedDocuments
 from crossrank.engine.progressive import ChunkedScoring, run_chunks
 from crossrank.engine.ranking import order_of_promise, ranking
+from crossrank.engine.scorer import wait_for
 from crossrank.engine.scoring_request import known_scores, make_request
 from crossrank.models.errors import DeadlineExceeded, InvalidInputError
 
@@ -170,12 +171,15 @@ def score_call(
         if warn is not None and known.anything_truncated:
             warn()
         return known
-    if limit.seconds is None and not scores_while_encoding(scorer, call):
-        request = make_request(call.candidates)
-        if warn is not None and request.anything_truncated:
-            warn()
-        return request.resolve(scorer.logits(request.rows, limit))
     scheduler = scorer.scheduler()
+    if limit.seconds is None and not scores_while_encoding(scorer, call):
+        with scheduler.call() as admitted:  # before anything is encoded: from here on `close` waits for it
+            request = make_request(call.candidates)
+            if warn is not None and request.anything_truncated:
+                warn()
+            admitted.announce(int(request.rows.lengths.sum()))
+            outcome = wait_for(admitted.submit(request.rows, limit.terms()))
+        return request.resolve(scorer.relevance(outcome.outputs))
     in_chunks = call.while_encoding if limit.seconds is None else call.in_chunks
     scoring = in_chunks(scorer, scheduler, limit)
     with scheduler.call(scoring.estimated_tokens) as admitted:

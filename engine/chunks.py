@@ -21,7 +21,7 @@ _FIRST, _LONGEST = 0.05, 0.8
 """Seconds of the first chunk, where there is no limit, and of the largest; without a limit each doubles the last."""
 _JUST_UNDER = 1 - 1e-9
 """Against a sum that misses its round number by an ulp."""
-_ENCODE_SECONDS_PER_UNIT = 1e-6
+ENCODE_SECONDS_PER_UNIT = 1e-6
 """Assumed before the first chunk was encoded: a million characters a second."""
 
 
@@ -73,7 +73,7 @@ class Chunks:
         self._workers = workers
         self._target = _FIRST if limit is None else min(_LONGEST, max(_SHORTEST, limit * _SHARE_OF_LIMIT))
         self._grows = limit is None
-        self._encode_seconds = 0.0 if free_encoding else _ENCODE_SECONDS_PER_UNIT
+        self._encode_seconds = 0.0 if free_encoding else ENCODE_SECONDS_PER_UNIT
         self._learned = free_encoding
         self._place = 0
 
@@ -87,7 +87,7 @@ class Chunks:
         """The next chunk, or None where no candidates or no time are left.
 
         A candidate is passed over where its encoding alone would exceed the time left, or where it has several rows and
-        they would.
+        they would; at first none is for its rows where all would be.
 
         Args:
             left: seconds until the deadline, or None.
@@ -98,8 +98,11 @@ class Chunks:
         start, stop = self._place, len(self._order)
         speed = time_factor / self._workers
         if left is not None:
-            alone = self._units[start:] * self._encode_seconds + self._indivisible[start:] * speed
-            in_time = np.append(alone <= left, True)
+            encoding = self._units[start:] * self._encode_seconds
+            in_time = encoding + self._indivisible[start:] * speed <= left
+            if start == 0 and not in_time.any():
+                in_time = encoding <= left  # nothing of the call ran yet: let the queue judge, which tries it again
+            in_time = np.append(in_time, True)
             start += int(in_time.argmax())
             in_time = np.append(in_time[start - self._place : -1], False)
             stop = start + int(in_time.argmin())  # the next one too long is passed over when its turn comes
@@ -108,8 +111,8 @@ class Chunks:
         elapsed = np.cumsum(self._seconds[start:]) * speed
         count = max(self._workers, int(np.searchsorted(elapsed, self._target * _JUST_UNDER)) + 1)
         if left is not None:
-            encoding = np.cumsum(self._units[start:]) * self._encode_seconds
-            count = min(count, max(1, int(np.searchsorted(encoding, left, side="right"))))
+            encoded = np.cumsum(self._units[start:]) * self._encode_seconds
+            count = min(count, max(1, int(np.searchsorted(encoded, left, side="right"))))
         end = min(start + count, stop)
         self._place = end
         if self._grows:

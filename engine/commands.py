@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     import numpy as np
     import numpy.typing as npt
 
+    from crossrank.engine.admission import Ticket
     from crossrank.engine.cost import CostModel
     from crossrank.engine.request import Request, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A request came in."""
+    """A request came in, of a call that announced tokens: `part` of them (None: all) are this request."""
 
     request: Request
+    ticket: Ticket
+    part: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,10 @@ class Recalibrated:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Finish (drain) or refuse what waits, then end."""
+    """Finish (drain) or refuse what waits, then end; without waiting for calls that need a `blocked` event loop."""
 
     drain: bool
+    blocked: AbstractEventLoop | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -120,9 +121,13 @@ def milliseconds(name: str, value: float) -> float:
         InvalidInputError: it is no finite number of at least 0.
     """
     given: object = value
-    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf:
+    number = math.nan
+    if not isinstance(given, bool) and isinstance(given, Real):
+        with contextlib.suppress(OverflowError):  # of an int beyond all floats
+            number = float(given)
+    if not 0 <= number < math.inf:
         raise InvalidInputError(f"{name}={value!r}: a number of milliseconds of at least 0 expected")
-    return float(given)
+    return number
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -50,8 +50,12 @@ class DevicePool:
             self._free.put(runner)
 
     @contextmanager
-    def turn(self) -> Iterator[GridRunner]:
-        """Wait for a device that is free, and keep it."""
+    def turn(self, *, wide: bool = False) -> Iterator[GridRunner]:  # noqa: ARG002
+        """Wait for a device that is free, and keep it.
+
+        Args:
+            wide: of no meaning on devices.
+        """
         runner = self._free.get()
         try:
             yield runner

@@ -30,9 +30,14 @@ def as_list(items: Iterable[Item], what: str = "documents", of: str = _TEXTS) ->
     Raises:
         InvalidInputError: a single string or mapping, or something that cannot be iterated.
     """
-    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+    # A table iterates over the names of its columns.
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable) or hasattr(items, "iterrows"):
         raise InvalidInputError(f"{what} is a {type(items).__name__}: a list of {of} expected")
-    return list(items)
+    try:
+        iterator = iter(items)
+    except TypeError as error:  # an array without dimensions
+        raise InvalidInputError(f"{what} is a {type(items).__name__} ({error}): a list of {of} expected") from error
+    return list(iterator)
 
 
 def query_text(query: str, what: str = "query") -> str:

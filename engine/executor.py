@@ -65,8 +65,8 @@ class Runner(BatchRunner, Protocol):
         """Columns of the outputs."""
         ...
 
-    def turn(self) -> AbstractContextManager[BatchRunner]:
-        """Wait for a processor, for a run."""
+    def turn(self, *, wide: bool = False) -> AbstractContextManager[BatchRunner]:
+        """Wait for a processor, with what such a run needs, so that the run's own time can be taken."""
         ...
 
     def load_all(self) -> None:
@@ -117,8 +117,18 @@ class Executor:
         self._wide: GraphSession | None = None
         self._wide_lock = threading.Lock()
 
-    def turn(self) -> AbstractContextManager[Executor]:
-        """Nothing to wait for: there are as many workers as cores."""
+    def turn(self, *, wide: bool = False) -> AbstractContextManager[Executor]:
+        """Load the session at its first need; otherwise nothing to wait for: there are as many workers as cores.
+
+        Args:
+            wide: whether the run takes all cores.
+
+        Raises:
+            ArtifactError: onnxruntime refuses the graph.
+            ProviderError: onnxruntime placed it elsewhere.
+        """
+        if wide and self.splits_runs:
+            self._wide_session()
         return nullcontext(self)
 
     def run(self, arrays: TokenArrays, *, wide: bool = False) -> npt.NDArray[np.float32]:

@@ -36,10 +36,14 @@ class RunTimes:
     def reset(self, cost: CostModel) -> None:
         """Start again with another cost model."""
         self._speed_up = {False: 1.0, True: self._workers * cost.operator_efficiency}
+        self.forget()
+        self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
+
+    def forget(self) -> None:
+        """Take the cost model's word again, until the next run."""
         self._ratios: dict[bool, deque[float]] = {wide: deque(maxlen=_REMEMBERED_RUNS) for wide in (False, True)}
         self._typical = {False: 1.0, True: 1.0}
         self._careful = {False: 1.0, True: 1.0}
-        self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
 
     def observe(self, run: Run, seconds: float) -> None:
         """Learn from a run that succeeded."""

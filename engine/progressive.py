@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.engine.chunks import Chunks, EvenChunks
+from crossrank.engine.chunks import ENCODE_SECONDS_PER_UNIT, Chunks, EvenChunks
 from crossrank.engine.encoding import EncodedDocuments
 from crossrank.engine.scorer import wait_for
 from crossrank.engine.scoring_request import DocumentScores, make_request
+from crossrank.models.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -42,6 +43,7 @@ class ChunkedScoring:
 
     Attributes:
         estimated_tokens: of all rows that have to be scored, from the length of their texts.
+        check_process: as the scheduler's.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class ChunkedScoring:
         promised = promised[~self._scored[promised]]
         work = candidates.expected_work(scheduler.cost)
         self.estimated_tokens = int(work.tokens[promised].sum())
+        fresh = [text for place, text in enumerate(candidates.queries) if place not in candidates.encoded_queries]
+        self._query_seconds = max(map(len, fresh), default=0) * ENCODE_SECONDS_PER_UNIT
+        self.check_process = scheduler.check_process
         self._clock = scheduler.clock
         self._times = scheduler.times
         if documents_at_once is not None:
@@ -113,7 +118,7 @@ class ChunkedScoring:
         if self._needs_all and self._fell_short:
             return None
         deadline = self._limit.deadline
-        left = None if deadline is None else deadline - self._clock()
+        left = None if deadline is None else deadline - self._clock() - self._query_seconds
         return self._chunks.take(left, self._times.factor)
 
     def encode(self, chunk: Chunk) -> tuple[ScoringRequest, Terms]:
@@ -122,6 +127,7 @@ class ChunkedScoring:
         request = make_request(self._candidates.only(chunk.indices))
         seconds = time.perf_counter() - started
         self._chunks.encoded(chunk, seconds)
+        self._query_seconds = 0.0  # the first chunk had it encoded
         return request, self._limit.terms(encode_seconds=seconds, partial=True, work_behind=chunk.work_behind)
 
     def record(self, chunk: Chunk, request: ScoringRequest, outcome: Outcome) -> None:
@@ -153,6 +159,11 @@ def run_chunks(
     waiting: deque[tuple[Chunk, ScoringRequest, Future[Outcome]]] = deque()
     try:
         while True:
+            try:
+                scoring.check_process()
+            except ClosedError:
+                waiting.clear()  # nobody answers them here, and a thread that is gone may have held their locks
+                raise
             while len(waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
                 request, terms = scoring.encode(chunk)
                 waiting.append((chunk, request, submit(request.rows, terms)))

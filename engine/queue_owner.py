@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from crossrank.engine.statistics import FailureKind, Statistics
     from crossrank.engine.workers import Workers
 
+_LONGEST_WAIT = 3600.0
+"""Seconds after which the owner looks again."""
 _SPARE_TIMERS = 64
 _COMMANDS_AT_ONCE = 64
 """Commands obeyed before runs are handed out again: a flood of requests must not leave the workers idle."""
@@ -107,8 +109,9 @@ class QueueOwner:
         """After the thread's end: answer what is here and what came in since, from any thread."""
         command = self._obeying  # the one it broke on
         while True:
-            if isinstance(command, Submit) and not command.request.done:
-                self._requests[command.request.number] = command.request
+            counted = isinstance(command, Submit) and command.request.number in self._requests
+            if isinstance(command, Submit) and not counted and not command.request.done:
+                self._count(command)
             try:
                 command = self.commands.get_nowait()
             except Empty:
@@ -123,7 +126,10 @@ class QueueOwner:
     def _is_over(self) -> bool:
         if self._closing is None or self._requests or self._in_flight:
             return False
-        return not self._closing.drain or self._admission.calls == 0
+        if not self._closing.drain:
+            return True
+        # In this order: a call that has left has put its last request into the inbox before.
+        return self._admission.waited_for(self._closing.blocked) == 0 and self.commands.empty()
 
     def _next_timeout(self) -> float | None:
         """Seconds until something is to be done without a command; None for never."""
@@ -132,7 +138,8 @@ class QueueOwner:
             held = self._queue.held_until(self._max_wait)
             if held is not None and (at is None or held < at):
                 at = held
-        return None if at is None else max(0.0, at - self._clock())
+        # Not longer than platforms can wait, whatever a deadline says.
+        return None if at is None else min(max(0.0, at - self._clock()), _LONGEST_WAIT)
 
     def _obey_all(self, timeout: float | None) -> None:
         """Wait for a command, then obey what else there is: what came in together is put in order together."""
@@ -149,8 +156,9 @@ class QueueOwner:
         match command:
             case RunFinished():
                 self._run_finished(command)
-            case Submit(request):
-                self._submitted(request)
+            case Submit():
+                self._count(command)
+                self._submitted(command.request)
             case Cancel(number):
                 if (gone := self._requests.get(number)) is not None:
                     self._end(gone, "cancelled")
@@ -164,9 +172,13 @@ class QueueOwner:
             case Look():
                 pass
 
+    def _count(self, command: Submit) -> None:
+        request = command.request
+        self._requests[request.number] = request
+        self._admission.submitted(command.ticket, request.waiting_tokens, command.part)
+
     def _submitted(self, request: Request) -> None:
         self._statistics.submitted(request.terms.encode_seconds)
-        self._requests[request.number] = request
         self._queue.add(request, self._clock())
         if self._closing is not None and not self._closing.drain:
             self._fail(request, _closed(), "closed")

@@ -28,6 +28,10 @@ _BATCHES_LOOKED_AT = 8
 """How far a run looks for company: each candidate costs a microsecond, and far down the queue nobody waits for it."""
 
 
+TRY_AGAIN_SECONDS = 1.0
+"""How long predictions are believed by an idle engine that starts nothing because of them."""
+
+
 class RunQueue:
     """Requests whose batches wait. For one thread.
 
@@ -61,6 +65,7 @@ class RunQueue:
         self._waiting = WaitingRequests(workers)
         self._retries: deque[Run] = deque()
         self._since = 0.0
+        self._believed_since: float | None = None
         self.cut_short: list[Request] = []
 
     def __len__(self) -> int:
@@ -74,6 +79,8 @@ class RunQueue:
     def add(self, request: Request, now: float) -> None:
         """Let a request wait for runs."""
         if request.batches:
+            if self._believed_since is None:
+                self._believed_since = now
             if not self._waiting:
                 self._since = now
             self._waiting.add(request)
@@ -111,26 +118,38 @@ class RunQueue:
             return self._retries.popleft()
         wide = idle and self._splits_runs and self._few_enough_for_all_cores()
         while (request := self._waiting.first()) is not None:
-            self._skip_what_is_late(request, now, wide=wide)
+            self._skip_what_is_late(request, now, wide=wide, idle=idle)
             if request.batches:
                 return self._start(request, now, wide=wide)
             self._waiting.emptied()
         return None
 
-    def _skip_what_is_late(self, request: Request, now: float, *, wide: bool) -> None:
-        """Drop batches that are predicted not to finish by the deadline; all of them where a part is worth nothing."""
+    def _skip_what_is_late(self, request: Request, now: float, *, wide: bool, idle: bool) -> None:
+        """Drop batches that are predicted not to finish by the deadline; all of them where a part is worth nothing.
+
+        Predictions learn from runs alone. Where a stall made them so large that nothing is started any more, an idle
+        engine starts a batch all the same from time to time, and forgets what it believed.
+        """
         if request.terms.deadline is None:
             return
         left = request.terms.deadline - now
         before = len(request.batches)
         while request.batches and self._times.careful(request.batches[0].seconds, wide=wide) > left:
+            if idle and left > 0 and self._believed_for(now) > TRY_AGAIN_SECONDS:
+                self._times.forget()
+                break
             self._release(request.take().tokens)
             if not request.terms.partial:
                 self._release(request.drop_batches())
         if len(request.batches) < before:
             self.cut_short.append(request)
 
+    def _believed_for(self, now: float) -> float:
+        """Seconds since the last run, or the first request, was there to learn from."""
+        return 0.0 if self._believed_since is None else now - self._believed_since
+
     def _start(self, request: Request, now: float, *, wide: bool) -> Run:
+        self._believed_since = now
         part = request.take()
         self._waiting.batch_taken(request)
         parts = [part]

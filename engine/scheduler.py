@@ -10,6 +10,7 @@ hold, so a reranker that is dropped without `close` ends them.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import itertools
 import os
@@ -18,11 +19,12 @@ import time
 import weakref
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossrank.engine.admission import Admission
+from crossrank.engine.admitted_call import AdmittedCall
 from crossrank.engine.commands import Cancel, Close, Command, Look, Recalibrated, Submit
 from crossrank.engine.planner import plan
 from crossrank.engine.prediction import RunTimes
@@ -31,11 +33,13 @@ from crossrank.engine.request import Outcome, new_request
 from crossrank.engine.run_queue import RunQueue
 from crossrank.engine.statistics import Health, Statistics
 from crossrank.engine.workers import Workers
+from crossrank.models.errors import ClosedError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
-    from types import TracebackType
 
+    from crossrank.engine.admission import Ticket
     from crossrank.engine.cost import CostModel
     from crossrank.engine.encoding import EncodedPairs, PairEncoder
     from crossrank.engine.executor import Runner
@@ -112,32 +116,37 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
-    def call(self, tokens: int = 0, *, queue_seconds: float | None = None, goes_on: bool = False) -> Call:
+    def call(
+        self,
+        tokens: int = 0,
+        *,
+        queue_seconds: float | None = None,
+        goes_on: bool = False,
+        loop: AbstractEventLoop | None = None,
+    ) -> AdmittedCall:
         """Let a call in; use the result in a `with` statement.
 
         Args:
             tokens: tokens it will let wait, as far as known; corrected by what it submits.
             queue_seconds: bounds what waits to so many seconds of work, where no number of tokens was fixed.
             goes_on: whether it is the rest of a call that was let in before, and so is not refused for overload.
+            loop: the event loop that it needs to go on: a `close` that blocks this loop does not wait for it.
 
         Raises:
             Overloaded: too much waits already.
-            ClosedError: `close` was called.
+            ClosedError: `close` was called, or this is a child of fork and the call began in its parent.
         """
-        self.admission.enter(
-            tokens,
-            tokens_per_second=self.times.tokens_per_second,
-            queue_seconds=queue_seconds,
-            goes_on=goes_on,
-        )
-        return Call(self, tokens)
+        self.check_process()
+        return AdmittedCall(self, tokens, queue_seconds=queue_seconds, goes_on=goes_on, loop=loop)
 
-    def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
-        """Plan pairs and let them wait for their runs; for calls that were let in (`Call.submit`).
+    def submit(self, pairs: EncodedPairs, terms: Terms, ticket: Ticket, part: int | None) -> Future[Outcome]:
+        """Plan pairs and let them wait for their runs; for calls that were let in (`AdmittedCall.submit`).
 
         Args:
             pairs: n pairs of this scheduler's encoder.
             terms: what their caller asks for.
+            ticket: of the call.
+            part: how many of the tokens that it announced these are; None for all of them.
 
         Returns:
             A future; cancelling it drops what has not started.
@@ -151,12 +160,12 @@ class Scheduler:
             grid=self._grouping.grid,
         )
         request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
-        self.admission.change(request.waiting_tokens)
         future, number, commands = request.future, request.number, self._commands
         # The number, not the request: a future that is kept must not keep the tokens.
         future.add_done_callback(lambda done: commands.put(Cancel(number)) if done.cancelled() else None)
         self._start_threads()
-        commands.put(Submit(request))
+        # The owner counts the tokens when it takes the command: nothing is counted that an interrupt keeps from it.
+        commands.put(Submit(request, ticket, part))
         if self._owner.ended:
             self._owner.refuse_everything()
         return future
@@ -167,9 +176,9 @@ class Scheduler:
         future.set_result(Outcome(np.empty((0, self._labels), np.float32), np.empty(0, np.bool_)))
         return future
 
-    def left(self, tokens: int) -> None:
-        """A call ended; `tokens` it announced were never submitted."""
-        self.admission.leave(tokens)
+    def left(self, ticket: Ticket) -> None:
+        """A call ended, or submits nothing more."""
+        self.admission.leave(ticket)
         if self.admission.closed:
             self._commands.put(Look())
 
@@ -209,6 +218,9 @@ class Scheduler:
     def close(self, *, drain: bool = True) -> None:
         """Let nobody in any more, end the calls in progress, and end the threads.
 
+        Called on an event loop it blocks that loop, so calls that need it to submit more get a ClosedError when it runs
+        on.
+
         Args:
             drain: whether calls in progress get their scores; else they get a ClosedError, and only runs that are in
                 progress are waited for.
@@ -217,13 +229,23 @@ class Scheduler:
         with self._lock:
             thread = self._thread
         if thread is not None and not self._abandoned:
-            self._commands.put(Close(drain))
+            self._commands.put(Close(drain, _loop_of_this_thread()))
             if not self._workers.owns_this_thread():
                 thread.join()
+
+    def check_process(self) -> None:
+        """Refuse to go on with what began in the parent process, whose threads do not exist here.
+
+        Raises:
+            ClosedError: this is a child of fork.
+        """
+        if self._abandoned:
+            raise ClosedError("this call began before the fork, in the parent process; ask again in the child")
 
     def abandon_after_fork(self) -> None:
         """In a child process: forget the threads, which do not exist here."""
         self._abandoned = True
+        self.admission.abandon_after_fork()
         self._dropped.detach()
 
     def _start_threads(self) -> None:
@@ -239,45 +261,11 @@ class Scheduler:
                     self._thread = thread
 
 
-class Call:
-    """A call that was let in: it may submit pairs, also after `close(drain=True)` began. Ends with its `with` block.
-
-    Attributes:
-        scheduler: that let it in.
-    """
-
-    def __init__(self, scheduler: Scheduler, tokens: int) -> None:
-        """Keep what was announced."""
-        self.scheduler = scheduler
-        self._announced = tokens
-        self._lock = threading.Lock()  # a thread may submit while its cancelled caller leaves
-
-    def submit(self, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
-        """As `Scheduler.submit`; its tokens take the place of those announced. No pairs are answered at once.
-
-        Of a call that comes in parts (`terms.work_behind`), what is announced for the others goes on to count.
-        """
-        future = self.scheduler.submit(pairs, terms) if len(pairs) else self.scheduler.nothing()
-        part = int(pairs.lengths.sum()) if terms.work_behind else None
-        self.scheduler.admission.change(-self._take_announced(part))
-        return future
-
-    def __enter__(self) -> Self:
-        """Nothing more to do: it was let in when it was made."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """The call is over."""
-        self.scheduler.left(self._take_announced(None))
-
-    def _take_announced(self, tokens: int | None) -> int:
-        """So many of the announced tokens, or all of them, once."""
-        with self._lock:
-            taken = self._announced if tokens is None else min(tokens, self._announced)
-            self._announced -= taken
-            return taken
+def _loop_of_this_thread() -> AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _releases(admission: Admission) -> Callable[[int], None]:

@@ -101,7 +101,7 @@ class Workers:
         started, typical = time.perf_counter(), True
         try:
             arrays = assemble(self._encoder, run)
-            with self._runner.turn() as processor:
+            with self._runner.turn(wide=run.wide) as processor:
                 started = time.perf_counter()
                 outputs = processor.run(arrays, wide=run.wide)
                 seconds, typical = time.perf_counter() - started, processor.typical
@@ -132,7 +132,7 @@ class Workers:
         try:
             if observer is not None:
                 observer(observed)
-        except Exception as raised:  # an observer must not harm what it watches
+        except BaseException as raised:  # an observer must not harm what it watches, nor end its thread
             self.observer = None
             with contextlib.suppress(RuntimeWarning):  # where warnings are errors there is nobody here to take them
                 warnings.warn(

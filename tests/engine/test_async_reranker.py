@@ -335,3 +335,57 @@ def test_it_pickles_as_its_configuration(tiny_artifact):
                 assert (await again.score("q", ["the river"])).tobytes() == expected.tobytes()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("limit", [None, 600_000])
+def test_a_synchronous_close_on_the_event_loop_does_not_wait_for_what_needs_it(faked, limit):
+    runner = FakeRunner(workers=1, gated=True)
+    shared = faked(runner)
+    sync = shared._reranker
+    documents = [f"cold water {place}" for place in range(40)]
+
+    async def main():
+        task = asyncio.create_task(shared.score("q", documents, deadline_ms=limit))
+        await until(lambda: runner.ran)
+        runner.open_gate()
+        sync.close()
+        try:
+            return await task
+        except ClosedError:  # of a call in parts that had more to submit
+            return limit
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(asyncio.run, main()).result(WAIT)
+    assert found is not None
+    assert found is limit or found.shape == (40,)
+
+
+def test_a_task_of_a_loop_that_was_closed_keeps_nothing_from_closing(faked):
+    runner = FakeRunner(workers=1, gated=True)
+    shared = faked(runner)
+    loop = asyncio.new_event_loop()
+    waiting = [
+        loop.create_task(shared.score("q", [f"cold {number}" for number in range(40)], deadline_ms=limit))
+        for limit in (None, 600_000)
+    ]
+    loop.run_until_complete(until(lambda: len(runner.ran) > 0))
+    loop.run_until_complete(asyncio.sleep(0.05))
+    runner.open_gate()
+    loop.close()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, shared.aclose()).result(WAIT)
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task._log_destroy_pending = False
+
+
+def test_nothing_is_prepared_after_closing(tiny_artifact):
+    async def main():
+        shared = make(tiny_artifact)
+        await shared.aclose()
+        with pytest.raises(ClosedError):
+            await shared.prepare(["a"])
+
+    before = threading.active_count()
+    asyncio.run(main())
+    assert threading.active_count() == before

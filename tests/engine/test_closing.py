@@ -1,10 +1,14 @@
 """Closing: twice is once, and after it every call says so."""
 
 import gc
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fake_runner import WAIT, until
 
+from crossrank.engine.admitted_call import AdmittedCall
 from crossrank.models.errors import ClosedError
 
 
@@ -85,3 +89,45 @@ def test_closing_without_draining_refuses_what_waits(reranker):
     with pytest.raises(ClosedError):
         list(stream)
     assert engine.stats().pairs < 2000
+
+
+def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
+    engine = reranker(threads=2)
+    encoder = engine.scorer.encoder
+    encode, encoding, go_on = encoder.encode_documents, threading.Event(), threading.Event()
+
+    def slow(texts):
+        encoding.set()
+        assert go_on.wait(WAIT)
+        return encode(texts)
+
+    monkeypatch.setattr(encoder, "encode_documents", slow)
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(engine.score, "q", ["a", "b"])
+        assert encoding.wait(WAIT)
+        closing = pool.submit(engine.close)
+        until(lambda: engine.health().closed)
+        go_on.set()
+        assert call.result(WAIT).shape == (2,)
+        closing.result(WAIT)
+
+
+@pytest.mark.parametrize("place", ["__init__", "__enter__", "submit", "leave"])
+def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, place):
+    engine = reranker(max_queue_tokens=50)
+    engine.score("q", ["a"])
+    whole = getattr(AdmittedCall, place)
+
+    def interrupted(self, *arguments, **options):
+        monkeypatch.setattr(AdmittedCall, place, whole)
+        if place != "leave":
+            whole(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AdmittedCall, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.score("q", ["a b c d"])
+    gc.collect()
+    admission = engine.scorer.scheduler().admission
+    until(lambda: (admission.calls, admission.tokens) == (0, 0))
+    engine.score("q", ["a b c d"])

@@ -1,6 +1,7 @@
 """Time limits and improving rankings: what is scored is right, what is not follows, nobody is lost or doubled."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.session import GraphSession
+from crossrank.engine.windows import Windows
 from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
@@ -109,7 +112,8 @@ def test_the_most_promising_are_scored_before_the_deadline_and_the_rest_never(fa
     assert len(runner.ran) <= started + 1 + 1
 
 
-def test_a_run_that_is_predicted_not_to_finish_is_not_started(faked):
+def test_a_run_that_is_predicted_not_to_finish_is_not_started(faked, monkeypatch):
+    monkeypatch.setattr("crossrank.engine.run_queue.TRY_AGAIN_SECONDS", WAIT)
     slow = threading.Event()
     runner = FakeRunner(workers=1, on_run=lambda _: slow.wait(0.2))
     engine = faked(runner)
@@ -118,6 +122,42 @@ def test_a_run_that_is_predicted_not_to_finish_is_not_started(faked):
     ranking = engine.rank("q", [f"a b {place}" for place in range(10)], deadline_ms=100)
     assert (ranking.scored, len(runner.ran)) == (0, ran)
     slow.set()
+
+
+@pytest.mark.parametrize("windows", [None, 8])
+def test_after_a_stall_calls_with_a_deadline_are_scored_again(tiny_artifact, faked, monkeypatch, windows):
+    monkeypatch.setattr("crossrank.engine.run_queue.TRY_AGAIN_SECONDS", 0.3)
+    stalled = threading.Event()
+    runner = FakeRunner(workers=1, on_run=lambda _: stalled.is_set() and time.sleep(0.2))
+    options = {} if windows is None else {"long_documents": Windows(stride=windows), "max_length": 24}
+    engine = faked(runner, **options)
+    document = " ".join(["cold", "water"] * (2 if windows is None else 20))
+    stalled.set()
+    engine.score("q", [document])
+    stalled.clear()
+    scored = 0
+    for again in range(WAIT):
+        scored = engine.rank("q", [f"{document} {again}"], deadline_ms=100).scored
+        if scored:
+            break
+        time.sleep(0.1)
+    assert scored == 1
+
+
+def test_loading_the_session_of_all_cores_is_no_part_of_a_run(tiny_artifact, monkeypatch):
+    init = GraphSession.__init__
+
+    def slow(self, *arguments, threads, **options):
+        time.sleep(0.5 if threads > 1 else 0.0)
+        init(self, *arguments, threads=threads, **options)
+
+    monkeypatch.setattr(GraphSession, "__init__", slow)
+    with ArtifactReranker(tiny_artifact, provider="cpu", precision="int8", threads=2) as engine:
+        observed = []
+        engine.observe_batches(observed.append)
+        engine.score("q", ["a pair alone"])
+    assert observed[0].wide
+    assert observed[0].seconds < 0.4
 
 
 @pytest.mark.parametrize("limit", [None, PLENTY])
@@ -144,6 +184,19 @@ def test_a_candidate_whose_encoding_alone_would_take_too_long_is_passed_over(eng
     ranking = engine.rank("q", [endless, "a"], deadline_ms=2_000)
     assert ranking.unscored == (0,)
     assert [(item.index, item.score is None) for item in ranking] == [(1, False), (0, True)]
+
+
+def test_a_query_whose_encoding_would_take_too_long_is_not_encoded(engine, monkeypatch):
+    monkeypatch.setattr(engine.scorer.encoder, "encode_query", lambda _: 1 / 0)
+    ranking = engine.rank("word " * 200_000, ["a", "b"], deadline_ms=500)
+    assert (ranking.scored, ranking.unscored) == (0, (0, 1))
+
+
+@pytest.mark.parametrize("limit", [1e13, 1e18, 1e308])
+def test_a_deadline_beyond_all_clocks_is_none(engine, limit):
+    assert engine.rank("q", ["a", "b"], deadline_ms=limit).scored == 2
+    assert engine.health().ok
+    assert engine.score("q", ["a", "c"]).shape == (2,)
 
 
 def test_rankings_improve_and_the_last_is_the_whole(engine, scored):

@@ -168,3 +168,21 @@ for child in children:
     assert child.exitcode == 0
 """
     run(tiny_artifact, "2", code)
+
+
+def test_an_iterator_of_the_parent_ends_in_a_forked_child(tiny_artifact, threads):
+    code = """
+from crossrank.models.errors import ClosedError
+stream = engine.iter_rank("who", [f"the river {place}" for place in range(500)])
+next(stream)
+child = os.fork()
+if child == 0:
+    try:
+        list(stream)
+    except ClosedError as error:
+        assert "before the fork" in str(error)
+        sys.exit(3)
+assert end_of(child) == 3
+assert list(stream)[-1].scored == 500
+"""
+    run(tiny_artifact, threads, code)

@@ -13,7 +13,7 @@ from crossrank.engine.grouping import Grouping
 from crossrank.engine.planner import plan
 from crossrank.engine.prediction import RunTimes
 from crossrank.engine.request import Terms, new_request
-from crossrank.engine.run_queue import RunQueue
+from crossrank.engine.run_queue import TRY_AGAIN_SECONDS, RunQueue
 from crossrank.models.manifest import PACKED_ROWS
 
 STARTS_COST_MUCH = CostModel(run=0.1, row=1e-6, token=1e-5, token_squared=1e-9)
@@ -196,6 +196,30 @@ def test_deadlines_are_judged_by_the_times_that_runs_really_took():
     assert list(bench.drain()) == []
     bench.add([10], deadline=9 * seconds, partial=True)
     assert len(list(bench.drain())) == 1
+
+
+def test_an_idle_engine_does_not_believe_old_predictions_for_ever():
+    bench = Bench()
+    bench.add([10], now=100.0)
+    for run in bench.drain(now=100.0):
+        bench.times.observe(run, 1000 * run.seconds)
+    soon, later = 100.0 + TRY_AGAIN_SECONDS, 100.1 + TRY_AGAIN_SECONDS
+    options = {"partial": True, "deadline": later + 2 * float(COST.seconds(1, 10))}
+    for now, idle, runs in ((soon, True, 0), (later, False, 0), (later, True, 3)):
+        bench.add([10] * 3, now=now, **options)
+        assert len(list(bench.drain(now, idle=idle))) == runs
+    bench.add([10], now=later, partial=True, deadline=later - 1)
+    assert list(bench.drain(later + TRY_AGAIN_SECONDS + 1, idle=True)) == [], "the deadline has passed"
+
+
+def test_a_machine_on_which_nothing_ran_yet_is_tried_as_well():
+    slow = CostModel(run=10.0, row=1e-6, token=1e-5, token_squared=1e-9)
+    bench = Bench(cost=slow)
+    bench.add([10], now=7.0, partial=True, deadline=8.0)
+    assert list(bench.drain(7.0, idle=True)) == []
+    now = 7.1 + TRY_AGAIN_SECONDS
+    bench.add([10] * 2, now=now, partial=True, deadline=now + 1)
+    assert [len(list(bench.drain(now, idle=True))) for _ in range(2)] == [1, 0]
 
 
 def test_only_an_idle_engine_with_little_to_do_takes_all_cores():

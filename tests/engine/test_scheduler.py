@@ -227,6 +227,19 @@ def test_the_deadline_gives_what_is_scored_or_an_error(scheduler):
     assert engine.stats().partial == 1
 
 
+def test_times_that_no_platform_can_wait_for_are_waited_for_in_parts(scheduler, monkeypatch):
+    monkeypatch.setattr("crossrank.engine.queue_owner._LONGEST_WAIT", 0.01)
+    runner = FakeRunner(workers=1, gated=True)
+    engine = scheduler(runner, batching="padded", max_wait=1e12)
+    future = submit(engine, pairs_of([10] * 3), deadline=engine.clock() + 1e12)
+    until(lambda: engine.stats().waiting_requests == 1)
+    assert runner.ran == []
+    more = submit(engine, pairs_of([10] * 600), deadline=engine.clock() + 1e12)
+    runner.open_gate()
+    for waiting in (future, more):
+        scores(waiting)
+
+
 def test_an_idle_engine_may_wait_for_a_fuller_first_run(scheduler):
     runner = FakeRunner(workers=1)
     engine = scheduler(runner, batching="padded", max_batch_tokens=40, max_wait=WAIT)
@@ -274,6 +287,25 @@ def test_an_observer_is_told_of_every_run_and_dropped_when_it_raises(scheduler):
     with pytest.warns(RuntimeWarning, match="observer of batches raised ZeroDivisionError"):
         one_more()
     scores(submit(engine, pairs_of([10])))
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_an_observer_cannot_end_a_worker(scheduler, raised):
+    engine = scheduler(FakeRunner(workers=1))
+
+    def observer(_):
+        raise raised
+
+    engine.observe(observer)
+
+    def one_more():
+        scores(submit(engine, pairs_of([10])))
+        until(lambda: engine._workers.observer is None)
+
+    with pytest.warns(RuntimeWarning, match=type(raised).__name__):
+        one_more()
+    scores(submit(engine, pairs_of([10])))
+    assert engine.health().ok
 
 
 def test_a_call_in_parts_counts_whole_until_its_last_part_is_submitted(scheduler):

@@ -6,11 +6,9 @@ from fake_runner import COST, pairs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrank.engine.admission import Admission
 from crossrank.engine.prediction import RunTimes
 from crossrank.engine.request import Run
 from crossrank.engine.statistics import Histogram, Statistics
-from crossrank.models.errors import ClosedError, Overloaded
 
 
 @given(st.lists(st.floats(2e-6, 5e3), min_size=1, max_size=300))
@@ -88,39 +86,6 @@ def test_runs_on_all_cores_have_a_factor_of_their_own():
     assert times.factor == pytest.approx(2)
     times.reset(COST)
     assert times.factor == 1.0
-
-
-def enter(admission, tokens, *, rate=100.0, seconds=None, goes_on=False):
-    admission.enter(tokens, tokens_per_second=rate, queue_seconds=seconds, goes_on=goes_on)
-
-
-def test_the_bound_is_in_tokens_or_in_seconds_of_work():
-    fixed = Admission(100)
-    enter(fixed, 90)
-    with pytest.raises(Overloaded, match=r"90 tokens wait.* add 20; at most 100") as caught:
-        enter(fixed, 20, seconds=1000.0)
-    assert caught.value.retry_after == pytest.approx(0.1)
-    enter(fixed, 20, goes_on=True)
-    fixed.leave(110)
-    enter(fixed, 5000)
-
-    by_time = Admission(None)
-    enter(by_time, 300, seconds=4.0)
-    with pytest.raises(Overloaded, match="at most 400"):
-        enter(by_time, 200, seconds=4.0)
-    enter(by_time, 200, rate=200.0, seconds=4.0)
-    enter(by_time, 10_000)
-    assert (fixed.refused, by_time.refused) == (1, 1)
-
-
-def test_a_closed_door_lets_nobody_in():
-    admission = Admission(None)
-    enter(admission, 1)
-    admission.close()
-    with pytest.raises(ClosedError, match="was closed"):
-        enter(admission, 1, goes_on=True)
-    admission.leave(1)
-    assert (admission.tokens, admission.calls) == (0, 0)
 
 
 def test_pairs_of_numbers_them():
