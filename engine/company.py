@@ -1,4 +1,4 @@
-"""Whether a graph scores a pair alike, to the last bit, alone and beside others.
+"""Whether a graph scores a pair alike, to the last bit, alone and beside others, on one core and on several.
 
 Int8 scores must not depend on their company, so their graphs run several pairs at once only where this was seen: at
 export over many lengths, and again at a few small ones wherever the graph is loaded, because another processor has
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LENGTH_AT_LOAD = 16
 ROWS_AT_LOAD = 3
+LENGTH_FOR_THREADS = 320
+"""Tokens of the pair that is tried on several threads: onnxruntime sums in blocks of at most 256 from 33 columns on."""
 
 
 def usable_batching(
@@ -97,6 +99,23 @@ def scores_ignore_company(run: Callable[[TokenArrays], npt.NDArray[np.float32]],
     count = len(arrays.input_ids)
     alone = np.concatenate([run(_rows(arrays, place, place + 1)) for place in range(count)])
     return all(np.array_equal(run(_rows(arrays, 0, size)), alone[:size]) for size in range(2, count + 1))
+
+
+def scores_ignore_threads(
+    one: Callable[[TokenArrays], npt.NDArray[np.float32]],
+    several: Callable[[TokenArrays], npt.NDArray[np.float32]],
+    max_length: int,
+) -> bool:
+    """Compare a long pair's score in two sessions of one graph.
+
+    Args:
+        one: scores a batch on one thread, float32 (b, labels).
+        several: the same on several.
+        max_length: tokens that the model takes.
+    """
+    ids = 1 + np.arange(min(LENGTH_FOR_THREADS, max_length), dtype=np.int64)[None] % 2
+    arrays = TokenArrays(ids, np.ones_like(ids), np.zeros_like(ids))
+    return np.array_equal(one(arrays), several(arrays))
 
 
 def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:

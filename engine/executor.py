@@ -3,17 +3,20 @@
 Cores are used by data: one session whose operators use one thread, shared by several worker threads that each run
 other batches. That needs no synchronisation inside operators and one copy of the weights. Where that would leave
 cores idle (a single pair, or a few), a second session whose operators use all threads takes over; it is loaded at
-first need. A pair's score is the same in both.
+first need. A pair's score is the same in both; where it must be so to the last bit, that is tried when the second is
+loaded, and a processor on which it is not does without.
 
 What runs when, and on which of the two, is the scheduler's choice (`scheduler.py`).
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from crossrank.engine.company import scores_ignore_threads
 from crossrank.engine.makespan import makespan
 from crossrank.engine.session import GraphSession
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
     from crossrank.engine.encoding import TokenArrays
     from crossrank.models.manifest import Manifest
+
+_log = logging.getLogger("crossrank")
 
 
 class BatchRunner(Protocol):
@@ -95,13 +100,14 @@ class Executor:
 
     typical = True
 
-    def __init__(self, path: Path, manifest: Manifest, *, threads: int) -> None:
+    def __init__(self, path: Path, manifest: Manifest, *, threads: int, exact: bool = False) -> None:
         """Load the graph.
 
         Args:
             path: the verified ONNX file.
             manifest: of its artifact.
             threads: processor threads for scoring.
+            exact: whether scores must be the same to the last bit on one core and on all.
 
         Raises:
             ArtifactError: as `GraphSession`.
@@ -110,6 +116,7 @@ class Executor:
         self._path = path
         self._manifest = manifest
         self._threads = threads
+        self._exact = exact
         self.workers = self.processors = threads
         self.splits_runs = threads > 1
         self.labels = manifest.num_labels
@@ -164,7 +171,11 @@ class Executor:
     def _wide_session(self) -> GraphSession:
         with self._wide_lock:
             if self._wide is None:
-                self._wide = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
+                wide = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
+                if self._exact and not scores_ignore_threads(self._shared.run, wide.run, self._manifest.max_length):
+                    _log.warning("runs on %d threads round otherwise here; each run keeps to one core", self._threads)
+                    wide = self._shared
+                self._wide = wide
             return self._wide
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_runner(
-    path: Path, manifest: Manifest, config: RerankerConfig, *, grid: ShapeGrid | None, threads: int
+    path: Path, manifest: Manifest, config: RerankerConfig, *, grid: ShapeGrid | None, threads: int, exact: bool
 ) -> Runner:
     """Load a graph to run it.
 
@@ -29,13 +29,14 @@ def make_runner(
         config: says which GPUs, and how.
         grid: the shapes of runs on GPUs; None for the processor's cores.
         threads: cores.
+        exact: whether scores must be the same to the last bit on one core and on all.
 
     Raises:
         ArtifactError: onnxruntime refuses the graph.
         ProviderError: onnxruntime placed it elsewhere.
     """
     if grid is None:
-        return Executor(path, manifest, threads=threads)
+        return Executor(path, manifest, threads=threads, exact=exact)
     load = partial(
         GridRunner, path, manifest, grid=grid, memory_limit=config.gpu_memory_limit, capture=config.cuda_graphs
     )

@@ -293,6 +293,7 @@ class PairScorer:
                 self._config,
                 grid=self._grid,
                 threads=self._threads,
+                exact=self._graph.precision == "int8",
             )
             if self._batching is None:
                 self._batching = usable_batching(

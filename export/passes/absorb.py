@@ -215,8 +215,12 @@ def _mix_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
         share = build.add("Reshape", [share, target])
     else:
         share = build.add("Squeeze", [share, build.vector([2])])
-    mixed = build.add("MatMul", [share, values.source])
-    by_head = build.add("Transpose", [mixed], perm=[1, 0, 2])
+    # Not `share x source`: onnxruntime cuts that into columns for its threads, and with few columns a thread sums over
+    # the tokens in other blocks. A product with more rows than columns is cut into rows, which changes no sum.
+    tokens = build.add("Transpose", [values.source], perm=[0, 2, 1])
+    weights = build.add("Transpose", [share], perm=[0, 2, 1])
+    mixed = build.add("MatMul", [tokens, weights])
+    by_head = build.add("Transpose", [mixed], perm=[2, 0, 1])
     weight = build.weight("value_weight", np.transpose(values.weight, (1, 0, 2)))
     context = _matmul_by_head(build, by_head, weight, heads)
     if values.bias is not None:

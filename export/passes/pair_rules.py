@@ -87,7 +87,7 @@ class PairRules:
         if node.op_type == "Transpose":
             return list(values.get("perm", []))[:1] == [0]
         if node.op_type == "Softmax":
-            return bool(values.get("axis", -1) == -1)
+            return int(values.get("axis", -1)) % len(self.shape(node.input[0])) > 0
         if node.op_type in ("Squeeze", "Unsqueeze"):
             return self._axes(node, lambda axis: axis > 0)
         return True

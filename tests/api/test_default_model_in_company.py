@@ -13,7 +13,10 @@ from tiny_artifacts import copy_artifact
 from tiny_checkpoints import make_texts
 
 from crossrank.engine.async_reranker import AsyncArtifactReranker
+from crossrank.engine.encoding import TokenArrays
 from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.session import GraphSession
+from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import default_artifact
 from crossrank.models.manifest import Manifest
 
@@ -84,3 +87,15 @@ def test_all_pairs_at_once_reversed_and_under_a_limit(engines):
         assert engine.score_pairs(PAIRS[::-1], deadline_ms=600_000).tobytes() == alone[::-1].tobytes()
         shared_runs = max(engine.stats().batch_sizes) > 1
         assert shared_runs == (engine.info().batching != "single")
+
+
+@pytest.mark.parametrize("length", [100, 129, 300, 512])
+def test_no_number_of_threads_changes_a_bit(length):
+    artifact = Artifact.open(default_artifact())
+    graph = artifact.path("int8.onnx")
+    ids = np.random.default_rng(length).integers(1000, 20_000, size=(3, length))
+    arrays = TokenArrays(ids, np.ones_like(ids), np.zeros_like(ids))
+    one, *others = (
+        GraphSession(graph, artifact.manifest, threads=threads, spin=False).run(arrays) for threads in (1, 2, 5, 8, 16)
+    )
+    assert [several.tobytes() for several in others] == [one.tobytes()] * len(others)

@@ -12,7 +12,7 @@ from tiny_checkpoints import FAMILIES, MAX_LENGTH
 from crossrank.export.passes.graph_tools import GraphView, attributes
 from crossrank.export.passes.macs import multiply_accumulates
 from crossrank.export.passes.prune import prune_last_layer
-from crossrank.export.passes.shapes import SEQUENCE, probe_shapes
+from crossrank.export.passes.shapes import BATCH, SEQUENCE, probe_shapes
 
 BATCHES = ([9], [MAX_LENGTH], [1], [17, 17], [33, 5, 20, 33], [MAX_LENGTH, 2])
 
@@ -57,6 +57,24 @@ def test_no_projection_of_the_last_layer_sees_all_tokens(family, raw_graph):
     keys_left = {"modernbert": 1, "deberta-v2": 1}.get(family, 0)
     assert sum(rows_of_projections(model)) == layers * a_layer + before_layers
     assert sum(rows_of_projections(pruned)) == (layers - 1) * a_layer + before_layers + keys_left
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_product_that_sums_over_all_tokens_has_more_rows_than_columns(family, raw_graph):
+    # onnxruntime cuts the larger of the two among its threads; cut into columns, the sums would depend on their number.
+    model = prune_last_layer(raw_graph(family)).model
+    shapes = probe_shapes(model)
+    sums = [
+        node
+        for node in model.graph.node
+        if node.op_type == "MatMul"
+        and len(shapes.get(node.input[0], ())) == 3
+        and shapes[node.input[0]][-1] == SEQUENCE
+        and shapes[node.input[0]][0] == BATCH
+    ]
+    assert len(sums) == 1
+    rows, columns = shapes[sums[0].output[0]][-2:]
+    assert (rows.factor, columns.factor) == (64, 4)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert", "electra"])
