@@ -87,7 +87,7 @@ class Chunks:
         """The next chunk, or None where no candidates or no time are left.
 
         A candidate is passed over where its encoding alone would exceed the time left, or where it has several rows and
-        they would; at first none is for its rows where all would be.
+        they would; where that leaves none at first, what was observed does not count.
 
         Args:
             left: seconds until the deadline, or None.
@@ -101,7 +101,8 @@ class Chunks:
             encoding = self._units[start:] * self._encode_seconds
             in_time = encoding + self._indivisible[start:] * speed <= left
             if start == 0 and not in_time.any():
-                in_time = encoding <= left  # nothing of the call ran yet: let the queue judge, which tries it again
+                # Nothing of the call ran yet: what was observed may be old, so let the queue judge, which tries again.
+                in_time = encoding + self._indivisible / self._workers <= left
             in_time = np.append(in_time, True)
             start += int(in_time.argmax())
             in_time = np.append(in_time[start - self._place : -1], False)

@@ -84,5 +84,12 @@ def test_a_candidate_of_several_rows_that_would_not_all_be_scored_is_passed_over
     assert len(take_all(chunks([0.9, 0.9], rows=[9, 9]))) == 2
 
 
+def test_slow_runs_observed_before_a_call_do_not_keep_all_of_it_from_being_tried():
+    assert chunks([0.9, 0.2, 0.2], limit=10.0, rows=[9, 9, 9]).take(0.5, 100.0).indices.tolist() == [1]
+    some = chunks([0.9, 0.2, 0.001], limit=10.0, rows=[9, 9, 9])
+    assert some.take(0.5, 100.0).indices.tolist() == [2]
+    assert some.take(0.5, 100.0) is None
+
+
 def test_no_time_left_takes_nothing():
     assert chunks([0.1], limit=1.0).take(0.0, 1.0) is None

@@ -1,6 +1,7 @@
 """The scheduler with runs that a test lets go one by one: whose turn, what is dropped, what fails, how it ends."""
 
 import threading
+import time
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -230,14 +231,17 @@ def test_the_deadline_gives_what_is_scored_or_an_error(scheduler):
 def test_times_that_no_platform_can_wait_for_are_waited_for_in_parts(scheduler, monkeypatch):
     monkeypatch.setattr("crossrank.engine.queue_owner._LONGEST_WAIT", 0.01)
     runner = FakeRunner(workers=1, gated=True)
-    engine = scheduler(runner, batching="padded", max_wait=1e12)
+    engine = scheduler(runner)
     future = submit(engine, pairs_of([10] * 3), deadline=engine.clock() + 1e12)
-    until(lambda: engine.stats().waiting_requests == 1)
-    assert runner.ran == []
-    more = submit(engine, pairs_of([10] * 600), deadline=engine.clock() + 1e12)
+    runner.wait_for_runs(1)
     runner.open_gate()
-    for waiting in (future, more):
-        scores(waiting)
+    scores(future)
+    patient = scheduler(FakeRunner(workers=1), batching="padded", max_wait=1e12)
+    waiting = submit(patient, pairs_of([10] * 3))
+    until(lambda: patient.stats().waiting_requests == 1)
+    time.sleep(0.05)
+    assert patient.health().ok
+    assert not waiting.done()
 
 
 def test_an_idle_engine_may_wait_for_a_fuller_first_run(scheduler):
