@@ -249,11 +249,13 @@ class Rewriter:
         node = self.model.graph.node[index]
         as_float = TensorProto.FLOAT
         ids, output = node.input[1], node.output[0]
+        # A product may read the rows directly, as after DeBERTa-v2's narrower embeddings; then it has taken the name.
+        scale = f"{output}.row_scale" if output in self._inputs else f"{output}.scale"
         self._replacement[index] = [
             make_node("Gather", [rows, ids], [f"{output}.int8"], name=f"{output}.rows", axis=0),
-            make_node("Gather", [scales, ids], [f"{output}.scale"], name=f"{output}.scales", axis=0),
+            make_node("Gather", [scales, ids], [scale], name=f"{output}.scales", axis=0),
             make_node("Cast", [f"{output}.int8"], [f"{output}.float"], name=f"{output}.cast", to=as_float),
-            make_node("Mul", [f"{output}.float", f"{output}.scale"], [output], name=f"{output}.rescale"),
+            make_node("Mul", [f"{output}.float", scale], [output], name=f"{output}.rescale"),
         ]
 
 

@@ -225,6 +225,27 @@ def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset)
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
+def test_a_product_may_read_the_rows_of_a_table_directly():
+    """As in DeBERTa-v2 with embeddings narrower than its layers: both would name a scale after the rows."""
+    rng = np.random.default_rng(2)
+    table, weight = rng.normal(size=(300, 8)).astype(np.float32), rng.normal(size=(8, 4)).astype(np.float32)
+    model = foreign(
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weight"], ["logits"]),
+        initializers={"table": table, "weight": weight},
+        inputs=(("ids", TensorProto.INT64, ["batch"]),),
+    )
+    ids = np.arange(300)
+    expected = session_of(model).run(None, {"ids": ids})[0]
+    for calibration in ([{"ids": ids[start::20]} for start in range(20)], []):
+        result = quantize_int8(model, calibration=calibration, options=UNBOUNDED)
+        names = [name for node in result.model.graph.node for name in node.output]
+        assert len(set(names)) == len(names)
+        assert not set(names) & {item.name for item in result.model.graph.initializer}
+        found = session_of(result.model).run(None, {"ids": ids})[0]
+        assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_rows_of_an_embedding_table_are_stored_in_eight_bits():
     rng = np.random.default_rng(1)
     table = rng.normal(size=(300, 2)).astype(np.float32)
