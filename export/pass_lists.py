@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 from crossrank.export.graph_files import weight_bytes
 from crossrank.export.memory import release
 from crossrank.export.passes.base import PassResult
-from crossrank.models.errors import InvalidInputError
+from crossrank.models.errors import CrossrankError, ExportError, InvalidInputError
 from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
@@ -150,6 +150,9 @@ class PassRunner:
 
         Returns:
             The graph and a record of each pass.
+
+        Raises:
+            ExportError: a pass failed; the message names it and the precision.
         """
         start = _longest_start(pass_list, self._made)
         model, records = self._made[start]
@@ -157,13 +160,28 @@ class PassRunner:
         needed = {_longest_start(other, [*self._made, *prefixes]) for other in keep_for}
         self._made = {passes: made for passes, made in self._made.items() if passes in needed}
         for prefix in prefixes[1:]:
-            result = prefix[-1](model, self._context)
+            result = _run_pass(prefix[-1], model, self._context, pass_list.precision)
             model, records = result.model, (*records, result.record)
             del result
             release(weight_bytes(model))
             if prefix in needed:
                 self._made[prefix] = (model, records)
         return model, records
+
+
+def _run_pass(run: Pass, model: onnx.ModelProto, context: PassContext, precision: Precision) -> PassResult:
+    try:
+        return run(model, context)
+    except (CrossrankError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        # onnx's and onnxruntime's errors have no common base but Exception.
+        name = getattr(run, "__name__", repr(run))
+        raise ExportError(
+            f"the pass {name} failed while the {precision} graph was made: {type(error).__name__}: {error}; "
+            f"the graph is of a form the pass was not written for: please report it"
+            + ("" if precision == "fp32" else f", and leave {precision} out meanwhile (--precision)")
+        ) from error
 
 
 def _longest_start(pass_list: PassList, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:

@@ -1,0 +1,35 @@
+"""What a caller sees of a pass that fails in a way nobody foresaw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner
+from crossrank.models.errors import ExportError, UnsupportedCheckpointError
+from crossrank.models.manifest import Architecture
+
+
+def run(error, precision="int8"):
+    def quantize(_model, _context):
+        raise error
+
+    pass_list = replace(PASS_LISTS[precision], passes=(quantize,))
+    return PassRunner(None, PassContext(Architecture(model_type="bert"))).run(pass_list)
+
+
+def test_an_unforeseen_failure_names_pass_and_precision():
+    with pytest.raises(ExportError, match=r"pass quantize .* int8 .*RuntimeError: bad node.*leave int8 out") as caught:
+        run(RuntimeError("bad node"))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(ExportError, match="fp32") as caught:
+        run(KeyError("name"), "fp32")
+    assert "leave" not in str(caught.value)  # every other graph is measured against it
+
+
+@pytest.mark.parametrize("error", [UnsupportedCheckpointError("why"), MemoryError(), OSError(28, "full")])
+def test_what_callers_know_already_stays_as_it_is(error):
+    with pytest.raises(type(error)) as caught:
+        run(error)
+    assert caught.value is error
