@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.engine.documents import encodable
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def calibration_feeds(
 def _parse(line: str, where: str) -> VerificationQuery:
     try:
         item = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Besides text that is no JSON: whole numbers of thousands of digits, and brackets within brackets.
         raise InvalidInputError(f"{where}: no JSON ({error})") from error
     query = item.get("query") if isinstance(item, dict) else None
     documents = item.get("documents") if isinstance(item, dict) else None
@@ -145,7 +147,7 @@ def _parse(line: str, where: str) -> VerificationQuery:
         raise InvalidInputError(
             f'{where}: expected {{"query": "...", "documents": ["...", "...", ...]}} with two or more'
         )
-    return VerificationQuery(query, tuple(documents))
+    return VerificationQuery(encodable(query), tuple(map(encodable, documents)))
 
 
 def _fitting(query: str, encoder: PairEncoder) -> str:

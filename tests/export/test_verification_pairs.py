@@ -1,9 +1,12 @@
-"""The pairs that ship for verification: their shape and spread, on which every export's figures rest."""
+"""Verification pairs: how a file of them is read, and the shape and spread of those that ship."""
 
 import json
 from importlib import resources
 
 import pytest
+
+from crossrank.export.verification_data import load_queries
+from crossrank.models.errors import InvalidInputError
 
 DOCUMENTS_PER_QUERY = 20
 
@@ -16,6 +19,21 @@ def text():
 @pytest.fixture(scope="module")
 def rows(text):
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_texts_no_tokenizer_takes_are_made_encodable(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(r'{"query": "a\ud800", "documents": ["b", "\udfff c"]}')
+    (item,) = load_queries(path)
+    assert (item.query, item.documents) == ("a\ufffd", ("b", "\ufffd c"))
+
+
+@pytest.mark.parametrize("line", ["{", '{"query": ' + "9" * 5000 + "}", "[" * 100_000])
+def test_lines_that_are_no_json_are_named(line, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"query": "a", "documents": ["b", "c"]}\n' + line)
+    with pytest.raises(InvalidInputError, match=r"line 2: no JSON"):
+        load_queries(path)
 
 
 def test_the_file_is_small_enough_to_ship(text):
