@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from crossrank.engine.documents import encodable
 from crossrank.export.fidelity import measure, significant
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
 from crossrank.export.graph_interface import check_interface, input_names, opset_of
@@ -18,6 +19,7 @@ from crossrank.export.verification import Bounds, check, ignores_company, run_gr
 from crossrank.export.verification_data import choose_reference_pairs
 from crossrank.models.artifact import record_files
 from crossrank.models.artifact_writer import write_manifest
+from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Fidelity, Graph, Manifest
 
 if TYPE_CHECKING:
@@ -234,6 +236,22 @@ class Assembly:
 
     def _size(self, *files: str) -> int:
         return sum((self.folder / file).stat().st_size for file in files)
+
+
+def checked_name(name: str | None) -> str | None:
+    """An artifact's name as the caller states it, refused where the manifest could not hold it.
+
+    Raises:
+        InvalidInputError: it is blank, or no text that UTF-8 can write.
+    """
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.strip() or encodable(name) != name:
+        raise InvalidInputError(
+            f"name={name!r}: a text that is not blank and that UTF-8 can write expected; "
+            f"leave it out to name the artifact after its source"
+        )
+    return name
 
 
 def make_graphs(

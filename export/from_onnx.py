@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrank.export.assembly import Assembly, make_graphs, with_segments
+from crossrank.engine.documents import encodable
+from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
 from crossrank.export.checkpoint import Checkpoint, read_licence, read_tokenizer_config
 from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, external_files, load_graph, weight_bytes
@@ -90,6 +91,7 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
         ArtifactError: the target exists already, or cannot be written.
         ExportError: the import failed otherwise.
     """
+    stated_name = checked_name(name)
     bounds = Bounds(min_kendall_tau=min_kendall_tau)
     queries = load_queries(verification_pairs)
     file, folder = Path(file).expanduser(), Path(tokenizer_folder).expanduser()
@@ -105,7 +107,7 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
             assembly = Assembly(
                 folder=writer.folder,
                 checkpoint=found.description,
-                name=name or folder.resolve().name,
+                name=stated_name or encodable(folder.resolve().name),
                 versions=library_versions(with_torch=False),
                 queries=queries,
                 recorder=recorder,
@@ -169,8 +171,8 @@ def _read(
     description = Checkpoint(
         source=Source(
             kind="onnx",
-            id=file.name,
-            weights_sha256={path.name: sha256_of(path) for path in (file, *external_files(file))},
+            id=encodable(file.name),
+            weights_sha256={encodable(path.name): sha256_of(path) for path in (file, *external_files(file))},
             licence=read_licence(folder),
         ),
         folder=folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossrank.export.assembly import Assembly, make_graphs, with_segments
+from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
 from crossrank.export.checkpoint import read_checkpoint
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
 from crossrank.export.graph_files import EXTERNAL_DATA_FROM, weight_bytes
@@ -90,6 +90,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         ExportError: the export failed otherwise.
     """
     bounds, wanted = Bounds(min_kendall_tau=min_kendall_tau), checked_precisions(precisions)
+    stated_name = checked_name(name)
     queries = load_queries(verification_pairs)
     writer = ArtifactWriter(out, force=force)
     require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
@@ -108,7 +109,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
             step.size = sum((found.folder / file).stat().st_size for file in found.source.weights_sha256)
         with writer:
             assembly, base, reference = _prepare(found, writer.folder, queries, recorder)
-            assembly.name = name or found.source.id
+            assembly.name = stated_name or found.source.id
             assembly.external_data_from = external_data_from
             release(sum(step.size for step in recorder.steps))
             make_graphs(assembly, base, wanted, reference, name="pytorch")

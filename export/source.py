@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from crossrank.engine.documents import encodable
 from crossrank.export.quiet import quiet_downloads
 from crossrank.models.errors import InvalidInputError, ModelNotFoundError
 
@@ -63,7 +64,12 @@ def find_source(
             raise InvalidInputError(
                 f"revision {revision!r} was given for the folder {text}; only hub ids have revisions"
             )
-        return CheckpointSource(kind="local", id=folder.resolve().name, folder=folder.resolve())
+        folder = folder.resolve()
+        if encodable(str(folder)) != str(folder):
+            raise InvalidInputError(
+                f"the path {str(folder)!r} is not UTF-8, and tokenizers reads from no other; rename the folder"
+            )
+        return CheckpointSource(kind="local", id=folder.name, folder=folder)
     if folder.is_file():
         raise InvalidInputError(
             f"{text} is a file, a checkpoint folder or a hub id was expected; "

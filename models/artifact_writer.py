@@ -49,7 +49,8 @@ class ArtifactWriter:
             force: replace an artifact that exists already.
 
         Raises:
-            ArtifactError: the target exists and `force` is not set, or it is something other than an artifact.
+            ArtifactError: the target exists and `force` is not set, or it is something other than an artifact,
+                a mount point, or a path that is not UTF-8.
         """
         self.target = Path(target).absolute()
         self._force = force
@@ -117,8 +118,19 @@ class ArtifactWriter:
         return self.target
 
     def _check_target(self) -> None:
+        try:
+            str(self.target).encode()
+        except UnicodeEncodeError as error:
+            raise ArtifactError(
+                f"the path {str(self.target)!r} is not UTF-8, and tokenizers reads from no other; name another folder"
+            ) from error
         if not os.path.lexists(self.target):
             return
+        if os.path.ismount(self.target):
+            raise ArtifactError(
+                f"{self.target} is a mount point, which cannot be replaced by the finished artifact; "
+                f"name a folder inside it, such as {self.target / 'artifact'}"
+            )
         if self.target.is_dir() and not any(self.target.iterdir()):
             return
         if not self.target.is_dir() or not is_artifact(self.target):

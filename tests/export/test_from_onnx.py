@@ -324,6 +324,12 @@ def test_folders_that_are_no_tokenizers(file, pairs, tmp_path):
         import_onnx(file, tmp_path / "empty", tmp_path / "out", verification_pairs=pairs)
 
 
+@pytest.mark.parametrize("name", ["", "caf\udce9"])
+def test_a_name_no_manifest_holds_is_refused_at_once(name, file, folder, tmp_path):
+    with pytest.raises(InvalidInputError, match="name="):
+        import_onnx(file, folder, tmp_path / "out", name=name)
+
+
 def test_an_existing_target_is_kept(file, folder, pairs, tmp_path):
     import_onnx(file, folder, tmp_path / "out", verification_pairs=pairs)
     with pytest.raises(ArtifactError, match="--force"):

@@ -331,3 +331,15 @@ def test_a_place_that_cannot_be_written_to_is_an_error_that_names_the_target(tmp
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match=r"cannot write beside .*file/out"), ArtifactWriter(tmp_path / "file/out"):
         pass
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_mount_point_is_refused_at_once(force, tmp_path, monkeypatch):
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == mounted)
+    with pytest.raises(ArtifactError, match=r"mount point.*a folder inside it, such as .*mounted"):
+        ArtifactWriter(mounted, force=force)
+    with ArtifactWriter(mounted / "artifact") as writer:
+        writer.commit(build(writer.folder))
+    assert is_artifact(mounted / "artifact")
