@@ -11,6 +11,7 @@ import numpy as np
 from crossrank.engine.cores import available_cores
 from crossrank.export.quiet import quiet_libraries
 from crossrank.export.tokenizer import load_transformers_tokenizer
+from crossrank.export.torch_model import SEGMENTS, has_one_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +99,7 @@ class TorchReference:
         return found
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> Any:
-        return self._tokenizer(
+        encoded = self._tokenizer(
             [query for query, _ in pairs],
             [document for _, document in pairs],
             truncation="only_second",
@@ -106,6 +107,9 @@ class TorchReference:
             padding=len(pairs) > 1,
             return_tensors="pt",
         )
+        if has_one_segment(self._model):
+            encoded.pop(SEGMENTS, None)
+        return encoded
 
     def _one_logit(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         positive = self._checkpoint.positive_label

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crossrank.export.dependencies import EXPORT_MODULES, require
 from crossrank.export.graph_interface import check_interface
 from crossrank.export.quiet import quiet_libraries
+from crossrank.export.torch_model import SEGMENTS, has_one_segment
 from crossrank.models.errors import ExportError, UnsupportedCheckpointError
 
 if TYPE_CHECKING:
@@ -68,12 +69,29 @@ def _export(checkpoint: Checkpoint, model: Any, path: Path) -> None:
         raise UnsupportedCheckpointError(
             f"optimum cannot export {model_type!r} for text classification: {error}"
         ) from error
+    config = make_config(model.config)
+    if has_one_segment(model) and SEGMENTS in config.inputs:
+        _leave_segments_out(config)
     try:
-        export(model, make_config(model.config), path, opset=OPSET, device="cpu")
+        export(model, config, path, opset=OPSET, device="cpu")
     except MemoryError:
         raise
     except Exception as error:
         raise ExportError(f"optimum failed to export {checkpoint.source.id} ({model_type}): {error}") from error
+
+
+def _leave_segments_out(config: Any) -> None:
+    """Export without token_type_ids: the model then takes its only segment for every token.
+
+    optimum would trace with random ids of two segments, of which the model has one.
+    """
+
+    class WithoutSegments(type(config)):  # type: ignore[misc]  # optimum's class of this family
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            return {name: axes for name, axes in super().inputs.items() if name != SEGMENTS}
+
+    config.__class__ = WithoutSegments
 
 
 def _strip(graph: onnx.ModelProto) -> None:

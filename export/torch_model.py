@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 _SDPA = frozenset({"distilbert"})
 
 
+SEGMENTS = "token_type_ids"
+
+
+def has_one_segment(model: Any) -> bool:
+    """Tell whether a model has a single segment embedding, so that there is nothing to tell it of segments.
+
+    Tokenizers of its family may number two all the same, and the second has no embedding.
+    """
+    return getattr(model.config, "type_vocab_size", None) == 1
+
+
 def load_torch_model(checkpoint: Checkpoint) -> Any:
     """The checkpoint as a PyTorch model in evaluation mode, its weights in float32.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -243,6 +244,15 @@ def test_no_such_name_in_the_package():
         crossrank.export.exprt  # noqa: B018
 
 
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_a_model_of_one_segment_is_served_though_its_tokenizer_numbers_two(family, tiny_checkpoint, pairs, tmp_path):
+    checkpoint = tiny_checkpoint(family, type_vocab_size=1)
+    export(checkpoint, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)
+    manifest = Artifact.open(tmp_path / "out").manifest
+    assert not manifest.uses_segment_ids
+    assert "token_type_ids" not in manifest.graphs[0].inputs
+
+
 class TestFailures:
     """Nothing visible is left, and what was there stays as it was."""
 
@@ -254,6 +264,19 @@ class TestFailures:
         assert left_in(tmp_path) == ["many.jsonl"]
         for expected in ("fp32 against pytorch", "int8 against fp32", "Kendall tau 0.", "top-10 overlap", "MISSED"):
             assert expected in text
+
+    @pytest.mark.parametrize("which", ["checkpoint", "out"])
+    def test_folders_whose_names_are_not_utf8_are_refused_at_once(self, which, bert, tmp_path):
+        folder = tmp_path / os.fsdecode(b"caf\xe9")
+        try:
+            folder.mkdir()
+        except OSError:
+            pytest.skip("this file system takes names in UTF-8 alone")
+        given = {"checkpoint": bert, "out": tmp_path / "out"} | {which: folder}
+        steps = []
+        with pytest.raises((InvalidInputError, ArtifactError), match=r"caf\\udce9' is not UTF-8"):
+            export(**given, progress=lambda event: steps.append(event.step))
+        assert set(steps) <= {"read the checkpoint"}
 
     def test_an_existing_artifact_is_kept_unless_forced(self, bert, pairs, tmp_path):
         options = {"precisions": ["fp32"], "verification_pairs": pairs}
@@ -372,6 +395,9 @@ class TestFailures:
             ({"max_length": 4096}, "more than the 64"),
             ({"positive_label": 1}, "single label"),
             ({"activation": "relu"}, "relu"),
+            ({"name": ""}, "name=''.*not blank"),
+            ({"name": " "}, "not blank"),
+            ({"name": "caf\udce9"}, r"name='caf\\udce9'.*UTF-8"),
         ],
     )
     def test_options_that_cannot_be(self, options, message, bert, pairs, tmp_path):
