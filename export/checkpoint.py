@@ -6,7 +6,6 @@ and digests of the weight files. A checkpoint that cannot be exported is refused
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from crossrank.export.tokenizer import read_fast_tokenizer
 from crossrank.export.transformer_config import (
     read_architecture,
     read_json,
+    read_json_value,
     read_pad_token_id,
     usable_length,
     uses_segment_ids,
@@ -168,7 +168,13 @@ def find_weights(folder: Path) -> list[Path]:
             return [folder / name]
         index = read_json(folder / f"{name}.index.json")
         if index:
-            shards = sorted({str(shard) for shard in index.get("weight_map", {}).values()})
+            parts = index.get("weight_map", {})
+            if not isinstance(parts, dict):
+                raise UnsupportedCheckpointError(
+                    f"{folder / name}.index.json has the weight_map {_shown(parts)}; "
+                    f"expected an object that names the file of each weight"
+                )
+            shards = sorted({str(shard) for shard in parts.values()})
             missing = [shard for shard in shards if not (folder / shard).is_file()]
             if missing or not shards:
                 raise UnsupportedCheckpointError(f"{folder} lacks weight files its index names: {', '.join(missing)}")
@@ -198,7 +204,13 @@ def _check_head(found: CheckpointSource, config: Mapping[str, Any], *, trust_rem
     if not config:
         raise UnsupportedCheckpointError(f"{found.folder} is no checkpoint: it has no config.json")
     model_type = str(config.get("model_type", ""))
-    architectures = [str(name) for name in config.get("architectures") or ()]
+    named, code = config.get("architectures") or [], config.get("auto_map") or {}
+    if not isinstance(named, list) or not isinstance(code, dict):
+        raise UnsupportedCheckpointError(
+            f"config.json of {found.id} has architectures {_shown(named)} and auto_map {_shown(code)}; "
+            f"expected a list of class names, and an object where the checkpoint brings code"
+        )
+    architectures = [str(name) for name in named]
     if not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise UnsupportedCheckpointError(
             f"{found.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
@@ -209,9 +221,9 @@ def _check_head(found: CheckpointSource, config: Mapping[str, Any], *, trust_rem
         raise UnsupportedCheckpointError(
             f"{found.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
         )
-    if config.get("auto_map") and not trust_remote_code:
+    if code and not trust_remote_code:
         raise UnsupportedCheckpointError(
-            f"{found.id} brings Python code of its own ({', '.join(sorted(config['auto_map']))}); nothing of it runs "
+            f"{found.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
             f"unless you pass trust_remote_code=True (--trust-remote-code)"
         )
     if model_type not in SUPPORTED:
@@ -223,18 +235,25 @@ def _check_head(found: CheckpointSource, config: Mapping[str, Any], *, trust_rem
 def _check_modules(found: CheckpointSource, sentence_transformers: Mapping[str, Any]) -> None:
     """Refuse what sentence-transformers would compute around the transformer and crossrank would not."""
     path = found.folder / "modules.json"
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    except (OSError, ValueError) as error:
-        raise UnsupportedCheckpointError(f"cannot read {path}: {error}") from error
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
+    modules = read_json_value(path) if path.is_file() else []
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise UnsupportedCheckpointError(
+            f"{path} holds {_shown(modules)}; expected a list of objects, one a module of sentence-transformers"
+        )
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
     if kinds not in ([], ["Transformer"]):
         raise UnsupportedCheckpointError(
             f"{found.id} is a sentence-transformers model of several modules ({', '.join(kinds)}); "
             f"crossrank serves a transformer with its own classification head alone"
         )
     prompts = sentence_transformers.get("prompts") or {}
-    prompt = prompts.get(sentence_transformers.get("default_prompt_name")) if isinstance(prompts, dict) else None
+    default = sentence_transformers.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not isinstance(default, str | None):
+        raise UnsupportedCheckpointError(
+            f"config_sentence_transformers.json of {found.id} has prompts {_shown(prompts)} and default_prompt_name "
+            f"{_shown(default)}; expected an object of prompts by name, and a name or null"
+        )
+    prompt = prompts.get(default)
     if prompt:
         raise UnsupportedCheckpointError(
             f"{found.id} puts the prompt {prompt!r} before every query by default, which crossrank does not do yet"
@@ -244,6 +263,11 @@ def _check_modules(found: CheckpointSource, sentence_transformers: Mapping[str, 
 def _is_decoder(model_type: str, architectures: list[str]) -> bool:
     words = [model_type.lower(), *(name.lower() for name in architectures)]
     return any(word.startswith(_DECODERS[:-1]) or _DECODERS[-1] in word for word in words)
+
+
+def _shown(value: object) -> str:
+    """What a JSON file holds, cut to what a message can take."""
+    return f"{value!r:.60}"
 
 
 def _listed() -> str:

@@ -40,15 +40,28 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UnsupportedCheckpointError: the file is no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    content = read_json_value(path)
+    if content is None:
         return {}
-    except (OSError, ValueError) as error:
-        raise UnsupportedCheckpointError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise UnsupportedCheckpointError(f"{path} holds a {type(content).__name__}, a JSON object was expected")
     return content
+
+
+def read_json_value(path: Path) -> Any:
+    """What a JSON file holds, whatever it is; None where the file is not there.
+
+    Raises:
+        UnsupportedCheckpointError: the file is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except RecursionError as error:
+        raise UnsupportedCheckpointError(f"cannot read {path}: it is nested too deeply; JSON was expected") from error
+    except (OSError, ValueError) as error:
+        raise UnsupportedCheckpointError(f"cannot read {path}: {error}") from error
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:

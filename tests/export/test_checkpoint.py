@@ -223,6 +223,29 @@ REFUSALS = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "cannot read"),
     "list as config": (lambda folder: (folder / "config.json").write_text("[]"), "JSON object"),
+    "deep config": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "nested too deeply"),
+    "architectures as a text": (
+        lambda folder: change(folder, architectures="BertForSequenceClassification"),
+        "architectures 'BertFor.*list of class names",
+    ),
+    "auto_map as a text": (lambda folder: change(folder, auto_map="x.y"), "auto_map 'x.y'.*an object"),
+    "modules as a number": (lambda folder: (folder / "modules.json").write_text("5"), "holds 5.*list of objects"),
+    "modules as an object": (lambda folder: (folder / "modules.json").write_text('{"a": 1}'), "list of objects"),
+    "modules of numbers": (lambda folder: (folder / "modules.json").write_text("[1]"), "list of objects"),
+    "deep modules": (lambda folder: (folder / "modules.json").write_text("[" * 100_000), "nested too deeply"),
+    "default prompt as a list": (
+        lambda folder: change(
+            folder, "config_sentence_transformers.json", prompts={"q": "query: "}, default_prompt_name=["q"]
+        ),
+        r"default_prompt_name \['q'\].*a name or null",
+    ),
+    "weight map as a list": (
+        lambda folder: (
+            (folder / "model.safetensors").unlink(),
+            change(folder, "model.safetensors.index.json", weight_map=["a"]),
+        ),
+        r"weight_map \['a'\].*names the file of each weight",
+    ),
     "no head": (lambda folder: change(folder, architectures=["BertModel"]), "no classification head"),
     "masked head": (lambda folder: change(folder, architectures=["BertForMaskedLM"]), "no classification head"),
     "no architectures": (lambda folder: change(folder, architectures=None), "no classification head"),
