@@ -1,7 +1,8 @@
 """Texts to token arrays: each distinct query is encoded once, documents in bounded chunks, pairs assembled as arrays.
 
-The result equals `tokenizer(query, document, truncation="only_second")` of transformers token for token wherever the
-query leaves room for at least one document token. Where it does not (transformers raises there), the query is cut to
+The result equals `tokenizer([query], [document], truncation="only_second")` of transformers token for token wherever
+the query leaves room for at least one document token. (The form without lists is no pair where the document is empty:
+transformers then encodes the query alone.) Where it does not (transformers raises there), the query is cut to
 half of the tokens that the special tokens leave.
 """
 
@@ -140,7 +141,7 @@ class PairEncoder:
         """Read a `tokenizer.json`.
 
         Raises:
-            ArtifactError: the file is no tokenizer this version of `tokenizers` reads.
+            ArtifactError: the file is no tokenizer this version of `tokenizers` reads, or one that suits no reranker.
             InvalidInputError: as the constructor.
         """
         from tokenizers import Tokenizer

@@ -55,9 +55,16 @@ class PairTemplate:
             tokenizer: with truncation and padding off.
 
         Raises:
-            ArtifactError: its post-processor does not put the query before the document.
+            ArtifactError: it cannot encode a plain text, or its post-processor does not put the query before the
+                document.
         """
-        encoding = tokenizer.encode(_PROBE, _PROBE, add_special_tokens=True)
+        try:
+            encoding = tokenizer.encode(_PROBE, _PROBE, add_special_tokens=True)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ArtifactError(
+                f"the tokenizer cannot encode the text {_PROBE!r}: {error}; it needs a token for text it does not "
+                f"know: add the unknown token its model names (unk_token of tokenizer.json) to its vocabulary"
+            ) from error
         sequence = [-1 if number is None else number for number in encoding.sequence_ids]
         query = [place for place, number in enumerate(sequence) if number == 0]
         document = [place for place, number in enumerate(sequence) if number == 1]

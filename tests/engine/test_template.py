@@ -1,8 +1,9 @@
 """The layout of a pair, read off the tokenizer of every family."""
 
 import pytest
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, models, processors
 
+from crossrank.engine.encoding import PairEncoder
 from crossrank.engine.template import PairTemplate
 from crossrank.models.errors import ArtifactError
 
@@ -66,3 +67,10 @@ def test_a_tokenizer_that_puts_the_document_first_is_refused(tiny_checkpoint):
     )
     with pytest.raises(ArtifactError, match="query, then document"):
         PairTemplate.of(tokenizer)
+
+
+def test_a_tokenizer_that_knows_neither_the_probe_nor_an_unknown_token(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    Tokenizer(models.WordPiece({"[CLS]": 0, "b": 1}, unk_token="[UNK]")).save(str(path))
+    with pytest.raises(ArtifactError, match=r"cannot encode the text 'a'.*\[UNK\].*unk_token"):
+        PairEncoder.load(path, max_length=64, pad_token_id=0)
