@@ -142,9 +142,11 @@ def checked_logits(logits: npt.NDArray[Any], arrays: TokenArrays) -> npt.NDArray
     """
     if not np.isfinite(logits).all():
         rows, length = arrays.input_ids.shape
+        kind = "NaN" if np.isnan(logits).any() else "infinity"
         raise InferenceError(
-            f"the model gave a score that is no number for a batch of {rows} pairs x {length} tokens; "
-            "with fp16 this is an overflow: use precision='fp32'"
+            f"the model gave a score that is no number ({kind}) for a batch of {rows} pairs x {length} tokens; "
+            "in an fp16 graph this is an overflow: use precision='fp32'; in an fp32 graph the weights of the "
+            "checkpoint may hold NaN: look at them and export it again"
         )
     return np.asarray(logits, dtype=np.float32)
 

@@ -12,6 +12,7 @@ from crossrank.engine.cores import available_cores
 from crossrank.export.quiet import quiet_libraries
 from crossrank.export.tokenizer import load_transformers_tokenizer
 from crossrank.export.torch_model import SEGMENTS, has_one_segment
+from crossrank.models.errors import UnsupportedCheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,11 +32,21 @@ class TorchReference:
         Args:
             checkpoint: what is scored with.
             model: the same as a PyTorch model in float32, from `load_torch_model`.
+
+        Raises:
+            UnsupportedCheckpointError: the tokenizer cannot be loaded, or cuts texts at their beginning.
         """
         self._checkpoint = checkpoint
         self._model = model
         self._tokenizer = load_transformers_tokenizer(checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code)
+        # Padding is masked, so its side changes no score; what is cut away does.
         self._tokenizer.padding_side = "right"
+        if self._tokenizer.truncation_side != "right":
+            raise UnsupportedCheckpointError(
+                f"the tokenizer of {checkpoint.source.id} has truncation_side {self._tokenizer.truncation_side!r}: it "
+                f"keeps the end of a long document, crossrank its beginning; where that is wanted all the same, set "
+                f'"truncation_side": "right" in tokenizer_config.json'
+            )
 
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's tokenizer as transformers runs it, for the artifact; truncation and padding taken off.
@@ -66,6 +77,9 @@ class TorchReference:
 
         Returns:
             Logits, shape (n,); with two labels the positive one's minus the other's.
+
+        Raises:
+            UnsupportedCheckpointError: a logit is no number.
         """
         import torch
 
@@ -96,6 +110,12 @@ class TorchReference:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
+        bad = int(np.count_nonzero(~np.isfinite(found)))
+        if bad:
+            raise UnsupportedCheckpointError(
+                f"PyTorch itself gives NaN or infinity for {bad} of {len(pairs)} pairs with "
+                f"{self._checkpoint.source.id}; numbers expected: its weights may hold NaN, look at them"
+            )
         return found
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> Any:

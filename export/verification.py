@@ -194,7 +194,20 @@ def check(fidelities: Iterable[tuple[Precision, Fidelity]], bounds: Bounds) -> N
     if all(bounds.holds(precision, fidelity) for precision, fidelity in measured):
         return
     lines = [_described(precision, fidelity, bounds) for precision, fidelity in measured]
-    raise FidelityError("the export misses its fidelity bounds, nothing was written:\n" + "\n".join(lines))
+    raise FidelityError(
+        "\n".join(["the export misses its fidelity bounds, nothing was written:", *lines, *_mends(measured, bounds)])
+    )
+
+
+def _mends(measured: Sequence[tuple[Precision, Fidelity]], bounds: Bounds) -> list[str]:
+    """What a user can do about missed bounds on the rank correlation; a missed difference has no mend of theirs."""
+    held = [precision for precision, fidelity in measured if bounds.holds(precision, fidelity)]
+    missed = [item for item in measured if item[0] not in held]
+    if any(bounds.by_difference(*item) for item in missed):
+        return []
+    names = ",".join(held)
+    leave_out = f"leave out what misses its bound (--precision {names}), or " if held else ""
+    return [f"{leave_out}accept a lower rank correlation (min_kendall_tau, --min-kendall-tau)"]
 
 
 def _open(folder: Path, precision: Precision, *, max_batch_tokens: int | None = None) -> ArtifactReranker:

@@ -6,7 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_artifacts import copy_artifact, rewrite_manifest
 
+from crossrank.engine.encoding import TokenArrays
 from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.session import checked_logits
 from crossrank.models.errors import ArtifactError, InferenceError
 
 INT64 = TensorProto.INT64
@@ -54,6 +56,13 @@ def artifact_of(tiny_artifact, tmp_path):
         return rewrite_manifest(folder, **manifest_keys)
 
     return make
+
+
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_a_score_that_is_no_number_is_told_with_both_its_causes(value, kind):
+    arrays = TokenArrays(*(np.ones((2, 8), np.int64) for _ in range(3)))
+    with pytest.raises(InferenceError, match=rf"no number \({kind}\).*2 pairs x 8.*fp16.*fp32 graph the weights"):
+        checked_logits(np.array([[0.5], [value]], np.float32), arrays)
 
 
 def open_fp32(folder):

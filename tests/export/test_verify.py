@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from crossrank.export.verification_data import (
     split_by_query,
 )
 from crossrank.models.artifact import Artifact
-from crossrank.models.errors import FidelityError, InvalidInputError
+from crossrank.models.errors import FidelityError, InvalidInputError, UnsupportedCheckpointError
 from crossrank.models.manifest import Fidelity
 
 
@@ -164,11 +166,21 @@ class TestBounds:
     def test_all_figures_are_told_when_one_misses(self):
         with pytest.raises(FidelityError) as caught:
             check([("fp32", figures(2e-6, 1.0, "pytorch")), ("int8", figures(0.3, 0.8))], Bounds())
-        first, second = str(caught.value).splitlines()[1:]
+        first, second, mend = str(caught.value).splitlines()[1:]
         assert "2e-06" in first
         assert first.endswith("holds")
         assert "tau 0.8," in second
         assert "at least 0.85: MISSED" in second
+        assert "--precision fp32)" in mend
+        assert "--min-kendall-tau" in mend
+
+    def test_the_mend_keeps_what_holds_and_there_is_none_for_a_difference(self):
+        good, low = figures(0.0, 0.9), figures(0.3, 0.8)
+        with pytest.raises(FidelityError, match=r"--precision fp32,fp16\)"):
+            check([("fp32", figures(0.0, 1.0)), ("int8", low), ("fp16", good)], Bounds())
+        with pytest.raises(FidelityError) as caught:
+            check([("fp32", figures(1.0, 0.9)), ("int8", low)], Bounds())
+        assert "--" not in str(caught.value)
 
     @pytest.mark.parametrize("tau", [1.01, -2, float("nan")])
     def test_bounds_that_cannot_be(self, tau):
@@ -251,6 +263,20 @@ class TestRuns:
 
 
 class TestReference:
+    def test_weights_that_hold_nan_are_named_before_any_graph_is_made(self, tiny_checkpoint, queries):
+        checkpoint = read_checkpoint(tiny_checkpoint("bert"))
+        model = load_torch_model(checkpoint)
+        model.classifier.bias.data[0] = float("nan")
+        with pytest.raises(UnsupportedCheckpointError, match=r"PyTorch itself gives NaN.*32 of 32.*weights may hold"):
+            TorchReference(checkpoint, model).logits(all_pairs(queries))
+
+    def test_a_tokenizer_that_keeps_the_end_of_documents_is_refused(self, tiny_checkpoint, tmp_path):
+        folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation_side": "left"}))
+        with pytest.raises(UnsupportedCheckpointError, match=r"truncation_side 'left'.*tokenizer_config\.json"):
+            TorchReference(read_checkpoint(folder), None)
+
     def test_padded_batches_agree_with_single_pairs(self, tiny_checkpoint, queries):
         checkpoint = read_checkpoint(tiny_checkpoint("roberta"))
         reference = TorchReference(checkpoint, load_torch_model(checkpoint))
