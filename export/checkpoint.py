@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crossrank.export.scoring_head import read_scoring_head
-from crossrank.export.source import CheckpointSource, fetch_weights, find_source
+from crossrank.export.source import CheckpointSource, fetch_weights, find_source, refuse_pointer
 from crossrank.export.tokenizer import read_fast_tokenizer
 from crossrank.export.transformer_config import (
     read_architecture,
@@ -161,8 +161,28 @@ def find_weights(folder: Path) -> list[Path]:
     """The files transformers would load weights from: safetensors before .bin, shards by their index.
 
     Raises:
-        UnsupportedCheckpointError: there are none, or a shard the index names is missing.
+        UnsupportedCheckpointError: there are none, or a shard the index names is missing or left to Git LFS.
     """
+    found = _listed_weights(folder)
+    for path in found:
+        refuse_pointer(path)
+    return found
+
+
+def read_licence(folder: Path) -> str:
+    """The licence a model card (README.md) states in its front matter; empty where there is none."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        metadata = metadata_load(folder / "README.md") or {}
+    except Exception:
+        # No card, or front matter that is no YAML: either way nothing is stated.
+        return ""
+    licence = metadata.get("license")
+    return licence if isinstance(licence, str) else ""
+
+
+def _listed_weights(folder: Path) -> list[Path]:
     for name in _SINGLE_WEIGHTS:
         if (folder / name).is_file():
             return [folder / name]
@@ -187,22 +207,13 @@ def find_weights(folder: Path) -> list[Path]:
     )
 
 
-def read_licence(folder: Path) -> str:
-    """The licence a model card (README.md) states in its front matter; empty where there is none."""
-    from huggingface_hub.repocard import metadata_load
-
-    try:
-        metadata = metadata_load(folder / "README.md") or {}
-    except Exception:
-        # No card, or front matter that is no YAML: either way nothing is stated.
-        return ""
-    licence = metadata.get("license")
-    return licence if isinstance(licence, str) else ""
-
-
 def _check_head(found: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool) -> None:
     if not config:
-        raise UnsupportedCheckpointError(f"{found.folder} is no checkpoint: it has no config.json")
+        inside = sorted(path.parent.name for path in found.folder.glob("*/config.json"))
+        raise UnsupportedCheckpointError(
+            f"{found.folder} is no checkpoint: it has no config.json"
+            + (f"; there is one in {', '.join(inside[:3])}: name that folder" if inside else "")
+        )
     model_type = str(config.get("model_type", ""))
     named, code = config.get("architectures") or [], config.get("auto_map") or {}
     if not isinstance(named, list) or not isinstance(code, dict):

@@ -10,7 +10,7 @@ from crossrank.engine.documents import encodable
 from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
 from crossrank.export.checkpoint import Checkpoint, read_licence, read_tokenizer_config
 from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
-from crossrank.export.graph_files import EXTERNAL_DATA_FROM, external_files, load_graph, weight_bytes
+from crossrank.export.graph_files import EXTERNAL_DATA_FROM, external_files, load_graph, room_hint, weight_bytes
 from crossrank.export.graph_interface import check_interface, input_types, label_count, run_label_count
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder
@@ -127,7 +127,8 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
                 artifact = writer.commit(manifest)
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
-        raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}") from error
+        hint = room_hint(error, writer.target.parent)
+        raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}{hint}") from error
     notes = (*found.description.notes, *assembly.notes)
     return ExportReport(artifact, manifest.name, graphs, recorder.steps, notes)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from crossrank.export.source import refuse_pointer
 from crossrank.models.errors import UnsupportedCheckpointError
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ EXTERNAL_DATA_FROM = 2_000_000_000
 
 _SMALLEST_EXTERNAL = 1024
 _PAGE = 4096
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -49,6 +53,29 @@ def save_graph(
     return (data,)
 
 
+def out_of_room(error: BaseException | None) -> bool:
+    """Tell whether an error, or one it came of, says that a disk is full or takes no file so large."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def room_hint(error: OSError, folder: Path) -> str:
+    """Where to make room, for the message of an export that ran out of it; "" for other errors.
+
+    Args:
+        error: what failed.
+        folder: where the artifact is written.
+    """
+    if not out_of_room(error):
+        return ""
+    # Not gettempdir, which would look for a folder now, and fail where every disk is full.
+    temporary = tempfile.tempdir or "that TMPDIR names"
+    return f"; an export needs room in {folder} and in the temporary folder {temporary} (set TMPDIR to another)"
+
+
 def load_graph(path: Path) -> onnx.ModelProto:
     """Read a graph with its external data, wherever in its folder that lies.
 
@@ -59,6 +86,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
     if not path.is_file():
         raise UnsupportedCheckpointError(f"there is no ONNX file {path}")
+    refuse_pointer(path)
     try:
         # In two steps, so that a path out of the folder is refused by onnx before anything is read.
         model = onnx.load_model(path, load_external_data=False)

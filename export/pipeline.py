@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
 from crossrank.export.checkpoint import read_checkpoint
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
-from crossrank.export.graph_files import EXTERNAL_DATA_FROM, weight_bytes
+from crossrank.export.graph_files import EXTERNAL_DATA_FROM, room_hint, weight_bytes
 from crossrank.export.graph_interface import input_types
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
@@ -121,7 +121,8 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 artifact = writer.commit(manifest)
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
-        raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}") from error
+        hint = room_hint(error, writer.target.parent)
+        raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}{hint}") from error
     return ExportReport(artifact, manifest.name, graphs, recorder.steps, (*found.notes, *assembly.notes))
 
 

@@ -103,7 +103,9 @@ def read_scoring_head(
         )
     label, notes = (0, []) if count == 1 else _positive_label(names, positive_label)
     if count == 1 and positive_label not in (None, 0):
-        raise InvalidInputError(f"positive_label {positive_label!r} was given, but the checkpoint has a single label")
+        raise InvalidInputError(
+            f"positive_label {positive_label!r} was given, but the checkpoint has a single label; leave it out"
+        )
     chosen, why = _activation(config, sentence_transformers, count, activation, usual_activation)
     return ScoringHead(
         num_labels=cast("Literal[1, 2]", count),
@@ -137,7 +139,8 @@ def _positive_label(names: Mapping[int, str], stated: int | str | None) -> tuple
             index = int(stated)
         if index not in indices or isinstance(stated, bool):
             raise InvalidInputError(
-                f"positive_label {stated!r} is no label of the checkpoint; it has {_listed(names) or '0 and 1'}"
+                f"positive_label {stated!r} is no label of the checkpoint; expected the index or the name of one: "
+                f"{_listed(names) or '0 or 1'}"
             )
         return index, []
     plain = {index: _plain(name) for index, name in names.items() if index in indices}

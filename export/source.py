@@ -10,7 +10,7 @@ from typing import Literal
 
 from crossrank.engine.documents import encodable
 from crossrank.export.quiet import quiet_downloads
-from crossrank.models.errors import InvalidInputError, ModelNotFoundError
+from crossrank.models.errors import InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
 
 _DESCRIPTION = ("*.json", "*.txt", "*.model", "README.md")
 _CODE = ("*.py",)
@@ -18,6 +18,7 @@ _SAFE_WEIGHTS = ("*.safetensors",)
 _OTHER_WEIGHTS = ("pytorch_model*.bin",)
 # A hub repository often carries copies for other runtimes in folders (onnx/, openvino/); the checkpoint is in its root.
 _BELOW_ROOT = ("*/*",)
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -96,6 +97,23 @@ def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -
         _download(source.id, source.revision, patterns, local_files_only=local_files_only)
         if any(path for pattern in patterns for path in source.folder.glob(pattern)):
             return
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file that git left in the place of a large one.
+
+    Raises:
+        UnsupportedCheckpointError: it is a pointer of Git LFS.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError:  # whoever reads it next says why
+        return
+    if start == _LFS_POINTER:
+        raise UnsupportedCheckpointError(
+            f"{path} is a pointer of Git LFS, not the file itself; run 'git lfs pull' in the repository"
+        )
 
 
 def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, local_files_only: bool) -> Path:

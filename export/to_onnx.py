@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.export.dependencies import EXPORT_MODULES, require
+from crossrank.export.graph_files import out_of_room
 from crossrank.export.graph_interface import check_interface
 from crossrank.export.quiet import quiet_libraries
 from crossrank.export.torch_model import SEGMENTS, has_one_segment
@@ -77,6 +78,11 @@ def _export(checkpoint: Checkpoint, model: Any, path: Path) -> None:
     except MemoryError:
         raise
     except Exception as error:
+        if out_of_room(error):
+            raise ExportError(
+                f"the graph of {checkpoint.source.id} does not fit into the temporary folder {path.parent}: {error}; "
+                f"set TMPDIR to a folder with more room"
+            ) from error
         raise ExportError(f"optimum failed to export {checkpoint.source.id} ({model_type}): {error}") from error
 
 

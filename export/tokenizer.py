@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crossrank.export.source import refuse_pointer
 from crossrank.export.transformer_config import read_json
 from crossrank.models.errors import UnsupportedCheckpointError
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER_NAME = "tokenizer.json"
+_TOKENIZER_FILES = (TOKENIZER_NAME, "vocab*", "*.model")
+"""Files that tokenizers come in where they are no code of their own."""
 
 
 def read_fast_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
@@ -30,6 +33,11 @@ def read_fast_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tok
             f"the tokenizer of {folder} is Python code of its own; nothing of it runs unless you pass "
             f"trust_remote_code=True (--trust-remote-code)"
         )
+    if not trust_remote_code and not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
+        raise UnsupportedCheckpointError(
+            f"{folder} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there; save the tokenizer the "
+            f"checkpoint was trained with into it (tokenizer.save_pretrained)"
+        )
     if (folder / TOKENIZER_NAME).is_file():
         return read_tokenizer_file(folder / TOKENIZER_NAME)
     backend = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code).backend_tokenizer
@@ -46,6 +54,7 @@ def read_tokenizer_file(path: Path) -> Tokenizer:
 
     if not path.is_file():
         raise UnsupportedCheckpointError(f"there is no fast tokenizer: {path} is not there")
+    refuse_pointer(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:

@@ -172,7 +172,7 @@ def test_positive_label_that_nothing_tells(two_labels):
     with pytest.raises(UnsupportedCheckpointError, match=r"0: 'a', 1: 'b'.*--positive-label"):
         read_checkpoint(two_labels)
     for wrong in (2, -1, "c", True):
-        with pytest.raises(InvalidInputError, match="positive_label"):
+        with pytest.raises(InvalidInputError, match=r"positive_label .*the index or the name of one: 0: 'a', 1: 'b'"):
             read_checkpoint(two_labels, positive_label=wrong)
 
 
@@ -282,10 +282,19 @@ REFUSALS = {
     ),
     "no tokenizer": (
         lambda folder: [path.unlink() for path in folder.iterdir() if path.name not in NO_TOKENIZER],
-        "no fast tokenizer",
+        r"has no tokenizer: none of tokenizer\.json, vocab\*.*save_pretrained",
     ),
     "broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+    "weights left to git": (lambda folder: (folder / "model.safetensors").write_bytes(POINTER), "git lfs pull"),
+    "tokenizer left to git": (lambda folder: (folder / "tokenizer.json").write_bytes(POINTER), "git lfs pull"),
+    "transformer in a folder": (
+        lambda folder: (
+            (folder / "0_Transformer").mkdir(),
+            (folder / "config.json").rename(folder / "0_Transformer" / "config.json"),
+        ),
+        "no config.json; there is one in 0_Transformer: name that folder",
+    ),
     "adapter": (
         lambda folder: ((folder / "model.safetensors").unlink(), change(folder, "adapter_config.json", r=8)),
         "adapter",
@@ -303,6 +312,7 @@ REFUSALS = {
         "prompt 'query: '",
     ),
 }
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 133\n"
 NO_TOKENIZER = {"config.json", "model.safetensors"}
 
 

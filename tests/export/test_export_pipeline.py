@@ -348,9 +348,19 @@ class TestFailures:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(f"crossrank.export.assembly.{step}", full)
-        with pytest.raises(ExportError, match=r"No space left on device"):
+        with pytest.raises(ExportError, match=r"No space left on device.*room in .*temporary folder .*TMPDIR"):
             export(bert, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)
         assert left_in(tmp_path) == []
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+    def test_temporary_folder_full(self, number, bert, pairs, tmp_path, monkeypatch):
+        def full(*_args, **_options):
+            raise RuntimeError("export failed") from OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("optimum.exporters.onnx.export", full)
+        with pytest.raises(ExportError, match=r"temporary folder .*crossrank-.*set TMPDIR") as caught:
+            export(bert, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)
+        assert "optimum" not in str(caught.value)
 
     @pytest.mark.parametrize("missing", ["torch", "transformers", "optimum.exporters.onnx", "onnx"])
     def test_without_the_extra(self, missing, bert, pairs, tmp_path, monkeypatch):

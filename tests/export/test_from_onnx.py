@@ -304,7 +304,13 @@ def test_float16_scores_are_refused(folder, pairs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no ONNX file"), (b"", "no nodes"), (b"PK\x03\x04 no protobuf", "cannot be read")]
+    ("content", "message"),
+    [
+        (None, "no ONNX file"),
+        (b"", "no nodes"),
+        (b"PK\x03\x04 no protobuf", "cannot be read"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
 )
 def test_files_that_are_no_models(content, message, folder, pairs, tmp_path):
     path = tmp_path / "files" / "model.onnx"
