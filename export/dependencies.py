@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 EXPORT_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx")
 """What the export of a PyTorch checkpoint imports."""
 
-IMPORT_MODULES = ("onnx",)
-"""What the import of an ONNX file imports."""
+IMPORT_MODULES = ("onnx", "sympy")
+"""What the import of an ONNX file imports; sympy is for onnxruntime's fusions, which name neither it nor the mend."""
 
 _DISTRIBUTIONS = ("torch", "transformers", "optimum-onnx", "onnx", "tokenizers")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")

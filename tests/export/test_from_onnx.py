@@ -344,9 +344,10 @@ def test_an_existing_target_is_kept(file, folder, pairs, tmp_path):
     assert Artifact.open(tmp_path / "out").manifest.activation == "identity"
 
 
-def test_without_onnx(file, folder, pairs, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'crossrank\[onnx\]'"):
+@pytest.mark.parametrize("module", ["onnx", "sympy"])
+def test_without_a_package_of_the_extra(file, folder, pairs, tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=rf"{module}.*pip install 'crossrank\[onnx\]'"):
         import_onnx(file, folder, tmp_path / "out", verification_pairs=pairs)
 
 
