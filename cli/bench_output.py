@@ -67,7 +67,10 @@ def numbers_of(option: str, text: str) -> list[int]:
     Raises:
         InvalidInputError: there is something else; the message names the option.
     """
-    numbers = names(text)
-    if not all(number.isdigit() and int(number) > 0 for number in numbers):
+    try:
+        numbers = [int(number) for number in names(text)]
+    except ValueError:
+        numbers = [0]
+    if min(numbers, default=1) < 1:
         raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
-    return [int(number) for number in numbers]
+    return numbers

@@ -63,7 +63,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for programs.")] = False,
 ) -> None:
     """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
-    label = int(positive_label) if positive_label is not None and positive_label.isdigit() else positive_label
+    label = None if positive_label is None else _label(positive_label)
     activation_name: Activation | None = activation.value if activation else None
     with _ProgressDisplay() as progress:
         if from_onnx is None:
@@ -115,6 +115,14 @@ def export_command(  # noqa: PLR0913  one parameter an option
         typer.echo(json_text(report.to_json(), indent=2))
     else:
         _print_report(report)
+
+
+def _label(text: str) -> int | str:
+    """The index of a label, or its name."""
+    try:
+        return int(text) if text.isdecimal() else text
+    except ValueError:  # more digits than Python converts: no index in any case
+        return text
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:

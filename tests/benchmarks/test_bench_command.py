@@ -60,6 +60,8 @@ def test_a_run_writes_all_figures_tables_and_plots(bench, tiny_artifact, tmp_pat
         (["--precision", "int4"], "--precision 'int4'"),
         (["--documents", "huge"], "--documents 'huge'"),
         (["--top-k", "ten"], "--top-k 'ten'"),
+        (["--top-k", "\u00b2"], "--top-k '\u00b2'"),
+        (["--top-k", "9" * 5000], "whole numbers of at least 1"),
         (["--compare"], "name its folder with --checkpoint"),
         (["--compare", "--peers", "nobody"], "nobody"),
     ],

@@ -89,6 +89,13 @@ def test_a_label_may_be_named(crossrank, exporter):
     assert calls[0][1]["positive_label"] == "relevant"
 
 
+@pytest.mark.parametrize("name", ["\u00b2", "9" * 5000, "--1"])
+def test_what_is_no_index_is_a_labels_name(crossrank, exporter, name):
+    calls = exporter()
+    assert crossrank("export", "owner/name", "out", f"--positive-label={name}").exit_code == 0
+    assert calls[0][1]["positive_label"] == name
+
+
 def test_an_onnx_file_is_imported(crossrank, exporter):
     calls = exporter()
     result = crossrank("export", "--from-onnx", "model.onnx", "--tokenizer", "folder", "out", "--force")
