@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from crossrank.benchmarks.dependencies import require_matplotlib
 from crossrank.benchmarks.report import ReportTable
 from crossrank.benchmarks.tune_cascade import chosen_stages
 from crossrank.cascade_file import stages_as_toml
-from crossrank.models.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,11 +64,7 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib; install it with pip install 'crossrank[bench]'") from error
-    mpl.use("Agg")  # no display needed
+    require_matplotlib()
     from matplotlib.figure import Figure
 
     lines: dict[int, list[tuple[float, float]]] = defaultdict(list)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.beir import read_collection
+from crossrank.benchmarks.beir import read_judged_collection
 from crossrank.benchmarks.engine_options import engine_options
 from crossrank.benchmarks.quality import ndcg
 from crossrank.benchmarks.sampling import percentiles
 from crossrank.benchmarks.stage_scores import chosen_candidates
-from crossrank.models.errors import InvalidInputError
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -59,13 +58,11 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
         nDCG@10 of the candidates' own order, and for each limit nDCG@10, documents scored, and the time over the limit.
 
     Raises:
-        InvalidInputError: the folder has no judgements, no run, or too few documents.
+        InvalidInputError: the folder has no judgements, no run, none for its queries, or too few documents.
         MissingDependencyError: ir-measures is not installed.
     """
-    collection = read_collection(folder)
-    if not collection.judgements or not collection.runs:
-        raise InvalidInputError(f"{folder}: judgements in qrels/*.tsv and one *.trec run expected")
-    found = chosen_candidates(collection, queries, candidates)
+    collection = read_judged_collection(folder)
+    found = chosen_candidates(folder, collection, queries, candidates)
     judged = {query: collection.judgements.get(query, {}) for query in found}
     result: dict[str, Any] = {
         "collection": folder.name,

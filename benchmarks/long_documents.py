@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.beir import Collection, read_collection
+from crossrank.benchmarks.beir import Collection, read_judged_collection
 from crossrank.benchmarks.engine_options import engine_options
 from crossrank.benchmarks.quality import ndcg
 from crossrank.engine.windows import Windows
@@ -62,6 +62,25 @@ def join_documents(collection: Collection, joined: int = JOINED) -> Collection:
     return Collection(documents, collection.queries, judgements, runs)
 
 
+def read_long_documents(folder: Path) -> Collection:
+    """Read a BEIR folder, its documents joined.
+
+    Raises:
+        InvalidInputError: the folder has no judgements or no run, or no query that both are for.
+    """
+    long = join_documents(read_judged_collection(folder))
+    if not _usable_queries(long):
+        raise InvalidInputError(
+            f"{folder}: none of its {len(long.queries)} queries has documents in the run and one with a grade above "
+            f"0, joined by {JOINED}; a run and judgements of the queries in queries.jsonl expected"
+        )
+    return long
+
+
+def _usable_queries(long: Collection) -> list[str]:
+    return [query for query in long.queries if long.has_relevant(query) and long.runs.get(query)]
+
+
 def measure_long_documents(
     artifact: Path,
     folder: Path,
@@ -87,13 +106,10 @@ def measure_long_documents(
         nDCG@10 of each way to read, windows a document on average, and the seconds that scoring took.
 
     Raises:
-        InvalidInputError: the folder has no judgements or no run.
+        InvalidInputError: the folder has no judgements, no run, or none for its queries.
     """
-    collection = read_collection(folder)
-    if not collection.judgements or not collection.runs:
-        raise InvalidInputError(f"{folder}: judgements in qrels/*.tsv and one *.trec run expected")
-    long = join_documents(collection)
-    usable = [query for query in long.queries if any(long.judgements.get(query, {}).values()) and query in long.runs]
+    long = read_long_documents(folder)
+    usable = _usable_queries(long)
     count = min(queries or len(usable), len(usable))
     chosen = [usable[place * len(usable) // count] for place in range(count)]
     ranked = {query: long.runs[query][:depth] for query in chosen}

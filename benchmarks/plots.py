@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from crossrank.models.errors import MissingDependencyError
+from crossrank.benchmarks.dependencies import require_matplotlib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +31,7 @@ def write_plots(result: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib; install it with pip install 'crossrank[bench]'") from error
-    mpl.use("Agg")  # no display needed
+    require_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     if result.get("latency"):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.beir import read_collection
+from crossrank.benchmarks.beir import read_judged_collection
+from crossrank.benchmarks.dependencies import require_ir_measures
 from crossrank.benchmarks.engine_options import engine_options
 from crossrank.export.fidelity import kendall_tau, top_overlap
-from crossrank.models.errors import InvalidInputError, MissingDependencyError, TruncationWarning
+from crossrank.models.errors import InvalidInputError, TruncationWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from crossrank.benchmarks.beir import Collection
     from crossrank.models.manifest import Precision, Provider
 
 DEPTH = 50
@@ -51,13 +53,11 @@ def measure_quality(
         nDCG@10 of BM25 and of each precision, and for each two precisions the mean Kendall tau and top-10 overlap.
 
     Raises:
-        InvalidInputError: the folder has no judgements or no run.
+        InvalidInputError: the folder has no judgements, no run, or none for the queries.
         MissingDependencyError: ir-measures is not installed.
     """
-    collection = read_collection(folder)
-    if not collection.judgements or not collection.runs:
-        raise InvalidInputError(f"{folder}: judgements in qrels/*.tsv and one *.trec run expected")
-    chosen = [query for query in list(collection.queries)[:queries] if query in collection.runs]
+    collection = read_judged_collection(folder)
+    chosen = chosen_queries(folder, collection, queries)
     ranked = {query: collection.runs[query][:depth] for query in chosen}
     judged = {query: collection.judgements.get(query, {}) for query in chosen}
     order = {query: {name: -float(rank) for rank, name in enumerate(names)} for query, names in ranked.items()}
@@ -91,6 +91,27 @@ def measure_quality(
     return result
 
 
+def chosen_queries(folder: Path, collection: Collection, queries: int | None) -> list[str]:
+    """The first queries, as far as the run has documents for them.
+
+    Args:
+        folder: the collection's, for the message.
+        collection: with judgements and a run.
+        queries: how many, in the file's order; None takes all.
+
+    Raises:
+        InvalidInputError: the run has documents for none of them, or nothing is judged relevant to any.
+    """
+    first = list(collection.queries)[:queries]
+    chosen = [query for query in first if query in collection.runs]
+    if not any(map(collection.has_relevant, chosen)):
+        raise InvalidInputError(
+            f"{folder}: of its first {len(first)} queries {len(chosen)} are in the run, and none of those has a "
+            "document with a grade above 0; a run and judgements of the queries in queries.jsonl expected"
+        )
+    return chosen
+
+
 def ndcg(judged: Mapping[str, Mapping[str, int]], scores: Mapping[str, Mapping[str, float]]) -> float:
     """Mean nDCG@10 over the queries that have scores; see `ndcg_per_query`."""
     found = ndcg_per_query(judged, scores)
@@ -107,13 +128,10 @@ def ndcg_per_query(
     Raises:
         MissingDependencyError: ir-measures is not installed.
     """
-    try:
-        import ir_measures
-        from ir_measures import Qrel, ScoredDoc, nDCG
-    except ImportError as error:
-        raise MissingDependencyError(
-            "ranking quality needs ir-measures; install it with pip install 'crossrank[bench]'"
-        ) from error
+    require_ir_measures()
+    import ir_measures
+    from ir_measures import Qrel, ScoredDoc, nDCG
+
     grades = {grade for found in judged.values() for grade in found.values() if grade > 0}
     measure = nDCG(gains={grade: 2**grade - 1 for grade in grades}) @ CUTOFF
     qrels = [Qrel(query, name, grade) for query, found in judged.items() for name, grade in found.items()]

@@ -71,11 +71,12 @@ class ScoreFile:
         self._kept: dict[str, _Kept] = {}
         if path is None or not path.exists():
             return
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        # Undecodable bytes are no scores either: read as U+FFFD, they are refused with their line.
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             try:
                 record = json.loads(line)
                 self._kept[record["key"]] = _Kept(float(record["seconds"]), list(map(float, record["logits"])))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InvalidInputError(f"{path}, line {number} holds no scores of a stage: {error!r}") from error
 
     def get(self, key: str, make: Callable[[], npt.NDArray[np.float32]]) -> _Kept:
@@ -113,14 +114,17 @@ def score_stages(
         candidates: of each query at most.
         kept: scores that are known, and where to keep those that are not.
         progress: told what is going on.
+
+    Raises:
+        InvalidInputError: the folder cannot be read, or not used: see `chosen_candidates`.
     """
     collection = read_collection(folder)
+    found = chosen_candidates(folder, collection, queries, candidates)
     names = list(collection.documents)
     place_of = {name: place for place, name in enumerate(names)}
     started = time.perf_counter()
     prepared = reranker.prepare([collection.documents[name] for name in names])
     encoding_seconds = (time.perf_counter() - started) / len(names)
-    found = chosen_candidates(collection, queries, candidates)
     chosen = list(found)
     graph = reranker.info().graph_sha256[:16]
     logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in max_lengths}
@@ -151,34 +155,43 @@ class _Scoring:
         return self.reranker.score_places(self.query, self.documents, self.places, max_length=self.max_length).logits
 
 
-def chosen_candidates(collection: Collection, queries: int | None, candidates: int) -> dict[str, tuple[str, ...]]:
-    """Some queries with a judgement, evenly spread, and for each the run's documents, then others of the corpus.
+def chosen_candidates(
+    folder: Path, collection: Collection, queries: int | None, candidates: int
+) -> dict[str, tuple[str, ...]]:
+    """Some queries that something is relevant to, evenly spread, each with the run's documents, then the corpus's others.
 
     Args:
+        folder: the collection's, for the message.
         collection: where there are no judgements, all queries count.
         queries: how many; None takes all.
         candidates: of each query.
 
     Raises:
-        InvalidInputError: the corpus has fewer documents.
+        InvalidInputError: the corpus has fewer documents, or the judgements are for none of the queries.
     """
     names = list(collection.documents)
-    chosen = _spread(_usable_queries(collection), queries)
+    if len(names) < candidates:
+        raise InvalidInputError(
+            f"{folder}, {candidates} candidates: the corpus has {len(names)} documents; at most that many expected"
+        )
+    usable = _usable_queries(collection)
+    if not usable:
+        raise InvalidInputError(
+            f"{folder}: none of its {len(collection.queries)} queries has a document with a grade above 0; "
+            "judgements of the queries in queries.jsonl expected"
+        )
+    chosen = _spread(usable, queries)
     return {query: _candidates(collection, query, names, candidates) for query in chosen}
 
 
 def _usable_queries(collection: Collection) -> list[str]:
-    """Queries with a judgement; all where there are no judgements."""
+    """Queries that something is relevant to; all where there are no judgements."""
     if not collection.judgements:
         return list(collection.queries)
-    return [query for query in collection.queries if any(collection.judgements.get(query, {}).values())]
+    return [query for query in collection.queries if collection.has_relevant(query)]
 
 
 def _candidates(collection: Collection, query: str, names: list[str], count: int) -> tuple[str, ...]:
-    if len(names) < count:
-        raise InvalidInputError(
-            f"{count} candidates: the corpus has {len(names)} documents; at most that many expected"
-        )
     return tuple(dict.fromkeys((*collection.runs.get(query, ()), *names)))[:count]
 
 

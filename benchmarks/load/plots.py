@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from crossrank.benchmarks.dependencies import require_matplotlib
 from crossrank.benchmarks.load.measure import SMALLEST
-from crossrank.models.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,11 +24,7 @@ def write_load_plot(contenders: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib; install it with pip install 'crossrank[bench]'") from error
-    mpl.use("Agg")  # no display needed
+    require_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

@@ -68,6 +68,13 @@ def test_without_judgements_or_a_run_there_is_nothing_to_measure(tiny_artifact, 
         measure_deadlines(tiny_artifact, folder, precision="fp32")
 
 
+@pytest.mark.parametrize("text", ["q0\td1\t0\n", "other\td1\t1\n"], ids=["nothing relevant", "other queries"])
+def test_judgements_that_tell_nothing_of_the_queries_are_refused(tiny_artifact, folder, text):
+    (folder / "qrels" / "test.tsv").write_text(text)
+    with pytest.raises(InvalidInputError, match="small: none of its 3 queries"):
+        measure_deadlines(tiny_artifact, folder, precision="fp32", candidates=42)
+
+
 def test_the_command_writes_table_and_plot(tiny_artifact, folder, tmp_path):
     from typer.testing import CliRunner
 

@@ -57,6 +57,21 @@ def test_every_way_to_read_is_judged_by_its_own_ranking(folder, tiny_artifact):
         measure_long_documents(tiny_artifact, folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("bm25.trec", "other Q0 d1 1 2.0 bm25\n"),
+        ("qrels/test.tsv", "q0\td1\t0\n"),
+        ("qrels/test.tsv", "other\td1\t1\n"),
+    ],
+    ids=["run of other queries", "nothing relevant", "judgements of other queries"],
+)
+def test_a_run_or_judgements_that_tell_nothing_of_the_queries_are_refused(folder, tiny_artifact, file, text):
+    (folder / file).write_text(text)
+    with pytest.raises(InvalidInputError, match="small: none of its 3 queries"):
+        measure_long_documents(tiny_artifact, folder)
+
+
 def test_times_are_taken_of_documents_with_so_many_windows(tiny_artifact, texts):
     rows = measure_window_times(tiny_artifact, " ".join(texts) * 4, "who", counts=(1, 3), threads=1)
     assert [row["windows"] for row in rows] == [1, 3]

@@ -79,12 +79,49 @@ def test_queries_without_anything_relevant_count_as_nothing():
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n1\ta\n", r"test.tsv, line 2"),
         ("bm25.trec", "1 Q0 z 1 2.0 bm25\n", r"bm25.trec, line 1: document 'z'"),
         ("bm25.trec", "1 a 1\n", r"bm25.trec, line 1"),
+        ("bm25.trec", "1 Q0 a first 2.0 bm25\n", r"bm25.trec, line 1.*rank and score numbers"),
+        ("bm25.trec", "1 Q0 a \u00b2 2.0 bm25\n", r"bm25.trec, line 1.*rank and score numbers"),
+        ("bm25.trec", "1 Q0 a 1 nan bm25\n", r"bm25.trec, line 1.*rank and score numbers"),
+        ("qrels/test.tsv", "1\ta\t1\n1\tc\t--1\n", r"test.tsv, line 2.*a whole number"),
+        ("qrels/test.tsv", "1\ta\t1\n1\tc\t\u00b2\n", r"test.tsv, line 2.*a whole number"),
+        ("qrels/test.tsv", "1\ta\t1\n1\tc\t" + "9" * 5000, r"test.tsv, line 2.*a whole number"),
+        ("corpus.jsonl", '{"_id": ' + "9" * 5000 + ', "text": "a"}\n', r"corpus.jsonl, line 1 is not JSON"),
+        ("corpus.jsonl", "[" * 100_000 + "\n", r"corpus.jsonl, line 1 is not JSON"),
     ],
 )
 def test_damaged_files_are_refused_with_file_and_line(collection, file, text, message):
-    (collection / file).write_text(text)
+    (collection / file).write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInputError, match=message):
         read_collection(collection)
+
+
+@pytest.mark.parametrize("file", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "bm25.trec"])
+def test_files_that_are_not_utf8_are_refused_by_name(collection, file):
+    with (collection / file).open("ab") as stream:
+        stream.write("caf\u00e9".encode("latin-1"))
+    with pytest.raises(InvalidInputError, match=rf"{file} is not UTF-8"):
+        read_collection(collection)
+
+
+def test_where_ranks_tie_the_higher_score_is_first(collection):
+    lines = ["1 Q0 a 0 1.5 x", "1 Q0 b 0 -2 x", "1 Q0 c 0 9.5 x", "2 Q0 c 1 1 x", "2 Q0 b 1 1e0 x", "2 Q0 a 0 0 x"]
+    (collection / "bm25.trec").write_text("\n".join(lines))
+    assert read_collection(collection).runs == {"1": ("c", "a", "b"), "2": ("a", "b", "c")}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("bm25.trec", "other Q0 a 1 2.0 bm25\n"),
+        ("qrels/test.tsv", "1\ta\t0\n1\tc\t-1\n"),
+        ("qrels/test.tsv", "other\ta\t1\n"),
+    ],
+    ids=["run of other queries", "nothing relevant", "judgements of other queries"],
+)
+def test_a_run_or_judgements_that_tell_nothing_of_the_queries_are_refused(collection, tiny_artifact, file, text):
+    (collection / file).write_text(text)
+    with pytest.raises(InvalidInputError, match=r"small: of its first 2 queries .* expected"):
+        measure_quality({"fp32": tiny_artifact}, collection)
 
 
 def test_what_is_no_collection_is_refused(collection, tmp_path, tiny_artifact):

@@ -144,6 +144,21 @@ def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, mo
         tuning.tune_cascade(plan_of(tiny_artifact, collection, scores=file))
 
 
+@pytest.mark.parametrize("text", ["q0\td1\t0\n", "other\td1\t1\n"], ids=["nothing relevant", "other queries"])
+def test_judgements_that_tell_nothing_of_the_queries_are_refused(collection, tiny_artifact, text):
+    (collection / "qrels" / "test.tsv").write_text(text)
+    with pytest.raises(InvalidInputError, match="small: none of its 6 queries"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000], ids=["not UTF-8", "nested without end"])
+def test_a_file_of_other_content_holds_no_scores(tmp_path, content):
+    file = tmp_path / "scores.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match="line 1 holds no scores"):
+        ScoreFile(file)
+
+
 @pytest.mark.parametrize(
     "options",
     [
