@@ -13,7 +13,7 @@ def require_ir_measures() -> None:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    _require("ir_measures", "ranking quality needs ir-measures")
+    _require("ir_measures", "ranking quality needs ir-measures", extra="bench")
 
 
 def require_matplotlib() -> None:
@@ -22,14 +22,23 @@ def require_matplotlib() -> None:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    _require("matplotlib", "plots need matplotlib")
+    _require("matplotlib", "plots need matplotlib", extra="bench")
     import matplotlib as mpl
 
     mpl.use("Agg")
 
 
-def _require(module: str, what: str) -> None:
+def require_onnx() -> None:
+    """Refuse to measure a ceiling without onnx.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    _require("onnx", "the roofline builds small graphs with the onnx package", extra="onnx")
+
+
+def _require(module: str, what: str, *, extra: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(f"{what}; install it with pip install 'crossrank[bench]' ({error})") from error
+        raise MissingDependencyError(f"{what}; install it with pip install 'crossrank[{extra}]' ({error})") from error

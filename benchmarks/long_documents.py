@@ -172,6 +172,9 @@ def measure_window_times(
             seconds = time.perf_counter() - started
         read = [item.window.count if item.window else 0 for item in ranking]
         if min(read) < count:
-            raise InvalidInputError(f"the text has {min(read)} windows a document; {count} expected")
+            raise InvalidInputError(
+                f"all documents joined to {_TIMED_DOCUMENTS}, the text has {min(read)} windows a document; {count} "
+                "expected: windows are timed on a larger collection"
+            )
         found.append({"windows": count, "documents": len(documents), "seconds": seconds})
     return found

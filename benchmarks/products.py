@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from crossrank.models.errors import MissingDependencyError
+from crossrank.benchmarks.dependencies import require_onnx
 
 if TYPE_CHECKING:
     from crossrank.models.manifest import Architecture
@@ -48,13 +48,10 @@ def product_graph(shape: ProductShape, precision: ProductPrecision, *, seed: int
     Raises:
         MissingDependencyError: the onnx package is not installed.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the roofline builds small graphs with the onnx package; install it with pip install 'crossrank[onnx]'"
-        ) from error
+    require_onnx()
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     random = np.random.default_rng(seed)
     size = (shape.inner, shape.columns)
     constants: dict[str, Any]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LEFT = frozenset({"contender", "precision", "documents", "collection", "what", "reason", "between"})
+_LEFT = frozenset(
+    {"contender", "precision", "documents", "collection", "what", "reason", "between", "stages before the full model"}
+)
 
 
 @dataclass(frozen=True)

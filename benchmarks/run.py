@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.beir import read_collection
+from crossrank.benchmarks.beir import read_collection, read_judged_collection
 from crossrank.benchmarks.comparison import Scenario, compare
 from crossrank.benchmarks.contenders import chosen_peers, own_contenders
 from crossrank.benchmarks.deadlines import CANDIDATES, LIMITS_MS, measure_deadlines
+from crossrank.benchmarks.dependencies import require_ir_measures, require_onnx
 from crossrank.benchmarks.environment import describe_artifact, describe_run
 from crossrank.benchmarks.gpu import describe_gpu
 from crossrank.benchmarks.latency_grid import measure_latency
-from crossrank.benchmarks.long_documents import measure_long_documents, measure_window_times
+from crossrank.benchmarks.long_documents import (
+    measure_long_documents,
+    measure_window_times,
+    read_long_documents,
+)
 from crossrank.benchmarks.models_measured import find_artifacts
 from crossrank.benchmarks.passages import beir_passages, standard_library_passages
 from crossrank.benchmarks.peer_environments import interpreter
-from crossrank.benchmarks.quality import measure_quality
-from crossrank.benchmarks.roofline import measure_roofline
+from crossrank.benchmarks.quality import chosen_queries, measure_quality
+from crossrank.benchmarks.roofline import PAIR_TOKENS, measure_roofline
 from crossrank.benchmarks.sampling import Effort
-from crossrank.benchmarks.weights import prepare_weights
+from crossrank.benchmarks.stage_scores import chosen_candidates
+from crossrank.benchmarks.weights import check_checkpoint, prepare_weights
 from crossrank.benchmarks.workloads import ONE_PAIR_TOKENS, WorkloadMaker
 from crossrank.engine.providers import choose_provider
 from crossrank.models.artifact import Artifact
@@ -108,6 +114,12 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
     result["artifacts"] = {name: describe_artifact(Artifact.open(folder)) for name, folder in artifacts.items()}
     result["missing_precisions"] = missing
     result["text"] = {"source": passages.name, "sha256": passages.digest, "query": passages.query}
+    scenarios = _scenarios_of_checked_texts(plan, maker)
+    read_in_windows = artifacts.get("int8") or first.folder
+    if plan.long_documents:  # before all other parts: only this tells whether the texts have so many windows
+        progress("times by windows")
+        text = " ".join(read_collection(plan.long_documents[0]).documents.values())
+        result["window_times"] = measure_window_times(read_in_windows, text, passages.query, provider=plan.provider)
     if plan.lengths and plan.top_ks:
         result["latency"] = measure_latency(
             artifacts,
@@ -119,7 +131,7 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
             progress=progress,
         )
     if plan.peers_folder is not None:
-        result["comparison"] = _compare(plan, peers, artifacts, maker, progress) | {"absent": absent}
+        result["comparison"] = _compare(plan, peers, artifacts, scenarios, progress) | {"absent": absent}
     if plan.roofline_rounds:
         result["roofline"] = measure_roofline(
             artifacts, maker, rounds=plan.roofline_rounds, provider=plan.provider, progress=progress
@@ -130,15 +142,12 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
             for folder in plan.quality
         ]
     if plan.long_documents:
-        artifact = artifacts.get("int8") or first.folder
         result["long_documents"] = [
             measure_long_documents(
-                artifact, folder, queries=plan.quality_queries, provider=plan.provider, progress=progress
+                read_in_windows, folder, queries=plan.quality_queries, provider=plan.provider, progress=progress
             )
             for folder in plan.long_documents
         ]
-        text = " ".join(read_collection(plan.long_documents[0]).documents.values())
-        result["window_times"] = measure_window_times(artifact, text, passages.query, provider=plan.provider)
     precision = min(artifacts, key=("int8", "fp16", "fp32").index)
     result["deadlines"] = [
         measure_deadlines(
@@ -169,12 +178,19 @@ def check_plan(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
         The peers that take part, and why others do not.
 
     Raises:
-        InvalidInputError: a precision does not run on the provider, a peer is not known, or the peers' weights are
-            missing.
+        InvalidInputError: a precision does not run on the provider, a peer is not known, the checkpoint is none or
+            missing, or a BEIR folder does not hold what is measured on it.
+        MissingDependencyError: ir-measures is not installed, and rankings are to be judged; or onnx, for the roofline.
         ProviderError: the provider does not work here; the message has the reason and the mend.
     """
     check_measurable(plan.provider, plan.precisions)
-    return _peers(plan)
+    if plan.checkpoint is not None:
+        check_checkpoint(plan.checkpoint)
+    if plan.roofline_rounds:
+        require_onnx()
+    peers = _peers(plan)
+    _check_folders(plan)
+    return peers
 
 
 def missing_environments(plan: BenchmarkPlan) -> list[str]:
@@ -227,11 +243,34 @@ def _peers(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
     return peers, absent
 
 
+def _scenarios_of_checked_texts(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scenario]:
+    """The comparison's scenarios, if there is one; texts that do not suffice for a part are refused before any runs."""
+    if "mixed" in plan.lengths and plan.top_ks:
+        maker.mixed(max(plan.top_ks))
+    if plan.roofline_rounds:
+        maker.of_pair_length(min(PAIR_TOKENS), 1)
+    return comparison_scenarios(plan, maker) if plan.peers_folder is not None else []
+
+
+def _check_folders(plan: BenchmarkPlan) -> None:
+    """Read every BEIR folder as the measurements will, and see to what judges rankings."""
+    if plan.quality or plan.long_documents or plan.deadlines:
+        require_ir_measures()
+    if plan.texts is not None:
+        beir_passages(plan.texts)
+    for folder in plan.quality:
+        chosen_queries(folder, read_judged_collection(folder), plan.quality_queries)
+    for folder in plan.long_documents:
+        read_long_documents(folder)
+    for folder in plan.deadlines:
+        chosen_candidates(folder, read_judged_collection(folder), plan.quality_queries, plan.candidates)
+
+
 def _compare(
     plan: BenchmarkPlan,
     peers: Sequence[Contender],
     artifacts: dict[Precision, Path],
-    maker: WorkloadMaker,
+    scenarios: Sequence[Scenario],
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     weights = None
@@ -240,7 +279,7 @@ def _compare(
         weights = prepare_weights(plan.checkpoint, plan.peers_folder, plan.provider)
     return compare(
         [*own_contenders(artifacts, plan.provider), *peers],
-        comparison_scenarios(plan, maker),
+        scenarios,
         peers_folder=plan.peers_folder,
         weights=weights,
         progress=progress,

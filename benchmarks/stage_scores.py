@@ -158,7 +158,7 @@ class _Scoring:
 def chosen_candidates(
     folder: Path, collection: Collection, queries: int | None, candidates: int
 ) -> dict[str, tuple[str, ...]]:
-    """Some queries that something is relevant to, evenly spread, each with the run's documents, then the corpus's others.
+    """Queries that something is relevant to, evenly spread, each with the run's documents, then others of the corpus.
 
     Args:
         folder: the collection's, for the message.

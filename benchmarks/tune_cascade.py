@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from crossrank.benchmarks.beir import read_collection
+from crossrank.benchmarks.dependencies import require_ir_measures
 from crossrank.benchmarks.environment import describe_run
 from crossrank.benchmarks.quality import CUTOFF, ndcg_per_query
 from crossrank.benchmarks.sampling import ratio_per_round
-from crossrank.benchmarks.stage_scores import ScoreFile, StageScores, score_stages
+from crossrank.benchmarks.stage_scores import ScoreFile, StageScores, chosen_candidates, score_stages
 from crossrank.cascade import Cascade
 from crossrank.models.errors import InvalidInputError
 from crossrank.reranker import Reranker
@@ -142,6 +143,7 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
         "candidates": plan.candidates,
     }
     kept = ScoreFile(plan.scores)
+    _check_collections(plan)
     with Reranker(plan.model, threads=plan.threads) as reranker:
         full_length = reranker.info().max_length
         lengths = sorted({length for length in plan.max_lengths if length < full_length})
@@ -170,6 +172,15 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
     if chosen is not None and plan.confirm:
         result["confirmed"] = _confirm(plan, chosen, scored, progress)
     return result
+
+
+def _check_collections(plan: TuningPlan) -> None:
+    """Refuse collections that cannot be tuned on before hours go into scoring the others."""
+    for folder in plan.collections:
+        collection = read_collection(folder)
+        chosen_candidates(folder, collection, plan.queries, plan.candidates)
+        if collection.judgements and plan.measure == "ndcg":
+            require_ir_measures()
 
 
 def chosen_stages(result: Mapping[str, Any]) -> list[Stage] | None:

@@ -44,6 +44,16 @@ class Weights:
     int8_graph: Path
 
 
+def check_checkpoint(checkpoint: Path) -> None:
+    """Refuse what is no checkpoint folder.
+
+    Raises:
+        InvalidInputError: there is no config.json.
+    """
+    if not (checkpoint / "config.json").is_file():
+        raise InvalidInputError(f"checkpoint {checkpoint}: a folder with config.json and weights expected")
+
+
 def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:
     """Make the forms, or find them made before from the same files.
 
@@ -56,8 +66,7 @@ def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "
         InvalidInputError: `checkpoint` is no checkpoint folder.
         WeightsError: no environment can make them, or making them failed; the message has the end of its output.
     """
-    if not (checkpoint / "config.json").is_file():
-        raise InvalidInputError(f"checkpoint {checkpoint}: a folder with config.json and weights expected")
+    check_checkpoint(checkpoint)
     folder = peers_folder / _SUBFOLDER / _digest(path for path in checkpoint.iterdir() if path.is_file())
     if not folder.is_dir():
         _make(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))

@@ -11,9 +11,18 @@ import typer
 
 from crossrank.benchmarks.engine_options import DEFAULT_PRECISIONS
 from crossrank.benchmarks.workloads import DOCUMENT_TOKENS, TOP_KS
-from crossrank.cli.bench_output import default_checkpoint, names, numbers_of, rich_table, with_progress
+from crossrank.cli.bench_output import (
+    check_files,
+    check_folder,
+    default_checkpoint,
+    names,
+    numbers_of,
+    print_tables,
+    with_progress,
+    write_file,
+)
 from crossrank.cli.options import DocumentLengthOption, MeasuredProviderOption
-from crossrank.cli.run import FAILURE, err, out, reports_errors
+from crossrank.cli.run import FAILURE, err, reports_errors
 from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Precision
 
@@ -115,9 +124,13 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         if not _install(install_peers, provider):
             raise typer.Exit(FAILURE)
         return
+    from crossrank.benchmarks.dependencies import require_matplotlib
+    from crossrank.benchmarks.report import report_tables
     from crossrank.benchmarks.run import BenchmarkPlan, check_plan, missing_environments, run_benchmark
     from crossrank.benchmarks.sampling import Effort
 
+    if peers is not None and not compare:
+        raise InvalidInputError("--peers goes with --compare")
     plan = BenchmarkPlan(
         model=model,
         provider=provider.value,
@@ -140,25 +153,28 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         limits_ms=numbers_of("limits", limits),
         candidates=candidates,
     )
+    check_files({"--json": json_file, "--markdown": markdown})
+    if plots is None and (compare or roofline):
+        plots = Path(_PLOTS)
+        err().print(f"plots go to {plots}", markup=False)
+    if plots is not None:
+        check_folder("--plots", plots)
+        require_matplotlib()
     if plan.peers_folder is not None:
         check_plan(plan)  # before gigabytes are fetched
         _install(plan.peers_folder, provider, missing_environments(plan))
     result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
-    if plots is None and (compare or roofline):
-        plots = Path(_PLOTS)
-        err().print(f"plots go to {plots}", markup=False)
-    _write(result, json_file, plots, markdown)
-    from crossrank.benchmarks.report import report_tables
-
-    console = out()
-    for table in report_tables(result):
-        console.print(rich_table(table))
-        console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
+    try:
+        print_tables(report_tables(result))  # first, so that a file which cannot be written takes no figures along
+    finally:
+        _write(result, json_file, plots, markdown)
 
 
 def _precisions(text: str | None, provider: MeasuredProviderOption) -> Sequence[Precision]:
     if text is None:
         return DEFAULT_PRECISIONS[provider.value]
+    if not names(text):
+        raise InvalidInputError(f"--precision {text!r}: one or more of {', '.join(get_args(Precision))} expected")
     return [_one_of("precision", name, get_args(Precision)) for name in names(text)]
 
 
@@ -180,7 +196,7 @@ def _install(folder: Path, provider: MeasuredProviderOption, names: Sequence[str
 
 def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None, markdown: Path | None) -> None:
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_file(json_file, json.dumps(result, indent=2) + "\n")
     images: list[Path] = []
     if plots is not None:
         from crossrank.benchmarks.plots import write_plots
@@ -190,7 +206,7 @@ def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None
         from crossrank.benchmarks.markdown import to_markdown
 
         links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
-        markdown.write_text(to_markdown(result, plots=links), encoding="utf-8")
+        write_file(markdown, to_markdown(result, plots=links))
 
 
 def _lengths(text: str) -> list[DocumentLength]:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crossrank.cli.bench_output import default_checkpoint, names, rich_table, with_progress
+from crossrank.cli.bench_output import (
+    check_files,
+    check_folder,
+    default_checkpoint,
+    names,
+    print_tables,
+    with_progress,
+    write_file,
+)
 from crossrank.cli.options import DocumentLengthOption, MeasuredPrecisionOption, MeasuredProviderOption
-from crossrank.cli.run import out, reports_errors
+from crossrank.cli.run import reports_errors
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from crossrank.benchmarks.report import ReportTable
 
 _PRECISIONS = {
     MeasuredProviderOption.cpu: MeasuredPrecisionOption.int8,
@@ -67,11 +77,18 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
 ) -> None:
     """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and what is refused."""
+    from crossrank.benchmarks.dependencies import require_matplotlib
     from crossrank.benchmarks.load.measure import LoadPlan
     from crossrank.benchmarks.load.report import load_tables
     from crossrank.benchmarks.load.run import run_load_benchmark
     from crossrank.benchmarks.report import conditions_table
 
+    if peers is not None and peers_folder is None:
+        raise InvalidInputError("--peers goes with --peers-folder")
+    check_files({"--json": json_file, "--markdown": markdown})
+    if plots is not None:
+        check_folder("--plots", plots)
+        require_matplotlib()
     plan = LoadPlan(loads=_shares(loads), seconds=seconds, drain=drain, overload_seconds=overload, after_seconds=after)
     result = with_progress(
         lambda progress: run_load_benchmark(
@@ -87,23 +104,32 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
             progress=progress,
         )
     )
+    tables = [conditions_table(result), *load_tables(result["load"])]
+    try:
+        print_tables(tables)  # first, so that a file which cannot be written takes no figures along
+    finally:
+        _write(result, tables, json_file, plots, markdown)
+
+
+def _write(
+    result: Mapping[str, Any],
+    tables: Sequence[ReportTable],
+    json_file: Path | None,
+    plots: Path | None,
+    markdown: Path | None,
+) -> None:
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_file(json_file, json.dumps(result, indent=2) + "\n")
     images = []
     if plots is not None:
         from crossrank.benchmarks.load.plots import write_load_plot
 
         images = [write_load_plot(result["load"], plots)]
-    tables = [conditions_table(result), *load_tables(result["load"])]
     if markdown is not None:
         from crossrank.benchmarks.markdown import tables_to_markdown
 
         links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
-        markdown.write_text(tables_to_markdown(tables, plots=links), encoding="utf-8")
-    console = out()
-    for table in tables:
-        console.print(rich_table(table))
-        console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
+        write_file(markdown, tables_to_markdown(tables, plots=links))
 
 
 def _shares(text: str) -> Sequence[float]:

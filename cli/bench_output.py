@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from crossrank.cli.run import err
+from crossrank.cli.run import err, out
 from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from crossrank.benchmarks.report import ReportTable
 
@@ -25,6 +26,54 @@ def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> di
     result = work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
     console.print("\r\x1b[2K", end="")
     return result
+
+
+def check_files(files: Mapping[str, Path | None]) -> None:
+    """Refuse files that could not be written, before anything is measured; those of None are not wanted.
+
+    Args:
+        files: option to path.
+
+    Raises:
+        InvalidInputError: a path is a folder, its folder can neither be written to nor made, or the file is read-only.
+    """
+    for option, path in files.items():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InvalidInputError(f"{option} {path} is a folder; a file to write expected")
+        if path.exists():
+            if not os.access(path, os.W_OK):
+                raise InvalidInputError(f"{option} {path} is read-only; a file that may be written expected")
+        else:
+            check_folder(option, path.parent)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Refuse a folder that can neither be written to nor made, before anything is measured.
+
+    Raises:
+        InvalidInputError: so it is.
+    """
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise InvalidInputError(f"{option}: {there} is no folder; one to write to expected")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidInputError(f"{option}: {there} may not be written to; a folder that may expected")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text as UTF-8; its folder is made if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def print_tables(tables: Iterable[ReportTable]) -> None:
+    """Print tables with their notes."""
+    console = out()
+    for table in tables:
+        console.print(rich_table(table))
+        console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
 
 
 def rich_table(table: ReportTable) -> Table:

@@ -64,6 +64,8 @@ def export_command(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
     label = None if positive_label is None else _label(positive_label)
+    if name is not None and not name.strip():
+        raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
     activation_name: Activation | None = activation.value if activation else None
     with _ProgressDisplay() as progress:
         if from_onnx is None:
@@ -76,7 +78,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
             report = export(
                 source,
                 target,
-                precisions=_precisions(precision or "fp32,int8,fp16"),
+                precisions=_precisions("fp32,int8,fp16" if precision is None else precision),
                 force=force,
                 activation=activation_name,
                 positive_label=label,
@@ -101,7 +103,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 from_onnx,
                 tokenizer,
                 Path(source),
-                precisions=_precisions(precision) if precision else None,
+                precisions=None if precision is None else _precisions(precision),
                 force=force,
                 activation=activation_name,
                 positive_label=label,
@@ -127,7 +129,10 @@ def _label(text: str) -> int | str:
 
 def _precisions(text: str) -> tuple[Precision, ...]:
     # Whether these are precisions is for the export to check: its message lists them.
-    return cast("tuple[Precision, ...]", tuple(part.strip() for part in text.split(",") if part.strip()))
+    precisions = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not precisions:
+        raise InvalidInputError(f"--precision {text!r}: one or more of fp32, int8, fp16 expected")
+    return cast("tuple[Precision, ...]", precisions)
 
 
 class _ProgressDisplay:

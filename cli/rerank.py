@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from crossrank.engine.windows import LongDocuments
 
 
+_MOST_WINDOWS = 128
+
+
 class OutputFormat(StrEnum):
     """How to print the ranking."""
 
@@ -63,10 +66,12 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
     window_stride: Annotated[
         int | None, typer.Option(min=1, help="Tokens from window to window; default: three quarters of one.")
     ] = None,
-    max_windows: Annotated[int, typer.Option(min=1, help="Windows read of a document at most.")] = 128,
+    max_windows: Annotated[
+        int | None, typer.Option(min=1, help=f"Windows read of a document at most; default: {_MOST_WINDOWS}.")
+    ] = None,
     aggregation: Annotated[
-        AggregationOption, typer.Option(help="A document's score from its windows'.")
-    ] = AggregationOption.max,
+        AggregationOption | None, typer.Option(help="A document's score from its windows'; default: max.")
+    ] = None,
     cascade: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded model's."),
@@ -128,16 +133,23 @@ def _windows(
     choice: LongDocumentsOption,
     tokens: int | None,
     stride: int | None,
-    most: int,
-    aggregation: AggregationOption,
+    most: int | None,
+    aggregation: AggregationOption | None,
 ) -> LongDocuments:
     if choice is LongDocumentsOption.truncate:
-        if tokens is not None or stride is not None:
-            raise InvalidInputError("--window-tokens and --window-stride go with --long-documents windows")
+        if any(option is not None for option in (tokens, stride, most, aggregation)):
+            raise InvalidInputError(
+                "--window-tokens, --window-stride, --max-windows and --aggregation go with --long-documents windows"
+            )
         return "truncate"
     from crossrank.engine.windows import Windows
 
-    return Windows(tokens=tokens, stride=stride, max_windows_per_document=most, aggregation=aggregation.value)
+    return Windows(
+        tokens=tokens,
+        stride=stride,
+        max_windows_per_document=_MOST_WINDOWS if most is None else most,
+        aggregation="max" if aggregation is None else aggregation.value,
+    )
 
 
 def _model(info: RerankerInfo) -> str:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from crossrank.cli.bench_output import with_progress
+from crossrank.cli.bench_output import check_files, with_progress, write_file
 from crossrank.cli.options import ProviderOption
 from crossrank.cli.run import FAILURE, json_text, out, reports_errors
 
@@ -38,15 +38,18 @@ def self_check_command(
     """Compare the engine here with the plain graph on the CPU, and with itself: alone, in company, again and again."""
     from crossrank.benchmarks.self_check.run import run_self_check
 
+    check_files({"--json": json_file})
     document = with_progress(
         lambda progress: run_self_check(model, provider=provider.value, device=device, calls=calls, progress=progress)
     )
-    if json_file is not None:
-        json_file.write_text(json_text(document, indent=2) + "\n", encoding="utf-8")
-    console = out()
-    console.print(_table(document["results"]))
     failed = sum(result["passed"] is False for result in document["results"])
-    console.print(f"{failed} checks failed" if failed else "no check failed")
+    console = out()
+    try:
+        console.print(_table(document["results"]))
+        console.print(f"{failed} checks failed" if failed else "no check failed")
+    finally:
+        if json_file is not None:
+            write_file(json_file, json_text(document, indent=2) + "\n")
     if not document["passed"]:
         raise typer.Exit(FAILURE)
 

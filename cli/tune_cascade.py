@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from crossrank.cli.bench_output import numbers_of, with_progress
+from crossrank.cli.bench_output import check_files, numbers_of, print_tables, with_progress, write_file
 from crossrank.cli.run import FAILURE, err, out, reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class MeasureOption(StrEnum):
@@ -59,7 +61,8 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trade-off as PNG.")] = None,
 ) -> None:
     """Find a cascade; scoring all candidates at every length takes minutes a query on a few cores."""
-    from crossrank.benchmarks.cascade_report import toml_text, trade_off_table, write_plot
+    from crossrank.benchmarks.cascade_report import toml_text, trade_off_table
+    from crossrank.benchmarks.dependencies import require_matplotlib
     from crossrank.benchmarks.tune_cascade import MAX_LENGTHS, TuningPlan, tune_cascade
 
     plan = TuningPlan(
@@ -76,25 +79,31 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
         scores=scores,
         confirm=confirm,
     )
-    result = with_progress(lambda progress: tune_cascade(plan, progress=progress))
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    check_files({"--scores": scores, "--toml": toml, "--json": json_file, "--plot": plot})
     if plot is not None:
-        write_plot(result, plot)
-    table = trade_off_table(result)
-    rendered = Table(box=None, pad_edge=False, header_style="bold", title=table.title, title_justify="left")
-    for column in table.columns:
-        rendered.add_column(column, justify="left" if column in {table.columns[0], "what"} else "right")
-    for cells in table.rows:
-        rendered.add_row(*cells)
-    console = out()
-    console.print(rendered)
-    console.print(table.note)
+        require_matplotlib()
+    result = with_progress(lambda progress: tune_cascade(plan, progress=progress))
     text = toml_text(result)
+    try:
+        print_tables([trade_off_table(result)])  # first, so that a file which cannot be written takes no figures along
+        if text is not None and toml is None:
+            out().print("\n" + text)
+    finally:
+        _write(result, text, toml, json_file, plot)
     if text is None:
         err().print(f"no cascade keeps {share:.0%} of the full model's quality; try more lengths, or --stages 3")
         raise typer.Exit(FAILURE)
-    if toml is None:
-        console.print("\n" + text)
-    else:
-        toml.write_text(text, encoding="utf-8")
+
+
+def _write(
+    result: Mapping[str, Any], text: str | None, toml: Path | None, json_file: Path | None, plot: Path | None
+) -> None:
+    if toml is not None and text is not None:
+        write_file(toml, text)
+    if json_file is not None:
+        write_file(json_file, json.dumps(result, indent=2) + "\n")
+    if plot is not None:
+        from crossrank.benchmarks.cascade_report import write_plot
+
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        write_plot(result, plot)

@@ -11,7 +11,7 @@ from crossrank.benchmarks.load.measure import measure_load
 from crossrank.benchmarks.models_measured import find_artifacts
 from crossrank.benchmarks.passages import beir_passages, standard_library_passages
 from crossrank.benchmarks.run import check_measurable
-from crossrank.benchmarks.weights import prepare_weights
+from crossrank.benchmarks.weights import check_checkpoint, prepare_weights
 from crossrank.benchmarks.workloads import WorkloadMaker
 from crossrank.models.artifact import Artifact
 from crossrank.models.errors import InvalidInputError
@@ -59,6 +59,8 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
         CrossrankError: the model, the checkpoint or a folder cannot be used, or a package is missing.
     """
     check_measurable(provider, [precision])
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
     chosen = chosen_load_peers(peers, provider) if peers_folder is not None else []
     if chosen and checkpoint is None:
         raise InvalidInputError("the peers load the model's own checkpoint: name its folder with --checkpoint")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,12 +66,119 @@ def test_a_run_writes_all_figures_tables_and_plots(bench, tiny_artifact, tmp_pat
         (["--top-k", "9" * 5000], "whole numbers of at least 1"),
         (["--compare"], "name its folder with --checkpoint"),
         (["--compare", "--peers", "nobody"], "nobody"),
+        (["--peers", "flashrank"], "--peers goes with --compare"),
+        (["--precision", ""], "--precision ''"),
+        (["--checkpoint", "/nowhere"], "checkpoint /nowhere"),
+        (["--text", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
+        (["--quality", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
+        (["--long", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
+        (["--deadlines", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_is_measured(bench, arguments, message):
-    done = bench("--no-latency", *arguments)
-    assert done.exit_code == 2
+def test_wrong_options_are_refused_before_anything_is_measured(bench, nothing_measured, arguments, message):
+    done = bench(*arguments)
+    assert done.exit_code == 2, done.output
     assert message in done.stderr
+
+
+@pytest.fixture
+def nothing_measured(monkeypatch):
+    for name in ("measure_latency", "compare", "measure_roofline", "measure_quality", "measure_deadlines"):
+        monkeypatch.setattr(f"crossrank.benchmarks.run.{name}", lambda *_, **__: pytest.fail("measured"))
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *((command, option) for command in ("bench", "bench-load") for option in ("--json", "--markdown", "--plots")),
+        *(("tune-cascade", option) for option in ("--json", "--plot", "--toml", "--scores")),
+        ("self-check", "--json"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path, command, option):
+    for name in ("run.run_benchmark", "load.run.run_load_benchmark", "tune_cascade.tune_cascade"):
+        monkeypatch.setattr(f"crossrank.benchmarks.{name}", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("crossrank.benchmarks.self_check.run.run_self_check", lambda *_, **__: pytest.fail("measured"))
+    needed = ["--collection", str(tmp_path)] if command == "tune-cascade" else []
+    (tmp_path / "file").touch()
+    wrong = [tmp_path / "file" / "below"]
+    wrong += [tmp_path / "file"] if option == "--plots" else [tmp_path]
+    for path in wrong:
+        done = CliRunner().invoke(app, [command, *needed, option, str(path)])
+        assert done.exit_code == 2, done.output
+        assert option in done.stderr
+        assert "expected" in done.stderr
+
+
+def test_what_may_not_be_written_to_is_refused(bench, nothing_measured, monkeypatch, tmp_path):
+    # Not by the mode of a folder: root, whom tests may run as, writes everywhere.
+    monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
+    (tmp_path / "old").touch()
+    for arguments in (
+        ["--json", tmp_path / "new" / "one"],
+        ["--plots", tmp_path / "new"],
+        ["--json", tmp_path / "old"],
+    ):
+        done = bench(*arguments)
+        assert done.exit_code == 2
+        assert "may" in done.stderr
+        assert str(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "mend"),
+    [
+        ("matplotlib", ["--plots", "plots"], "crossrank[bench]"),
+        ("matplotlib", ["--roofline"], "crossrank[bench]"),
+        ("matplotlib", ["--compare", "--peers", ""], "crossrank[bench]"),
+        ("onnx", ["--roofline"], "crossrank[onnx]"),
+        ("ir_measures", ["--quality", "FOLDER"], "crossrank[bench]"),
+        ("ir_measures", ["--long", "FOLDER"], "crossrank[bench]"),
+        ("ir_measures", ["--deadlines", "FOLDER"], "crossrank[bench]"),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_is_measured(
+    bench, nothing_measured, monkeypatch, folder, module, arguments, mend
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    done = bench(*(folder if argument == "FOLDER" else argument for argument in arguments))
+    assert done.exit_code == 1, done.output
+    assert mend in done.stderr
+    assert not Path("crossrank-plots").exists()
+
+
+def test_documents_too_few_for_windows_are_refused_before_anything_is_measured(bench, nothing_measured, folder):
+    corpus = (folder / "corpus.jsonl").read_text().splitlines()
+    (folder / "corpus.jsonl").write_text("\n".join(corpus[:12]))
+    (folder / "bm25.trec").write_text("q0 Q0 d1 1 2.0 x\n")
+    done = bench("--long", folder)
+    assert done.exit_code == 2, done.output
+    assert "windows a document" in done.stderr
+
+
+def test_texts_too_few_for_the_comparison_are_refused_before_anything_is_measured(bench, nothing_measured, folder):
+    for arguments in (["--compare", "--peers", ""], ["--documents", "short,mixed"]):
+        done = bench(*arguments, "--text", folder)
+        assert done.exit_code == 2, done.output
+        assert "100 documents: BEIR folder small has 42 different ones" in done.stderr
+
+
+def test_tables_are_printed_also_where_a_file_cannot_be_written(bench, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("crossrank.cli.bench.write_file", full)
+    done = bench("--documents", "short", "--top-k", "2", "--seconds", "0", "--json", tmp_path / "result.json")
+    assert done.exit_code == 1
+    assert "No space left on device" in done.stderr
+    assert "pairs/s" in done.stdout
+
+
+def test_folders_of_files_are_made(bench, tmp_path):
+    files = [tmp_path / "a" / "b" / "result.json", tmp_path / "c" / "report.md"]
+    done = bench("--no-latency", "--json", files[0], "--markdown", files[1])
+    assert done.exit_code == 0, done.output
+    assert all(file.is_file() for file in files)
 
 
 def test_a_precision_the_model_lacks_is_told_and_the_others_are_measured(bench, tmp_path):

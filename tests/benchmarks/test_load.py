@@ -126,6 +126,13 @@ def test_the_command_writes_figures_tables_and_a_plot(tiny_artifact, tmp_path):
     text = (tmp_path / "load.md").read_text()
     assert "## Under load: crossrank-int8" in text
     assert "(plots/load.png)" in text
+    for options, message in (
+        (["--peers", "infinity"], "--peers goes with --peers-folder"),
+        (["--checkpoint", "/nowhere"], "checkpoint /nowhere"),
+    ):
+        refused = CliRunner().invoke(app, ["bench-load", *options])
+        assert refused.exit_code == 2
+        assert message in refused.stderr
     wrong = CliRunner().invoke(app, ["bench-load", "--loads", "much"])
     assert wrong.exit_code == 2
     assert "--loads 'much'" in wrong.stderr

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from tiny_checkpoints import make_texts
 
-from crossrank import Cascade, InvalidInputError, Reranker, Stage
+from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
 from crossrank.benchmarks import tune_cascade as tuning
 from crossrank.benchmarks.beir import read_collection
 from crossrank.benchmarks.cascade_report import toml_text, trade_off_table, write_plot
@@ -148,6 +149,17 @@ def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, mo
 def test_judgements_that_tell_nothing_of_the_queries_are_refused(collection, tiny_artifact, text):
     (collection / "qrels" / "test.tsv").write_text(text)
     with pytest.raises(InvalidInputError, match="small: none of its 6 queries"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection))
+
+
+def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reranker, "score_places", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(InvalidInputError, match="is not there"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection, tmp_path / "nowhere"))
+    with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection, candidates=31))
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+    with pytest.raises(MissingDependencyError, match=r"crossrank\[bench\]"):
         tuning.tune_cascade(plan_of(tiny_artifact, collection))
 
 

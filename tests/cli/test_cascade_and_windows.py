@@ -1,6 +1,7 @@
 """Cascades and windows on the command line."""
 
 import json
+import sys
 
 import pytest
 
@@ -43,9 +44,11 @@ def test_windows_are_read_and_the_passage_is_shown(rerank, tiny_artifact):
 
 
 def test_window_options_without_windows_are_wrong_usage(rerank):
-    result = rerank("--window-tokens", 20)
-    assert result.exit_code == 2
-    assert "--long-documents windows" in result.stderr
+    for option in (("--window-tokens", 20), ("--window-stride", 9), ("--max-windows", 9), ("--aggregation", "max")):
+        result = rerank(*option)
+        assert result.exit_code == 2
+        assert option[0] in result.stderr
+        assert "--long-documents windows" in result.stderr
 
 
 @pytest.fixture
@@ -114,6 +117,11 @@ def test_tuning_writes_a_cascade_that_rerank_takes(crossrank, rerank, tiny_artif
     assert files[2].stat().st_size > 1000
     assert len(read_stages(files[0])) == 2
     assert len(lines(rerank("--cascade", files[0], "--format", "jsonl", model=False))) == 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)
+        missing = crossrank("tune-cascade", *arguments, "--plot", files[2])
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("crossrank: plots need matplotlib")
     none = crossrank("tune-cascade", *arguments[:-1], "6", "--share", 1, "--confirm", 0)
     assert none.exit_code == 1
     assert "no cascade keeps 100%" in none.stderr
