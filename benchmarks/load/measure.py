@@ -157,7 +157,7 @@ def _pairs_per_second(closed: Mapping[str, Any]) -> float:
 def summary(
     phases: Sequence[Phase], arrivals: Sequence[Arrival], outcome: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Figures of each phase of an open loop that had a request.
+    """Figures of each phase of an open loop; of one that no request arrived in, zeros and no latencies.
 
     Latencies of requests that were not done at the end count with the time they had waited by then, so percentiles of
     an overloaded contender are lower bounds.
@@ -172,8 +172,6 @@ def summary(
             for arrival, (latency, kind) in zip(arrivals, outcome["outcomes"], strict=True)
             if arrival.phase == phase.name
         ]
-        if not chosen:
-            continue
         kinds = Counter(kind for _, _, kind in chosen)
         waited = [latency for _, latency, kind in chosen if kind in {"ok", "late"}]
         small = [latency for arrival, latency, kind in chosen if kind in {"ok", "late"} and arrival.count == SMALLEST]
@@ -185,8 +183,8 @@ def summary(
             "offered_pairs_per_second": sum(arrival.count for arrival, _, _ in chosen) / phase.seconds,
             "done_pairs_per_second": in_time / phase.seconds,
             "kinds": dict(kinds),
-            "shed_share": kinds["shed"] / len(chosen),
-            "late_share": kinds["late"] / len(chosen),
+            "shed_share": kinds["shed"] / max(len(chosen), 1),
+            "late_share": kinds["late"] / max(len(chosen), 1),
             "latency": percentiles(waited),
             "small_latency": percentiles(small),
             "cpu_share": outcome["cpu_seconds"] / max(outcome["seconds"], 1e-9) / available_cores(),

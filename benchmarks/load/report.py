@@ -68,8 +68,8 @@ def _points(name: str, entry: Mapping[str, Any]) -> ReportTable:
                 *(_cell(point["latency"], key) for key in ("p50", "p90", "p99")),
                 _cell(small, "p99"),
                 f"{small['p99'] / idle:.1f}" if small else "",
-                f"{point['shed_share']:.1%}",
-                f"{point['late_share']:.1%}",
+                f"{point['shed_share']:.1%}" if point["requests"] else "",
+                f"{point['late_share']:.1%}" if point["requests"] else "",
                 f"{point['cpu_share']:.0%}",
                 f"{memory['first']:.0f} to {memory['largest']:.0f}" if memory else "",
             )
@@ -92,6 +92,9 @@ def _points(name: str, entry: Mapping[str, Any]) -> ReportTable:
         "Load is a share of this contender's own saturated throughput. Latencies count from the moment a request was "
         "due; of requests not done at the end, the time until then."
     )
+    empty = [f"{point['load']:.0%}" for point in entry["points"] if not point["requests"]]
+    if empty:
+        note += f" No request arrived at {', '.join(empty)}: longer --seconds are needed for so low a load."
     return ReportTable(f"Under load: {name}", columns, tuple(rows), note)
 
 
@@ -105,7 +108,7 @@ def _recovery(name: str, recovery: Mapping[str, Any]) -> ReportTable:
                 str(figures["requests"]),
                 *(_cell(figures["latency"], key) for key in ("p50", "p99")),
                 _cell(figures["small_latency"], "p99"),
-                f"{figures['shed_share']:.1%}",
+                f"{figures['shed_share']:.1%}" if figures["requests"] else "",
                 ", ".join(f"{count} {kind}" for kind, count in errors.items()) or "none",
             )
         )

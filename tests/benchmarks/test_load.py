@@ -13,6 +13,8 @@ from crossrank.benchmarks.contenders import Contender
 from crossrank.benchmarks.load.arrivals import SIZES, Arrival, Phase, mean_size, poisson_arrivals
 from crossrank.benchmarks.load.contenders import LoadProcess, chosen_load_peers
 from crossrank.benchmarks.load.measure import LoadPlan, measure_load, summary
+from crossrank.benchmarks.load.plots import write_load_plot
+from crossrank.benchmarks.load.report import load_tables
 from crossrank.benchmarks.worker_process import WorkerError
 from crossrank.benchmarks.workloads import Workload
 from crossrank.cli.app import app
@@ -88,7 +90,8 @@ def test_figures_of_a_phase():
     outcomes = [[0.1, "ok"], [0.2, "ok"], [0.0, "shed"], [9.0, "late"], [0.3, "KeyError"]] * 2
     outcome = {"outcomes": outcomes, "seconds": 2.0, "cpu_seconds": 1.0, "memory": [[0, 50.0], [1, 70.0], [2, 60.0]]}
     figures = summary([Phase("early", 1, 0.05), Phase("late", 1, 0.05), Phase("none", 1, 1.0)], ARRIVALS, outcome)
-    assert set(figures) == {"early", "late"}
+    assert set(figures) == {"early", "late", "none"}
+    assert (figures["none"]["requests"], figures["none"]["latency"], figures["none"]["shed_share"]) == (0, {}, 0)
     early = figures["early"]
     assert early["requests"] == 5
     assert early["kinds"] == {"ok": 2, "shed": 1, "late": 1, "KeyError": 1}
@@ -97,6 +100,21 @@ def test_figures_of_a_phase():
     assert early["memory_mib"] == {"first": 50.0, "largest": 70.0, "last": 60.0}
     assert early["done_pairs_per_second"] == 0, "done after the phase ended"
     assert early["offered_pairs_per_second"] == pytest.approx(70 / 0.05)
+
+
+def test_a_load_at_which_no_request_arrived_is_told(tmp_path):
+    outcome = {"outcomes": [[0.1, "ok"]] * 10, "seconds": 2.0, "cpu_seconds": 1.0, "memory": [[0, 50.0]]}
+    figures = summary([Phase("early", 1, 0.05), Phase("none", 1, 0.1), Phase("late", 1, 0.05)], ARRIVALS, outcome)
+    points = [{"load": 0.5, **figures["early"]}, {"load": 0.001, **figures["none"]}]
+    turns = {"one_caller": [1.0], "saturated": [2.0]}
+    rates = {"one_caller_pairs_per_second": 1.0, "saturated_pairs_per_second": 2.0, "idle_small_p50": 0.1}
+    entry = {"title": "fake", "turns": turns, "points": points, "recovery": {"phases": figures, "memory": []}, **rates}
+    _, under_load, recovery = load_tables({"fake": entry})
+    assert [row[0] for row in under_load.rows] == ["50%", "0%"]
+    assert under_load.rows[1][3:10] == ("",) * 7
+    assert "No request arrived at 0%" in under_load.note
+    assert [row[:2] for row in recovery.rows] == [("early", "5"), ("none", "0"), ("late", "5")]
+    assert write_load_plot({"fake": entry}, tmp_path).stat().st_size > 1000
 
 
 def test_a_contender_that_cannot_start_is_reported():
