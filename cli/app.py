@@ -15,7 +15,7 @@ from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
 from crossrank.cli.rerank import rerank_command
-from crossrank.cli.run import Settings
+from crossrank.cli.run import Settings, open_closed_streams
 from crossrank.cli.self_check import self_check_command
 from crossrank.cli.tune_cascade import tune_cascade_command
 
@@ -57,6 +57,7 @@ def settings(
 
 def main() -> None:
     """Entry point of the `crossrank` command."""
+    open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows what it can
     app()

@@ -34,6 +34,8 @@ def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str,
         FileContentError: it is not UTF-8, or a line is no JSON object with a text field; the message has the line.
         OSError: it cannot be read.
     """
+    if file == STANDARD_INPUT and sys.stdin is None:
+        raise FileContentError("standard input is closed; documents there, or a file as argument, expected")
     raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
     try:
         text = raw.decode("utf-8-sig")

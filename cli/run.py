@@ -49,6 +49,19 @@ class FileContentError(CrossrankError):
     """A file given to a command cannot be read as what it should hold."""
 
 
+def open_closed_streams() -> None:
+    """Put /dev/null where standard output or error was closed, so that what goes there is lost as the caller wants.
+
+    Python has None there. The descriptors are taken in any case: a file that is opened later would get theirs, and with
+    it what libraries print. Standard input stays None, because its reader has to tell that there is none.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if name != "stdin":
+                setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", errors="replace"))
+
+
 def out() -> Console:
     """Console for results, on standard output: as wide as the terminal, and where there is none without wrapping."""
     return Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, **_PLAIN)

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import crossrank as package
+from crossrank import cli
 
-COMMANDS = ("rerank", "export", "inspect", "models", "self-check")
+COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "bench", "bench-load", "tune-cascade")
 
 
 def test_help_lists_the_commands_and_goes_to_standard_output(crossrank):
@@ -23,6 +24,10 @@ def test_every_command_explains_itself(crossrank, command):
     result = crossrank(command, "--help")
     assert result.exit_code == 0
     assert f"crossrank {command}" in result.stdout
+
+
+def test_the_packages_docstring_names_every_command():
+    assert all(command in cli.__doc__ for command in COMMANDS)
 
 
 def test_the_version_is_told(crossrank):
@@ -142,6 +147,31 @@ def test_a_reader_that_has_seen_enough_is_no_error_worth_a_message(tiny_artifact
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "printed"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, "the river"),
+        (">&- 2>&-", 0, ""),
+        ("<&-", 1, "crossrank: standard input is closed; documents there, or a file as argument, expected\n"),
+        ("<&- >&- 2>&-", 1, ""),
+    ],
+)
+def test_closed_standard_streams_are_no_tracebacks(tiny_artifact, tmp_path, closed, code, printed):
+    file = "" if "<" in closed else tmp_path / "documents.txt"
+    if file:
+        file.write_text("the river\n")
+    crossrank = f'{sys.executable} -c "from crossrank.cli import main; main()"'
+    command = f"{crossrank} rerank -q who -m {tiny_artifact} {file} {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr
+    assert printed in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if closed == ">&- 2>&-":
+        wrong = subprocess.run(["bash", "-c", f"{crossrank} inspect /nowhere {closed}"], timeout=120, check=False)
+        assert wrong.returncode == 1
 
 
 def test_a_terminal_without_utf8_shows_what_it_can(shell, tiny_artifact):
