@@ -36,4 +36,4 @@ def models_command(
         )
     console.print(table)
     console.print("\nThe others are fetched and exported once, at first use, with the export extra:")
-    console.print("  pip install 'crossrank[export]'", markup=False)
+    console.print("  pip install 'crossrank[cpu,export]'", markup=False)

@@ -13,7 +13,7 @@ def test_people_get_a_line_for_each_model_the_embedded_one_first(crossrank):
     assert lines[1].split()[0] == "default"
     for entry in load_catalogue():
         assert any(line.split()[:1] == [entry.name] for line in lines), entry.name
-    assert "pip install 'crossrank[export]'" in result.stdout
+    assert "pip install 'crossrank[cpu,export]'" in result.stdout
 
 
 def test_programs_get_every_field(crossrank):
