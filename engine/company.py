@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.engine.encoding import TokenArrays
+from crossrank.models.errors import InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +107,7 @@ def scores_ignore_threads(
     several: Callable[[TokenArrays], npt.NDArray[np.float32]],
     max_length: int,
 ) -> bool:
-    """Compare a long pair's score in two sessions of one graph.
+    """Compare a long pair's score in two sessions of one graph; one that takes no such pair shows nothing.
 
     Args:
         one: scores a batch on one thread, float32 (b, labels).
@@ -115,7 +116,10 @@ def scores_ignore_threads(
     """
     ids = 1 + np.arange(min(LENGTH_FOR_THREADS, max_length), dtype=np.int64)[None] % 2
     arrays = TokenArrays(ids, np.ones_like(ids), np.zeros_like(ids))
-    return np.array_equal(one(arrays), several(arrays))
+    try:
+        return np.array_equal(one(arrays), several(arrays))
+    except InferenceError:  # a graph of fixed shape
+        return False
 
 
 def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:

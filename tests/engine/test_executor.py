@@ -5,6 +5,7 @@ import pytest
 
 from crossrank.engine.executor import threads_inside_operators
 from crossrank.engine.session import GraphSession
+from crossrank.models.errors import InferenceError
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
 
@@ -77,10 +78,23 @@ def test_a_processor_that_rounds_otherwise_on_several_threads_keeps_each_run_to_
     engine = reranker(precision="int8", threads=2)
     assert engine.score("who", ["the river"]).tobytes() == expected.tobytes()
     assert engine.score("who", ["the sea"]).shape == (1,)
-    assert caplog.messages == ["runs on 2 threads round otherwise here; each run keeps to one core"]
+    assert caplog.messages == ["runs on 2 threads may round otherwise here; each run keeps to one core"]
     caplog.clear()
     assert reranker(precision="fp32", threads=2).score("who", ["the river"]).shape == (1,)
     assert not caplog.messages, "float32 promises no bits"
+
+
+def test_a_graph_that_cannot_be_tried_on_several_threads_scores_on_one(reranker, monkeypatch):
+    expected = reranker(precision="int8", threads=1).score("who", ["the river"])
+    run = GraphSession.run
+
+    def short_only(self, arrays):
+        if arrays.input_ids.shape[1] > 20:
+            raise InferenceError("of fixed shape")
+        return run(self, arrays)
+
+    monkeypatch.setattr(GraphSession, "run", short_only)
+    assert reranker(precision="int8", threads=2).score("who", ["the river"]).tobytes() == expected.tobytes()
 
 
 def test_one_thread_needs_one_session(reranker, sessions):
