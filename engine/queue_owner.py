@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LONGEST_WAIT = 3600.0
 """Seconds after which the owner looks again."""
+_DRAINING_WAIT = 1.0
+"""The same while it waits for the last calls: an event loop that one of them needs may be closed without a word."""
 _SPARE_TIMERS = 64
 _COMMANDS_AT_ONCE = 64
 """Commands obeyed before runs are handed out again: a flood of requests must not leave the workers idle."""
@@ -138,8 +140,10 @@ class QueueOwner:
             held = self._queue.held_until(self._max_wait)
             if held is not None and (at is None or held < at):
                 at = held
+        if at is None:
+            return None if self._closing is None else _DRAINING_WAIT
         # Not longer than platforms can wait, whatever a deadline says.
-        return None if at is None else min(max(0.0, at - self._clock()), _LONGEST_WAIT)
+        return min(max(0.0, at - self._clock()), _LONGEST_WAIT if self._closing is None else _DRAINING_WAIT)
 
     def _obey_all(self, timeout: float | None) -> None:
         """Wait for a command, then obey what else there is: what came in together is put in order together."""

@@ -360,7 +360,8 @@ def test_a_synchronous_close_on_the_event_loop_does_not_wait_for_what_needs_it(f
     assert found is limit or found.shape == (40,)
 
 
-def test_a_task_of_a_loop_that_was_closed_keeps_nothing_from_closing(faked):
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_task_of_a_loop_that_was_closed_keeps_nothing_from_closing(faked, closed_first):
     runner = FakeRunner(workers=1, gated=True)
     shared = faked(runner)
     loop = asyncio.new_event_loop()
@@ -371,9 +372,15 @@ def test_a_task_of_a_loop_that_was_closed_keeps_nothing_from_closing(faked):
     loop.run_until_complete(until(lambda: len(runner.ran) > 0))
     loop.run_until_complete(asyncio.sleep(0.05))
     runner.open_gate()
-    loop.close()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, shared.aclose()).result(WAIT)
+        if closed_first:
+            loop.close()
+        closing = pool.submit(asyncio.run, shared.aclose())
+        if not closed_first:
+            with pytest.raises(TimeoutError):
+                closing.result(0.3)
+            loop.close()
+        closing.result(WAIT)
     assert not any(task.done() for task in waiting)
     for task in waiting:
         task._log_destroy_pending = False

@@ -78,7 +78,7 @@ def test_a_processor_that_rounds_otherwise_on_several_threads_keeps_each_run_to_
     engine = reranker(precision="int8", threads=2)
     assert engine.score("who", ["the river"]).tobytes() == expected.tobytes()
     assert engine.score("who", ["the sea"]).shape == (1,)
-    assert caplog.messages == ["runs on 2 threads may round otherwise here; each run keeps to one core"]
+    assert caplog.messages == ["runs on 2 threads may round otherwise; each run keeps to one core"]
     caplog.clear()
     assert reranker(precision="fp32", threads=2).score("who", ["the river"]).shape == (1,)
     assert not caplog.messages, "float32 promises no bits"
