@@ -289,6 +289,7 @@ def test_calls_with_and_without_deadlines_share_the_queue(engine, scored):
         ({"deadline_ms": -1}, "deadline_ms=-1"),
         ({"deadline_ms": float("nan")}, "deadline_ms=nan"),
         ({"deadline_ms": float("inf")}, "deadline_ms=inf"),
+        ({"deadline_ms": 10**400}, "deadline_ms=1000"),
         ({"deadline_ms": True}, "deadline_ms=True"),
         ({"deadline_ms": "50"}, "deadline_ms='50'"),
         ({"priority": 5}, "priority=5: a whole number from -4 to 4"),

@@ -31,6 +31,23 @@ def test_one_document_in_place_of_a_list_is_refused(documents):
         as_list(documents)
 
 
+class Table:
+    """As tables do, it iterates over the names of its columns."""
+
+    def __iter__(self):
+        return iter(["title", "text"])
+
+    def iterrows(self):
+        return enumerate([{"title": "a", "text": "b"}])
+
+
+@pytest.mark.parametrize("documents", [np.array("cats"), Table()], ids=lambda value: type(value).__name__)
+def test_what_does_not_iterate_over_documents_is_refused(documents):
+    with pytest.raises(InvalidInputError, match="a list of strings or of mappings"):
+        as_list(documents)
+    assert as_list(np.array(["cats", "dogs"])) == ["cats", "dogs"]
+
+
 BAD = [
     (None, "is None"),
     (b"bytes", "is bytes"),
