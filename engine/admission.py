@@ -36,7 +36,7 @@ class Ticket:
 class Admission:
     """Counts waiting tokens and open calls. Safe to use from several threads.
 
-    Each change of several counts stands in a row of statements without a call, which Python does not interrupt for a
+    Each change of several counts stands in a row of statements without a call, which CPython does not interrupt for a
     signal: after a KeyboardInterrupt anywhere a ticket tells the truth.
     """
 
