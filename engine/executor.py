@@ -173,9 +173,7 @@ class Executor:
             if self._wide is None:
                 wide = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
                 if self._exact and not scores_ignore_threads(self._shared.run, wide.run, self._manifest.max_length):
-                    _log.warning(
-                        "runs on %d threads may round otherwise here; each run keeps to one core", self._threads
-                    )
+                    _log.warning("runs on %d threads may round otherwise; each run keeps to one core", self._threads)
                     wide = self._shared
                 self._wide = wide
             return self._wide
