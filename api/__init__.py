@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crossrank.async_reranker import AsyncReranker
     from crossrank.cascade import Cascade
-    from crossrank.engine.documents import Document
-    from crossrank.engine.results import DocumentWindow, RankedDocument, RankResult, RerankerInfo
-    from crossrank.engine.score_cache import ScoreCacheInfo
-    from crossrank.engine.statistics import BatchObserved, Health, RerankerStats
-    from crossrank.engine.windows import Windows
-    from crossrank.models.errors import (
+    from crossrank.engine.call.results import DocumentWindow, RankedDocument, RankResult, RerankerInfo, ScoreCacheInfo
+    from crossrank.engine.schedule.statistics import BatchObserved, Health, RerankerStats
+    from crossrank.engine.text.documents import Document
+    from crossrank.engine.text.windows import Windows
+    from crossrank.errors import (
         ArtifactError,
         ClosedError,
         CrossrankError,
@@ -46,36 +45,36 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AsyncReranker": "crossrank.async_reranker",
-    "BatchObserved": "crossrank.engine.statistics",
+    "BatchObserved": "crossrank.engine.schedule.statistics",
     "Cascade": "crossrank.cascade",
     "CascadeResult": "crossrank.stages",
-    "DeadlineExceeded": "crossrank.models.errors",
-    "Health": "crossrank.engine.statistics",
-    "Overloaded": "crossrank.models.errors",
-    "RerankerStats": "crossrank.engine.statistics",
-    "Document": "crossrank.engine.documents",
-    "DocumentWindow": "crossrank.engine.results",
-    "RankResult": "crossrank.engine.results",
-    "RankedDocument": "crossrank.engine.results",
+    "DeadlineExceeded": "crossrank.errors",
+    "Health": "crossrank.engine.schedule.statistics",
+    "Overloaded": "crossrank.errors",
+    "RerankerStats": "crossrank.engine.schedule.statistics",
+    "Document": "crossrank.engine.text.documents",
+    "DocumentWindow": "crossrank.engine.call.results",
+    "RankResult": "crossrank.engine.call.results",
+    "RankedDocument": "crossrank.engine.call.results",
     "Reranker": "crossrank.reranker",
-    "RerankerInfo": "crossrank.engine.results",
-    "ScoreCacheInfo": "crossrank.engine.score_cache",
+    "RerankerInfo": "crossrank.engine.call.results",
+    "ScoreCacheInfo": "crossrank.engine.call.results",
     "Stage": "crossrank.stages",
     "StageRun": "crossrank.stages",
-    "Windows": "crossrank.engine.windows",
-    "ArtifactError": "crossrank.models.errors",
-    "ClosedError": "crossrank.models.errors",
-    "CrossrankError": "crossrank.models.errors",
-    "ExportError": "crossrank.models.errors",
-    "FidelityError": "crossrank.models.errors",
-    "InferenceError": "crossrank.models.errors",
-    "InvalidInputError": "crossrank.models.errors",
-    "MissingDependencyError": "crossrank.models.errors",
-    "ModelNotFoundError": "crossrank.models.errors",
-    "PrecisionError": "crossrank.models.errors",
-    "ProviderError": "crossrank.models.errors",
-    "TruncationWarning": "crossrank.models.errors",
-    "UnsupportedCheckpointError": "crossrank.models.errors",
+    "Windows": "crossrank.engine.text.windows",
+    "ArtifactError": "crossrank.errors",
+    "ClosedError": "crossrank.errors",
+    "CrossrankError": "crossrank.errors",
+    "ExportError": "crossrank.errors",
+    "FidelityError": "crossrank.errors",
+    "InferenceError": "crossrank.errors",
+    "InvalidInputError": "crossrank.errors",
+    "MissingDependencyError": "crossrank.errors",
+    "ModelNotFoundError": "crossrank.errors",
+    "PrecisionError": "crossrank.errors",
+    "ProviderError": "crossrank.errors",
+    "TruncationWarning": "crossrank.errors",
+    "UnsupportedCheckpointError": "crossrank.errors",
 }
 
 __all__ = [

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossrank.engine.async_reranker import AsyncArtifactReranker
+from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from crossrank.engine.config import PrecisionChoice, ProviderChoice
-    from crossrank.engine.windows import LongDocuments
-    from crossrank.models.manifest import Activation
+    from crossrank.engine.text.windows import LongDocuments
+    from crossrank.models.manifest import Activation, PrecisionChoice, ProviderChoice
 
 
 class AsyncReranker(AsyncArtifactReranker):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from crossrank.engine.documents import as_list, checked_top_k, query_text
-from crossrank.engine.prepared import PreparedDocuments
-from crossrank.engine.ranking import best_first, ranked_documents
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.models.errors import InvalidInputError
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.call.ranking import best_first, ranked_documents
+from crossrank.engine.text.documents import as_list, checked_top_k, query_text
+from crossrank.engine.text.prepared import PreparedDocuments
+from crossrank.errors import InvalidInputError
 from crossrank.reranker import Reranker
 from crossrank.stages import CascadeResult, StageRun, checked_stages
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.engine.config import PrecisionChoice, ProviderChoice
-    from crossrank.engine.documents import Document
-    from crossrank.engine.prepared import Documents
-    from crossrank.engine.results import RankedDocument
-    from crossrank.engine.scoring_request import DocumentScores
-    from crossrank.engine.windows import LongDocuments
+    from crossrank.engine.call.encoded_candidates import DocumentScores
+    from crossrank.engine.call.results import RankedDocument
+    from crossrank.engine.text.documents import Document
+    from crossrank.engine.text.prepared import Documents
+    from crossrank.engine.text.windows import LongDocuments
+    from crossrank.models.manifest import PrecisionChoice, ProviderChoice
     from crossrank.stages import Stage
 
 

@@ -6,8 +6,8 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.models.errors import InvalidInputError
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.errors import InvalidInputError
 from crossrank.stages import Stage
 
 if TYPE_CHECKING:

@@ -6,16 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.config import RerankerConfig
-from crossrank.engine.reranker import ArtifactReranker
 from crossrank.resolve import absolute_model, resolve_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crossrank.engine.config import PrecisionChoice, ProviderChoice
-    from crossrank.engine.windows import LongDocuments
-    from crossrank.models.manifest import Activation
+    from crossrank.engine.text.windows import LongDocuments
+    from crossrank.models.manifest import Activation, PrecisionChoice, ProviderChoice
 
 
 class Reranker(ArtifactReranker):

@@ -10,17 +10,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossrank.errors import InvalidInputError, ModelNotFoundError
 from crossrank.export_cache import find_hub_export, hub_export, local_export
 from crossrank.models.artifact import is_artifact
 from crossrank.models.catalogue import find_entry
 from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
-from crossrank.models.errors import InvalidInputError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crossrank.engine.config import PrecisionChoice, ProviderChoice
-    from crossrank.models.manifest import Precision
+    from crossrank.models.manifest import Precision, PrecisionChoice, ProviderChoice
 
 
 def resolve_model(
@@ -115,7 +114,7 @@ def _hub_export(
     cached = find_hub_export(hub_id, revision, wanted)
     if cached is not None:
         return cached
-    from crossrank.export.source import find_source
+    from crossrank.export.checkpoint.source import find_source
 
     try:
         commit = find_source(hub_id, revision=revision).revision
@@ -142,7 +141,7 @@ def _exporter(
 
 
 def _precision_to_export(provider: ProviderChoice, precision: PrecisionChoice) -> Precision:
-    from crossrank.engine.providers import choose_provider
+    from crossrank.engine.runtime.providers import choose_provider
 
     chosen = choose_provider(provider).provider  # also where the precision is given: rather now than after an export
     if precision != "auto":

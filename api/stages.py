@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-from crossrank.engine.documents import as_list
-from crossrank.engine.results import RankResult
-from crossrank.models.errors import InvalidInputError
+from crossrank.engine.call.results import RankResult
+from crossrank.engine.text.documents import as_list
+from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from crossrank.engine.reranker import ArtifactReranker
+    from crossrank.engine.artifact_reranker import ArtifactReranker
 
 
 @dataclass(frozen=True)

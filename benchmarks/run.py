@@ -5,38 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.beir import read_collection, read_judged_collection
-from crossrank.benchmarks.comparison import Scenario, compare
-from crossrank.benchmarks.contenders import chosen_peers, own_contenders
-from crossrank.benchmarks.deadlines import CANDIDATES, LIMITS_MS, measure_deadlines
-from crossrank.benchmarks.dependencies import require_ir_measures, require_onnx
-from crossrank.benchmarks.environment import describe_artifact, describe_run
-from crossrank.benchmarks.gpu import describe_gpu
-from crossrank.benchmarks.latency_grid import measure_latency
-from crossrank.benchmarks.long_documents import (
+from crossrank.benchmarks.cascade.stage_scores import chosen_candidates
+from crossrank.benchmarks.harness.dependencies import require_ir_measures, require_onnx
+from crossrank.benchmarks.harness.environment import describe_artifact, describe_run
+from crossrank.benchmarks.harness.gpu import describe_gpu
+from crossrank.benchmarks.harness.models_measured import find_artifacts
+from crossrank.benchmarks.harness.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.harness.sampling import Effort
+from crossrank.benchmarks.harness.workloads import ONE_PAIR_TOKENS, WorkloadMaker
+from crossrank.benchmarks.latency.deadlines import CANDIDATES, LIMITS_MS, measure_deadlines
+from crossrank.benchmarks.latency.grid import measure_latency
+from crossrank.benchmarks.latency.roofline import PAIR_TOKENS, measure_roofline
+from crossrank.benchmarks.peers.comparison import Scenario, compare
+from crossrank.benchmarks.peers.contenders import chosen_peers, own_contenders
+from crossrank.benchmarks.peers.environments import interpreter
+from crossrank.benchmarks.peers.weights import check_checkpoint, prepare_weights
+from crossrank.benchmarks.quality.beir import read_collection, read_judged_collection
+from crossrank.benchmarks.quality.long_documents import (
     measure_long_documents,
     measure_window_times,
     read_long_documents,
 )
-from crossrank.benchmarks.models_measured import find_artifacts
-from crossrank.benchmarks.passages import beir_passages, standard_library_passages
-from crossrank.benchmarks.peer_environments import interpreter
-from crossrank.benchmarks.quality import chosen_queries, measure_quality
-from crossrank.benchmarks.roofline import PAIR_TOKENS, measure_roofline
-from crossrank.benchmarks.sampling import Effort
-from crossrank.benchmarks.stage_scores import chosen_candidates
-from crossrank.benchmarks.weights import check_checkpoint, prepare_weights
-from crossrank.benchmarks.workloads import ONE_PAIR_TOKENS, WorkloadMaker
-from crossrank.engine.providers import choose_provider
+from crossrank.benchmarks.quality.quality import chosen_queries, measure_quality
+from crossrank.engine.runtime.providers import choose_provider
+from crossrank.errors import InvalidInputError
 from crossrank.models.artifact import Artifact
-from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.contenders import Contender
-    from crossrank.benchmarks.workloads import DocumentLength
+    from crossrank.benchmarks.harness.workloads import DocumentLength
+    from crossrank.benchmarks.peers.contenders import Contender
     from crossrank.models.manifest import Precision, Provider
 
 SCHEMA_VERSION = 1

@@ -11,11 +11,11 @@ import typer
 from crossrank import __version__
 from crossrank.cli.bench import bench_command
 from crossrank.cli.bench_load import bench_load_command
+from crossrank.cli.common import Settings, open_closed_streams
 from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
 from crossrank.cli.rerank import rerank_command
-from crossrank.cli.run import Settings, open_closed_streams
 from crossrank.cli.self_check import self_check_command
 from crossrank.cli.tune_cascade import tune_cascade_command
 

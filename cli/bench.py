@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from crossrank.benchmarks.engine_options import DEFAULT_PRECISIONS
-from crossrank.benchmarks.workloads import DOCUMENT_TOKENS, TOP_KS
+from crossrank.benchmarks.harness.engine_options import DEFAULT_PRECISIONS
+from crossrank.benchmarks.harness.workloads import DOCUMENT_TOKENS, TOP_KS
 from crossrank.cli.bench_output import (
     check_files,
     check_folder,
@@ -21,15 +21,15 @@ from crossrank.cli.bench_output import (
     with_progress,
     write_file,
 )
+from crossrank.cli.common import FAILURE, err, reports_errors
 from crossrank.cli.options import DocumentLengthOption, MeasuredProviderOption
-from crossrank.cli.run import FAILURE, err, reports_errors
-from crossrank.models.errors import InvalidInputError
+from crossrank.errors import InvalidInputError
 from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crossrank.benchmarks.workloads import DocumentLength
+    from crossrank.benchmarks.harness.workloads import DocumentLength
 
 _CURVE_TOP_KS = "10,20,50,100"
 _LIMITS = "50,100,200,500,1000,2000,5000"
@@ -124,10 +124,10 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         if not _install(install_peers, provider):
             raise typer.Exit(FAILURE)
         return
-    from crossrank.benchmarks.dependencies import require_matplotlib
-    from crossrank.benchmarks.report import report_tables
+    from crossrank.benchmarks.harness.dependencies import require_matplotlib
+    from crossrank.benchmarks.harness.report import report_tables
+    from crossrank.benchmarks.harness.sampling import Effort
     from crossrank.benchmarks.run import BenchmarkPlan, check_plan, missing_environments, run_benchmark
-    from crossrank.benchmarks.sampling import Effort
 
     if peers is not None and not compare:
         raise InvalidInputError("--peers goes with --compare")
@@ -180,7 +180,7 @@ def _precisions(text: str | None, provider: MeasuredProviderOption) -> Sequence[
 
 def _install(folder: Path, provider: MeasuredProviderOption, names: Sequence[str] | None = None) -> bool:
     """Make peers' environments, all or some; returns whether any is there."""
-    from crossrank.benchmarks.peer_environments import install
+    from crossrank.benchmarks.peers.environments import install
 
     console = err()
     results = install(
@@ -199,11 +199,11 @@ def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None
         write_file(json_file, json.dumps(result, indent=2) + "\n")
     images: list[Path] = []
     if plots is not None:
-        from crossrank.benchmarks.plots import write_plots
+        from crossrank.benchmarks.harness.plots import write_plots
 
         images = write_plots(result, plots)
     if markdown is not None:
-        from crossrank.benchmarks.markdown import to_markdown
+        from crossrank.benchmarks.harness.markdown import to_markdown
 
         links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
         write_file(markdown, to_markdown(result, plots=links))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from crossrank.cli.run import err, out
-from crossrank.models.errors import InvalidInputError
+from crossrank.cli.common import err, out
+from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from crossrank.benchmarks.report import ReportTable
+    from crossrank.benchmarks.harness.report import ReportTable
 
 
 def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from crossrank.cli.common import err, json_text, out, reports_errors
 from crossrank.cli.inspect import fidelity_cells, pass_line
 from crossrank.cli.options import ActivationOption
-from crossrank.cli.run import err, json_text, out, reports_errors
-from crossrank.models.errors import InvalidInputError
+from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from crossrank.cli.run import FAILURE, json_text, out, reports_errors, status
+from crossrank.cli.common import FAILURE, json_text, out, reports_errors, status
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
 
 if TYPE_CHECKING:
-    from crossrank.engine.self_check import GraphCheck
+    from crossrank.engine.runtime.reference_pairs import GraphCheck
     from crossrank.models.manifest import Fidelity, Manifest, PassRecord
 
 
@@ -32,7 +32,7 @@ def inspect_command(
     opened.verify()
     checks: list[GraphCheck] = []
     if check:
-        from crossrank.engine.self_check import check_reference_pairs
+        from crossrank.engine.runtime.reference_pairs import check_reference_pairs
 
         with status("scoring the reference pairs"):
             checks = check_reference_pairs(folder)

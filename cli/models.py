@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from crossrank.cli.run import out, reports_errors
+from crossrank.cli.common import out, reports_errors
 from crossrank.models.catalogue import load_catalogue
 
 

@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from crossrank.cli.run import FileContentError
-from crossrank.engine.documents import TEXT_FIELD
+from crossrank.cli.common import FileContentError
+from crossrank.engine.text.documents import TEXT_FIELD
 
 STANDARD_INPUT = "-"
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")

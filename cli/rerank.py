@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from crossrank.cli.common import err, json_text, out, printable, reports_errors, status
 from crossrank.cli.options import (
     ActivationOption,
     AggregationOption,
@@ -19,13 +20,12 @@ from crossrank.cli.options import (
     ProviderOption,
 )
 from crossrank.cli.reading import InputFormat, read_documents
-from crossrank.cli.run import err, json_text, out, printable, reports_errors, status
-from crossrank.engine.documents import TEXT_FIELD
-from crossrank.models.errors import InvalidInputError
+from crossrank.engine.text.documents import TEXT_FIELD
+from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from crossrank.engine.results import RankedDocument, RankResult, RerankerInfo
-    from crossrank.engine.windows import LongDocuments
+    from crossrank.engine.call.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.text.windows import LongDocuments
 
 
 _MOST_WINDOWS = 128
@@ -142,7 +142,7 @@ def _windows(
                 "--window-tokens, --window-stride, --max-windows and --aggregation go with --long-documents windows"
             )
         return "truncate"
-    from crossrank.engine.windows import Windows
+    from crossrank.engine.text.windows import Windows
 
     return Windows(
         tokens=tokens,

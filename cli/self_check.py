@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crossrank.cli.bench_output import check_files, with_progress, write_file
+from crossrank.cli.common import FAILURE, json_text, out, reports_errors
 from crossrank.cli.options import ProviderOption
-from crossrank.cli.run import FAILURE, json_text, out, reports_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def self_check_command(
     ] = None,
 ) -> None:
     """Compare the engine here with the plain graph on the CPU, and with itself: alone, in company, again and again."""
-    from crossrank.benchmarks.self_check.run import run_self_check
+    from crossrank.self_check.run import run_self_check
 
     check_files({"--json": json_file})
     document = with_progress(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal, get_args
+from numbers import Integral
+from typing import TYPE_CHECKING, get_args
 
-from crossrank.engine.windows import LongDocuments, as_windows
-from crossrank.models.errors import InvalidInputError
-from crossrank.models.manifest import Activation, Precision, Provider
+from crossrank.engine.argument_checks import milliseconds
+from crossrank.engine.text.windows import LongDocuments, as_windows
+from crossrank.errors import InvalidInputError
+from crossrank.models.manifest import Activation, Precision, PrecisionChoice, Provider, ProviderChoice
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ProviderChoice = Literal["auto", "cpu", "cuda"]
-PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 
 DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 512, "cuda": 16384}
 """Token budget of one run. On the CPU larger runs only leave the caches (docs/benchmarks.md); the other is an estimate,
@@ -112,22 +108,6 @@ def _device_numbers(given: object) -> tuple[int, ...] | None:
             f"devices={given!r}: different whole numbers from 0 on expected, such as [0, 1], or None"
         )
     return tuple(whole)
-
-
-def milliseconds(name: str, value: float) -> float:
-    """A duration in milliseconds, checked.
-
-    Raises:
-        InvalidInputError: it is no finite number of at least 0.
-    """
-    given: object = value
-    number = math.nan
-    if not isinstance(given, bool) and isinstance(given, Real):
-        with contextlib.suppress(OverflowError):  # of an int beyond all floats
-            number = float(given)
-    if not 0 <= number < math.inf:
-        raise InvalidInputError(f"{name}={value!r}: a number of milliseconds of at least 0 expected")
-    return number
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

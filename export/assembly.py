@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from crossrank.engine.documents import encodable
-from crossrank.export.fidelity import measure, significant
-from crossrank.export.graph_files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
-from crossrank.export.graph_interface import check_interface, input_names, opset_of
+from crossrank.engine.text.documents import encodable
+from crossrank.errors import InvalidInputError
+from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, write_tokenizer
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
+from crossrank.export.graph.interface import check_interface, input_names, opset_of
 from crossrank.export.pass_lists import PASS_LISTS
 from crossrank.export.report import GraphReport
-from crossrank.export.tokenizer import TOKENIZER_NAME, write_tokenizer
-from crossrank.export.verification import Bounds, check, ignores_company, run_graph
-from crossrank.export.verification_data import choose_reference_pairs
+from crossrank.export.verify.fidelity import measure, significant
+from crossrank.export.verify.pairs import choose_reference_pairs
+from crossrank.export.verify.verification import Bounds, check, ignores_company, run_graph
 from crossrank.models.artifact import record_files
 from crossrank.models.artifact_writer import write_manifest
-from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Fidelity, Graph, Manifest
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from crossrank.engine.encoding import PairEncoder
-    from crossrank.export.checkpoint import Checkpoint
+    from crossrank.engine.text.encoding import PairEncoder
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
+    from crossrank.export.cuda_placement.placement import PlacementProblem
     from crossrank.export.pass_lists import PassList, PassRunner
-    from crossrank.export.placement import PlacementProblem
     from crossrank.export.report import Recorder
-    from crossrank.export.verification import GraphRuns
-    from crossrank.export.verification_data import VerificationQuery
+    from crossrank.export.verify.pairs import VerificationQuery
+    from crossrank.export.verify.verification import GraphRuns
     from crossrank.models.manifest import Batching, PassRecord, Precision
 
 _FP16_NOTE = "{file} was measured on the CPU, which shows the rounding of its weights and no float16 arithmetic"
@@ -72,7 +72,7 @@ class Assembly:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of the graphs placed so far, and would not see in their figures."""
-        from crossrank.export.placement import placement_note
+        from crossrank.export.cuda_placement.placement import placement_note
 
         notes = []
         for precision, graph in self._graphs.items():
@@ -88,7 +88,7 @@ class Assembly:
 
     def encoder(self) -> PairEncoder:
         """The engine's encoder over the placed tokenizer."""
-        from crossrank.engine.encoding import PairEncoder
+        from crossrank.engine.text.encoding import PairEncoder
 
         return PairEncoder.load(
             self.folder / TOKENIZER_NAME,
@@ -104,7 +104,7 @@ class Assembly:
             pass_list: what made it, which says what it is for.
             passes: what the passes did.
         """
-        from crossrank.export.placement import lint_placement, placement_record
+        from crossrank.export.cuda_placement.placement import lint_placement, placement_record
 
         check_interface(model)
         if "cuda" in pass_list.providers:

@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING
 
-from crossrank.models.errors import MissingDependencyError
+from crossrank.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,30 +6,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrank.engine.documents import encodable
+from crossrank.engine.text.documents import encodable
+from crossrank.errors import ExportError, InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
-from crossrank.export.checkpoint import Checkpoint, read_licence, read_tokenizer_config
-from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
-from crossrank.export.graph_files import EXTERNAL_DATA_FROM, external_files, load_graph, room_hint, weight_bytes
-from crossrank.export.graph_interface import check_interface, input_types, label_count, run_label_count
-from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
-from crossrank.export.report import ExportReport, Recorder
-from crossrank.export.scoring_head import read_scoring_head
-from crossrank.export.stored_precision import stored_precision
-from crossrank.export.tokenizer import TOKENIZER_NAME, read_tokenizer_file
-from crossrank.export.transformer_config import (
+from crossrank.export.checkpoint.checkpoint import Checkpoint, read_licence, read_tokenizer_config
+from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, read_tokenizer_file
+from crossrank.export.checkpoint.transformer_config import (
     read_architecture,
     read_json,
     read_pad_token_id,
     usable_length,
     uses_segment_ids,
 )
-from crossrank.export.verification import MIN_KENDALL_TAU, Bounds
-from crossrank.export.verification_data import calibration_feeds, calibration_queries, fit_queries, load_queries
+from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, external_files, load_graph, room_hint, weight_bytes
+from crossrank.export.graph.interface import check_interface, input_types, label_count, run_label_count
+from crossrank.export.graph.stored_precision import stored_precision
+from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
+from crossrank.export.report import ExportReport, Recorder
+from crossrank.export.verify.pairs import calibration_feeds, calibration_queries, fit_queries, load_queries
+from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
 from crossrank.models.artifact import sha256_of
 from crossrank.models.artifact_writer import ArtifactWriter
 from crossrank.models.catalogue import find_entry
-from crossrank.models.errors import ExportError, InvalidInputError, UnsupportedCheckpointError
 from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-from crossrank.export.graph_files import weight_bytes
+from crossrank.errors import CrossrankError, ExportError, InvalidInputError
+from crossrank.export.graph.files import weight_bytes
 from crossrank.export.memory import release
 from crossrank.export.passes.base import PassResult
-from crossrank.models.errors import CrossrankError, ExportError, InvalidInputError
 from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
@@ -45,43 +45,43 @@ _Made: TypeAlias = "tuple[onnx.ModelProto, tuple[PassRecord, ...]]"
 
 def prune_last_layer(model: onnx.ModelProto, _context: PassContext) -> PassResult:
     """Compute the last layer for the one token the head reads."""
-    from crossrank.export.passes import prune
+    from crossrank.export.passes.prune import last_layer
 
-    return prune.prune_last_layer(model)
+    return last_layer.prune_last_layer(model)
 
 
 def fuse_for_cpu(model: onnx.ModelProto, context: PassContext) -> PassResult:
     """Fuse operators as the CPU provider runs them fastest."""
-    from crossrank.export.passes import fuse
+    from crossrank.export.passes.fuse import fusions
 
-    return fuse.fuse(model, architecture=context.architecture, provider="cpu")
+    return fusions.fuse(model, architecture=context.architecture, provider="cpu")
 
 
 def fuse_for_cuda(model: onnx.ModelProto, context: PassContext) -> PassResult:
     """Fuse operators as the CUDA provider runs them fastest."""
-    from crossrank.export.passes import fuse
+    from crossrank.export.passes.fuse import fusions
 
-    return fuse.fuse(model, architecture=context.architecture, provider="cuda")
+    return fusions.fuse(model, architecture=context.architecture, provider="cuda")
 
 
 def quantize(model: onnx.ModelProto, context: PassContext) -> PassResult:
     """Products and embeddings in eight bits."""
-    from crossrank.export.passes.quantize import quantize_int8
+    from crossrank.export.passes.int8.quantize import quantize_int8
 
     return quantize_int8(model, calibration=context.calibration)
 
 
 def pack(model: onnx.ModelProto, _context: PassContext) -> PassResult:
     """Let pairs of any lengths share a run without padding."""
-    from crossrank.export.passes.pack_pairs import pack_pairs
+    from crossrank.export.passes.pack.pack_pairs import pack_pairs
 
     return pack_pairs(model)
 
 
 def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:
     """Weights and activations in float16 where they fit into it, inputs and outputs as they are."""
-    from crossrank.export.passes.half import to_fp16
-    from crossrank.export.passes.half_audit import audit_for_float16
+    from crossrank.export.passes.fp16.audit import audit_for_float16
+    from crossrank.export.passes.fp16.to_fp16 import to_fp16
 
     audit = audit_for_float16(model, context.calibration)
     result = to_fp16(model, keep_fp32=audit.keep)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from crossrank.errors import ExportError
 from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
-from crossrank.export.checkpoint import read_checkpoint
+from crossrank.export.checkpoint.checkpoint import read_checkpoint
+from crossrank.export.checkpoint.to_onnx import to_onnx
+from crossrank.export.checkpoint.torch_model import load_torch_model
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
-from crossrank.export.graph_files import EXTERNAL_DATA_FROM, room_hint, weight_bytes
-from crossrank.export.graph_interface import input_types
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, room_hint, weight_bytes
+from crossrank.export.graph.interface import input_types
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
-from crossrank.export.reference import TorchReference
 from crossrank.export.report import ExportReport, Recorder
-from crossrank.export.to_onnx import to_onnx
-from crossrank.export.torch_model import load_torch_model
-from crossrank.export.verification import MIN_KENDALL_TAU, Bounds
-from crossrank.export.verification_data import (
+from crossrank.export.verify.pairs import (
     all_pairs,
     calibration_feeds,
     calibration_queries,
@@ -24,8 +23,9 @@ from crossrank.export.verification_data import (
     load_queries,
     split_by_query,
 )
+from crossrank.export.verify.reference import TorchReference
+from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
 from crossrank.models.artifact_writer import ArtifactWriter
-from crossrank.models.errors import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from crossrank.export.checkpoint import Checkpoint
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
     from crossrank.export.report import ExportEvent
-    from crossrank.export.verification_data import VerificationQuery
+    from crossrank.export.verify.pairs import VerificationQuery
     from crossrank.models.manifest import Activation, Precision
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from crossrank.models.errors import ArtifactError
+from crossrank.errors import ArtifactError
 from crossrank.models.manifest import SCHEMA_VERSION, FileRecord, Manifest
 
 if TYPE_CHECKING:

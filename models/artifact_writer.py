@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from crossrank.errors import ArtifactError
 from crossrank.models.artifact import MANIFEST_NAME, Artifact, is_artifact
-from crossrank.models.errors import ArtifactError
 
 if TYPE_CHECKING:
     from types import TracebackType

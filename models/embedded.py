@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crossrank.errors import ArtifactError
 from crossrank.models.artifact import is_artifact
-from crossrank.models.errors import ArtifactError
 
 DEFAULT_CASCADE = Path(__file__).parent / "default" / "cascade.toml"
 """Stages of the embedded model's own cascade, as `crossrank tune-cascade` found them."""

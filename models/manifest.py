@@ -15,6 +15,9 @@ SCHEMA_VERSION = 1
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
+PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+ProviderChoice = Literal["auto", "cpu", "cuda"]
+"""What users ask for: 'auto' takes what suits the machine and the artifact."""
 Activation = Literal["identity", "sigmoid"]
 Batching = Literal["padded", "packed", "equal_length", "single"]
 PACKED_ROWS = 8

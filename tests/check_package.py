@@ -13,9 +13,9 @@ LARGEST_WHEEL = 75_000_000
 IN_WHEEL = (
     "crossrank/py.typed",
     "crossrank/benchmarks/load/measure.py",
-    "crossrank/engine/reranker.py",
-    "crossrank/export/cuda_kernels.toml",
-    "crossrank/export/verification_pairs.jsonl",
+    "crossrank/engine/artifact_reranker.py",
+    "crossrank/export/cuda_placement/cuda_kernels.toml",
+    "crossrank/export/verify/verification_pairs.jsonl",
     "crossrank/models/catalogue.toml",
     "crossrank/models/default/artifact/manifest.json",
     "crossrank/models/default/artifact/int8.onnx",

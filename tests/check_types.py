@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("api", "benchmarks", "cli", "engine", "export", "models")
+FOLDERS = ("api", "benchmarks", "cli", "engine", "errors", "export", "models", "self_check")
 
 
 def packaged_files() -> int:
@@ -15,7 +15,7 @@ def packaged_files() -> int:
         1
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*.py")
-        if not {"suites", "recipe", "peers"} & set(path.relative_to(ROOT).parts)
+        if not {"suites", "recipe"} & set(path.relative_to(ROOT).parts)
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Before anything imports huggingface_hub, which reads these once.
@@ -12,7 +10,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Before anything imports onnxruntime, which reads it once, and whatever imports crossrank first.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-sys.path.insert(0, str(Path(__file__).parent / "export"))
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +20,7 @@ settings.load_profile("shared machine")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import onnx
 
@@ -81,9 +79,9 @@ def raw_graph(
 
 
 def _export_own(checkpoint: Path, _folder: Path) -> onnx.ModelProto:
-    from crossrank.export.checkpoint import read_checkpoint
-    from crossrank.export.to_onnx import to_onnx
-    from crossrank.export.torch_model import load_torch_model
+    from crossrank.export.checkpoint.checkpoint import read_checkpoint
+    from crossrank.export.checkpoint.to_onnx import to_onnx
+    from crossrank.export.checkpoint.torch_model import load_torch_model
 
     found = read_checkpoint(checkpoint)
     return to_onnx(found, load_torch_model(found))

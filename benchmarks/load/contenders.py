@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.contenders import Contender, chosen_peers
-from crossrank.benchmarks.worker_process import WorkerProcess
+from crossrank.benchmarks.peers.contenders import Contender, chosen_peers
+from crossrank.benchmarks.peers.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

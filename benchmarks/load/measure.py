@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.comparison import contender_python
+from crossrank.benchmarks.harness.sampling import percentiles
 from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
 from crossrank.benchmarks.load.contenders import LoadProcess
-from crossrank.benchmarks.sampling import percentiles
-from crossrank.benchmarks.worker_process import WorkerError
-from crossrank.engine.cores import available_cores
+from crossrank.benchmarks.peers.comparison import contender_python
+from crossrank.benchmarks.peers.worker_process import WorkerError
+from crossrank.engine.runtime.cores import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.contenders import Contender
+    from crossrank.benchmarks.harness.workloads import Workload
     from crossrank.benchmarks.load.arrivals import Arrival
-    from crossrank.benchmarks.weights import Weights
-    from crossrank.benchmarks.workloads import Workload
+    from crossrank.benchmarks.peers.contenders import Contender
+    from crossrank.benchmarks.peers.weights import Weights
 
 SMALLEST = SIZES[0]
 CALLERS = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.dependencies import require_matplotlib
+from crossrank.benchmarks.harness.dependencies import require_matplotlib
 from crossrank.benchmarks.load.measure import SMALLEST
 
 if TYPE_CHECKING:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.environment import describe_artifact, describe_run
-from crossrank.benchmarks.gpu import describe_gpu
+from crossrank.benchmarks.harness.environment import describe_artifact, describe_run
+from crossrank.benchmarks.harness.gpu import describe_gpu
+from crossrank.benchmarks.harness.models_measured import find_artifacts
+from crossrank.benchmarks.harness.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.harness.workloads import WorkloadMaker
 from crossrank.benchmarks.load.contenders import chosen_load_peers, own_contender
 from crossrank.benchmarks.load.measure import measure_load
-from crossrank.benchmarks.models_measured import find_artifacts
-from crossrank.benchmarks.passages import beir_passages, standard_library_passages
+from crossrank.benchmarks.peers.weights import check_checkpoint, prepare_weights
 from crossrank.benchmarks.run import check_measurable
-from crossrank.benchmarks.weights import check_checkpoint, prepare_weights
-from crossrank.benchmarks.workloads import WorkloadMaker
+from crossrank.errors import InvalidInputError
 from crossrank.models.artifact import Artifact
-from crossrank.models.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from crossrank.benchmarks.harness.workloads import DocumentLength
     from crossrank.benchmarks.load.measure import LoadPlan
-    from crossrank.benchmarks.workloads import DocumentLength
     from crossrank.models.manifest import Precision, Provider
 
 _DOCUMENTS = 400

@@ -34,8 +34,8 @@ def exports(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str | None]]]:
     """A function that pretends a hub with the commits of some revisions, or one out of reach; it gives the look-ups."""
-    from crossrank.export.source import CheckpointSource
-    from crossrank.models.errors import ModelNotFoundError
+    from crossrank.errors import ModelNotFoundError
+    from crossrank.export.checkpoint.source import CheckpointSource
 
     def pretend(commits: dict[str | None, str] | None) -> list[tuple[str, str | None]]:
         asked: list[tuple[str, str | None]] = []
@@ -46,7 +46,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str | 
                 raise ModelNotFoundError("the hub is out of reach")
             return CheckpointSource(kind="hub", id=source, folder=Path(), revision=commits[revision])
 
-        monkeypatch.setattr("crossrank.export.source.find_source", find_source)
+        monkeypatch.setattr("crossrank.export.checkpoint.source.find_source", find_source)
         return asked
 
     return pretend

@@ -10,9 +10,9 @@ from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, Reranker, Stage, Windows
 from crossrank.cascade_file import read_stages, stages_as_toml
-from crossrank.engine.encoding import PairEncoder
-from crossrank.engine.session import GraphSession
-from crossrank.models.errors import ClosedError, ModelNotFoundError
+from crossrank.engine.runtime.session import GraphSession
+from crossrank.engine.text.encoding import PairEncoder
+from crossrank.errors import ClosedError, ModelNotFoundError
 
 QUERY = "the river carries"
 DOCUMENTS = [text[: 40 + 9 * place] for place, text in enumerate(make_texts(16, seed=4))]

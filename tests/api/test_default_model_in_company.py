@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tiny_artifacts import copy_artifact
 from tiny_checkpoints import make_texts
 
-from crossrank.engine.async_reranker import AsyncArtifactReranker
-from crossrank.engine.encoding import TokenArrays
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.engine.session import GraphSession
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
+from crossrank.engine.runtime.session import GraphSession
+from crossrank.engine.text.encoding import TokenArrays
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import default_artifact
 from crossrank.models.manifest import Manifest

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from fresh_python import run_python
 
+from crossrank.errors import ArtifactError, InvalidInputError, ModelNotFoundError, ProviderError
 from crossrank.models.embedded import DEFAULT_MODEL
-from crossrank.models.errors import ArtifactError, InvalidInputError, ModelNotFoundError, ProviderError
 from crossrank.resolve import resolve_model
 
 COMMIT, NEWER = "a" * 40, "b" * 40
@@ -105,7 +105,7 @@ def test_a_provider_that_does_not_work_is_told_before_the_export(checkpoint, cac
 
 
 def test_where_cuda_works_half_precision_is_exported(checkpoint, cache, exports, monkeypatch):
-    from crossrank.engine import providers
+    from crossrank.engine.runtime import providers
 
     chosen = providers.ProviderResolution("cuda", "auto")
     monkeypatch.setattr(providers, "choose_provider", lambda choice: chosen)

@@ -9,10 +9,10 @@ import pytest
 from tiny_artifacts import write_artifact
 from tiny_checkpoints import make_texts
 
-from crossrank.benchmarks.passages import Passages
-from crossrank.benchmarks.self_check.subject import Subject, opener
-from crossrank.benchmarks.self_check.texts import CheckTexts
+from crossrank.benchmarks.harness.passages import Passages
 from crossrank.models.artifact import Artifact
+from crossrank.self_check.subject import Subject, opener
+from crossrank.self_check.texts import CheckTexts
 
 TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:42]
 

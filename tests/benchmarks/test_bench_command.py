@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from crossrank.benchmarks.contenders import PEERS, chosen_peers
-from crossrank.benchmarks.environment import library_versions
-from crossrank.benchmarks.peer_environments import Installation, environment_names
+from crossrank.benchmarks.harness.environment import library_versions
+from crossrank.benchmarks.peers.contenders import PEERS, chosen_peers
+from crossrank.benchmarks.peers.environments import Installation, environment_names
 from crossrank.cli.app import app
 from crossrank.cli.bench_output import default_checkpoint
+from crossrank.errors import InvalidInputError
 from crossrank.models.artifact import sha256_of
-from crossrank.models.errors import InvalidInputError
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def nothing_measured(monkeypatch):
 def test_what_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path, command, option):
     for name in ("run.run_benchmark", "load.run.run_load_benchmark", "tune_cascade.tune_cascade"):
         monkeypatch.setattr(f"crossrank.benchmarks.{name}", lambda *_, **__: pytest.fail("measured"))
-    monkeypatch.setattr("crossrank.benchmarks.self_check.run.run_self_check", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("crossrank.self_check.run.run_self_check", lambda *_, **__: pytest.fail("measured"))
     needed = ["--collection", str(tmp_path)] if command == "tune-cascade" else []
     (tmp_path / "file").touch()
     wrong = [tmp_path / "file" / "below"]
@@ -207,7 +207,7 @@ def test_a_comparison_makes_the_environments_that_are_missing_and_no_others(benc
     def stop(*_, **__):
         raise InvalidInputError("nothing is measured here")
 
-    monkeypatch.setattr("crossrank.benchmarks.peer_environments.install", install)
+    monkeypatch.setattr("crossrank.benchmarks.peers.environments.install", install)
     monkeypatch.setattr("crossrank.benchmarks.run.run_benchmark", stop)
     (tmp_path / "flashrank").mkdir()
     (tmp_path / "flashrank" / "installed").touch()

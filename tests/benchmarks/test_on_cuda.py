@@ -11,18 +11,18 @@ import pytest
 from pretend_gpu import pretend_gpu
 from typer.testing import CliRunner
 
-from crossrank.benchmarks import peer_environments
-from crossrank.benchmarks.contenders import PEERS, chosen_peers, own_contenders
-from crossrank.benchmarks.engine_options import engine_options
+from crossrank.benchmarks.harness.engine_options import engine_options
+from crossrank.benchmarks.harness.models_measured import find_artifacts
+from crossrank.benchmarks.harness.report import report_tables
 from crossrank.benchmarks.load.contenders import chosen_load_peers
 from crossrank.benchmarks.load.contenders import own_contender as own_load_contender
-from crossrank.benchmarks.models_measured import find_artifacts
-from crossrank.benchmarks.peer_environments import environment_names, install, pip_steps
-from crossrank.benchmarks.report import report_tables
-from crossrank.benchmarks.workers import sentence_transformers_adapter
+from crossrank.benchmarks.peers import environments as peer_environments
+from crossrank.benchmarks.peers.contenders import PEERS, chosen_peers, own_contenders
+from crossrank.benchmarks.peers.environments import environment_names, install, pip_steps
+from crossrank.benchmarks.peers.workers import sentence_transformers_adapter
 from crossrank.cli.app import app
-from crossrank.engine.providers import choose_provider
-from crossrank.models.errors import InvalidInputError, PrecisionError
+from crossrank.engine.runtime.providers import choose_provider
+from crossrank.errors import InvalidInputError, PrecisionError
 
 no_cuda = pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason="CUDA works here")
 

@@ -7,7 +7,7 @@ import pytest
 
 from crossrank import Cascade, Windows
 from crossrank.cascade_file import read_stages
-from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.artifact_reranker import ArtifactReranker
 
 LONG = "cold water " * 20 + "every reader ranks long documents " * 10
 DOCUMENTS = ["the river heats cold water", LONG, "bread and butter", "who reads"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crossrank.models.errors import FidelityError, MissingDependencyError
+from crossrank.errors import FidelityError, MissingDependencyError
 from crossrank.models.manifest import Fidelity, PassRecord
 
 

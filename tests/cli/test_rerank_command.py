@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.artifact_reranker import ArtifactReranker
 
 DOCUMENTS = ["the river heats cold water", "every reader ranks long documents", "日本語で", "bread and butter"]
 LINES = "\n".join(DOCUMENTS)

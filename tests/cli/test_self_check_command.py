@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from crossrank.benchmarks.self_check import run
-from crossrank.engine.providers import choose_provider
+from crossrank.engine.runtime.providers import choose_provider
+from crossrank.self_check import run
 
 
 def test_it_tells_each_check_and_writes_what_a_report_needs(crossrank, tiny_artifact, tmp_path):

@@ -14,9 +14,9 @@ from fake_runner import make_scheduler
 from tiny_artifacts import reference_logits
 from tiny_checkpoints import make_texts
 
-from crossrank.engine.encoding import PairEncoder
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.engine.session import GraphSession
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.runtime.session import GraphSession
+from crossrank.engine.text.encoding import PairEncoder
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import default_artifact
 

@@ -14,10 +14,10 @@ from fake_runner import WAIT, FakeRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crossrank.engine.async_reranker import AsyncArtifactReranker
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.engine.scoring_request import make_request
-from crossrank.models.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
+from crossrank.engine.call.encoded_candidates import encode_candidates
+from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
 
@@ -33,7 +33,7 @@ def faked(tiny_artifact, monkeypatch):
     """A function that makes an asynchronous reranker on a fake runner."""
 
     def build(runner, **options):
-        monkeypatch.setattr("crossrank.engine.runners.Executor", lambda *_, **__: runner)
+        monkeypatch.setattr("crossrank.engine.loaded_model.CpuRunner", lambda *_, **__: runner)
         return make(tiny_artifact, **options)
 
     return build
@@ -108,9 +108,9 @@ def test_the_event_loop_goes_on_while_texts_are_encoded_and_scored(faked, monkey
 
     def slow(candidates):
         assert encoding.wait(WAIT)
-        return make_request(candidates)
+        return encode_candidates(candidates)
 
-    monkeypatch.setattr("crossrank.engine.async_work.make_request", slow)
+    monkeypatch.setattr("crossrank.engine.call.async_calls.encode_candidates", slow)
 
     async def main():
         task = asyncio.create_task(engine.score("q", ["a", "b"]))
@@ -190,7 +190,8 @@ def test_a_call_over_the_bound_is_refused_before_it_is_encoded(faked, monkeypatc
     engine = faked(runner, max_queue_tokens=200)
     encoded = []
     monkeypatch.setattr(
-        "crossrank.engine.async_work.make_request", lambda candidates: encoded.append(1) or make_request(candidates)
+        "crossrank.engine.call.async_calls.encode_candidates",
+        lambda candidates: encoded.append(1) or encode_candidates(candidates),
     )
 
     async def main():
@@ -256,7 +257,7 @@ def test_closing_answers_every_call(faked, drain):
 
 def test_a_call_that_still_encodes_when_closing_begins_gets_its_scores(faked, monkeypatch):
     engine = faked(FakeRunner())
-    encoder = engine._reranker.scorer.encoder
+    encoder = engine._reranker.loaded_model.encoder
     encoding, go_on = threading.Event(), threading.Event()
     original = encoder.encode_documents
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_runner import WAIT, until
 
-from crossrank.engine.admitted_call import AdmittedCall
-from crossrank.models.errors import ClosedError
+from crossrank.engine.schedule.admitted_call import AdmittedCall
+from crossrank.errors import ClosedError
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_ran_can_be_told_after_closing(reranker):
 
 
 def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
-    from crossrank.engine.session import GraphSession
+    from crossrank.engine.runtime.session import GraphSession
 
     sessions = []
     init = GraphSession.__init__
@@ -93,7 +93,7 @@ def test_closing_without_draining_refuses_what_waits(reranker):
 
 def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
     engine = reranker(threads=2)
-    encoder = engine.scorer.encoder
+    encoder = engine.loaded_model.encoder
     encode, encoding, go_on = encoder.encode_documents, threading.Event(), threading.Event()
 
     def slow(texts):
@@ -128,6 +128,6 @@ def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, place
     with pytest.raises(KeyboardInterrupt):
         engine.score("q", ["a b c d"])
     gc.collect()
-    admission = engine.scorer.scheduler().admission
+    admission = engine.loaded_model.scheduler().admission
     until(lambda: (admission.calls, admission.tokens) == (0, 0))
     engine.score("q", ["a b c d"])

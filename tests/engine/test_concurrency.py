@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from crossrank.models.errors import ClosedError
+from crossrank.errors import ClosedError
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
 CALLERS = 8
@@ -81,7 +81,7 @@ def test_a_reranker_that_is_dropped_without_closing_leaves_no_thread(tiny_artifa
     import gc
     import time
 
-    from crossrank.engine.reranker import ArtifactReranker
+    from crossrank.engine.artifact_reranker import ArtifactReranker
 
     before = threading.active_count()
     ArtifactReranker(tiny_artifact, threads=3).score(scored.query, scored.documents)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossrank.engine.config import RerankerConfig
-from crossrank.models.errors import InvalidInputError
+from crossrank.errors import InvalidInputError
 
 
 @pytest.mark.parametrize("name", ["threads", "max_length", "max_batch_tokens"])

@@ -5,7 +5,7 @@ from fresh_python import run_python
 
 SETUP = """
 import multiprocessing, os, sys, threading
-from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.artifact_reranker import ArtifactReranker
 DOCUMENTS = ["the river", "", "cold water in winter", "every reader"] * 8
 engine = ArtifactReranker(sys.argv[1], provider="cpu", precision=sys.argv[2], threads=int(sys.argv[3]))
 
@@ -172,7 +172,7 @@ for child in children:
 
 def test_an_iterator_of_the_parent_ends_in_a_forked_child(tiny_artifact, threads):
     code = """
-from crossrank.models.errors import ClosedError
+from crossrank.errors import ClosedError
 stream = engine.iter_rank("who", [f"the river {place}" for place in range(500)])
 next(stream)
 child = os.fork()

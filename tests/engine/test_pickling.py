@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from crossrank.models.errors import ArtifactError
+from crossrank.errors import ArtifactError
 
 OPTIONS = {"precision": "int8", "threads": 1, "max_length": 32, "activation": "sigmoid", "max_batch_tokens": 77}
 

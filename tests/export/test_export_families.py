@@ -8,11 +8,11 @@ from export_cases import transformers_logits, write_pairs
 from pretend_gpu import pretend_gpu
 from tiny_checkpoints import FAMILIES, MAX_LENGTH, make_pairs
 
-from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.export import export
 from crossrank.models.artifact import Artifact
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossrank.models.errors.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning")
 
 WITH_SEGMENTS = {"bert", "electra"}
 

@@ -7,9 +7,9 @@ import weakref
 
 import pytest
 
+from crossrank.errors import InvalidInputError
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassList, PassRunner, checked_precisions
 from crossrank.export.passes.base import PassResult
-from crossrank.models.errors import InvalidInputError
 from crossrank.models.manifest import Architecture, PassRecord
 
 CONTEXT = PassContext(Architecture(model_type="bert"))

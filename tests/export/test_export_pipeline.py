@@ -16,10 +16,8 @@ import pytest
 from export_cases import folder_bytes, transformers_logits, write_pairs
 from tiny_checkpoints import MAX_LENGTH, make_pairs
 
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.export import ExportEvent, export
-from crossrank.models.artifact import Artifact
-from crossrank.models.errors import (
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.errors import (
     ArtifactError,
     ExportError,
     FidelityError,
@@ -27,8 +25,10 @@ from crossrank.models.errors import (
     MissingDependencyError,
     UnsupportedCheckpointError,
 )
+from crossrank.export import ExportEvent, export
+from crossrank.models.artifact import Artifact
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossrank.models.errors.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning")
 
 LOOSE = 0.5
 """A rank bound for random weights, which rank at random, so that eight bits move more than in a trained model."""

@@ -15,18 +15,18 @@ from export_cases import folder_bytes, transformers_logits, write_pairs
 from onnx import TensorProto, helper, numpy_helper
 from tiny_checkpoints import MAX_LENGTH, make_pairs
 
-from crossrank.engine.reranker import ArtifactReranker
-from crossrank.export import export, import_onnx
-from crossrank.models.artifact import Artifact, sha256_of
-from crossrank.models.errors import (
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.errors import (
     ArtifactError,
     FidelityError,
     InvalidInputError,
     MissingDependencyError,
     UnsupportedCheckpointError,
 )
+from crossrank.export import export, import_onnx
+from crossrank.models.artifact import Artifact, sha256_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossrank.models.errors.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning")
 
 LOOSE = 0.5
 

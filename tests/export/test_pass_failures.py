@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from crossrank.errors import ExportError, UnsupportedCheckpointError
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner
-from crossrank.models.errors import ExportError, UnsupportedCheckpointError
 from crossrank.models.manifest import Architecture
 
 

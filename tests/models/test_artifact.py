@@ -5,9 +5,9 @@ import json
 import pytest
 from tiny_artifacts import copy_artifact
 
-from crossrank.engine.reranker import ArtifactReranker
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.errors import ArtifactError
 from crossrank.models.artifact import Artifact, is_artifact, record_files, sha256_of
-from crossrank.models.errors import ArtifactError
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from crossrank.errors import ArtifactError
 from crossrank.models.artifact import Artifact, is_artifact, record_files
 from crossrank.models.artifact_writer import ArtifactWriter, _host
-from crossrank.models.errors import ArtifactError
 from crossrank.models.manifest import Architecture, Fidelity, Graph, Manifest, Source
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from crossrank.errors import ArtifactError
 from crossrank.models import embedded
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import default_artifact
-from crossrank.models.errors import ArtifactError
 
 SHIPPED = Path(embedded.__file__).parent / "default" / "artifact"
 

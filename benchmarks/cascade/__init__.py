@@ -1,0 +1,1 @@
+"""Choosing the stages of a cascade."""

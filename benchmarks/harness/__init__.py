@@ -1,0 +1,1 @@
+"""What all benchmarks share: workloads, sampling, the description of the machine, reports."""

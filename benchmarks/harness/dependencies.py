@@ -1,0 +1,44 @@
+"""Asking for the optional packages of the benchmarks: before anything is measured, and again where they are used."""
+
+from __future__ import annotations
+
+import importlib
+
+from crossrank.errors import MissingDependencyError
+
+
+def require_ir_measures() -> None:
+    """Refuse to judge rankings without ir-measures.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    _require("ir_measures", "ranking quality needs ir-measures", extra="bench")
+
+
+def require_matplotlib() -> None:
+    """Refuse to draw without matplotlib, and have it draw without a display.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    _require("matplotlib", "plots need matplotlib", extra="bench")
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+
+
+def require_onnx() -> None:
+    """Refuse to measure a ceiling without onnx.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    _require("onnx", "the roofline builds small graphs with the onnx package", extra="onnx")
+
+
+def _require(module: str, what: str, *, extra: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(f"{what}; install it with pip install 'crossrank[{extra}]' ({error})") from error

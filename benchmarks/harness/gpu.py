@@ -1,0 +1,158 @@
+"""What a figure on a GPU was measured with: nvidia-smi's account of the device, CUDA libraries, onnxruntime's build.
+
+Read through the nvidia-smi program, which comes with every driver, so that no further library is needed. Not run on a
+GPU yet: reading its answers is tested with sample text.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crossrank.engine.runtime.onnxruntime_build import installed_builds, load_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FIELDS = (
+    "name",
+    "uuid",
+    "driver_version",
+    "clocks.sm",
+    "clocks.mem",
+    "clocks.max.sm",
+    "power.limit",
+    "temperature.gpu",
+    "memory.total",
+    "memory.used",
+)
+"""What is asked of nvidia-smi; its `--help-query-gpu` lists them."""
+_PROGRAM = "nvidia-smi"
+_TIMEOUT = 30.0
+_NOT_KNOWN = ("[N/A]", "[Not Supported]", "[Unknown Error]", "")
+
+
+@dataclass(frozen=True)
+class SmiAnswer:
+    """What nvidia-smi said.
+
+    Attributes:
+        devices: for each GPU its fields with units, None where the driver does not tell one.
+        reason: why there are none; empty where it answered.
+    """
+
+    devices: tuple[Mapping[str, str | None], ...] = ()
+    reason: str = ""
+
+
+def parse_smi(text: str, fields: Sequence[str] = FIELDS) -> SmiAnswer:
+    """Read the answer to `nvidia-smi --query-gpu=FIELDS --format=csv,noheader`.
+
+    Args:
+        text: what it printed.
+        fields: what was asked, in that order.
+    """
+    devices = []
+    for row in csv.reader(io.StringIO(text), skipinitialspace=True):
+        if not row:
+            continue
+        if len(row) != len(fields):
+            return SmiAnswer(reason=f"{_PROGRAM} said {','.join(row)!r}; {len(fields)} fields expected")
+        values = (value.strip() for value in row)
+        devices.append(
+            {name: None if value in _NOT_KNOWN else value for name, value in zip(fields, values, strict=True)}
+        )
+    return SmiAnswer(tuple(devices), "" if devices else f"{_PROGRAM} named no GPU")
+
+
+def ask_smi(fields: Sequence[str] = FIELDS, *, selector: str | None = None, program: str = _PROGRAM) -> SmiAnswer:
+    """Ask nvidia-smi; where it is not there or fails, the answer says why.
+
+    Args:
+        fields: what to ask.
+        selector: which GPU, by its index or UUID; None asks for all.
+        program: nvidia-smi.
+    """
+    command = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    if selector is not None:
+        command += ["-i", selector]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except OSError as error:
+        return SmiAnswer(reason=f"{program} does not run here: {error}")
+    except subprocess.TimeoutExpired:
+        return SmiAnswer(reason=f"{program} gave no answer within {_TIMEOUT:.0f} s")
+    if done.returncode != 0:
+        words = " ".join((done.stdout + done.stderr).split())
+        return SmiAnswer(reason=f"{program} ended with exit status {done.returncode}: {words or 'it said nothing'}")
+    return parse_smi(done.stdout, fields)
+
+
+def smi_selector(device: int, visible: str | None) -> str:
+    """What nvidia-smi calls a CUDA device.
+
+    nvidia-smi sees every GPU, a CUDA program only those that CUDA_VISIBLE_DEVICES names, counted from 0 in its order.
+    Without that variable the numbers are the same where all GPUs are alike or CUDA_DEVICE_ORDER is PCI_BUS_ID.
+
+    Args:
+        device: CUDA device id.
+        visible: value of CUDA_VISIBLE_DEVICES; None where it is not set.
+    """
+    names = [] if visible is None else [name.strip() for name in visible.split(",")]
+    return names[device] if device < len(names) and names[device] else str(device)
+
+
+def used_mebibytes(device: int) -> int | None:
+    """Memory in use on a device by all processes, in MiB; None where nvidia-smi does not tell."""
+    answer = ask_smi(("memory.used",), selector=smi_selector(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    value = answer.devices[0]["memory.used"] if answer.devices else None
+    number, _, unit = (value or "").partition(" ")
+    return int(number) if number.isdigit() and unit == "MiB" else None
+
+
+def cuda_libraries() -> dict[str, str]:
+    """Versions of NVIDIA's libraries that pip installed, by package."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"] or ""
+        if name.startswith("nvidia-"):
+            found[name] = distribution.version
+    return dict(sorted(found.items()))
+
+
+def describe_onnxruntime() -> dict[str, Any]:
+    """The installed onnxruntime: version, packages, providers, how it was built.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    onnxruntime = load_onnxruntime()
+    return {
+        "version": onnxruntime.__version__,
+        "packages": list(installed_builds()),
+        "providers": list(onnxruntime.get_available_providers()),
+        "build": onnxruntime.get_build_info(),
+    }
+
+
+def describe_gpu(device: int = 0) -> dict[str, Any]:
+    """Device, driver, clocks and library versions; call it before measuring, and again after for the clocks.
+
+    Args:
+        device: CUDA device id.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    answer = ask_smi(selector=smi_selector(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    return {
+        "device": device,
+        "nvidia_smi": dict(answer.devices[0]) if answer.devices else {"reason": answer.reason},
+        "cuda_libraries": cuda_libraries(),
+        "onnxruntime": describe_onnxruntime(),
+    }

@@ -1,0 +1,1 @@
+"""How long calls take, and how near they come to the machine's limit."""

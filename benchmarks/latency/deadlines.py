@@ -1,0 +1,153 @@
+"""What a time limit does to ranking quality, and whether it is kept: `rank(deadline_ms=...)` over many candidates."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.benchmarks.cascade.stage_scores import chosen_candidates
+from crossrank.benchmarks.harness.engine_options import engine_options
+from crossrank.benchmarks.harness.sampling import percentiles
+from crossrank.benchmarks.quality.beir import read_judged_collection
+from crossrank.benchmarks.quality.quality import ndcg
+from crossrank.reranker import Reranker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from crossrank.benchmarks.quality.beir import Collection
+    from crossrank.engine.call.results import RankResult
+    from crossrank.models.manifest import Precision, Provider
+
+LIMITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
+CANDIDATES = 1000
+_WARM_UP_MS = 2000
+
+
+def measure_deadlines(  # noqa: PLR0913  one parameter an option
+    artifact: Path,
+    folder: Path,
+    *,
+    precision: Precision,
+    queries: int | None = None,
+    limits_ms: Sequence[float | None] = (*LIMITS_MS, None),
+    candidates: int = CANDIDATES,
+    rounds: int = 1,
+    provider: Provider = "cpu",
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Rank the same candidates under every limit, in turn.
+
+    Candidates are the run's documents, best first, then others of the corpus; their order is the order of promise.
+
+    Args:
+        artifact: the model's.
+        folder: BEIR folder with judgements and one `*.trec` run.
+        precision: of the graph.
+        queries: how many of those with judgements, evenly spread; None takes all.
+        limits_ms: the limits; None for none.
+        candidates: of each query.
+        rounds: how often every query is ranked under every limit; once without one.
+        provider: execution provider.
+        progress: told what is going on.
+
+    Returns:
+        nDCG@10 of the candidates' own order, and for each limit nDCG@10, documents scored, and the time over the limit.
+
+    Raises:
+        InvalidInputError: the folder has no judgements, no run, none for its queries, or too few documents.
+        MissingDependencyError: ir-measures is not installed.
+    """
+    collection = read_judged_collection(folder)
+    found = chosen_candidates(folder, collection, queries, candidates)
+    judged = {query: collection.judgements.get(query, {}) for query in found}
+    result: dict[str, Any] = {
+        "collection": folder.name,
+        "queries": len(found),
+        "candidates": candidates,
+        "precision": precision,
+        "first_stage": ndcg(judged, {query: _descending(names) for query, names in found.items()}),
+    }
+    with Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker:
+        calls = _Calls(reranker, collection, found)
+        calls.run(_WARM_UP_MS, next(iter(found)))
+        longest = _LongestRuns(reranker)
+        rows: dict[float | None, list[dict[str, Any]]] = {}
+        for round_number in range(rounds):
+            for place, query in enumerate(found):
+                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {place + 1} of {len(found)}")
+                for limit in limits_ms:
+                    if limit is not None or round_number == 0:
+                        rows.setdefault(limit, []).append(calls.run(limit, query) | {"longest_run": longest.take()})
+    result["limits"] = [_summary(limit, entries, judged) for limit, entries in rows.items()]
+    return result
+
+
+class _Calls:
+    """Calls of one reranker under limits."""
+
+    def __init__(self, reranker: Reranker, collection: Collection, found: dict[str, tuple[str, ...]]) -> None:
+        self._reranker = reranker
+        self._collection = collection
+        self._found = found
+
+    def run(self, limit_ms: float | None, query: str) -> dict[str, Any]:
+        names = self._found[query]
+        documents = [self._collection.documents[name] for name in names]
+        started = time.perf_counter()
+        ranking = self._reranker.rank(
+            self._collection.queries[query], documents, return_documents=False, deadline_ms=limit_ms
+        )
+        seconds = time.perf_counter() - started
+        return {
+            "query": query,
+            "seconds": seconds,
+            "scored": len(names) - len(ranking.unscored),
+            "ranking": _descending([names[index] for index in _order(ranking)]),
+        }
+
+
+class _LongestRuns:
+    """The longest run since it was last asked."""
+
+    def __init__(self, reranker: Reranker) -> None:
+        self._longest = 0.0
+        reranker.observe_batches(self._see)
+
+    def take(self) -> float:
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+    def _see(self, batch: Any) -> None:
+        self._longest = max(self._longest, batch.seconds)
+
+
+def _order(ranking: RankResult) -> list[int]:
+    return [document.index for document in ranking]
+
+
+def _descending(names: Sequence[str]) -> dict[str, float]:
+    return {name: -float(place) for place, name in enumerate(names)}
+
+
+def _summary(
+    limit_ms: float | None, entries: Sequence[dict[str, Any]], judged: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    """A limit's figures. Over is the time beyond the limit; `kept` the share of calls within 10% and one run of it."""
+    seconds = np.asarray([entry["seconds"] for entry in entries])
+    summary: dict[str, Any] = {
+        "limit_ms": limit_ms,
+        "calls": len(entries),
+        "ndcg": float(np.mean([ndcg({e["query"]: judged[e["query"]]}, {e["query"]: e["ranking"]}) for e in entries])),
+        "scored": float(np.mean([entry["scored"] for entry in entries])),
+        "seconds": percentiles(seconds.tolist()),
+    }
+    if limit_ms is not None:
+        over = seconds - limit_ms / 1000
+        allowed = 0.1 * limit_ms / 1000 + np.asarray([entry["longest_run"] for entry in entries])
+        summary["over_seconds"] = percentiles(over.tolist())
+        summary["kept"] = float((over <= allowed).mean())
+    return summary

@@ -1,0 +1,1 @@
+"""crossrank beside other rerankers, on the same weights."""

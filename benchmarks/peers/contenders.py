@@ -1,0 +1,167 @@
+"""Who takes part in the comparison, and what each needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from crossrank.benchmarks.peers.environments import environment_on
+from crossrank.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from crossrank.benchmarks.peers.weights import Weights
+    from crossrank.models.manifest import Precision, Provider
+
+OWN_PREFIX = "crossrank"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A reranker in a process of its own.
+
+    Attributes:
+        name: short name.
+        title: what it is, in words.
+        environment: which of the peers' environments it runs in; None for the one that runs the benchmark.
+        adapter: module of `workers/` that loads it.
+        options: what the adapter is given.
+        weights: which form of the weights it loads: option name to attribute of `Weights`.
+        absent: on which provider it takes no part, and why.
+    """
+
+    name: str
+    title: str
+    environment: str | None
+    adapter: str
+    options: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    absent: Mapping[Provider, str] = field(default_factory=dict)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is crossrank itself."""
+        return self.environment is None
+
+    def on(self, provider: Provider) -> Contender:
+        """The same on a provider: its environment there, and the device among the adapter's options."""
+        environment = None if self.environment is None else environment_on(self.environment, provider)
+        return replace(self, environment=environment, options={**self.options, "device": provider})
+
+    def load_options(self, weights: Weights | None) -> dict[str, Any]:
+        """Options of the adapter, with the paths of the weights filled in."""
+        return {**self.options, **{name: str(getattr(weights, which)) for name, which in self.weights.items()}}
+
+
+_FLASHRANK_ABSENT: dict[Provider, str] = {"cuda": "its Ranker takes no execution provider and runs on the CPU"}
+
+PEERS: tuple[Contender, ...] = (
+    Contender(
+        "sentence-transformers",
+        "sentence-transformers CrossEncoder, torch",
+        "sentence-transformers",
+        "sentence_transformers_adapter",
+        {"backend": "torch"},
+        {"checkpoint": "checkpoint"},
+    ),
+    Contender(
+        "sentence-transformers-fp16",
+        "sentence-transformers CrossEncoder, torch in half precision",
+        "sentence-transformers",
+        "sentence_transformers_adapter",
+        {"backend": "torch", "half": True},
+        {"checkpoint": "checkpoint"},
+        absent={"cpu": "half precision is for GPUs"},
+    ),
+    Contender(
+        "sentence-transformers-onnx",
+        "sentence-transformers CrossEncoder, onnx backend",
+        "sentence-transformers-onnx",
+        "sentence_transformers_adapter",
+        {"backend": "onnx"},
+        {"checkpoint": "checkpoint"},
+    ),
+    Contender(
+        "sentence-transformers-openvino",
+        "sentence-transformers CrossEncoder, openvino backend",
+        "sentence-transformers-openvino",
+        "sentence_transformers_adapter",
+        {"backend": "openvino"},
+        {"checkpoint": "checkpoint"},
+        absent={"cuda": "OpenVINO has no CUDA device"},
+    ),
+    Contender(
+        "flashrank",
+        "FlashRank, fp32 graph",
+        "flashrank",
+        "flashrank_adapter",
+        weights={"graph": "fp32_graph"},
+        absent=_FLASHRANK_ABSENT,
+    ),
+    Contender(
+        "flashrank-int8",
+        "FlashRank, int8 graph",
+        "flashrank",
+        "flashrank_adapter",
+        weights={"graph": "int8_graph"},
+        absent=_FLASHRANK_ABSENT,
+    ),
+    Contender(
+        "fastembed",
+        "fastembed TextCrossEncoder, fp32 graph",
+        "fastembed",
+        "fastembed_adapter",
+        weights={"graph": "fp32_graph"},
+    ),
+    Contender(
+        "optimum",
+        "optimum ORTModelForSequenceClassification, batches of 32",
+        "sentence-transformers-onnx",
+        "optimum_adapter",
+        weights={"checkpoint": "checkpoint"},
+    ),
+    Contender(
+        "infinity", "infinity-emb, torch engine", "infinity", "infinity_adapter", weights={"checkpoint": "checkpoint"}
+    ),
+)
+
+
+def own_contenders(artifacts: Mapping[Precision, Path], provider: Provider = "cpu") -> list[Contender]:
+    """The engine itself, once a precision."""
+    return [
+        Contender(
+            f"{OWN_PREFIX}-{precision}",
+            f"crossrank, {precision}",
+            None,
+            "crossrank_adapter",
+            {"model": str(folder), "precision": precision, "device": provider},
+        )
+        for precision, folder in artifacts.items()
+    ]
+
+
+def chosen_peers(
+    names: Sequence[str] | None, provider: Provider = "cpu", *, among: Sequence[Contender] = PEERS
+) -> tuple[list[Contender], dict[str, str]]:
+    """Peers by name, on a provider.
+
+    Args:
+        names: which; None takes all of them.
+        provider: execution provider.
+        among: all there are.
+
+    Returns:
+        Those that run there, and for each other one the reason.
+
+    Raises:
+        InvalidInputError: a name is none of a peer.
+    """
+    by_name = {peer.name: peer for peer in among}
+    unknown = [name for name in names or () if name not in by_name]
+    if unknown:
+        raise InvalidInputError(f"peers {', '.join(unknown)}: expected are {', '.join(by_name)}")
+    chosen = [by_name[name] for name in (by_name if names is None else names)]
+    absent = {peer.name: peer.absent[provider] for peer in chosen if provider in peer.absent}
+    return [peer.on(provider) for peer in chosen if provider not in peer.absent], absent

@@ -1,0 +1,104 @@
+"""The weights of the comparison: one checkpoint, prepared once in every form that the contenders take."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrank.benchmarks.peers.environments import environment_on, interpreter
+from crossrank.benchmarks.peers.worker_process import WORKERS, worker_variables
+from crossrank.errors import CrossrankError, InvalidInputError
+from crossrank.models.artifact import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crossrank.models.manifest import Provider
+
+_EXPORTING_ENVIRONMENT = "sentence-transformers-onnx"
+_SUBFOLDER = "weights"
+
+
+class WeightsError(CrossrankError):
+    """The peers' forms of the weights could not be made."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the forms lie.
+
+    Attributes:
+        checkpoint: folder with float32 safetensors and tokenizer.
+        fp32_graph: ONNX file as optimum exports it, tokenizer beside it.
+        int8_graph: the same, dynamically quantized by onnxruntime with its defaults.
+    """
+
+    checkpoint: Path
+    fp32_graph: Path
+    int8_graph: Path
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """Refuse what is no checkpoint folder.
+
+    Raises:
+        InvalidInputError: there is no config.json.
+    """
+    if not (checkpoint / "config.json").is_file():
+        raise InvalidInputError(f"checkpoint {checkpoint}: a folder with config.json and weights expected")
+
+
+def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:
+    """Make the forms, or find them made before from the same files.
+
+    Args:
+        checkpoint: transformers checkpoint folder.
+        peers_folder: where the peers' environments are; the forms go beside them.
+        provider: whose environments are there; the forms are the same.
+
+    Raises:
+        InvalidInputError: `checkpoint` is no checkpoint folder.
+        WeightsError: no environment can make them, or making them failed; the message has the end of its output.
+    """
+    check_checkpoint(checkpoint)
+    folder = peers_folder / _SUBFOLDER / _digest(path for path in checkpoint.iterdir() if path.is_file())
+    if not folder.is_dir():
+        _make(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))
+    return Weights(folder / "checkpoint", folder / "fp32" / "model.onnx", folder / "int8" / "model.onnx")
+
+
+def _make(checkpoint: Path, folder: Path, peers_folder: Path, environment: str) -> None:
+    python = interpreter(peers_folder, environment) or Path(sys.executable)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+    try:
+        done = subprocess.run(
+            [str(python), str(WORKERS / "prepare_weights.py"), str(checkpoint.absolute()), str(partial)],
+            env=worker_variables(own=python == Path(sys.executable)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise WeightsError(
+                f"{python} could not prepare the peers' weights: {reason}. It needs transformers, optimum-onnx and "
+                f"onnxruntime: install the peer environment {environment!r} or crossrank[export]"
+            )
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Names and contents of files, as 16 hexadecimal digits; the script that makes the forms counts as well."""
+    digest = hashlib.sha256(sha256_of(WORKERS / "prepare_weights.py").encode())
+    for path in sorted(paths):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,180 @@
+"""Long documents: what reading windows does to ranking quality, and what it costs.
+
+Test collections of abstracts have no long documents, so some are made: the corpus is dealt into groups of a few
+documents, in an order that is random but always the same, and each group is joined to one. It is as relevant as its
+most relevant part. Where that part lies is left to chance, so reading the beginning only misses some.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.benchmarks.harness.engine_options import engine_options
+from crossrank.benchmarks.quality.beir import Collection, read_judged_collection
+from crossrank.benchmarks.quality.quality import ndcg
+from crossrank.engine.text.windows import Windows
+from crossrank.errors import InvalidInputError, TruncationWarning
+from crossrank.reranker import Reranker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from crossrank.engine.text.windows import Aggregation, LongDocuments
+    from crossrank.models.manifest import Provider
+
+JOINED = 4
+DEPTH = 30
+WINDOW_COUNTS = (1, 2, 4, 8, 16)
+_AGGREGATIONS: tuple[Aggregation, ...] = ("max", "top-mean")
+_TIMED_DOCUMENTS = 4
+
+
+def join_documents(collection: Collection, joined: int = JOINED) -> Collection:
+    """A collection whose documents are groups of another's.
+
+    Args:
+        collection: with a run and judgements.
+        joined: documents of a group.
+
+    Returns:
+        Groups named after their parts; a group's grade is its parts' highest, its rank in the run their best.
+    """
+    names = list(collection.documents)
+    dealt = [names[place] for place in np.random.default_rng(0).permutation(len(names))]
+    groups = [dealt[start : start + joined] for start in range(0, len(dealt) - joined + 1, joined)]
+    group_of = {name: "+".join(group) for group in groups for name in group}
+    judgements: dict[str, dict[str, int]] = {}
+    for query, found in collection.judgements.items():
+        own = judgements.setdefault(query, {})
+        for name, grade in found.items():
+            if name in group_of:
+                own[group_of[name]] = max(own.get(group_of[name], grade), grade)
+    runs = {
+        query: tuple(dict.fromkeys(group_of[name] for name in ranked if name in group_of))
+        for query, ranked in collection.runs.items()
+    }
+    documents = {"+".join(group): " ".join(collection.documents[name] for name in group) for group in groups}
+    return Collection(documents, collection.queries, judgements, runs)
+
+
+def read_long_documents(folder: Path) -> Collection:
+    """Read a BEIR folder, its documents joined.
+
+    Raises:
+        InvalidInputError: the folder has no judgements or no run, or no query that both are for.
+    """
+    long = join_documents(read_judged_collection(folder))
+    if not _usable_queries(long):
+        raise InvalidInputError(
+            f"{folder}: none of its {len(long.queries)} queries has documents in the run and one with a grade above "
+            f"0, joined by {JOINED}; a run and judgements of the queries in queries.jsonl expected"
+        )
+    return long
+
+
+def _usable_queries(long: Collection) -> list[str]:
+    return [query for query in long.queries if long.has_relevant(query) and long.runs.get(query)]
+
+
+def measure_long_documents(
+    artifact: Path,
+    folder: Path,
+    *,
+    queries: int | None = None,
+    depth: int = DEPTH,
+    threads: int | None = None,
+    provider: Provider = "cpu",
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Rerank joined documents by their beginning, and by windows with each aggregation.
+
+    Args:
+        artifact: the model's.
+        folder: BEIR folder with judgements and one `*.trec` run.
+        queries: how many of those with judgements, evenly spread; None takes all.
+        depth: joined documents of the run to rerank.
+        threads: processor threads.
+        provider: execution provider.
+        progress: told what is going on.
+
+    Returns:
+        nDCG@10 of each way to read, windows a document on average, and the seconds that scoring took.
+
+    Raises:
+        InvalidInputError: the folder has no judgements, no run, or none for its queries.
+    """
+    long = read_long_documents(folder)
+    usable = _usable_queries(long)
+    count = min(queries or len(usable), len(usable))
+    chosen = [usable[place * len(usable) // count] for place in range(count)]
+    ranked = {query: long.runs[query][:depth] for query in chosen}
+    judged = {query: long.judgements[query] for query in chosen}
+    ways: dict[str, Windows | None] = {"truncate": None}
+    ways.update({name: Windows(aggregation=name) for name in _AGGREGATIONS})
+    result: dict[str, Any] = {"collection": folder.name, "queries": count, "depth": depth, "ways": {}}
+    for name, windows in ways.items():
+        found, read, seconds = {}, 0, 0.0
+        reading: LongDocuments = windows or "truncate"
+        with Reranker(artifact, threads=threads, long_documents=reading, **engine_options(provider)) as reranker:
+            for place, query in enumerate(chosen, start=1):
+                progress(f"{folder.name}, long documents: {name}, query {place} of {count}")
+                started = time.perf_counter()
+                ranking = reranker.rank(long.queries[query], [long.documents[own] for own in ranked[query]])
+                seconds += time.perf_counter() - started
+                read += sum(item.window.count if item.window else 1 for item in ranking)
+                found[query] = {ranked[query][item.index]: -float(rank) for rank, item in enumerate(ranking)}
+        documents = sum(map(len, ranked.values()))
+        result["ways"][name] = {"ndcg": ndcg(judged, found), "windows": read / documents, "seconds": seconds}
+    return result
+
+
+def measure_window_times(
+    artifact: Path,
+    text: str,
+    query: str,
+    *,
+    counts: Sequence[int] = WINDOW_COUNTS,
+    threads: int | None = None,
+    provider: Provider = "cpu",
+) -> list[dict[str, Any]]:
+    """Seconds to rank a few documents that are encoded already, by the number of windows read of each.
+
+    Args:
+        artifact: the model's.
+        text: long enough for the largest number of windows, four times over.
+        query: to score.
+        counts: numbers of windows.
+        threads: processor threads.
+        provider: execution provider.
+
+    Raises:
+        InvalidInputError: the text is too short.
+    """
+    found = []
+    length = len(text) // _TIMED_DOCUMENTS
+    documents = [text[place * length : (place + 1) * length] for place in range(_TIMED_DOCUMENTS)]
+    for count in counts:
+        windows = Windows(max_windows_per_document=count)
+        with (
+            Reranker(artifact, threads=threads, long_documents=windows, **engine_options(provider)) as reranker,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", TruncationWarning)  # the bound is what is measured
+            prepared = reranker.prepare(documents)  # whole documents are encoded, however many windows are read
+            reranker.score(query, [documents[0][:1000]])
+            started = time.perf_counter()
+            ranking = reranker.rank(query, prepared)
+            seconds = time.perf_counter() - started
+        read = [item.window.count if item.window else 0 for item in ranking]
+        if min(read) < count:
+            raise InvalidInputError(
+                f"all documents joined to {_TIMED_DOCUMENTS}, the text has {min(read)} windows a document; {count} "
+                "expected: windows are timed on a larger collection"
+            )
+        found.append({"windows": count, "documents": len(documents), "seconds": seconds})
+    return found

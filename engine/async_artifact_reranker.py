@@ -1,0 +1,295 @@
+"""The asynchronous reranker: many callers of one event loop, or of several, share the scheduler's queue.
+
+On the event loop a call only waits, and makes a ranking of its scores: texts are encoded and runs planned in a few
+threads, scores come from the scheduler's workers. A call that is cancelled, or whose `asyncio.wait_for` times out,
+leaves the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from crossrank.engine.artifact_reranker import TRUNCATION
+from crossrank.engine.call.async_calls import AsyncChunks, EncoderThreads
+from crossrank.engine.call.calls import RankCall, check_complete, start_rank, start_score, start_score_pairs
+from crossrank.engine.schedule.admitted_call import AdmittedCall
+from crossrank.engine.text.documents import TEXT_FIELD, as_list, pair_texts
+from crossrank.engine.text.prepared import PreparedDocuments
+from crossrank.errors import TruncationWarning
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from crossrank.engine.artifact_reranker import ArtifactReranker
+    from crossrank.engine.call.encoded_candidates import DocumentScores
+    from crossrank.engine.call.results import RankResult, RerankerInfo
+    from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.engine.schedule.time_limit import TimeLimit
+    from crossrank.engine.text.documents import Document
+    from crossrank.engine.text.prepared import Documents
+
+QUEUE_SECONDS = 4.0
+"""Work that may wait by default: enough for the bursts of a machine that is 70% busy, short enough to recover soon."""
+_CHARACTERS_PER_TOKEN = 4
+
+
+class AsyncArtifactReranker:
+    """Scores query-document pairs for callers of an event loop.
+
+    Scores are those of the `ArtifactReranker` it is made of, whoever else calls. Every method may be called from
+    several event loops and threads.
+    """
+
+    def __init__(self, reranker: ArtifactReranker) -> None:
+        """Share a reranker's model and queue; closing one closes both.
+
+        Args:
+            reranker: may be used synchronously as well.
+        """
+        self._reranker = reranker
+        self._encoders = EncoderThreads()
+
+    async def score(
+        self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """Score documents against a query, float32 (n,) in their order; see `ArtifactReranker.score`.
+
+        Raises:
+            InvalidInputError: a document is no text; the message names its position.
+            InferenceError: onnxruntime failed.
+            DeadlineExceeded: not all documents were scored in time.
+            Overloaded: too much waits already; `retry_after` estimates when there is room.
+            ClosedError: `aclose` was called.
+
+        Warns:
+            TruncationWarning: something was longer than the model takes; `rank` says what.
+        """
+        model = self._reranker.loaded_model
+        limit = model.time_limit(deadline_ms, priority)
+        documents = _read_once(documents)
+        with self._let_in(documents) as admitted:
+            _, found = await self._encoders.score(model, admitted, lambda: start_score(model, query, documents), limit)
+        return self._complete(found, limit)
+
+    async def score_pairs(
+        self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """Score (query, document) pairs of any queries, float32 (n,) in their order.
+
+        Raises:
+            InvalidInputError: an item is no pair of a string and a document; the message names its position.
+            InferenceError: onnxruntime failed.
+            DeadlineExceeded: not all pairs were scored in time.
+            Overloaded: too much waits already; `retry_after` estimates when there is room.
+            ClosedError: `aclose` was called.
+
+        Warns:
+            TruncationWarning: something was longer than the model takes.
+        """
+        model = self._reranker.loaded_model
+        limit = model.time_limit(deadline_ms, priority)
+        queries, texts = pair_texts(pairs)
+        with self._let_in(texts) as admitted:
+            _, found = await self._encoders.score(
+                model, admitted, lambda: start_score_pairs(model, queries, texts), limit
+            )
+        return self._complete(found, limit)
+
+    async def rank(
+        self,
+        query: str,
+        documents: Documents,
+        top_k: int | None = None,
+        return_documents: bool = True,
+        *,
+        deadline_ms: float | None = None,
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        priority: int = 0,
+    ) -> RankResult:
+        """Order documents by their relevance to a query, best first; see `ArtifactReranker.rank`.
+
+        Raises:
+            InvalidInputError: a document is no text, or an option is outside its range.
+            InferenceError: onnxruntime failed.
+            Overloaded: too much waits already; `retry_after` estimates when there is room.
+            ClosedError: `aclose` was called.
+        """
+        model = self._reranker.loaded_model
+        limit = model.time_limit(deadline_ms, priority)
+        documents = _read_once(documents)
+
+        def start() -> RankCall:
+            return start_rank(
+                model,
+                query,
+                documents,
+                top_k=top_k,
+                return_documents=return_documents,
+                first_stage_scores=first_stage_scores,
+            )
+
+        with self._let_in(documents) as admitted:
+            call, found = await self._encoders.score(model, admitted, start, limit)
+        return call.ranking(found)
+
+    async def aiter_rank(
+        self,
+        query: str,
+        documents: Documents,
+        top_k: int | None = None,
+        return_documents: bool = True,
+        *,
+        deadline_ms: float | None = None,
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        priority: int = 0,
+    ) -> AsyncGenerator[RankResult, None]:
+        """Rankings that improve as documents are scored; see `ArtifactReranker.iter_rank`.
+
+        Yields:
+            At least one ranking; the last is what `rank` gives.
+
+        Raises:
+            InvalidInputError: a document is no text, or an option is outside its range.
+            InferenceError: onnxruntime failed.
+            Overloaded: too much waits already, before the first ranking.
+            ClosedError: `aclose` was called.
+        """
+        model = self._reranker.loaded_model
+        limit = model.time_limit(deadline_ms, priority)
+        documents = _read_once(documents)
+
+        def start() -> RankCall:
+            return start_rank(
+                model,
+                query,
+                documents,
+                top_k=top_k,
+                return_documents=return_documents,
+                first_stage_scores=first_stage_scores,
+            )
+
+        call, scoring = await self._encoders.start(model, model.scheduler(), start, limit)
+        chunks = AsyncChunks(scoring, self._encoders)
+        started = yielded = False
+        try:
+            while True:
+                # A call for each chunk: a stream that nobody reads on must not keep the reranker from closing.
+                with self._let_in(() if started else documents, goes_on=started) as admitted:
+                    started = True
+                    if not await chunks.step(admitted):
+                        break
+                yielded = True
+                yield call.ranking(scoring.found(), final=scoring.complete)
+        finally:
+            chunks.cancel()
+        if not yielded or not scoring.complete:
+            yield call.ranking(scoring.found())
+
+    async def prepare(self, documents: Documents) -> PreparedDocuments:
+        """Encode documents once, to score them against several queries; see `ArtifactReranker.prepare`.
+
+        Raises:
+            InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
+            ClosedError: `aclose` was called.
+        """
+        self._reranker.loaded_model.check_open()
+        documents = _read_once(documents)
+        return await self._encoders.run(lambda: self._reranker.prepare(documents))
+
+    async def warmup(self) -> None:
+        """Load all sessions and run short and full-length pairs, so that the first call is as fast as the next.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+            ClosedError: `aclose` was called.
+        """
+        await asyncio.to_thread(self._reranker.warmup)
+
+    def info(self) -> RerankerInfo:
+        """What runs: model, graph, provider and why, limits, versions."""
+        return self._reranker.info()
+
+    def stats(self) -> RerankerStats:
+        """Requests, failures, waiting and run times, batch sizes, since the model was loaded in this process."""
+        return self._reranker.stats()
+
+    def health(self) -> Health:
+        """Whether its threads live and it is open; cheap, for a health check."""
+        return self._reranker.health()
+
+    def observe_batches(self, observer: BatchObserver | None) -> None:
+        """Let a function be told of every run; see `ArtifactReranker.observe_batches`.
+
+        Raises:
+            ClosedError: `aclose` was called.
+        """
+        self._reranker.observe_batches(observer)
+
+    async def aclose(self, *, drain: bool = True) -> None:
+        """End the calls in progress and free the sessions. Closing twice does nothing.
+
+        Args:
+            drain: whether calls in progress get their scores; else they get a ClosedError.
+        """
+        await asyncio.to_thread(self._reranker.close, drain=drain)
+        self._encoders.stop()
+
+    async def __aenter__(self) -> Self:
+        """Use as an asynchronous context manager; leaving it closes."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close: draining, or after an error cancelling what still waits."""
+        await self.aclose(drain=kind is None)
+
+    def __getstate__(self) -> object:
+        """Pickle as the reranker, which pickles as its configuration."""
+        return self._reranker
+
+    def __setstate__(self, state: Any) -> None:
+        """Open the reranker again where the pickle is read."""
+        self._reranker = state
+        self._encoders = EncoderThreads()
+
+    def _let_in(self, documents: Sequence[object] | PreparedDocuments, *, goes_on: bool = False) -> AdmittedCall:
+        """Enter the queue with an estimate of the tokens, before anything is encoded."""
+        model = self._reranker.loaded_model
+        if isinstance(documents, PreparedDocuments):
+            tokens = documents.encoded.full_lengths[documents.text_of]
+        else:
+            characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
+            tokens = characters // _CHARACTERS_PER_TOKEN + 1
+        return AdmittedCall(
+            model.scheduler(),
+            model.finder.estimated_tokens(tokens),
+            queue_seconds=QUEUE_SECONDS,
+            goes_on=goes_on,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def _complete(self, found: DocumentScores, limit: TimeLimit) -> npt.NDArray[np.float32]:
+        check_complete(found, limit)
+        if found.anything_truncated:
+            warnings.warn(TRUNCATION, TruncationWarning, stacklevel=3)
+        return self._reranker.activated(found.logits)
+
+
+def _read_once(documents: Documents) -> tuple[Document, ...] | PreparedDocuments:
+    """The caller's documents as they are now, so that a thread may read them."""
+    return documents if isinstance(documents, PreparedDocuments) else tuple(as_list(documents))
+
+
+def _characters(document: object) -> int:
+    """Length of a document's text; what is no document is refused later, with its place."""
+    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
+    return len(text) if isinstance(text, str) else 0

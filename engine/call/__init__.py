@@ -1,0 +1,1 @@
+"""What a caller asks, until it has its answer."""

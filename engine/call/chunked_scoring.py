@@ -1,0 +1,177 @@
+"""Scoring candidates chunk by chunk: under a deadline, to show early rankings, or to encode while a GPU scores.
+
+The state is separate from who waits: `run_chunks` waits in a thread, `async_reranker.py` in an event loop. While one
+chunk is scored, the next is encoded, so the first scores do not wait for the encoding of all candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.call.chunks import ENCODE_SECONDS_PER_UNIT, Chunks, EvenChunks
+from crossrank.engine.call.encoded_candidates import DocumentScores, encode_candidates
+from crossrank.engine.schedule.request import wait_for
+from crossrank.engine.text.encoding import EncodedDocuments
+from crossrank.errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from concurrent.futures import Future
+
+    import numpy.typing as npt
+
+    from crossrank.engine.call.candidates import Candidates
+    from crossrank.engine.call.chunks import Chunk
+    from crossrank.engine.call.encoded_candidates import EncodedCandidates
+    from crossrank.engine.call.model import ScoringModel
+    from crossrank.engine.call.results import DocumentWindow
+    from crossrank.engine.schedule.request import Outcome, Terms
+    from crossrank.engine.schedule.scheduler import Scheduler
+    from crossrank.engine.schedule.time_limit import TimeLimit
+    from crossrank.engine.text.encoding import EncodedPairs
+
+CHUNKS_AT_ONCE = 2
+"""One that is scored and one that waits behind it, so that workers never wait for an encoding."""
+
+
+class ChunkedScoring:
+    """Candidates of one call with the scores they have so far. What the score cache knows is there from the start.
+
+    Attributes:
+        estimated_tokens: of all rows that have to be scored, from the length of their texts.
+        check_process: as the scheduler's.
+    """
+
+    def __init__(
+        self,
+        model: ScoringModel,
+        scheduler: Scheduler,
+        candidates: Candidates,
+        order: npt.NDArray[np.int64],
+        limit: TimeLimit,
+        *,
+        needs_all: bool = False,
+        documents_at_once: int | None = None,
+    ) -> None:
+        """Nothing is encoded yet, except queries of which the cache knows scores.
+
+        Args:
+            model: turns outputs into logits.
+            scheduler: whose clock and predictions count.
+            candidates: the d distinct pairs of the caller's n pairs.
+            order: the caller's pairs, most promising first, int64 (n,).
+            limit: the call's time.
+            needs_all: whether the rest is worth nothing once a pair could not be scored in time.
+            documents_at_once: candidates of a chunk, longest first; None makes chunks by promise and time.
+        """
+        self._model = model
+        self._needs_all = needs_all
+        self._fell_short = False
+        self._candidates = candidates
+        self._limit = limit
+        count = len(candidates)
+        self._logits = np.full(count, np.nan, dtype=np.float32)
+        self._scored = np.zeros(count, dtype=np.bool_)
+        self._truncated = np.zeros(count, dtype=np.bool_)
+        self._windows: list[DocumentWindow | None] = [None] * count
+        self._query_truncated = False
+        known = np.flatnonzero(~candidates.unknown)
+        if len(known):
+            self._take(known, encode_candidates(candidates.only(known)).resolve(np.empty(0, dtype=np.float32)))
+        promised = candidates.distinct_of[order]
+        _, first = np.unique(promised, return_index=True)
+        promised = promised[np.sort(first)]  # each distinct pair where the first of its equals was
+        promised = promised[~self._scored[promised]]
+        work = candidates.expected_work(scheduler.cost)
+        self.estimated_tokens = int(work.tokens[promised].sum())
+        fresh = [text for place, text in enumerate(candidates.queries) if place not in candidates.encoded_queries]
+        self._query_seconds = max(map(len, fresh), default=0) * ENCODE_SECONDS_PER_UNIT
+        self.check_process = scheduler.check_process
+        self._clock = scheduler.clock
+        self._times = scheduler.times
+        if documents_at_once is not None:
+            self._chunks: Chunks | EvenChunks = EvenChunks(
+                promised, work.seconds, candidates.sizes(), at_once=documents_at_once
+            )
+            return
+        self._chunks = Chunks(
+            promised,
+            work.seconds,
+            candidates.sizes(),
+            work.rows,
+            workers=scheduler.processors,
+            limit=limit.seconds,
+            free_encoding=isinstance(candidates.documents, EncodedDocuments),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether all candidates are scored."""
+        return bool(self._scored.all())
+
+    def next_chunk(self) -> Chunk | None:
+        """Candidates to encode and submit next; None where none or no time are left."""
+        if self._needs_all and self._fell_short:
+            return None
+        deadline = self._limit.deadline
+        left = None if deadline is None else deadline - self._clock() - self._query_seconds
+        return self._chunks.take(left, self._times.factor)
+
+    def encode(self, chunk: Chunk) -> tuple[EncodedCandidates, Terms]:
+        """Encode a chunk; from any thread, one chunk at a time."""
+        started = time.perf_counter()
+        request = encode_candidates(self._candidates.only(chunk.indices))
+        seconds = time.perf_counter() - started
+        self._chunks.encoded(chunk, seconds)
+        self._query_seconds = 0.0  # the first chunk had it encoded
+        return request, self._limit.terms(encode_seconds=seconds, partial=True, work_behind=chunk.work_behind)
+
+    def record(self, chunk: Chunk, request: EncodedCandidates, outcome: Outcome) -> None:
+        """Take the scores of a chunk, as many as its deadline allowed: those with all of their rows scored."""
+        self._fell_short |= not bool(outcome.scored.all())
+        self._take(chunk.indices, request.resolve(self._model.relevance(outcome.outputs), outcome.scored))
+
+    def found(self) -> DocumentScores:
+        """What is known of the caller's pairs so far."""
+        of = self._candidates.distinct_of
+        windows = [self._windows[place] for place in of.tolist()]
+        return DocumentScores(self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated)
+
+    def _take(self, places: npt.NDArray[np.int64], found: DocumentScores) -> None:
+        done = places[found.scored]
+        self._logits[done] = found.logits[found.scored]
+        self._truncated[done] = found.truncated[found.scored]
+        self._scored[done] = True
+        for place, window, scored in zip(places.tolist(), found.windows, found.scored.tolist(), strict=True):
+            if scored:
+                self._windows[place] = window
+        self._query_truncated = self._query_truncated or found.query_truncated
+
+
+def run_chunks(
+    scoring: ChunkedScoring, submit: Callable[[EncodedPairs, Terms], Future[Outcome]]
+) -> Generator[None, None, None]:
+    """Score chunk after chunk, yielding after each; what has not started is dropped when the iteration ends early."""
+    waiting: deque[tuple[Chunk, EncodedCandidates, Future[Outcome]]] = deque()
+    try:
+        while True:
+            try:
+                scoring.check_process()
+            except ClosedError:
+                waiting.clear()  # nobody answers them here, and a thread that is gone may have held their locks
+                raise
+            while len(waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
+                request, terms = scoring.encode(chunk)
+                waiting.append((chunk, request, submit(request.rows, terms)))
+            if not waiting:
+                return
+            chunk, request, future = waiting.popleft()
+            scoring.record(chunk, request, wait_for(future))
+            yield
+    finally:
+        for _, _, future in waiting:
+            future.cancel()

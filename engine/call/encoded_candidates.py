@@ -1,0 +1,204 @@
+"""From candidates to the rows that have to be scored, and from their logits back to the caller's pairs.
+
+Equal pairs are scored once; what the score cache knows is not scored at all; a long document becomes several rows where
+windows are read. Who scores the rows, and in how many runs, does not matter here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.call.candidates import encode_documents
+from crossrank.engine.call.results import DocumentWindow
+from crossrank.engine.call.score_cache import KnownScore
+from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
+from crossrank.engine.text.windows import aggregate, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from crossrank.engine.call.candidates import Candidates
+    from crossrank.engine.call.score_cache import ScoreCache
+    from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
+    from crossrank.engine.text.windows import WindowCuts, Windows
+
+
+@dataclass(frozen=True)
+class DocumentScores:
+    """What scoring gave for each pair of a request.
+
+    Attributes:
+        logits: float32 (n,); undefined where not scored.
+        scored: whether there is a logit, bool (n,).
+        truncated: whether a part of the document was not read, bool (n,).
+        windows: the best window of each, or None where windows are not read.
+        query_truncated: whether any query was cut.
+    """
+
+    logits: npt.NDArray[np.float32]
+    scored: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    windows: Sequence[DocumentWindow | None]
+    query_truncated: bool
+
+    @property
+    def anything_truncated(self) -> bool:
+        """Whether a query or a part of a document was not read."""
+        return self.query_truncated or bool(self.truncated.any())
+
+
+@dataclass(frozen=True)
+class EncodedCandidates:
+    """Rows to score and the way back to the caller's pairs.
+
+    Attributes:
+        rows: what has to be scored: one row a window.
+        cuts: which windows belong together; one document of it is one distinct pair that the cache does not know.
+        windows: how documents were cut; None for their beginning only.
+        distinct_of: for each of the caller's pairs the distinct pair that it is, int64 (n,).
+        known: for each distinct pair what the cache knows of it.
+        keys: for each distinct pair its key; empty without a cache.
+        cache: where to put what is found.
+        queries_truncated: whether any query was cut.
+    """
+
+    rows: EncodedPairs
+    cuts: WindowCuts
+    windows: Windows | None
+    distinct_of: npt.NDArray[np.int64]
+    known: Sequence[KnownScore | None]
+    keys: Sequence[bytes]
+    cache: ScoreCache | None
+    queries_truncated: bool
+
+    @property
+    def anything_truncated(self) -> bool:
+        """Whether a query or a part of a document is not read; known before anything is scored."""
+        known = any(known.truncated for known in self.known if known is not None)
+        return known or self.queries_truncated or bool(self.cuts.bounded.any())
+
+    def resolve(
+        self, row_logits: npt.NDArray[np.float32], scored_rows: npt.NDArray[np.bool_] | None = None
+    ) -> DocumentScores:
+        """Scores of the caller's pairs from those of the rows; what is new and complete goes into the cache.
+
+        Args:
+            row_logits: float32 (rows,).
+            scored_rows: which rows have their logit, bool (rows,), where time did not allow all; None for all. A
+                document counts as scored when all of its windows are.
+        """
+        complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
+        if scored_rows is not None:
+            complete[self.cuts.document_of[~scored_rows]] = False
+        found, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
+        new = np.asarray([known is None for known in self.known], dtype=np.bool_)
+        logits = np.empty(len(new), dtype=np.float32)
+        truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
+        windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
+        logits[new], truncated[new], scored[new] = found, self.cuts.bounded, complete
+        for place, window in zip(np.flatnonzero(new).tolist(), self._found_windows(best), strict=True):
+            windows[place] = window
+        for place in np.flatnonzero(~new).tolist():
+            known = self.known[place]
+            if known is not None:
+                logits[place], truncated[place] = known.logit, known.truncated
+        if self.cache is not None:
+            self.cache.store(
+                (self.keys[place], KnownScore(float(logits[place]), bool(truncated[place]), windows[place]))
+                for place in np.flatnonzero(new & scored).tolist()
+            )
+        return DocumentScores(
+            logits[self.distinct_of],
+            scored[self.distinct_of],
+            truncated[self.distinct_of],
+            [windows[place] for place in self.distinct_of.tolist()],
+            self.queries_truncated,
+        )
+
+    def _found_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
+        spans = self.rows.documents.spans
+        if self.windows is None or spans is None:
+            return [None] * len(best)
+        rows = self.cuts.first[:-1] + best
+        sizes = self.cuts.sizes[rows]
+        starts, ends = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
+        filled = sizes > 0
+        if filled.any():
+            first = np.cumsum(sizes[filled]) - sizes[filled]
+            tokens = np.arange(sizes.sum()) + np.repeat(self.rows.begins[rows][filled] - first, sizes[filled])
+            # Not the first token's and the last one's: some have no characters of their own, and say 0 to 0.
+            starts[filled] = np.minimum.reduceat(spans[tokens, 0], first)
+            ends[filled] = np.maximum.reduceat(spans[tokens, 1], first)
+        told = (best, self.cuts.counts, starts, ends)
+        return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in told), strict=True)]
+
+
+def known_scores(candidates: Candidates) -> DocumentScores | None:
+    """The scores of candidates that the cache knows all of, without a request; None where one is unknown."""
+    known = [found for found in candidates.known if found is not None]
+    if len(known) < len(candidates) or not known:
+        return None
+    chosen = [known[place] for place in candidates.distinct_of.tolist()]
+    count = len(chosen)
+    return DocumentScores(
+        np.fromiter((found.logit for found in chosen), dtype=np.float32, count=count),
+        np.ones(count, dtype=np.bool_),
+        np.fromiter((found.truncated for found in chosen), dtype=np.bool_, count=count),
+        [found.window for found in chosen],
+        any(_encoded_query(candidates, place).truncated for place in set(candidates.query_of.tolist())),
+    )
+
+
+def encode_candidates(candidates: Candidates) -> EncodedCandidates:
+    """Encode the candidates that have to be scored and cut their documents; from any thread."""
+    unknown = candidates.unknown
+    query_of, text_of = candidates.query_of[unknown], candidates.text_of[unknown]
+    documents = candidates.documents
+    if not isinstance(documents, EncodedDocuments):
+        needed, text_of = np.unique(text_of, return_inverse=True)
+        texts = [documents[place] for place in needed.tolist()]
+        documents = encode_documents(candidates.encoder, candidates.windows, texts)
+    # Those of known pairs too: whether a query was cut is told, whoever scored the pair.
+    needed = np.unique(candidates.query_of)
+    queries = tuple(_encoded_query(candidates, place) for place in needed.tolist())
+    rows, cuts = _rows(
+        candidates.encoder, queries, np.searchsorted(needed, query_of), text_of, documents, candidates.windows
+    )
+    return EncodedCandidates(
+        rows,
+        cuts,
+        candidates.windows,
+        candidates.distinct_of,
+        candidates.known,
+        candidates.keys,
+        candidates.cache,
+        any(query.truncated for query in queries),
+    )
+
+
+def _encoded_query(candidates: Candidates, place: int) -> EncodedQuery:
+    found = candidates.encoded_queries.get(place)
+    if found is None:
+        found = candidates.encoded_queries[place] = candidates.encoder.encode_query(candidates.queries[place])
+    return found
+
+
+def _rows(
+    encoder: PairEncoder,
+    queries: tuple[EncodedQuery, ...],
+    query_of: npt.NDArray[np.int64],
+    text_of: npt.NDArray[np.int64],
+    documents: EncodedDocuments,
+    windows: Windows | None,
+) -> tuple[EncodedPairs, WindowCuts]:
+    query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
+    cuts = cut(documents.full_lengths[text_of], encoder.text_tokens - query_lengths, windows)
+    pair_of = cuts.document_of
+    lengths = encoder.template.special_tokens + query_lengths[pair_of] + cuts.sizes
+    begins = documents.offsets[text_of][pair_of] + cuts.starts
+    return EncodedPairs(queries, query_of[pair_of], documents, begins, lengths, cuts.bounded[pair_of]), cuts

@@ -1,0 +1,120 @@
+"""Logits to a ranking: best first, equal ones in the caller's order, then what was not scored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from crossrank.engine.call.results import RankedDocument, RankResult
+from crossrank.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from crossrank.engine.call.encoded_candidates import DocumentScores
+    from crossrank.engine.text.documents import Document
+
+
+def first_stage_order(first_stage_scores: object, count: int) -> npt.NDArray[np.int64]:
+    """The candidates, most promising first, int64 (n,).
+
+    Args:
+        first_stage_scores: a number for each, larger is better; None where the caller's order is that of promise.
+        count: how many candidates there are.
+
+    Raises:
+        InvalidInputError: not one number for each candidate, or one that is NaN.
+    """
+    if first_stage_scores is None:
+        return np.arange(count)
+    try:
+        given = np.asarray(first_stage_scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"first_stage_scores: numbers expected ({error})") from error
+    if given.shape != (count,):
+        raise InvalidInputError(f"first_stage_scores of shape {given.shape}: one number for each of {count} documents")
+    if np.isnan(given).any():
+        raise InvalidInputError(f"first_stage_scores[{int(np.isnan(given).argmax())}] is NaN: numbers expected")
+    return np.argsort(-given, kind="stable")
+
+
+def best_first(found: DocumentScores) -> npt.NDArray[np.int64]:
+    """Places of what was scored, by falling logit, equal ones in order; int64, at most (n,)."""
+    scored = np.flatnonzero(found.scored)
+    return scored[np.argsort(-found.logits[scored], kind="stable")]
+
+
+def ranked_documents(
+    found: DocumentScores,
+    chosen: npt.NDArray[np.int64],
+    activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
+    items: Sequence[Document] | None,
+    *,
+    places: npt.NDArray[np.int64] | None = None,
+    stage: int | None = None,
+) -> list[RankedDocument]:
+    """Some documents as results, in the order given.
+
+    Args:
+        found: what is known of n documents.
+        chosen: which of them, int64 (b,).
+        activated: logits to scores.
+        items: the caller's documents, to be in the results; None leaves them out.
+        places: for each of the n documents its place in the caller's list, int64 (n,); None where it is its own.
+        stage: number of the cascade's stage that scored.
+    """
+    scored = found.scored[chosen]
+    columns = (
+        chosen if places is None else places[chosen],
+        activated(found.logits[chosen]),
+        scored,
+        found.truncated[chosen] & scored,
+        chosen,
+    )
+    return [
+        RankedDocument(
+            index=index,
+            score=score if is_scored else None,
+            document=None if items is None else items[index],
+            truncated=truncated,
+            window=found.windows[place] if is_scored else None,
+            stage=stage,
+        )
+        for index, score, is_scored, truncated, place in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def ranking(
+    found: DocumentScores,
+    activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
+    items: Sequence[Document],
+    order: npt.NDArray[np.int64],
+    *,
+    top_k: int,
+    return_documents: bool,
+    unscored_because: Literal["deadline", "pending"],
+) -> RankResult:
+    """The ranking of what is scored, followed by the rest.
+
+    Args:
+        found: what is known of n documents.
+        activated: logits to scores.
+        items: the caller's documents.
+        order: most promising first, int64 (n,).
+        top_k: how many to return at most.
+        return_documents: whether the results carry the caller's documents.
+        unscored_because: why some are not scored, where any are not.
+    """
+    scored, rest = best_first(found), order[~found.scored[order]]
+    chosen = np.concatenate([scored, rest])[:top_k]
+    return RankResult(
+        documents=tuple(ranked_documents(found, chosen, activated, items if return_documents else None)),
+        scored=len(scored),
+        truncated_documents=int((found.truncated & found.scored).sum()),
+        query_truncated=found.query_truncated,
+        unscored=tuple(rest.tolist()),
+        unscored_because=unscored_because if len(rest) else None,
+    )

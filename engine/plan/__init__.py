@@ -1,0 +1,1 @@
+"""Predicted times, and batches made from them. No threads, no clock."""

@@ -1,0 +1,173 @@
+"""Pairs' lengths to batches, in the least predicted time.
+
+Pairs are sorted by length and cut into contiguous groups. Where pairs of several lengths may share a run, the cuts come
+from dynamic programming over the cost model, so they are the best contiguous grouping it knows: few padded tokens where
+runs are cheap to start, larger batches where they are not. A token budget bounds every group. Where runs are padded to
+a grid of shapes, it is the time of those shapes that counts (`grid_planner.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.plan.grid_planner import best_grid_cuts
+from crossrank.engine.plan.makespan import makespan
+from crossrank.models.manifest import PACKED_ROWS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from crossrank.engine.plan.cost import CostModel
+    from crossrank.engine.plan.shape_grid import ShapeGrid
+    from crossrank.models.manifest import Batching
+
+_GROUPS_PER_WORKER = (4, 2, 1)
+"""With several workers no group may hold more than such a share of one's work, so that they finish together."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs that share a run.
+
+    Attributes:
+        indices: which pairs, int64 (b,), longest first.
+        length: padded tokens of each row; with a grid one of its lengths.
+        seconds: predicted time of the run.
+        run_tokens: tokens that the layers work on, padding included; a packed graph has none.
+    """
+
+    indices: npt.NDArray[np.int64]
+    length: int
+    seconds: float
+    run_tokens: int
+
+
+def plan(
+    lengths: npt.NDArray[np.int64],
+    *,
+    batching: Batching,
+    cost: CostModel,
+    max_batch_tokens: int,
+    workers: int,
+    grid: ShapeGrid | None = None,
+) -> list[Batch]:
+    """Group pairs into batches.
+
+    Args:
+        lengths: tokens of each pair, int64 (n,).
+        batching: what the graph allows; 'single' means one pair a run, 'equal_length' pairs of one length, 'packed' any
+            pairs, as many as such a graph takes, without padding.
+        cost: predicts the time of a run.
+        max_batch_tokens: tokens of a batch at most, padding included; a longer pair is a batch of its own.
+        workers: how many runs go on at once; batches are kept small enough to share among them.
+        grid: the shapes that runs of several lengths are padded to; None where a run has the shape of its pairs.
+
+    Returns:
+        Batches in the order to start them, longest rows first; every pair is in exactly one.
+    """
+    if len(lengths) == 0:
+        return []
+    order = np.argsort(-lengths, kind="stable")
+    longest_first = lengths[order]
+    if batching == "single":
+        bounds = np.arange(len(lengths) + 1)
+    elif grid is not None:
+        bounds = best_grid_cuts(longest_first, cost, grid, workers)
+    else:
+        bounds = _best_cuts(longest_first, cost, max_batch_tokens, workers, batching)
+    starts, ends = bounds[:-1], bounds[1:]
+    rows, longest = ends - starts, longest_first[starts]
+    if grid is not None:
+        rows, longest = np.asarray(
+            [grid.padded(*shape) for shape in zip(rows.tolist(), longest.tolist(), strict=True)]
+        ).T
+        seconds = cost.seconds(rows, longest)
+    else:
+        seconds = _group_seconds(longest_first, cost, bounds, batching)
+    tokens = np.add.reduceat(longest_first, starts) if batching == "packed" else rows * longest
+    columns = (column.tolist() for column in (starts, ends, longest, seconds, tokens))
+    return [
+        Batch(order[start:end], length, time, run_tokens)
+        for start, end, length, time, run_tokens in zip(*columns, strict=True)
+    ]
+
+
+def _best_cuts(
+    longest_first: npt.NDArray[np.int64], cost: CostModel, max_batch_tokens: int, workers: int, batching: Batching
+) -> npt.NDArray[np.int64]:
+    """Cut points of the contiguous grouping that is predicted to be done first, under the bounds of a group.
+
+    For one worker that is the grouping of the least total time. For several, large groups save fixed costs and small
+    ones finish together: the best groupings under a few bounds on a group's share of a worker's time are compared.
+    """
+    most_rows = _most_rows(longest_first, max_batch_tokens, batching)
+    if workers == 1:
+        return _least_total(longest_first, cost, most_rows, batching)
+    alone = cost.seconds(1, longest_first)
+    best, least = np.arange(len(longest_first) + 1), np.inf
+    for groups in _GROUPS_PER_WORKER:
+        share = float(alone.sum()) / (workers * groups)
+        within_share = np.maximum(1, ((share - cost.run) / (alone - cost.run)).astype(np.int64))
+        bounds = _least_total(longest_first, cost, np.minimum(most_rows, within_share), batching)
+        done = makespan(_group_seconds(longest_first, cost, bounds, batching).tolist(), workers)
+        if done < least:
+            best, least = bounds, done
+        if np.all(most_rows <= within_share):  # a larger share changes nothing
+            break
+    return best
+
+
+def _most_rows(
+    longest_first: npt.NDArray[np.int64], max_batch_tokens: int, batching: Batching
+) -> npt.NDArray[np.int64]:
+    """How many pairs a group may hold that begins with each pair."""
+    most = np.maximum(1, max_batch_tokens // longest_first)
+    if batching == "padded":
+        return most
+    of_one_length = np.searchsorted(-longest_first, -longest_first, side="right") - np.arange(len(longest_first))
+    if batching == "packed":
+        of_one_length = np.maximum(of_one_length, PACKED_ROWS)
+    return np.asarray(np.minimum(most, of_one_length))
+
+
+def _least_total(
+    longest_first: npt.NDArray[np.int64], cost: CostModel, most_rows: npt.NDArray[np.int64], batching: Batching
+) -> npt.NDArray[np.int64]:
+    """Cut points of the contiguous grouping with the least total time, by dynamic programming."""
+    count = len(longest_first)
+    rows_before = np.concatenate([[0.0], np.cumsum(cost.seconds(1, longest_first) - cost.run)])
+    packing = 1 + cost.packing
+    best = np.full(count + 1, np.inf)
+    best[0] = 0.0
+    cut = np.zeros(count + 1, dtype=np.int64)
+    for start in range(count):
+        end = min(count, start + int(most_rows[start]))
+        ends = np.arange(start + 1, end + 1)
+        if batching == "packed":
+            uneven = longest_first[start] != longest_first[start:end]
+            seconds = cost.run + (rows_before[ends] - rows_before[start]) * np.where(uneven, packing, 1.0)
+        else:
+            seconds = cost.seconds(ends - start, int(longest_first[start]))
+        total = best[start] + seconds
+        better = total < best[ends]
+        best[ends[better]] = total[better]
+        cut[ends[better]] = start
+    bounds = [count]
+    while bounds[-1] > 0:
+        bounds.append(int(cut[bounds[-1]]))
+    return np.asarray(bounds[::-1])
+
+
+def _group_seconds(
+    longest_first: npt.NDArray[np.int64], cost: CostModel, bounds: npt.NDArray[np.int64], batching: Batching
+) -> npt.NDArray[np.float64]:
+    """Predicted time of each group."""
+    starts = bounds[:-1]
+    if batching == "packed":
+        uneven = longest_first[starts] != longest_first[bounds[1:] - 1]
+        rows = np.add.reduceat(cost.seconds(1, longest_first) - cost.run, starts)
+        return np.asarray(cost.run + rows * np.where(uneven, 1 + cost.packing, 1.0))
+    return cost.seconds(np.diff(bounds), longest_first[starts])

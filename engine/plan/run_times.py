@@ -1,0 +1,89 @@
+"""Predictions scaled to reality: how long runs took, as multiples of what the cost model said.
+
+The cost model's coefficients are estimates until they are calibrated, and the machine has other work too. Both are
+corrected by one factor for each of the two sessions, taken from the last runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crossrank.engine.plan.cost import CostModel
+
+_REMEMBERED_RUNS = 16
+"""Runs that a factor is taken from: enough for a median that one disturbed run does not move."""
+_CAREFUL_SHARE = 0.8
+"""Share of the remembered runs that took no longer than the careful prediction."""
+_TYPICAL_LENGTH = 128
+
+
+class RunTimes:
+    """Corrects predicted run times by observed ones. For one thread."""
+
+    def __init__(self, cost: CostModel, workers: int) -> None:
+        """Start with the cost model's word.
+
+        Args:
+            cost: makes the predictions that are corrected.
+            workers: runs that go on at once.
+        """
+        self._workers = workers
+        self.reset(cost)
+
+    def reset(self, cost: CostModel) -> None:
+        """Start again with another cost model."""
+        self._speed_up = {False: 1.0, True: self._workers * cost.operator_efficiency}
+        self.forget()
+        self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
+
+    def forget(self) -> None:
+        """Take the cost model's word again, until the next run."""
+        self._ratios: dict[bool, deque[float]] = {
+            False: deque(maxlen=_REMEMBERED_RUNS),
+            True: deque(maxlen=_REMEMBERED_RUNS),
+        }
+        self._typical = {False: 1.0, True: 1.0}
+        self._careful = {False: 1.0, True: 1.0}
+
+    def observe(self, predicted_on_one_core: float, seconds: float, tokens: int, *, all_cores: bool = False) -> None:
+        """Learn from a run that succeeded.
+
+        Args:
+            predicted_on_one_core: seconds that the cost model predicted for one core.
+            seconds: what it took.
+            tokens: its tokens, without padding.
+            all_cores: whether it ran on all cores.
+        """
+        predicted = predicted_on_one_core / self._speed_up[all_cores]
+        if predicted <= 0 or seconds <= 0:
+            return
+        ratios = self._ratios[all_cores]
+        ratios.append(seconds / predicted)
+        ordered = sorted(ratios)
+        self._typical[all_cores] = ordered[len(ordered) // 2]
+        self._careful[all_cores] = ordered[int(_CAREFUL_SHARE * (len(ordered) - 1) + 0.5)]
+        if not self._ratios[not all_cores]:  # until the other session has runs of its own
+            self._typical[not all_cores] = self._typical[all_cores]
+            self._careful[not all_cores] = self._careful[all_cores]
+        rate = tokens / seconds / (self._workers if all_cores else 1)
+        self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
+
+    def typical(self, seconds: float, *, all_cores: bool = False) -> float:
+        """The time that half of such runs take, from the cost model's prediction for one core."""
+        return seconds / self._speed_up[all_cores] * self._typical[all_cores]
+
+    def careful(self, seconds: float, *, all_cores: bool = False) -> float:
+        """A time that four of five such runs keep."""
+        return seconds / self._speed_up[all_cores] * self._careful[all_cores]
+
+    @property
+    def factor(self) -> float:
+        """Observed over predicted time of runs on one core, their median."""
+        return self._typical[False]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens, without padding, that all workers together score in a second, as last observed."""
+        return self._tokens_per_second * self._workers

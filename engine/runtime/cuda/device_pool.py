@@ -1,0 +1,104 @@
+"""Several devices behind one queue: a run goes to whichever is free. Not run on a GPU yet."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from crossrank.engine.runtime.cuda.grid_runner import GridRunner
+    from crossrank.engine.text.encoding import TokenArrays
+
+_THREADS_PER_DEVICE = 2
+"""One whose run is on the device, and one that lays out the next."""
+
+
+class DevicePool:
+    """A runner for each device, as one runner.
+
+    Attributes:
+        runners: one a device.
+        processors: how many runs go on at once.
+        workers: threads that lay out runs and wait for them.
+        labels: columns of the outputs.
+        splits_runs: a run never takes several devices.
+        typical: of no meaning for all of them together; each runner has its own.
+    """
+
+    splits_runs = False
+    typical = True
+
+    def __init__(self, runners: Sequence[GridRunner], labels: int) -> None:
+        """Take over loaded runners.
+
+        Args:
+            runners: one a device, at least one.
+            labels: columns of the outputs.
+        """
+        self.runners = tuple(runners)
+        self.processors = len(self.runners)
+        self.workers = _THREADS_PER_DEVICE * self.processors
+        self.labels = labels
+        self._free: SimpleQueue[GridRunner] = SimpleQueue()
+        for runner in self.runners:
+            self._free.put(runner)
+
+    @contextmanager
+    def turn(self, *, all_cores: bool = False) -> Iterator[GridRunner]:  # noqa: ARG002
+        """Wait for a device that is free, and keep it.
+
+        Args:
+            all_cores: of no meaning on devices.
+        """
+        runner = self._free.get()
+        try:
+            yield runner
+        finally:
+            self._free.put(runner)
+
+    def run(self, arrays: TokenArrays, *, all_cores: bool = False) -> npt.NDArray[np.float32]:
+        """Outputs of a batch, float32 (b, labels), from the first device that is free.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
+        with self.turn() as runner:
+            return runner.run(arrays, all_cores=all_cores)
+
+    def load_all(self) -> None:
+        """Capture all shapes on every device.
+
+        Raises:
+            InferenceError: onnxruntime failed.
+        """
+        for runner in self.runners:
+            runner.load_all()
+
+    def close(self) -> None:
+        """Free the devices' graphs, buffers and sessions."""
+        for runner in self.runners:
+            runner.close()
+
+    def abandon_after_fork(self) -> None:
+        """In a child process, where CUDA cannot be used: leave the parent's devices alone, for ever."""
+        for runner in self.runners:
+            runner.leak()
+
+    def captured(self) -> str:
+        """How many shapes are captured, or why none is, for people."""
+        reasons = {runner.not_captured_because for runner in self.runners} - {None}
+        if reasons:
+            return f"not captured: {', '.join(sorted(str(reason) for reason in reasons))}"
+        if not all(runner.capture for runner in self.runners):
+            return "off"
+        first = self.runners[0]
+        counts = ", ".join(str(len(runner.graph_ids)) for runner in self.runners)
+        told = f"{counts} of {min(first.most_shapes, len(first.grid.shapes()))} shapes captured"
+        failures = [reason for runner in self.runners for reason in runner.failed.values()]
+        return f"{told}; {len(failures)} without, because runs failed: {failures[0]}" if failures else told

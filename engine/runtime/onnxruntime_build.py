@@ -1,0 +1,75 @@
+"""The onnxruntime that is installed: finding it, and telling which of its two builds it is."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import os
+import warnings
+from typing import Any
+
+from crossrank.errors import MissingDependencyError
+
+_BUILDS = ("onnxruntime", "onnxruntime-gpu")
+
+
+def installed_builds() -> tuple[str, ...]:
+    """Distributions of onnxruntime that are installed: none, one, or (a broken installation) both."""
+    found = []
+    for name in _BUILDS:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+def load_onnxruntime() -> Any:
+    """Import onnxruntime, with its telemetry off unless the user turned it on (ORT_DISABLE_TELEMETRY=0).
+
+    Raises:
+        MissingDependencyError: neither build is installed, or it does not import.
+    """
+    try:
+        onnxruntime = importlib.import_module("onnxruntime")
+        # Uninstalling one of two builds leaves a folder that imports and holds nothing.
+        _ = onnxruntime.InferenceSession
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(
+            f"crossrank scores with onnxruntime, which does not import here ({error}); install one build: "
+            "pip install 'crossrank[cpu]', or for an NVIDIA GPU pip install 'crossrank[gpu]'"
+        ) from error
+    if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+        # The variable alone does nothing where the application loaded onnxruntime before crossrank.
+        onnxruntime.disable_telemetry_events()
+    _warn_of_both_builds()
+    return onnxruntime
+
+
+@functools.cache
+def _warn_of_both_builds() -> None:
+    if len(installed_builds()) > 1:
+        warnings.warn(both_builds_message(), RuntimeWarning, stacklevel=4)
+
+
+def both_builds_message() -> str:
+    """What to say when both builds are installed."""
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files, and which one runs is "
+        "chance. Mend: pip uninstall -y onnxruntime onnxruntime-gpu, then install one of crossrank[cpu], crossrank[gpu]"
+    )
+
+
+def preload_cuda_libraries(onnxruntime: Any) -> None:
+    """Make the CUDA libraries of `onnxruntime-gpu[cuda,cudnn]` findable; quiet, and without effect on a CPU build.
+
+    Not run on a GPU yet.
+    """
+    if hasattr(onnxruntime, "preload_dlls"):
+        import contextlib
+        import io
+
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            onnxruntime.preload_dlls()

@@ -1,0 +1,179 @@
+"""One onnxruntime session over one graph: its options, its inputs, a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
+from crossrank.engine.runtime.providers import provider_name
+from crossrank.errors import ArtifactError, InferenceError, ProviderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from crossrank.engine.text.encoding import TokenArrays
+    from crossrank.models.manifest import Manifest, Provider
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_INTEGER_TYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+# The fused kernel is slower on CPU than Add + LayerNormalization, see docs/graphs.md.
+_DISABLED_OPTIMIZERS = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
+
+
+class GraphSession:
+    """A graph loaded on the CPU. Runs may come from several threads at once."""
+
+    def __init__(self, path: Path, manifest: Manifest, *, threads: int, spin: bool) -> None:
+        """Load a graph.
+
+        Args:
+            path: the ONNX file, already verified.
+            manifest: of its artifact.
+            threads: threads inside an operator.
+            spin: whether idle threads of a run wait actively for the next operator (less latency, more CPU).
+
+        Raises:
+            ArtifactError: onnxruntime refuses the graph, or its inputs or output are not a reranker's.
+        """
+        self._session = open_session(path, provider="cpu", threads=threads, spin=spin)
+        self._dtypes = checked_inputs(self._session, path)
+        self._outputs = checked_output(self._session, path, manifest.num_labels)
+
+    def run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
+        """Score one batch.
+
+        Args:
+            arrays: int64 (b, length).
+
+        Returns:
+            float32 (b, labels).
+
+        Raises:
+            InferenceError: onnxruntime failed, or gave something that is no number.
+        """
+        feeds = {name: getattr(arrays, name).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
+        try:
+            (logits,) = self._session.run(self._outputs, feeds)
+        except Exception as error:
+            raise run_failed(arrays, error) from error
+        return checked_logits(logits, arrays)
+
+    def leak(self) -> None:
+        """Keep the native session from ever being destroyed.
+
+        For a child of `fork`: the threads the session would join do not exist there, so destroying it would hang.
+        """
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+
+
+def open_session(
+    path: Path,
+    *,
+    provider: Provider,
+    threads: int,
+    spin: bool,
+    provider_options: Mapping[str, str] | None = None,
+    profile: Path | None = None,
+) -> Any:
+    """An onnxruntime session that runs on one provider, or an error.
+
+    Args:
+        path: the ONNX file, already verified.
+        provider: execution provider, already probed.
+        threads: threads inside an operator.
+        spin: whether idle threads of a run wait actively for the next operator.
+        provider_options: the provider's own.
+        profile: how the name of a file begins that onnxruntime writes a profile of the runs to; the session then also
+            remembers which provider got which node. None for neither.
+
+    Raises:
+        ArtifactError: onnxruntime refuses the graph.
+        ProviderError: onnxruntime placed it on another provider.
+    """
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Shapes change from run to run, so a memory pattern per shape would only be stored and never used again.
+    options.enable_mem_pattern = False
+    # Errors arrive as exceptions; printing them as well is the application's choice.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    name = provider_name(provider)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[(name, dict(provider_options or {}))],
+            disabled_optimizers=_DISABLED_OPTIMIZERS[provider],
+            enable_fallback=0,  # else it prints, and tries the CPU
+        )
+    except Exception as error:
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {error}") from error
+    session.disable_fallback()
+    if session.get_providers()[0] != name:
+        raise ProviderError(f"onnxruntime put {path} on {session.get_providers()[0]}; {name} expected")
+    return session
+
+
+def run_failed(arrays: TokenArrays, error: Exception) -> InferenceError:
+    """The error of a run that onnxruntime gave up."""
+    rows, length = arrays.input_ids.shape
+    return InferenceError(f"onnxruntime failed on {rows} pairs x {length} tokens: {error}")
+
+
+def checked_logits(logits: npt.NDArray[Any], arrays: TokenArrays) -> npt.NDArray[np.float32]:
+    """Outputs of a run as float32.
+
+    Raises:
+        InferenceError: one is no number.
+    """
+    if not np.isfinite(logits).all():
+        rows, length = arrays.input_ids.shape
+        kind = "NaN" if np.isnan(logits).any() else "infinity"
+        raise InferenceError(
+            f"the model gave a score that is no number ({kind}) for a batch of {rows} pairs x {length} tokens; "
+            "in an fp16 graph this is an overflow: use precision='fp32'; in an fp32 graph the weights of the "
+            "checkpoint may hold NaN: look at them and export it again"
+        )
+    return np.asarray(logits, dtype=np.float32)
+
+
+def checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:
+    """The graph's inputs and their integer types, refused where they are not a reranker's."""
+    dtypes: dict[str, type[np.integer[Any]]] = {}
+    for item in session.get_inputs():
+        if item.name not in INPUTS or item.type not in _INTEGER_TYPES:
+            raise ArtifactError(
+                f"graph {path} takes {item.name!r} of {item.type}; expected are {', '.join(INPUTS)} as integers"
+            )
+        dtypes[item.name] = _INTEGER_TYPES[item.type]
+    if "input_ids" not in dtypes:
+        raise ArtifactError(f"graph {path} takes no input_ids; it is no reranker")
+    return dtypes
+
+
+def checked_output(session: Any, path: Path, labels: int) -> list[str]:
+    """The name of the graph's output, refused where it is not a reranker's."""
+    outputs = session.get_outputs()
+    if len(outputs) != 1 or outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:  # noqa: PLR2004
+        raise ArtifactError(
+            f"graph {path} gives {[(item.name, item.type, item.shape) for item in outputs]}; "
+            "one float32 output of shape (pairs, labels) expected"
+        )
+    width = outputs[0].shape[1]
+    if isinstance(width, int) and width != labels:
+        raise ArtifactError(f"graph {path} gives {width} labels, the manifest says {labels}")
+    return [outputs[0].name]

@@ -1,0 +1,89 @@
+"""Whose turn it is: least remaining work first, with ageing.
+
+The order of least remaining work gives the smallest mean waiting time, and alone would let large requests starve under
+a stream of small ones. So waiting counts as well: every second waited takes `AGEING` seconds off the remaining work. A
+request that has waited for 1 / AGEING times its own work goes before any newcomer, however small.
+
+All waiting requests age at one rate, so their order changes only when one of them gets a run: a heap holds it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crossrank.engine.schedule.request import Request
+
+AGEING = 0.05
+"""Seconds of remaining work that a second of waiting makes up for; docs/decisions.md has figures for others."""
+_SPARE_ENTRIES = 16
+
+
+def turn(request: Request, workers: int) -> float:
+    """The place of a request in the order; the smallest goes first.
+
+    A step of priority counts as half the work. Work that a deadline cuts off does not count. Pairs of the same call
+    that were not submitted yet count as its work: a call in many small pieces is no small call.
+
+    Args:
+        request: one that waits.
+        workers: runs that go on at once.
+    """
+    work = request.remaining + request.terms.work_behind
+    if request.terms.deadline is not None:
+        work = min(work, max(0.0, request.terms.deadline - request.terms.arrival) * workers)
+    return float(work * 2.0**-request.terms.priority + AGEING * request.terms.arrival)
+
+
+class WaitingRequests:
+    """Requests with batches not started yet, in the order of their turns.
+
+    Requests whose batches are gone need not be taken out: they are passed over, and removed when they are many.
+    """
+
+    def __init__(self, workers: int) -> None:
+        """Start empty.
+
+        Args:
+            workers: runs that go on at once.
+        """
+        self._workers = workers
+        self._heap: list[tuple[float, int, Request]] = []
+        self._live = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._live
+
+    def __iter__(self) -> Iterator[Request]:
+        """Those that wait; the first is first, the rest only roughly in order."""
+        return (request for _, _, request in self._heap if request.batches)
+
+    def add(self, request: Request) -> None:
+        """Let a request with batches wait."""
+        self._live += 1
+        heapq.heappush(self._heap, (turn(request, self._workers), request.number, request))
+
+    def first(self) -> Request | None:
+        """The request whose turn it is."""
+        while self._heap and not self._heap[0][2].batches:
+            heapq.heappop(self._heap)
+        return self._heap[0][2] if self._heap else None
+
+    def batch_taken(self, request: Request) -> None:
+        """Account for a batch taken from a request that waits."""
+        if not request.batches:
+            self.emptied()
+        elif self._heap and self._heap[0][2] is request:
+            heapq.heapreplace(self._heap, (turn(request, self._workers), request.number, request))
+        # One that was not first keeps its place until it comes first: less work moves it only forward.
+
+    def emptied(self) -> None:
+        """Account for a waiting request whose batches were all taken or dropped."""
+        self._live -= 1
+        if len(self._heap) > 2 * self._live + _SPARE_ENTRIES or self._live == 0:
+            self._heap = [entry for entry in self._heap if entry[2].batches]
+            heapq.heapify(self._heap)

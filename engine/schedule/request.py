@@ -1,0 +1,197 @@
+"""What the scheduler handles: requests, the runs made of their batches, and the answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from crossrank.engine.plan.planner import Batch
+    from crossrank.engine.text.encoding import EncodedPairs
+
+HIGHEST_PRIORITY, LOWEST_PRIORITY = 4, -4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to a request.
+
+    Attributes:
+        outputs: the model's outputs in the pairs' order, float32 (n, labels); undefined where not scored.
+        scored: which pairs were scored, bool (n,). All of them, unless the request allowed less at its deadline.
+    """
+
+    outputs: npt.NDArray[np.float32]
+    scored: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a caller asks for besides its scores. Points in time are on the scheduler's clock.
+
+    Attributes:
+        arrival: when its call began.
+        priority: from `LOWEST_PRIORITY` to `HIGHEST_PRIORITY`; a step counts as half the work.
+        deadline: when it waits no longer, or None.
+        grace: seconds after the deadline for which runs in progress are still waited for.
+        partial: whether the deadline gives the scores there are; else it is an error.
+        work_behind: predicted seconds of the same call's pairs that are not submitted yet.
+        encode_seconds: what encoding its pairs took, for the statistics; None where it was done before.
+    """
+
+    arrival: float
+    priority: int = 0
+    deadline: float | None = None
+    grace: float = 0.0
+    partial: bool = False
+    work_behind: float = 0.0
+    encode_seconds: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Pairs that one caller waits for. Once submitted, the scheduler's owner thread alone changes it.
+
+    Attributes:
+        number: distinguishes the scheduler's requests; later ones have larger numbers.
+        pairs: n encoded pairs.
+        batches: those not started yet, in the order to start them.
+        outputs: filled as runs finish, float32 (n, labels).
+        scored: which pairs have their outputs, bool (n,).
+        terms: what its caller asked for.
+        future: what its caller waits on.
+        remaining: predicted seconds of the batches not started yet.
+        waiting_tokens: tokens of the pairs not started yet.
+        in_flight: runs in progress that hold pairs of it.
+        started: when its first run was handed out.
+        all_cores: whether that run took all cores.
+        done: whether it was answered.
+    """
+
+    number: int
+    pairs: EncodedPairs
+    batches: deque[Batch]
+    outputs: npt.NDArray[np.float32]
+    scored: npt.NDArray[np.bool_]
+    terms: Terms
+    future: Future[Outcome] = field(default_factory=Future)
+    remaining: float = 0.0
+    waiting_tokens: int = 0
+    in_flight: int = 0
+    started: float | None = None
+    all_cores: bool = False
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        """Add up the work."""
+        self.remaining = sum(batch.seconds for batch in self.batches)
+        self.waiting_tokens = int(self.pairs.lengths.sum())
+
+    def take(self, place: int = 0) -> Part:
+        """Take a waiting batch, the next one by default."""
+        batch = self.batches[place]
+        del self.batches[place]
+        self.remaining -= batch.seconds
+        tokens = int(self.pairs.lengths[batch.indices].sum())
+        part = Part(self, batch.indices, batch.length, tokens, batch.seconds, batch.run_tokens)
+        self.waiting_tokens -= part.tokens
+        return part
+
+    def drop_batches(self) -> int:
+        """Forget what has not started; returns its tokens."""
+        tokens, self.waiting_tokens, self.remaining = self.waiting_tokens, 0, 0.0
+        self.batches.clear()
+        return tokens
+
+    def outcome(self) -> Outcome:
+        """The answer as it stands, not touched by runs that finish later."""
+        if self.in_flight:
+            return Outcome(self.outputs.copy(), self.scored.copy())
+        return Outcome(self.outputs, self.scored)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of a run that belong to one request.
+
+    Attributes:
+        request: whose they are.
+        indices: which of its pairs, int64 (b,).
+        length: tokens of the longest.
+        tokens: tokens of all of them, without padding.
+        seconds: predicted time of a run of theirs alone.
+        run_tokens: tokens that such a run works on, padding included.
+    """
+
+    request: Request
+    indices: npt.NDArray[np.int64]
+    length: int
+    tokens: int
+    seconds: float
+    run_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Pairs that go through a session together.
+
+    Attributes:
+        parts: whose pairs.
+        length: padded tokens of each row.
+        seconds: predicted time on one core, before correction by what was observed.
+        run_tokens: tokens that it works on, padding included.
+        all_cores: whether it takes all cores.
+    """
+
+    parts: tuple[Part, ...]
+    length: int
+    seconds: float
+    run_tokens: int
+    all_cores: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Pairs of the run."""
+        return sum(len(part.indices) for part in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens without padding."""
+        return sum(part.tokens for part in self.parts)
+
+
+def new_request(number: int, pairs: EncodedPairs, batches: Iterable[Batch], labels: int, terms: Terms) -> Request:
+    """A request with nothing scored.
+
+    Args:
+        number: distinguishes it.
+        pairs: n encoded pairs.
+        batches: together hold each pair exactly once.
+        labels: columns of the outputs.
+        terms: what its caller asks for.
+    """
+    return Request(
+        number=number,
+        pairs=pairs,
+        batches=deque(batches),
+        outputs=np.zeros((len(pairs), labels), dtype=np.float32),
+        scored=np.zeros(len(pairs), dtype=np.bool_),
+        terms=terms,
+    )
+
+
+def wait_for(future: Future[Outcome]) -> Outcome:
+    """Wait for a request's answer; where the waiting is interrupted, drop what of it has not started."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

@@ -1,0 +1,280 @@
+"""Texts to token arrays: each distinct query is encoded once, documents in bounded chunks, pairs assembled as arrays.
+
+The result equals `tokenizer([query], [document], truncation="only_second")` of transformers token for token wherever
+the query leaves room for at least one document token. (The form without lists is no pair where the document is empty:
+transformers then encodes the query alone.) Where it does not (transformers raises there), the query is cut to
+half of the tokens that the special tokens leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.engine.text.template import PairTemplate
+from crossrank.errors import ArtifactError, InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from tokenizers import Tokenizer
+
+_CHUNK_DOCUMENTS = 256
+_CHUNK_CHARACTERS = 1_000_000
+"""A chunk's encodings live at once (about 100 bytes a token), so both its documents and its text are bounded."""
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """Token ids of a query, without special tokens; `truncated` where it left no room for a document."""
+
+    ids: npt.NDArray[np.int32]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class EncodedDocuments:
+    """Documents as token ids, without special tokens.
+
+    Attributes:
+        ids: all documents' tokens one after the other, int32 (total tokens,).
+        offsets: where each begins and the last ends, int64 (n + 1,).
+        full_lengths: tokens of each before any cut, int64 (n,).
+        spans: first character of each token and the one after its last, int32 (total tokens, 2); None where they were
+            not asked for.
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    full_lengths: npt.NDArray[np.int64]
+    spans: npt.NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.full_lengths)
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Pairs ready to be put into batches. Several may read the same document, or other parts of it.
+
+    Attributes:
+        queries: the distinct queries.
+        query_of: for each pair, the index of its query, int64 (n,).
+        documents: the documents that the pairs read.
+        begins: for each pair, where in `documents.ids` it begins to read, int64 (n,).
+        lengths: tokens of each pair, special tokens included, int64 (n,); they tell how far it reads.
+        truncated: whether the pair's document was cut, bool (n,).
+    """
+
+    queries: tuple[EncodedQuery, ...]
+    query_of: npt.NDArray[np.int64]
+    documents: EncodedDocuments
+    begins: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    truncated: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.lengths)
+
+    @property
+    def queries_truncated(self) -> bool:
+        """Whether any query was cut."""
+        return any(query.truncated for query in self.queries)
+
+    @property
+    def cut(self) -> bool:
+        """Whether anything was cut."""
+        return self.queries_truncated or bool(self.truncated.any())
+
+
+@dataclass(frozen=True)
+class TokenArrays:
+    """One batch: int64 arrays of shape (pairs, length), padded on the right."""
+
+    input_ids: npt.NDArray[np.int64]
+    attention_mask: npt.NDArray[np.int64]
+    token_type_ids: npt.NDArray[np.int64]
+
+
+class PairEncoder:
+    """Encodes queries and documents with a model's tokenizer, and assembles pairs.
+
+    Safe to use from several threads: the tokenizer is only read.
+
+    Attributes:
+        template: special tokens and segment ids around query and document.
+        max_length: tokens of a pair at most, special tokens included.
+        text_tokens: those that query and document share.
+        pad_token_id: id that fills the rows of a batch.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_token_id: int) -> None:
+        """Read the pair layout off a tokenizer.
+
+        Args:
+            tokenizer: with truncation and padding off.
+            max_length: tokens of a pair at most, special tokens included.
+            pad_token_id: id that fills the rows of a batch.
+
+        Raises:
+            InvalidInputError: `max_length` leaves no room for a query and a document token.
+        """
+        self._tokenizer = tokenizer
+        self.template = PairTemplate.of(tokenizer)
+        self.max_length = max_length
+        self.pad_token_id = pad_token_id
+        self.text_tokens = max_length - self.template.special_tokens
+        if self.text_tokens < 2:  # noqa: PLR2004
+            raise InvalidInputError(
+                f"max_length={max_length}: at least {self.template.special_tokens + 2} expected, for this model's "
+                f"{self.template.special_tokens} special tokens, a query and a document"
+            )
+
+    @classmethod
+    def load(cls, path: Path, *, max_length: int, pad_token_id: int) -> PairEncoder:
+        """Read a `tokenizer.json`.
+
+        Raises:
+            ArtifactError: the file is no tokenizer this version of `tokenizers` reads, or one that suits no reranker.
+            InvalidInputError: as the constructor.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ArtifactError(f"cannot read the tokenizer {path}: {error}; export the artifact again") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id)
+
+    def limited_to(self, max_length: int) -> PairEncoder:
+        """An encoder of shorter pairs with the same tokenizer; documents encoded by this one suit it.
+
+        Raises:
+            InvalidInputError: `max_length` leaves no room for text, or is longer than this encoder's.
+        """
+        if max_length > self.max_length:
+            raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
+        return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id)
+
+    @property
+    def max_query_tokens(self) -> int:
+        """Tokens a query may have before it is cut (it must leave room for one document token)."""
+        return self.text_tokens - 1
+
+    @property
+    def cut_query_tokens(self) -> int:
+        """Tokens a query is cut to when it has more than `max_query_tokens`: half of the text tokens."""
+        return self.text_tokens // 2
+
+    def encode_query(self, query: str) -> EncodedQuery:
+        """Encode one query."""
+        ids = np.asarray(self._tokenizer.encode(query, add_special_tokens=False).ids, dtype=np.int32)
+        if len(ids) <= self.max_query_tokens:
+            return EncodedQuery(ids, truncated=False)
+        return EncodedQuery(ids[: self.cut_query_tokens], truncated=True)
+
+    def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
+        """Encode documents; tokens that no query could leave room for are dropped, their number is kept."""
+        return self._encode_documents(texts, self.text_tokens, spans=False)
+
+    def encode_whole_documents(self, texts: Sequence[str], kept_tokens: int | None) -> EncodedDocuments:
+        """Encode documents with more tokens than one pair can hold, and where in the text they are.
+
+        Args:
+            texts: the documents.
+            kept_tokens: tokens of each that are kept at most; None keeps all.
+        """
+        return self._encode_documents(texts, kept_tokens, spans=True)
+
+    def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
+        # The fast way leaves the tokens' places in the text out.
+        encode = self._tokenizer.encode_batch if spans else self._tokenizer.encode_batch_fast
+        pieces: list[npt.NDArray[np.int32]] = []
+        span_pieces: list[npt.NDArray[np.int32]] = []
+        full_lengths = np.empty(len(texts), dtype=np.int64)
+        for chunk in _chunks(texts):
+            encodings = encode(list(texts[chunk]), add_special_tokens=False)
+            full_lengths[chunk] = [len(encoding) for encoding in encodings]
+            pieces.extend(np.asarray(encoding.ids[:kept_tokens], dtype=np.int32) for encoding in encodings)
+            if spans:
+                own = (encoding.offsets[:kept_tokens] for encoding in encodings)
+                span_pieces.extend(np.asarray(offsets, dtype=np.int32).reshape(-1, 2) for offsets in own)
+        kept = full_lengths if kept_tokens is None else np.minimum(full_lengths, kept_tokens)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum(kept, out=offsets[1:])
+        ids = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
+        if not spans:
+            return EncodedDocuments(ids, offsets, full_lengths)
+        places = np.concatenate(span_pieces) if span_pieces else np.empty((0, 2), dtype=np.int32)
+        return EncodedDocuments(ids, offsets, full_lengths, places)
+
+    def pair(
+        self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
+    ) -> EncodedPairs:
+        """Pair document `i` with query `query_of[i]` and fix every pair's length.
+
+        Args:
+            queries: the distinct queries.
+            query_of: int64 (n,), an index into `queries` for each document.
+            documents: n documents.
+        """
+        query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
+        room = self.text_tokens - query_lengths
+        lengths = self.template.special_tokens + query_lengths + np.minimum(documents.full_lengths, room)
+        truncated = documents.full_lengths > room
+        return EncodedPairs(tuple(queries), query_of, documents, documents.offsets[:-1], lengths, truncated)
+
+    def assemble(self, pairs: EncodedPairs, indices: npt.NDArray[np.int64], length: int) -> TokenArrays:
+        """Lay out some pairs as one padded batch.
+
+        Args:
+            pairs: where they come from.
+            indices: which of them, int64 (b,).
+            length: columns of the batch, at least the longest pair's.
+        """
+        template = self.template
+        shape = (len(indices), length)
+        input_ids = np.full(shape, self.pad_token_id, dtype=np.int64)
+        attention_mask = np.zeros(shape, dtype=np.int64)
+        token_type_ids = np.zeros(shape, dtype=np.int64)
+        for row, index in enumerate(indices):
+            query = pairs.queries[pairs.query_of[index]].ids
+            total = int(pairs.lengths[index])
+            query_start = len(template.prefix)
+            middle_start = query_start + len(query)
+            document_start = middle_start + len(template.middle)
+            suffix_start = total - len(template.suffix)
+            begin = int(pairs.begins[index])
+            ids, types = input_ids[row], token_type_ids[row]
+            ids[:query_start] = template.prefix
+            ids[query_start:middle_start] = query
+            ids[middle_start:document_start] = template.middle
+            ids[document_start:suffix_start] = pairs.documents.ids[begin : begin + suffix_start - document_start]
+            ids[suffix_start:total] = template.suffix
+            types[:query_start] = template.prefix_types
+            types[query_start:middle_start] = template.query_type
+            types[middle_start:document_start] = template.middle_types
+            types[document_start:suffix_start] = template.document_type
+            types[suffix_start:total] = template.suffix_types
+            attention_mask[row, :total] = 1
+        return TokenArrays(input_ids, attention_mask, token_type_ids)
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[slice]:
+    """Slices over texts, each bounded in documents and characters (a single longer text is a chunk of its own)."""
+    start = characters = 0
+    for place, text in enumerate(texts):
+        if place > start and (place - start == _CHUNK_DOCUMENTS or characters + len(text) > _CHUNK_CHARACTERS):
+            yield slice(start, place)
+            start, characters = place, 0
+        characters += len(text)
+    if start < len(texts):
+        yield slice(start, len(texts))

@@ -1,0 +1,285 @@
+"""Reading a checkpoint: what it is, whether it is a cross-encoder, and everything the artifact will say of it.
+
+Reading needs neither torch nor transformers: it looks at the JSON files, the licence in the model card and the names
+and digests of the weight files. A checkpoint that cannot be exported is refused before its weights are fetched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source, refuse_pointer
+from crossrank.export.checkpoint.tokenizer import read_fast_tokenizer
+from crossrank.export.checkpoint.transformer_config import (
+    read_architecture,
+    read_json,
+    read_json_value,
+    read_pad_token_id,
+    usable_length,
+    uses_segment_ids,
+)
+from crossrank.models.artifact import sha256_of
+from crossrank.models.catalogue import find_entry
+from crossrank.models.manifest import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Literal
+
+    from crossrank.models.manifest import Activation, Architecture
+
+SUPPORTED = frozenset(
+    {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "deberta-v2", "modernbert"}
+)
+"""Model types (`model_type` of config.json) that can be exported."""
+
+_DECODERS = (
+    "gpt",
+    "llama",
+    "qwen",
+    "mistral",
+    "mixtral",
+    "gemma",
+    "phi",
+    "opt",
+    "bloom",
+    "falcon",
+    "decoder",
+)
+_SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A cross-encoder checkpoint that can be exported.
+
+    Attributes:
+        source: where it came from, with the digests of its weights and its licence, as the manifest keeps it.
+        folder: its files on disk.
+        architecture: dimensions of its transformer.
+        num_labels: outputs of its classification head.
+        positive_label: with two labels, the one that means relevant.
+        activation: what a logit goes through by default.
+        max_length: usable tokens of a pair, special tokens included.
+        pad_token_id: id that fills padded batches.
+        uses_segment_ids: whether the model tells the two texts apart by token_type_ids.
+        dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
+        trust_remote_code: whether code from the checkpoint may run.
+        notes: what was assumed because nothing said it.
+    """
+
+    source: Source
+    folder: Path
+    architecture: Architecture
+    num_labels: Literal[1, 2]
+    positive_label: int
+    activation: Activation
+    max_length: int
+    pad_token_id: int
+    uses_segment_ids: bool
+    dtype: str
+    trust_remote_code: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_checkpoint(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    local_files_only: bool = False,
+    activation: Activation | None = None,
+    positive_label: int | str | None = None,
+    max_length: int | None = None,
+) -> Checkpoint:
+    """Read a checkpoint from a folder or the hub.
+
+    Args:
+        source: folder with config.json, tokenizer and weights, or a hub id, which is fetched into the hub's cache.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: allow code that comes with the checkpoint to run.
+        local_files_only: never fetch; a hub id must be in the cache.
+        activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
+        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        max_length: tokens of a pair; None for the most the checkpoint takes.
+
+    Raises:
+        ModelNotFoundError: no such folder or repository.
+        UnsupportedCheckpointError: it is no cross-encoder crossrank can export; the message says why.
+        InvalidInputError: an argument does not fit the checkpoint.
+    """
+    found = find_source(source, revision=revision, local_files_only=local_files_only, with_code=trust_remote_code)
+    config = read_json(found.folder / "config.json")
+    _check_head(found, config, trust_remote_code=trust_remote_code)
+    sentence_transformers = read_json(found.folder / "config_sentence_transformers.json")
+    _check_modules(found, sentence_transformers)
+    known = find_entry(found.id)
+    head = read_scoring_head(
+        config,
+        sentence_transformers,
+        positive_label=positive_label,
+        activation=activation,
+        usual_activation=known.activation if known else None,
+    )
+    tokenizer_config = read_tokenizer_config(found.folder)
+    tokenizer = read_fast_tokenizer(found.folder, trust_remote_code=trust_remote_code)
+    pad_token_id = read_pad_token_id(config, tokenizer_config, tokenizer)
+    length = usable_length(config, tokenizer_config, pad_token_id, max_length)
+    fetch_weights(found, local_files_only=local_files_only)
+    return Checkpoint(
+        source=Source(
+            kind=found.kind,
+            id=found.id,
+            revision=found.revision,
+            weights_sha256={path.name: sha256_of(path) for path in find_weights(found.folder)},
+            licence=read_licence(found.folder) or (known.licence if known and found.kind == "hub" else ""),
+        ),
+        folder=found.folder,
+        architecture=read_architecture(config),
+        num_labels=head.num_labels,
+        positive_label=head.positive_label,
+        activation=head.activation,
+        max_length=length,
+        pad_token_id=pad_token_id,
+        uses_segment_ids=uses_segment_ids(config, tokenizer_config),
+        dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
+        trust_remote_code=trust_remote_code,
+        notes=head.notes,
+    )
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """`tokenizer_config.json`, with the special tokens of `special_tokens_map.json` where it names none."""
+    return read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """The files transformers would load weights from: safetensors before .bin, shards by their index.
+
+    Raises:
+        UnsupportedCheckpointError: there are none, or a shard the index names is missing or left to Git LFS.
+    """
+    found = _listed_weights(folder)
+    for path in found:
+        refuse_pointer(path)
+    return found
+
+
+def read_licence(folder: Path) -> str:
+    """The licence a model card (README.md) states in its front matter; empty where there is none."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        metadata = metadata_load(folder / "README.md") or {}
+    except Exception:
+        # No card, or front matter that is no YAML: either way nothing is stated.
+        return ""
+    licence = metadata.get("license")
+    return licence if isinstance(licence, str) else ""
+
+
+def _listed_weights(folder: Path) -> list[Path]:
+    for name in _SINGLE_WEIGHTS:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = read_json(folder / f"{name}.index.json")
+        if index:
+            parts = index.get("weight_map", {})
+            if not isinstance(parts, dict):
+                raise UnsupportedCheckpointError(
+                    f"{folder / name}.index.json has the weight_map {_shown(parts)}; "
+                    f"expected an object that names the file of each weight"
+                )
+            shards = sorted({str(shard) for shard in parts.values()})
+            missing = [shard for shard in shards if not (folder / shard).is_file()]
+            if missing or not shards:
+                raise UnsupportedCheckpointError(f"{folder} lacks weight files its index names: {', '.join(missing)}")
+            return [folder / shard for shard in shards]
+    hint = ""
+    if (folder / "adapter_config.json").is_file():
+        hint = "; it holds an adapter only: merge it into its base model and save that"
+    raise UnsupportedCheckpointError(
+        f"{folder} has no weights; expected model.safetensors or pytorch_model.bin (or their shards){hint}"
+    )
+
+
+def _check_head(found: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool) -> None:
+    if not config:
+        inside = sorted(path.parent.name for path in found.folder.glob("*/config.json"))
+        raise UnsupportedCheckpointError(
+            f"{found.folder} is no checkpoint: it has no config.json"
+            + (f"; there is one in {', '.join(inside[:3])}: name that folder" if inside else "")
+        )
+    model_type = str(config.get("model_type", ""))
+    named, code = config.get("architectures") or [], config.get("auto_map") or {}
+    if not isinstance(named, list) or not isinstance(code, dict):
+        raise UnsupportedCheckpointError(
+            f"config.json of {found.id} has architectures {_shown(named)} and auto_map {_shown(code)}; "
+            f"expected a list of class names, and an object where the checkpoint brings code"
+        )
+    architectures = [str(name) for name in named]
+    if not any(name.endswith("ForSequenceClassification") for name in architectures):
+        raise UnsupportedCheckpointError(
+            f"{found.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
+            f"a cross-encoder is a ...ForSequenceClassification"
+            + ("; rerankers that generate text are not supported" if _is_decoder(model_type, architectures) else "")
+        )
+    if _is_decoder(model_type, architectures):
+        raise UnsupportedCheckpointError(
+            f"{found.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
+        )
+    if code and not trust_remote_code:
+        raise UnsupportedCheckpointError(
+            f"{found.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
+            f"unless you pass trust_remote_code=True (--trust-remote-code)"
+        )
+    if model_type not in SUPPORTED:
+        raise UnsupportedCheckpointError(
+            f"{found.id} is of the model type {model_type!r}, which crossrank cannot export yet; it can: {_listed()}"
+        )
+
+
+def _check_modules(found: CheckpointSource, sentence_transformers: Mapping[str, Any]) -> None:
+    """Refuse what sentence-transformers would compute around the transformer and crossrank would not."""
+    path = found.folder / "modules.json"
+    modules = read_json_value(path) if path.is_file() else []
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise UnsupportedCheckpointError(
+            f"{path} holds {_shown(modules)}; expected a list of objects, one a module of sentence-transformers"
+        )
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    if kinds not in ([], ["Transformer"]):
+        raise UnsupportedCheckpointError(
+            f"{found.id} is a sentence-transformers model of several modules ({', '.join(kinds)}); "
+            f"crossrank serves a transformer with its own classification head alone"
+        )
+    prompts = sentence_transformers.get("prompts") or {}
+    default = sentence_transformers.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not isinstance(default, str | None):
+        raise UnsupportedCheckpointError(
+            f"config_sentence_transformers.json of {found.id} has prompts {_shown(prompts)} and default_prompt_name "
+            f"{_shown(default)}; expected an object of prompts by name, and a name or null"
+        )
+    prompt = prompts.get(default)
+    if prompt:
+        raise UnsupportedCheckpointError(
+            f"{found.id} puts the prompt {prompt!r} before every query by default, which crossrank does not do yet"
+        )
+
+
+def _is_decoder(model_type: str, architectures: list[str]) -> bool:
+    words = [model_type.lower(), *(name.lower() for name in architectures)]
+    return any(word.startswith(_DECODERS[:-1]) or _DECODERS[-1] in word for word in words)
+
+
+def _shown(value: object) -> str:
+    """What a JSON file holds, cut to what a message can take."""
+    return f"{value!r:.60}"
+
+
+def _listed() -> str:
+    return ", ".join(sorted(SUPPORTED))

@@ -1,0 +1,208 @@
+"""What a classification head means: how many labels, which one is "relevant", and what its logit goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
+from crossrank.models.manifest import Activation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_LABELS = 2
+
+# Label names as they occur, without case and punctuation.
+_POSITIVE = frozenset(
+    {
+        "duplicate",
+        "entailed",
+        "entailment",
+        "match",
+        "matching",
+        "paraphrase",
+        "positive",
+        "relevance",
+        "relevant",
+        "similar",
+        "true",
+        "yes",
+    }
+)
+_NEGATIVE = frozenset(
+    {
+        "contradiction",
+        "dissimilar",
+        "false",
+        "irrelevant",
+        "mismatch",
+        "negative",
+        "no",
+        "nomatch",
+        "nonrelevant",
+        "notduplicate",
+        "notentailment",
+        "notmatch",
+        "notparaphrase",
+        "notrelevant",
+        "notsimilar",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ScoringHead:
+    """How logits become a score.
+
+    Attributes:
+        num_labels: outputs of the head, 1 or 2.
+        positive_label: with two labels, the one that means relevant (logit = z[it] - z[other]); 0 with one.
+        activation: what the logit goes through by default.
+        notes: what was assumed, in sentences for the export's report.
+    """
+
+    num_labels: Literal[1, 2]
+    positive_label: int
+    activation: Activation
+    notes: tuple[str, ...] = ()
+
+
+def read_scoring_head(
+    config: Mapping[str, Any],
+    sentence_transformers: Mapping[str, Any],
+    *,
+    positive_label: int | str | None,
+    activation: Activation | None,
+    usual_activation: Activation | None = None,
+    num_labels: int | None = None,
+) -> ScoringHead:
+    """Work out a checkpoint's scoring head from its configuration and what the caller states.
+
+    Args:
+        config: the checkpoint's `config.json`.
+        sentence_transformers: its `config_sentence_transformers.json`; empty where there is none.
+        positive_label: index or name of the label that means relevant, for heads of two labels; None to derive it.
+        activation: what the caller states; None to derive it.
+        usual_activation: what the catalogue states for this checkpoint, if it knows it.
+        num_labels: outputs of the graph where that is known better than from the configuration.
+
+    Raises:
+        InvalidInputError: the activation or the positive label is not one there is.
+        UnsupportedCheckpointError: more than two labels, two without a hint which is positive, or an activation
+            crossrank does not have.
+    """
+    if activation is not None and activation not in get_args(Activation):
+        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    names = _label_names(config)
+    count = num_labels if num_labels is not None else _label_count(config, names)
+    if not 1 <= count <= MAX_LABELS:
+        raise UnsupportedCheckpointError(
+            f"the checkpoint's head has {count} labels ({_listed(names)}); a cross-encoder crossrank can serve has "
+            f"one, or two of which one means relevant"
+        )
+    label, notes = (0, []) if count == 1 else _positive_label(names, positive_label)
+    if count == 1 and positive_label not in (None, 0):
+        raise InvalidInputError(
+            f"positive_label {positive_label!r} was given, but the checkpoint has a single label; leave it out"
+        )
+    chosen, why = _activation(config, sentence_transformers, count, activation, usual_activation)
+    return ScoringHead(
+        num_labels=cast("Literal[1, 2]", count),
+        positive_label=label,
+        activation=chosen,
+        notes=tuple(notes + why),
+    )
+
+
+def _label_names(config: Mapping[str, Any]) -> dict[int, str]:
+    names = config.get("id2label")
+    if not isinstance(names, dict):
+        return {}
+    return {int(index): str(name) for index, name in names.items() if str(index).isdecimal()}
+
+
+def _label_count(config: Mapping[str, Any], names: Mapping[int, str]) -> int:
+    """As transformers counts them: the label names decide, without them `num_labels`, without that two."""
+    if names:
+        return len(names)
+    count = config.get("num_labels", 2)
+    return count if isinstance(count, int) else 0
+
+
+def _positive_label(names: Mapping[int, str], stated: int | str | None) -> tuple[int, list[str]]:
+    indices = tuple(range(MAX_LABELS))
+    if stated is not None:
+        by_name = {name: index for index, name in names.items()}
+        index = by_name.get(stated) if isinstance(stated, str) else stated
+        if isinstance(stated, str) and index is None and stated.isdecimal():
+            index = int(stated)
+        if index not in indices or isinstance(stated, bool):
+            raise InvalidInputError(
+                f"positive_label {stated!r} is no label of the checkpoint; expected the index or the name of one: "
+                f"{_listed(names) or '0 or 1'}"
+            )
+        return index, []
+    plain = {index: _plain(name) for index, name in names.items() if index in indices}
+    positive = [index for index, name in plain.items() if name in _POSITIVE]
+    negative = [index for index, name in plain.items() if name in _NEGATIVE]
+    if len(positive) == 1:
+        return positive[0], [f"label {names[positive[0]]!r} was taken as the positive one by its name"]
+    if not positive and len(negative) == 1:
+        index = 1 - negative[0]
+        return index, [f"label {index} was taken as the positive one, because the other is {names[negative[0]]!r}"]
+    conventional = plain in ({}, {0: "label0", 1: "label1"}, {0: "0", 1: "1"})
+    if conventional:
+        return 1, ["label 1 was taken as the positive one by convention; state positive_label if that is wrong"]
+    raise UnsupportedCheckpointError(
+        f"the checkpoint has two labels ({_listed(names)}) and nothing says which means relevant; "
+        f"state it with positive_label (--positive-label)"
+    )
+
+
+def _activation(
+    config: Mapping[str, Any],
+    sentence_transformers: Mapping[str, Any],
+    num_labels: int,
+    stated: Activation | None,
+    usual: Activation | None,
+) -> tuple[Activation, list[str]]:
+    if stated is not None:
+        return stated, []
+    section = config.get("sentence_transformers")
+    configured = (
+        (section.get("activation_fn") if isinstance(section, dict) else None)
+        or sentence_transformers.get("activation_fn")
+        or config.get("sbert_ce_default_activation_function")
+    )
+    if configured is not None:
+        return _named_activation(str(configured), num_labels), []
+    if usual is not None:
+        return usual, [f"the checkpoint names no activation; {usual} was taken from the catalogue"]
+    if num_labels == 1:
+        why = "sentence-transformers' default for one label"
+    else:
+        why = "of the difference of the two logits, which is the softmax of the positive label"
+    return "sigmoid", [f"the checkpoint names no activation; sigmoid was taken ({why})"]
+
+
+def _named_activation(name: str, num_labels: int) -> Activation:
+    """Translate the class path of a PyTorch module, such as `torch.nn.modules.linear.Identity`."""
+    last = name.strip().removesuffix("()").rpartition(".")[2].lower()
+    if last in get_args(Activation):
+        return cast("Activation", last)
+    if last == "softmax" and num_labels == MAX_LABELS:
+        return "sigmoid"
+    raise UnsupportedCheckpointError(
+        f"the checkpoint asks for the activation {name!r}, crossrank has {' and '.join(get_args(Activation))}; "
+        f"choose one with activation (--activation): neither changes the ranking"
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _listed(names: Mapping[int, str]) -> str:
+    shown = ", ".join(f"{index}: {name!r}" for index, name in sorted(names.items())[:5])
+    return f"{shown}, ..." if len(names) > 5 else shown  # noqa: PLR2004

@@ -1,0 +1,147 @@
+"""Finding a checkpoint's files: a folder on disk, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from crossrank.engine.text.documents import encodable
+from crossrank.errors import InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
+from crossrank.export.checkpoint.quiet import quiet_downloads
+
+_DESCRIPTION = ("*.json", "*.txt", "*.model", "README.md")
+_CODE = ("*.py",)
+_SAFE_WEIGHTS = ("*.safetensors",)
+_OTHER_WEIGHTS = ("pytorch_model*.bin",)
+# A hub repository often carries copies for other runtimes in folders (onnx/, openvino/); the checkpoint is in its root.
+_BELOW_ROOT = ("*/*",)
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """Where a checkpoint is.
+
+    Attributes:
+        kind: "local" or "hub".
+        id: hub id, or the name of the local folder.
+        folder: the files on disk.
+        revision: commit of the hub repository; empty for a local folder.
+    """
+
+    kind: Literal["local", "hub"]
+    id: str
+    folder: Path
+    revision: str = ""
+
+
+def find_source(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    with_code: bool = False,
+) -> CheckpointSource:
+    """Tell a folder from a hub id, and fetch what describes the checkpoint (everything but its weights).
+
+    Args:
+        source: path of a folder, or a hub id such as "cross-encoder/ms-marco-MiniLM-L6-v2". A folder wins.
+        revision: branch, tag or commit of a hub repository; None for its default branch.
+        local_files_only: look in the hub's cache alone, fetch nothing.
+        with_code: fetch the repository's Python files as well; only where the caller trusts them.
+
+    Raises:
+        InvalidInputError: a revision was given for a folder, or the source is neither a folder nor a hub id.
+        ModelNotFoundError: there is no such folder, or the hub has (or the cache holds) no such repository.
+    """
+    text = os.fspath(source)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise InvalidInputError(
+                f"revision {revision!r} was given for the folder {text}; only hub ids have revisions"
+            )
+        folder = folder.resolve()
+        if encodable(str(folder)) != str(folder):
+            raise InvalidInputError(
+                f"the path {str(folder)!r} is not UTF-8, and tokenizers reads from no other; rename the folder"
+            )
+        return CheckpointSource(kind="local", id=folder.name, folder=folder)
+    if folder.is_file():
+        raise InvalidInputError(
+            f"{text} is a file, a checkpoint folder or a hub id was expected; "
+            f"an ONNX file is imported with import_onnx (--from-onnx)"
+        )
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(text):
+        raise ModelNotFoundError(
+            f"there is no folder {text}, and that is no hub id such as 'organisation/model' either"
+        )
+    patterns = _DESCRIPTION + (_CODE if with_code else ())
+    found = _download(text, revision, patterns, local_files_only=local_files_only)
+    return CheckpointSource(kind="hub", id=text, folder=found, revision=found.name)
+
+
+def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -> None:
+    """Fetch the weights of a hub checkpoint: the safetensors files, or the older ones where there are none.
+
+    Raises:
+        ModelNotFoundError: the hub cannot be reached, or the cache lacks them and nothing may be fetched.
+    """
+    if source.kind != "hub":
+        return
+    for patterns in (_SAFE_WEIGHTS, _OTHER_WEIGHTS):
+        _download(source.id, source.revision, patterns, local_files_only=local_files_only)
+        if any(path for pattern in patterns for path in source.folder.glob(pattern)):
+            return
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file that git left in the place of a large one.
+
+    Raises:
+        UnsupportedCheckpointError: it is a pointer of Git LFS.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError:  # whoever reads it next says why
+        return
+    if start == _LFS_POINTER:
+        raise UnsupportedCheckpointError(
+            f"{path} is a pointer of Git LFS, not the file itself; run 'git lfs pull' in the repository"
+        )
+
+
+def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        with quiet_downloads():
+            folder = snapshot_download(
+                hub_id,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(_BELOW_ROOT),
+                local_files_only=local_files_only,
+            )
+    except RevisionNotFoundError as error:
+        raise ModelNotFoundError(f"hub repository {hub_id!r} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"there is no folder {hub_id!r} here and no such repository on the hub (or it is private: set HF_TOKEN)"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"there is no folder {hub_id!r} here, and the hub repository is not in the cache while nothing may be "
+            f"fetched or the hub is out of reach; run 'hf download {hub_id}' where there is a network, "
+            f"or name a folder with the checkpoint"
+        ) from error
+    except Exception as error:
+        # OSErrors (requests' among them), bad ids, and httpx's own from version 1 of the client on.
+        raise ModelNotFoundError(f"cannot fetch {hub_id!r} from the hub: {error}") from error
+    return Path(folder)

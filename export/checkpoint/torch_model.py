@@ -1,0 +1,63 @@
+"""Loading a checkpoint as a PyTorch model: in float32, complete, and in the form the ONNX exporter can follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
+
+# DistilBERT's attention is only recognised by onnxruntime's fusion when it was exported in the sdpa form; every other
+# family's is in the eager form, which some (ELECTRA, DeBERTa-v2) offer alone.
+_SDPA = frozenset({"distilbert"})
+
+
+SEGMENTS = "token_type_ids"
+
+
+def has_one_segment(model: Any) -> bool:
+    """Tell whether a model has a single segment embedding, so that there is nothing to tell it of segments.
+
+    Tokenizers of its family may number two all the same, and the second has no embedding.
+    """
+    return getattr(model.config, "type_vocab_size", None) == 1
+
+
+def load_torch_model(checkpoint: Checkpoint) -> Any:
+    """The checkpoint as a PyTorch model in evaluation mode, its weights in float32.
+
+    Raises:
+        UnsupportedCheckpointError: transformers cannot load it, or weights of it are missing (transformers would
+            fill those with random numbers).
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model_type = checkpoint.architecture.model_type
+    options: dict[str, Any] = {"reference_compile": False} if model_type == "modernbert" else {}
+    try:
+        with quiet_libraries():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                attn_implementation="sdpa" if model_type in _SDPA else "eager",
+                local_files_only=True,
+                trust_remote_code=checkpoint.trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
+    except MemoryError:
+        raise
+    except Exception as error:
+        # safetensors, pickle and transformers each raise errors of their own over damaged weights.
+        raise UnsupportedCheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
+    lacking = sorted(loading["missing_keys"]) + sorted(str(key[0]) for key in loading["mismatched_keys"])
+    if lacking:
+        raise UnsupportedCheckpointError(
+            f"{checkpoint.source.id} lacks weights its architecture needs, or has them in another shape: "
+            f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"  # noqa: PLR2004
+        )
+    return model.eval()

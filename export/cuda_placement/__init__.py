@@ -1,0 +1,1 @@
+"""Which nodes of a graph CUDA has kernels for."""

@@ -1,0 +1,68 @@
+"""Finds tensors that would be copied between the CPU and the GPU inside every run of a graph on CUDA.
+
+onnxruntime gives shape arithmetic to the CPU, and CUDA kernels want shapes, axes and limits there. Anything else that
+crosses over is a copy, and a graph with copies cannot be captured as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from crossrank.export.cuda_placement.kernels import cuda_kernels
+from crossrank.export.graph.tools import GraphView, node_names, reads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+_SHAPE = frozenset(("Shape", "Size"))
+_SMALL = 100
+"""Elements up to which onnxruntime counts a constant as one that the CPU may as well read."""
+
+
+def find_copies(graph: onnx.GraphProto, types: Mapping[str, str]) -> dict[str, str]:
+    """Find the nodes of a graph that would wait for a copy.
+
+    Follows onnxruntime's own rule for what is kept on the CPU: a node whose inputs are all there already, or small
+    constants, or inputs of the graph, unless its kernel wants one of them there anyway or one is in half precision.
+
+    Args:
+        graph: outside subgraphs.
+        types: tensor name to its element type.
+
+    Returns:
+        Node name to what is copied, in graph order.
+    """
+    table, view = cuda_kernels(), GraphView(graph)
+    constant = {tensor.name for tensor in graph.initializer}
+    small = {tensor.name for tensor in graph.initializer if math.prod(tensor.dims) <= _SMALL}
+    on_cpu: set[str] = set()
+    copies: dict[str, str] = {}
+    for name, node in zip(node_names(graph), graph.node, strict=True):
+        if node.op_type == "Constant" or (node.input and constant.issuperset(reads(node))):
+            constant.update(node.output)
+            value = view.constant(node.output[0])
+            if value is None or value.size <= _SMALL:
+                small.update(node.output)
+            continue
+        if node.op_type in _SHAPE or not table.of(node.domain, node.op_type):
+            on_cpu.update(node.output)
+            continue
+        wanted = table.host_inputs.get(node.op_type, frozenset()) if node.domain in ("", "ai.onnx") else frozenset()
+        inputs = [(place, tensor) for place, tensor in enumerate(node.input) if tensor]
+        stays = on_cpu.intersection(node.input) and all(
+            "float16" not in types.get(tensor, "")
+            and (tensor in small or tensor in view.inputs or (tensor in on_cpu and place not in wanted))
+            for place, tensor in inputs
+        )
+        if stays:
+            on_cpu.update(node.output)
+            continue
+        for place, tensor in inputs:
+            if tensor in on_cpu and place not in wanted:
+                copies.setdefault(name, f"{tensor} is made on the CPU and copied at every run")
+            elif place in wanted and tensor not in on_cpu and tensor not in constant:
+                copies.setdefault(name, f"{tensor} is read on the CPU and copied at every run")
+    return copies

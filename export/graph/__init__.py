@@ -1,0 +1,1 @@
+"""ONNX graphs: files, inputs and outputs, shapes, and edits."""

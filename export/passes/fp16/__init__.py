@@ -1,0 +1,1 @@
+"""Convert to float16."""

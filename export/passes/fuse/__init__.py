@@ -1,0 +1,1 @@
+"""Fuse operators for the provider."""

@@ -1,0 +1,103 @@
+"""Fuses operators for an execution provider, with onnxruntime's optimizer for transformers.
+
+Which fusions are on is a matter of measurement; the figures are in docs/graphs.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrank.export.graph.tools import count_operators, remove_dead
+from crossrank.export.passes.base import PassResult
+from crossrank.export.passes.fuse.fold import fold_constants, fold_scales
+from crossrank.models.manifest import PassRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from crossrank.models.manifest import Architecture, Provider
+
+NAME = "fuse"
+
+_FUSED = (
+    "EmbedLayerNormalization",
+    "Attention",
+    "MultiHeadAttention",
+    "SkipLayerNormalization",
+    "LayerNormalization",
+    "BiasGelu",
+    "Gelu",
+)
+
+
+def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provider) -> PassResult:
+    """Fuse what the provider runs faster fused.
+
+    Attention becomes onnxruntime's `Attention` with one length a pair for a mask, which is right for right-padded
+    batches only. The last layer, once pruned, keeps its plain operators: they work on one token.
+
+    Args:
+        model: graph in standard operators, pruned or not; not changed.
+        architecture: tells heads and hidden size (0: read off the graph).
+        provider: what the graph is for.
+
+    Returns:
+        The fused graph. The same input gives the same bytes.
+    """
+    from onnxruntime.transformers import fusion_options, optimizer
+
+    options = fusion_options.FusionOptions("bert")
+    options.attention_mask_format = fusion_options.AttentionMaskFormat.MaskIndexEnd
+    # tanh instead of erf: faster, not exact.
+    options.enable_gelu_approximation = False
+    # On CPU the fused kernel for Add + LayerNormalization is slower than the two.
+    options.enable_skip_layer_norm = provider == "cuda"
+    options.enable_bias_skip_layer_norm = provider == "cuda"
+    # On CPU no gain; and a table that is read by a Gather can be quantized.
+    options.enable_embed_layer_norm = provider == "cuda"
+    folded = fold_constants(model)
+    with _silence():
+        fused = optimizer.optimize_by_fusion(
+            folded,
+            model_type="bert",
+            num_heads=architecture.num_attention_heads,
+            hidden_size=architecture.hidden_size,
+            optimization_options=options,
+        )
+        fused.topological_sort(is_deterministic=True)
+    result: onnx.ModelProto = fused.model
+    remove_dead(result.graph)
+    fold_scales(result)
+    del result.graph.value_info[:]
+    counts = count_operators(result.graph)
+    found = ", ".join(f"{counts[name]} {name}" for name in _FUSED if counts[name])
+    detail = f"for {provider}: {found}; {len(result.graph.node)} of {len(model.graph.node)} nodes left"
+    return PassResult(result, PassRecord(name=NAME, changed=True, detail=detail))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep onnxruntime's optimizer from printing and logging while it works; every switch is put back."""
+    folder = str(Path("onnxruntime") / "transformers")
+    loggers = {
+        logger
+        for module in list(sys.modules.values())
+        if folder in (getattr(module, "__file__", None) or "")
+        and isinstance(logger := getattr(module, "logger", None), logging.Logger)
+    }
+    levels = [(logger, logger.level) for logger in loggers]
+    for logger, _ in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Quantize to int8."""

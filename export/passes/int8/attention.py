@@ -1,0 +1,148 @@
+"""Takes fused `Attention` apart into three products and `MultiHeadAttention`, so that the products can be quantized.
+
+onnxruntime's own int8 form, `QAttention`, multiplies head by head; three products over all heads take less time, and
+without a mask `MultiHeadAttention` works in blocks that stay in the cache. No mask means that the pairs of a run must
+have one length, which int8 demands anyway.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.export.graph.tools import remove_dead, replace
+from crossrank.export.passes.int8.sites import MICROSOFT, attribute, consumers
+from crossrank.export.passes.int8.zero_terms import drop_zero_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from crossrank.export.passes.int8.sites import Site
+
+_PARTS = ("query", "key", "value")
+_IDS, _MASK = "input_ids", "attention_mask"
+
+
+def split_attention(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace every fused `Attention` with constant weights by products and a `MultiHeadAttention` without a mask.
+
+    Args:
+        model: the float32 graph; not changed.
+
+    Returns:
+        A new graph for pairs of one length, or `model` itself where there is nothing to replace.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    arrays = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    new = onnx.ModelProto()
+    new.CopyFrom(model)
+    nodes: list[onnx.NodeProto] = []
+    changed = False
+    for node in new.graph.node:
+        if node.op_type == "Attention" and node.domain == MICROSOFT and _is_plain(node, arrays):
+            nodes.extend(_split(node, arrays, new.graph))
+            changed = True
+        else:
+            nodes.append(node)
+    if not changed:
+        return model
+    replace(new.graph.node, nodes)
+    remove_dead(new.graph)
+    return new
+
+
+def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take the attention mask out of a graph's inputs: pairs of one length need none.
+
+    A mask that only part of the graph looked at would give wrong scores for padded pairs without a word.
+
+    Args:
+        model: the graph; changed in place where it has a mask.
+
+    Returns:
+        The same model, whose mask is made of ones; what that adds to scores of attention, zeros, is gone.
+    """
+    from onnx import numpy_helper
+    from onnx.helper import make_node, tensor_dtype_to_np_dtype
+
+    inputs = {item.name: item for item in model.graph.input}
+    if not {_IDS, _MASK} <= inputs.keys():
+        return model
+    kind = tensor_dtype_to_np_dtype(inputs[_MASK].type.tensor_type.elem_type)
+    one: onnx.TensorProto = numpy_helper.from_array(np.ones(1, kind))
+    shape = f"{_MASK}/shape"
+    ones = [
+        make_node("Shape", [_IDS], [shape], name=shape),
+        make_node("ConstantOfShape", [shape], [_MASK], name=f"{_MASK}/ones", value=one),
+    ]
+    replace(model.graph.input, [item for item in model.graph.input if item.name != _MASK])
+    replace(model.graph.node, [*ones, *model.graph.node])
+    remove_dead(model.graph)
+    return drop_zero_terms(model)
+
+
+def contexts_of_values(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[str, str]:
+    """Attention whose values come from a product and whose context goes to products alone.
+
+    The weights of a softmax sum to one, so what is done to a channel of the values is done to that of the context.
+
+    Returns:
+        Name of the product of the values to name of the context.
+    """
+    readers = consumers(model.graph.node)
+    products = {site.output for site in sites}
+    outputs = {output.name for output in model.graph.output}
+    read_by_sites = {name: {site.nodes[0] for site in sites if site.input == name} for name in (s.input for s in sites)}
+    found: dict[str, str] = {}
+    for index, node in enumerate(model.graph.node):
+        if node.op_type != "MultiHeadAttention" or node.domain != MICROSOFT or len(node.input) != len(_PARTS):
+            continue
+        value, context = node.input[2], node.output[0]
+        only_here = readers.get(value) == [index] and list(node.input).count(value) == 1
+        only_products = set(readers.get(context, [])) == read_by_sites.get(context) and context not in outputs
+        if value in products and only_here and only_products:
+            found[value] = context
+    return found
+
+
+def _split(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    from onnx import numpy_helper
+    from onnx.helper import make_attribute, make_node
+
+    source, weight, bias = node.input[0], arrays[node.input[1]], arrays[node.input[2]]
+    nodes, parts = [], []
+    matrices, vectors = np.split(weight, 3, axis=1), np.split(bias, 3)
+    for part, matrix, vector in zip(_PARTS, matrices, vectors, strict=True):
+        name = f"{node.output[0]}/{part}"
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(matrix), f"{name}.weight"))
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(vector), f"{name}.bias"))
+        nodes.append(make_node("MatMul", [source, f"{name}.weight"], [f"{name}.product"], name=f"{name}.product"))
+        nodes.append(make_node("Add", [f"{name}.product", f"{name}.bias"], [name], name=name))
+        parts.append(name)
+    attention = make_node("MultiHeadAttention", parts, [node.output[0]], name=node.name, domain=MICROSOFT)
+    attention.attribute.append(make_attribute("num_heads", attribute(node, "num_heads", 0)))
+    if (scale := attribute(node, "scale", None)) is not None:
+        attention.attribute.append(make_attribute("scale", scale))
+    return [*nodes, attention]
+
+
+def _is_plain(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Tell whether nothing but a mask of lengths takes part: no past, no score bias, one width of the three parts."""
+    weight = arrays.get(node.input[1])
+    if weight is None or weight.dtype != np.float32 or weight.ndim != 2 or weight.shape[1] % 3:  # noqa: PLR2004
+        return False
+    bias = arrays.get(node.input[2]) if len(node.input) > 2 else None  # noqa: PLR2004
+    if bias is None or bias.shape != (weight.shape[1],):
+        return False
+    if any(node.input[4:]) or len([name for name in node.output if name]) != 1:
+        return False
+    if attribute(node, "unidirectional", 0) or attribute(node, "do_rotary", 0):
+        return False
+    sizes = list(attribute(node, "qkv_hidden_sizes", []))
+    return not sizes or len(set(sizes)) == 1

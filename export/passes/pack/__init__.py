@@ -1,0 +1,1 @@
+"""Let pairs of several lengths share an int8 run without padding."""

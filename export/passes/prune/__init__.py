@@ -1,0 +1,1 @@
+"""Compute the last layer only for the token that the head reads."""

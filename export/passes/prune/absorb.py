@@ -1,0 +1,297 @@
+"""Spares the last layer's key and value projections, once its attention has one query a pair.
+
+For one query `q` of a head, the score of token `x` is `q . (x Wk)`, which is `(q Wk^T) . x`: project the one query
+back through the key weights instead of projecting every token forward. Likewise the head's context is
+`sum p_i (x_i Wv) = (sum p_i x_i) Wv`: mix the tokens first, then project the one mixture. Both are exact but for the
+order of additions. Per token, `2 * hidden**2` multiply-accumulates become `2 * heads * hidden`.
+
+The keys' bias adds the same number to all scores of a head, which softmax does not see; the values' bias is added
+to the context, because the weights of a softmax sum to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from crossrank.export.graph.shapes import BATCH, ONE, SEQUENCE, Shape, probe_shapes
+from crossrank.export.graph.tools import GraphView, attributes, constant_node, remove_dead, replace
+
+_Array = np.ndarray[Any, Any]
+
+_KEY_ORDER = (0, 2, 3, 1)  # of [batch, sequence, heads, size]: keys stand transposed in their product
+_VALUE_ORDER = (0, 2, 1, 3)
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """Heads of keys or values, traced back to what they were projected from.
+
+    Attributes:
+        source: hidden states, [batch, sequence, hidden].
+        weight: [hidden, heads, size].
+        bias: [heads, size], or None.
+        scales: names of one-element tensors the heads are multiplied ("*name") or divided by ("/name").
+        merged: whether batch and heads are one axis.
+        product: the node that projects.
+    """
+
+    source: str
+    weight: _Array
+    bias: _Array | None
+    scales: tuple[str, ...]
+    merged: bool
+    product: onnx.NodeProto
+
+
+def absorb_last_projections(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Rewrite the attention that has one query a pair so that it needs no keys or no values, or neither.
+
+    Keys that are changed by their position after the projection (rotary embeddings) or read twice (relative
+    positions) stay; so does everything else that is not recognised.
+
+    Args:
+        model: a pruned graph; not changed.
+
+    Returns:
+        A new graph, or `model` itself where nothing was recognised.
+    """
+    for order, rewrite in ((_VALUE_ORDER, _mix_tokens_first), (_KEY_ORDER, _project_queries_back)):
+        view, shapes = GraphView(model.graph), probe_shapes(model)
+        for node in reversed(model.graph.node):
+            projection = _recognise(node, order, view, shapes)
+            if projection is not None:
+                model = _replaced(model, node, projection, rewrite(node, projection))
+                break
+    return model
+
+
+def _recognise(
+    node: onnx.NodeProto, order: tuple[int, ...], view: GraphView, shapes: dict[str, Shape]
+) -> _Projection | None:
+    """The projection behind the right side of a product whose left side has one row."""
+    if node.op_type != "MatMul" or view.is_constant(node.input[1]):
+        return None
+    left, right = shapes.get(node.input[0], ()), shapes.get(node.input[1], ())
+    rank = len(right)
+    if rank not in (3, 4) or len(left) != rank or left[-2] != ONE or SEQUENCE not in right:
+        return None
+    chain = _Chain(view, shapes)
+    name = chain.climb(node.input[1])
+    merged = rank == 3  # noqa: PLR2004
+    if chain.weight is None or chain.split is None or chain.merged != merged or chain.order != list(order):
+        return None
+    heads, size = chain.split
+    weight = chain.weight.reshape(-1, heads, size)
+    bias = None if chain.bias is None else chain.bias.reshape(heads, size)
+    return _Projection(name, weight, bias, tuple(chain.scales), merged, view.producers[chain.projected])
+
+
+class _Chain:
+    """Climbs from heads of keys or values to the hidden states they come from."""
+
+    def __init__(self, view: GraphView, shapes: dict[str, Shape]) -> None:
+        self.view = view
+        self.shapes = shapes
+        self.order = [0, 1, 2, 3]
+        self.scales: list[str] = []
+        self.split: tuple[int, int] | None = None
+        self.bias: _Array | None = None
+        self.weight: _Array | None = None
+        self.projected = ""
+        self.merged = False
+
+    def climb(self, name: str) -> str:
+        """Follow single inputs upwards; returns the name of the tensor that is projected, or where it stopped."""
+        while self.weight is None:
+            node = self.view.producers.get(name)
+            steps = {
+                "Add": self._add,
+                "Div": self._scale,
+                "Identity": lambda node: node.input[0],
+                "MatMul": self._matmul,
+                "Mul": self._scale,
+                "Reshape": self._reshape,
+                "Transpose": self._transpose,
+            }
+            if node is None or node.op_type not in steps:
+                return name
+            above = steps[node.op_type](node)
+            if above is None:
+                return name
+            name = above
+        return name
+
+    def _transpose(self, node: onnx.NodeProto) -> str | None:
+        perm = [int(axis) for axis in attributes(node).get("perm", [])]
+        if self.split is not None or not perm:
+            return None
+        if len(perm) == 3 and perm[0] == 0:  # noqa: PLR2004  batch and heads are one axis: never moved
+            perm = [0, 1, *(axis + 1 for axis in perm[1:])]
+        if len(perm) != len(self.order):
+            return None
+        self.order = [perm[axis] for axis in self.order]
+        return str(node.input[0])
+
+    def _reshape(self, node: onnx.NodeProto) -> str | None:
+        source, target = self.shapes.get(node.input[0], ()), self.shapes.get(node.output[0], ())
+        if self.split is None and len(source) == 4 and len(target) == 3:  # noqa: PLR2004
+            if self.merged or source[2:] != target[1:]:
+                return None
+            self.merged = True
+            return str(node.input[0])
+        if self.split is None and len(source) == 3 and len(target) == 4:  # noqa: PLR2004
+            heads, size = target[2], target[3]
+            if source[:2] != (BATCH, SEQUENCE) or target[:2] != source[:2] or heads is None or size is None:
+                return None
+            self.split = (heads.factor, size.factor)
+            return str(node.input[0])
+        return None
+
+    def _scale(self, node: onnx.NodeProto) -> str | None:
+        for index in (0, 1) if node.op_type == "Mul" else (1,):
+            shape = self.shapes.get(node.input[index])
+            if shape in ((), (ONE,)):
+                self.scales.append(("/" if node.op_type == "Div" else "*") + node.input[index])
+                return str(node.input[1 - index])
+        return None
+
+    def _add(self, node: onnx.NodeProto) -> str | None:
+        for index in (0, 1):
+            value = self.view.constant(node.input[index])
+            if value is not None and value.ndim == 1 and self.split is not None and self.bias is None:
+                self.bias = value
+                return str(node.input[1 - index])
+        return None
+
+    def _matmul(self, node: onnx.NodeProto) -> str | None:
+        weight = self.view.constant(node.input[1])
+        if self.split is None or weight is None or weight.ndim != 2:  # noqa: PLR2004
+            return None
+        self.weight, self.projected = weight, node.output[0]
+        return str(node.input[0])
+
+
+@dataclass(frozen=True)
+class _Rewritten:
+    nodes: list[onnx.NodeProto]
+    weights: dict[str, _Array]
+
+
+def _project_queries_back(node: onnx.NodeProto, keys: _Projection) -> _Rewritten:
+    """`scores = q K^T` from the tokens themselves; [batch, heads, 1, sequence]."""
+    base = node.output[0]
+    _, heads, size = keys.weight.shape
+    build = _Builder(base)
+    query = build.add("Reshape", [node.input[0], build.vector([-1, heads, size])])
+    by_head = build.add("Transpose", [query], perm=[1, 0, 2])
+    weight = build.weight("key_weight", np.transpose(keys.weight, (1, 2, 0)))
+    # Heads lead, so that a batch of pairs is one product a head and not one a pair and head.
+    back = _matmul_by_head(build, by_head, weight, heads)
+    for scale in keys.scales:
+        back = build.add("Div" if scale[0] == "/" else "Mul", [back, scale[1:]])
+    columns = build.add("Transpose", [back], perm=[1, 2, 0])
+    scores = build.add("MatMul", [keys.source, columns])
+    rows = build.add("Transpose", [scores], perm=[0, 2, 1])
+    build.add("Unsqueeze", [rows, build.vector([2])], output=base)
+    return build.done()
+
+
+def _mix_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
+    """`context = p V` from the tokens themselves; [batch, heads, 1, size], or with batch and heads as one axis."""
+    base = node.output[0]
+    _, heads, size = values.weight.shape
+    build = _Builder(base)
+    share = node.input[0]
+    if values.merged:
+        share = build.add("Squeeze", [share, build.vector([1])])
+        rows = build.add("Shape", [values.source])
+        batch = build.add("Gather", [rows, build.vector([0])])
+        target = build.add("Concat", [batch, build.vector([heads]), build.vector([-1])], axis=0)
+        share = build.add("Reshape", [share, target])
+    else:
+        share = build.add("Squeeze", [share, build.vector([2])])
+    # Not `share x source`: onnxruntime cuts that into columns for its threads, and with few columns a thread sums over
+    # the tokens in other blocks. A product with more rows than columns is cut into rows, which changes no sum.
+    tokens = build.add("Transpose", [values.source], perm=[0, 2, 1])
+    weights = build.add("Transpose", [share], perm=[0, 2, 1])
+    mixed = build.add("MatMul", [tokens, weights])
+    by_head = build.add("Transpose", [mixed], perm=[2, 0, 1])
+    weight = build.weight("value_weight", np.transpose(values.weight, (1, 0, 2)))
+    context = _matmul_by_head(build, by_head, weight, heads)
+    if values.bias is not None:
+        bias = build.weight("value_bias", values.bias[:, np.newaxis, :])
+        context = build.add("Add", [context, bias])
+    for scale in values.scales:
+        context = build.add("Div" if scale[0] == "/" else "Mul", [context, scale[1:]])
+    by_pair = build.add("Transpose", [context], perm=[1, 0, 2])
+    shape = [-1, 1, size] if values.merged else [-1, heads, 1, size]
+    build.add("Reshape", [by_pair, build.vector(shape)], output=base)
+    return build.done()
+
+
+def _matmul_by_head(build: _Builder, rows: str, weight: str, heads: int) -> str:
+    """`[heads, batch, k] x [heads, k, n]` whose rows are bitwise the same in a batch of any size.
+
+    onnxruntime's CPU provider multiplies a lone row by another routine than several, which rounds otherwise. So each
+    row goes in twice.
+    """
+    twice = build.add("Concat", [rows, rows], axis=1)
+    product = build.add("MatMul", [twice, weight])
+    halves = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
+    return build.add("Gather", [halves, build.scalar(0)], axis=1)
+
+
+class _Builder:
+    """Collects nodes with names derived from one base, so that the same graph gives the same names."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, _Array] = {}
+
+    def add(self, op_type: str, inputs: list[str], *, output: str = "", **attribute: Any) -> str:
+        name = output or f"{self._base}/{op_type}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attribute))
+        return name
+
+    def vector(self, values: list[int]) -> str:
+        name = f"{self._base}/vector_{len(self._nodes)}"
+        self._nodes.append(constant_node(name, np.asarray(values, dtype=np.int64)))
+        return name
+
+    def scalar(self, value: int) -> str:
+        name = f"{self._base}/scalar_{len(self._nodes)}"
+        self._nodes.append(constant_node(name, np.asarray(value, dtype=np.int64)))
+        return name
+
+    def columns_of(self, weight: str) -> int:
+        return int(self._weights[weight].shape[-1])
+
+    def weight(self, name: str, value: _Array) -> str:
+        name = f"{self._base}/{name}"
+        self._weights[name] = np.ascontiguousarray(value)
+        return name
+
+    def done(self) -> _Rewritten:
+        return _Rewritten(self._nodes, self._weights)
+
+
+def _replaced(
+    model: onnx.ModelProto, node: onnx.NodeProto, projection: _Projection, rewritten: _Rewritten
+) -> onnx.ModelProto:
+    """The graph with a node replaced, or the old one where the projection is needed by something else as well."""
+    new = onnx.ModelProto()
+    new.CopyFrom(model)
+    kept: list[onnx.NodeProto] = []
+    for old in new.graph.node:
+        kept.extend(rewritten.nodes if old.output[0] == node.output[0] else [old])
+    replace(new.graph.node, kept)
+    new.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in rewritten.weights.items())
+    remove_dead(new.graph)
+    still_there = any(projection.product.output[0] in left.output for left in new.graph.node)
+    return model if still_there else new

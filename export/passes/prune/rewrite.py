@@ -1,0 +1,178 @@
+"""Builds the graph in which some tensors exist for one index of an axis only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from crossrank.export.graph.shapes import BATCH, ONE, SEQUENCE, Dim, Shape
+from crossrank.export.graph.tools import GraphView, constant_node, remove_dead, replace
+
+if TYPE_CHECKING:
+    from crossrank.export.passes.prune.selection import Restriction
+
+
+class Rewriter:
+    """Collects nodes to add to a graph and puts each behind the node whose output it stands for."""
+
+    def __init__(self, model: onnx.ModelProto, shapes: dict[str, Shape], view: GraphView) -> None:
+        """Begin with a copy of a graph.
+
+        Args:
+            model: the graph to rewrite; not changed.
+            shapes: its shapes, from `probe_shapes`.
+            view: look-ups over it.
+        """
+        self._model = onnx.ModelProto()
+        self._model.CopyFrom(model)
+        del self._model.graph.value_info[:]
+        self._shapes = shapes
+        self._view = view
+        self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._first: list[onnx.NodeProto] = []
+        self._renamed: dict[str, dict[str, str]] = {}
+        self._replaced: dict[str, list[onnx.NodeProto]] = {}
+        self._stated: dict[Dim, str] = {}
+        self._constants: dict[str, np.ndarray[Any, Any]] = {}
+        self._made: set[str] = set()
+
+    def cut(self, name: str, axis: int) -> None:
+        """Make the restricted form of a tensor by a Slice."""
+        bounds = [self._vector([value]) for value in (0, 1, axis)]
+        node = helper.make_node("Slice", [name, *bounds], [restricted(name, axis)], name=restricted(name, axis))
+        self._add(name, node)
+
+    def restrict(self, name: str, axis: int, restriction: Restriction) -> None:
+        """Make the restricted form of a tensor by a copy of its node on restricted inputs."""
+        original = self._view.producers[name]
+        inputs = [
+            source if source_axis is None else restricted(source, source_axis)
+            for source, source_axis in zip(original.input, restriction.axes, strict=True)
+        ]
+        new_name = restricted(name, axis)
+        if new_name in self._made:
+            return
+        if restriction.drop:
+            self._add(name, helper.make_node("Identity", inputs[:1], [new_name], name=new_name))
+            return
+        if restriction.target is not None:
+            allow_copy = original.op_type == "Reshape"
+            source = self._restricted_shape(original.input[0], restriction.axes[0])
+            inputs[1] = self._state(restriction.target, source if allow_copy else None)
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        node.name = new_name
+        replace(node.input, inputs)
+        # All outputs of a Split come from one copy.
+        replace(node.output, [restricted(output, axis) if output else "" for output in original.output])
+        self._made.update(node.output)
+        if node.op_type == "Reshape":
+            replace(node.attribute, [entry for entry in node.attribute if entry.name != "allowzero"])
+        self._add(name, node)
+
+    def feed_head(self, head: onnx.NodeProto) -> None:
+        """Let the head's selection of token 0 read the restricted hidden states."""
+        self._renamed[head.output[0]] = {head.input[0]: restricted(head.input[0], 1)}
+
+    def state_shape(self, node: onnx.NodeProto) -> None:
+        """Replace a Shape node of a tensor that is no longer computed."""
+        shape = self._shapes[node.input[0]]
+        stated = self._state(shape, None)
+        self._replaced[node.output[0]] = [
+            helper.make_node("Identity", [stated], [node.output[0]], name=node.name or node.output[0])
+        ]
+
+    def finish(self) -> onnx.ModelProto:
+        """The new graph, with everything gone that nothing reads any more."""
+        graph = self._model.graph
+        # As Constant nodes: onnxruntime's transformer optimizer moves initializers out of a model before it infers
+        # shapes, and then cannot read those that state shapes.
+        nodes = [constant_node(name, value) for name, value in sorted(self._constants.items())]
+        nodes += self._first
+        for value in graph.input:
+            nodes += self._after.get(value.name, [])
+        for node in graph.node:
+            key = node.output[0]
+            renames = self._renamed.get(key)
+            if renames:
+                replace(node.input, [renames.get(name, name) for name in node.input])
+            nodes += self._replaced.get(key, [node])
+            for name in node.output:
+                nodes += self._after.get(name, [])
+        replace(graph.node, nodes)
+        remove_dead(graph)
+        return self._model
+
+    def _add(self, name: str, node: onnx.NodeProto) -> None:
+        self._after.setdefault(name, []).append(node)
+
+    def _restricted_shape(self, name: str, axis: int | None) -> Shape:
+        shape = self._shapes[name]
+        return shape if axis is None else (*shape[:axis], ONE, *shape[axis + 1 :])
+
+    def _vector(self, values: list[int]) -> str:
+        name = "crossrank/" + "_".join(str(value) for value in values)
+        self._constants[name] = np.asarray(values, dtype=np.int64)
+        return name
+
+    def _state(self, shape: Shape, source: Shape | None) -> str:
+        """A tensor with the sizes of a shape.
+
+        Args:
+            shape: the shape to state; every dimension is known.
+            source: shape of the tensor to be reshaped, where 0 (copy) and -1 (infer) are understood,
+                else None.
+        """
+        dims = [dim for dim in shape if dim is not None]
+        if all(dim.is_constant for dim in dims):
+            return self._vector([dim.factor for dim in dims])
+        if source is not None:
+            values = [
+                dim.factor if dim.is_constant else 0 if index < len(source) and source[index] == dim else -1
+                for index, dim in enumerate(dims)
+            ]
+            if values.count(-1) <= 1:
+                return self._vector(values)
+        parts = [self._size(dim) for dim in dims]
+        name = "crossrank/shape/" + "_".join(_spell(dim) for dim in dims)
+        if all(node.output[0] != name for node in self._first):
+            self._first.append(helper.make_node("Concat", parts, [name], name=name, axis=0))
+        return name
+
+    def _size(self, dim: Dim) -> str:
+        """A one-element vector that holds a dimension, made from the shape of the first input."""
+        if dim.is_constant:
+            return self._vector([dim.factor])
+        if dim in self._stated:
+            return self._stated[dim]
+        name = f"crossrank/size/{_spell(dim)}"
+        if dim in (BATCH, SEQUENCE):
+            if "crossrank/input_shape" not in {node.name for node in self._first}:
+                first = self._model.graph.input[0].name
+                self._first.append(
+                    helper.make_node("Shape", [first], ["crossrank/input_shape"], name="crossrank/input_shape")
+                )
+            index = self._vector([0 if dim == BATCH else 1])
+            self._first.append(helper.make_node("Gather", ["crossrank/input_shape", index], [name], name=name))
+        else:
+            factors = [BATCH] * dim.batch_power + [SEQUENCE] * dim.sequence_power + [Dim(dim.factor)]
+            factors = [factor for factor in factors if factor != ONE]
+            product = self._size(factors[0])
+            for step, factor in enumerate(factors[1:], start=2):
+                partial = name if step == len(factors) else f"{name}/{step}"
+                self._first.append(helper.make_node("Mul", [product, self._size(factor)], [partial], name=partial))
+                product = partial
+        self._stated[dim] = name
+        return name
+
+
+def restricted(name: str, axis: int) -> str:
+    """Name of a tensor's form that holds index 0 of an axis only."""
+    return f"{name}/first_{axis}"
+
+
+def _spell(dim: Dim) -> str:
+    return f"{dim.factor}b{dim.batch_power}s{dim.sequence_power}"

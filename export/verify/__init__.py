@@ -1,0 +1,1 @@
+"""Whether an export scores as its source does."""

@@ -1,0 +1,98 @@
+"""Whether a pair's score is its own: not its neighbours', not another caller's, not that of what was there before."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossrank.self_check.differences import COMPANY, relative_difference, spread
+from crossrank.self_check.result import CheckResult
+
+if TYPE_CHECKING:
+    from crossrank.models.manifest import Precision
+    from crossrank.self_check.subject import Subject
+
+BATCHING = "scores in company"
+CALLERS = "concurrent callers"
+_DOCUMENTS = 24
+_THREADS = 8
+_DOCUMENTS_A_THREAD = 6
+_ROUNDS = 3
+_CALLERS_LONGEST = 128
+"""Tokens of the callers' pairs: what matters is how many callers there are, not how long they wait."""
+_TELLING = 4
+"""Logits that spread less than so many tolerances would not show a row in the wrong place."""
+
+
+def check_batching(subject: Subject, precision: Precision) -> CheckResult:
+    """Score documents alone, together, and together in another order; the scores belong to the documents.
+
+    Args:
+        subject: what is checked.
+        precision: of the graph.
+
+    Raises:
+        CrossrankError: the engine failed.
+    """
+    query, documents = subject.texts.query, subject.texts.mixed(_DOCUMENTS)
+    order = np.random.default_rng(0).permutation(len(documents))
+    with subject.engine(precision) as engine:
+        alone = np.concatenate([engine.score(query, [document]) for document in documents])
+        together = engine.score(query, documents)
+        shuffled = engine.score(query, [documents[place] for place in order])
+    tolerance = COMPANY[precision]
+    company = relative_difference(together, alone)
+    reordered = relative_difference(shuffled, alone[order])
+    figures = {
+        "documents": len(documents),
+        "together": company,
+        "in_another_order": reordered,
+        "tolerance": tolerance,
+        "spread": spread(alone),
+    }
+    allowed = f"{tolerance:g} allowed" if tolerance else "none allowed"
+    detail = (
+        f"{len(documents)} documents alone and together: difference {company:.2g}, in another order {reordered:.2g}; "
+        f"{allowed}"
+    )
+    passed: bool | None = max(company, reordered) <= tolerance
+    if passed and spread(alone) <= _TELLING * tolerance:
+        passed, detail = None, f"all logits lie within {spread(alone):.2g}: rows in a wrong order would not show"
+    return CheckResult(BATCHING, passed, detail, figures, precision)
+
+
+def check_callers(subject: Subject, precision: Precision) -> CheckResult:
+    """Let threads with documents of their own score at once; each gets what it gets alone.
+
+    Args:
+        subject: what is checked.
+        precision: of the graph.
+
+    Raises:
+        CrossrankError: the engine failed.
+    """
+    query = subject.texts.query
+    documents = subject.texts.mixed(_THREADS * _DOCUMENTS_A_THREAD, longest=_CALLERS_LONGEST)
+    shares = [documents[place::_THREADS] for place in range(_THREADS)]
+    start = threading.Barrier(_THREADS)
+    with subject.engine(precision) as engine, ThreadPoolExecutor(_THREADS) as pool:
+        alone = [engine.score(query, share) for share in shares]
+
+        def call(place: int) -> float:
+            start.wait()
+            return max(relative_difference(engine.score(query, shares[place]), alone[place]) for _ in range(_ROUNDS))
+
+        differences = list(pool.map(call, range(_THREADS)))
+    tolerance = COMPANY[precision]
+    wrong = sum(difference > tolerance for difference in differences)
+    figures = {"threads": _THREADS, "calls_each": _ROUNDS, "differences": differences, "tolerance": tolerance}
+    detail = (
+        f"{_THREADS} threads at once, {_ROUNDS} calls of {_DOCUMENTS_A_THREAD} documents each: largest difference "
+        f"{max(differences):.2g} to one caller alone, {tolerance:g} allowed"
+    )
+    if wrong:
+        detail += f"; {wrong} threads got other scores"
+    return CheckResult(CALLERS, not wrong, detail, figures, precision)

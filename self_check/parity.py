@@ -1,0 +1,85 @@
+"""Whether the engine's scores on this machine are those of the plain graph on the CPU, and those recorded at export."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.engine.runtime.reference_pairs import TOLERANCE, artifact_encoder, encode_pairs, plain_logits
+from crossrank.errors import TruncationWarning
+from crossrank.export.verify.fidelity import kendall_tau
+from crossrank.self_check.differences import relative_difference
+from crossrank.self_check.result import CheckResult
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from crossrank.models.manifest import Graph, Precision
+    from crossrank.self_check.subject import Subject
+
+NAME = "parity"
+
+
+def check_parity(subject: Subject, precision: Precision) -> CheckResult:
+    """Score pairs of every length, and the reference pairs, and compare.
+
+    The reference is the artifact's fp32 graph on the CPU, one pair a run; where it has none, and for int8, whose
+    distance to fp32 is the export's business, the same graph run that way. The order of pairs is not judged: a bound on
+    the differences keeps it wherever logits are further apart than twice the bound, and nearer ones may change places.
+
+    Args:
+        subject: what is checked.
+        precision: of the graph that the engine runs.
+
+    Raises:
+        CrossrankError: the engine failed.
+    """
+    manifest, texts = subject.artifact.manifest, subject.texts
+    recorded_pairs = [(pair.query, pair.document) for pair in manifest.reference_pairs]
+    lengths = texts.lengths()
+    documents = texts.of_lengths(lengths)
+    documents.append(" ".join(documents[-2:]))  # longer than the model reads
+    pairs = [*recorded_pairs, *((texts.query, document) for document in documents)]
+    with subject.engine(precision) as engine, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        logits = engine.score_pairs(pairs)
+    graph = subject.graph(precision)
+    exact = next((other for other in manifest.graphs if other.precision == "fp32"), None)
+    reference = exact if exact is not None and precision != "int8" else graph
+    expected = _plain(subject, reference, pairs)
+    recorded = np.asarray(graph.reference_logits, dtype=np.float32)
+    to_recorded = relative_difference(logits[: len(recorded)], recorded)
+    to_reference = relative_difference(logits, expected)
+    tolerance = TOLERANCE[precision]
+    figures: dict[str, Any] = {
+        "pairs": len(pairs),
+        "shortest": lengths[0],
+        "longest": lengths[-1],
+        "reference": f"{reference.file} on the CPU, one pair a run",
+        "to_reference": to_reference,
+        "kendall_tau": _tau(expected, logits),
+        "to_recorded": to_recorded,
+        "recorded_pairs": len(recorded),
+        "tolerance": tolerance,
+        "logits": [float(value) for value in logits],
+        "expected": [float(value) for value in expected],
+    }
+    if precision == "int8" and exact is not None:
+        full = _plain(subject, exact, pairs)
+        figures["fp32"] = {"difference": relative_difference(logits, full), "kendall_tau": _tau(full, logits)}
+    detail = (
+        f"{len(pairs)} pairs of up to {lengths[-1]} tokens: difference {to_reference:.2g} to {figures['reference']} "
+        f"(tau {figures['kendall_tau']:.3f}), {to_recorded:.2g} to what the export recorded; {tolerance:g} allowed"
+    )
+    return CheckResult(NAME, max(to_reference, to_recorded) <= tolerance, detail, figures, precision)
+
+
+def _plain(subject: Subject, graph: Graph, pairs: list[tuple[str, str]]) -> npt.NDArray[np.float32]:
+    encoder = artifact_encoder(subject.artifact)
+    return plain_logits(subject.artifact, graph, encoder, encode_pairs(encoder, pairs))
+
+
+def _tau(expected: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
+    return kendall_tau(expected, found) if expected.shape == found.shape else 0.0

@@ -1,0 +1,154 @@
+"""All checks, one after the other, as one document for JSON."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from crossrank.benchmarks.harness.environment import describe_artifact, describe_run
+from crossrank.benchmarks.harness.gpu import describe_gpu, describe_onnxruntime
+from crossrank.engine.runtime.providers import choose_provider
+from crossrank.errors import ProviderError
+from crossrank.models.artifact import Artifact
+from crossrank.resolve import resolve_model
+from crossrank.self_check.batch_invariance import BATCHING, CALLERS, check_batching, check_callers
+from crossrank.self_check.capture import CAPTURE, NEW_TEXTS, check_capture, check_new_texts
+from crossrank.self_check.inspection import inspect_graph
+from crossrank.self_check.memory import NAME as MEMORY
+from crossrank.self_check.memory import check_memory
+from crossrank.self_check.parity import NAME as PARITY
+from crossrank.self_check.parity import check_parity
+from crossrank.self_check.placement import OPERATORS, PLACEMENT, check_placement, list_operators
+from crossrank.self_check.result import CheckResult
+from crossrank.self_check.subject import Subject, opener
+from crossrank.self_check.texts import CheckTexts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crossrank.models.manifest import Precision, Provider, ProviderChoice
+
+SCHEMA_VERSION = 1
+DEFAULT_CALLS: dict[Provider, int] = {"cpu": 500, "cuda": 10_000}
+"""Calls of the memory check."""
+PROVIDER = "provider"
+
+
+def run_self_check(
+    model: str = "default",
+    *,
+    provider: ProviderChoice = "auto",
+    device: int = 0,
+    calls: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Check the engine on this machine.
+
+    A provider that does not start is a failed check, not an error: the report is then the thing to attach to a bug.
+
+    Args:
+        model: as `crossrank.Reranker` takes it.
+        provider: what to check.
+        device: CUDA device id.
+        calls: of the memory check; None takes the provider's default.
+        progress: told what is going on.
+
+    Returns:
+        `passed`, `results`, and what they were found with.
+
+    Raises:
+        CrossrankError: the model cannot be used, or onnxruntime is not installed.
+    """
+    document: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run(), "onnxruntime": describe_onnxruntime()}
+    document |= {"model": model, "asked_provider": provider, "provider": None}
+    progress("starting the provider")
+    try:
+        chosen = choose_provider(provider, (device,))
+    except ProviderError as error:
+        failed = CheckResult(PROVIDER, False, str(error))
+        return document | {"gpu": describe_gpu(device)} | _summary([_timed(lambda: failed)])
+    document |= {"provider": chosen.provider, "provider_reason": chosen.reason}
+    if chosen.provider == "cuda":
+        document["gpu"] = describe_gpu(device)
+    artifact = Artifact.open(resolve_model(model, provider=chosen.provider))
+    artifact.verify()
+    document["artifact"] = describe_artifact(artifact)
+    texts = CheckTexts(artifact)
+    subject = Subject(artifact, chosen.provider, device, texts, opener(artifact, chosen.provider, device))
+    starts = CheckResult(PROVIDER, True, f"{chosen.provider} ({chosen.reason})")
+    document |= _summary([_timed(lambda: starts), *run_checks(subject, calls=calls, progress=progress)])
+    if chosen.provider == "cuda":
+        document["gpu_after"] = describe_gpu(device)
+    return document
+
+
+def run_checks(
+    subject: Subject, *, calls: int | None = None, progress: Callable[[str], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Every check of a subject, for each precision that its provider can run.
+
+    A check that ends with an error has failed; the report has its traceback.
+
+    Args:
+        subject: what is checked.
+        calls: of the memory check, which is made once, with the precision that users get; None takes the default.
+        progress: told what is going on.
+    """
+    results: list[dict[str, Any]] = []
+
+    def add(name: str, precision: Precision, check: Callable[[], CheckResult]) -> None:
+        progress(f"{name}, {precision}")
+        results.append(_guarded(name, precision, check))
+
+    for precision in subject.precisions():
+        for name, check in _PER_PRECISION.items():
+            add(name, precision, lambda: check(subject, precision))  # noqa: B023  called before the next
+        results.extend(_inspected(subject, precision, progress))
+    count = calls or DEFAULT_CALLS[subject.provider]
+    usual = subject.graph("auto").precision
+    add(MEMORY, usual, lambda: check_memory(subject, usual, count, progress=progress))
+    return results
+
+
+_PER_PRECISION: dict[str, Callable[[Subject, Precision], CheckResult]] = {
+    PARITY: check_parity,
+    BATCHING: check_batching,
+    CAPTURE: check_capture,
+    NEW_TEXTS: check_new_texts,
+    CALLERS: check_callers,
+}
+
+
+def _inspected(subject: Subject, precision: Precision, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Placement and operators, from one look inside."""
+    progress(f"{PLACEMENT}, {precision}")
+    found = []
+
+    def look() -> CheckResult:
+        inspection = inspect_graph(subject, precision)
+        found.append(list_operators(inspection, precision))
+        return check_placement(inspection, subject.provider, precision)
+
+    placement = _guarded(PLACEMENT, precision, look)
+    operators = found[0] if found else CheckResult(OPERATORS, None, "the graph could not be looked at", {}, precision)
+    return [placement, _timed(lambda: operators)]
+
+
+def _guarded(name: str, precision: Precision, check: Callable[[], CheckResult]) -> dict[str, Any]:
+    try:
+        return _timed(check)
+    except Exception as error:  # a check that cannot be made is what the report is for
+        words = f"{type(error).__name__}: {error}"
+        failed = CheckResult(name, False, words, {"traceback": traceback.format_exc()}, precision)
+        return _timed(lambda: failed)
+
+
+def _timed(check: Callable[[], CheckResult]) -> dict[str, Any]:
+    started = time.perf_counter()
+    result = check()
+    return {**result.as_json(), "verdict": result.verdict, "seconds": time.perf_counter() - started}
+
+
+def _summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"passed": all(result["passed"] is not False for result in results), "results": results}

@@ -1,0 +1,190 @@
+"""Tuning a cascade: what is predicted is what the cascade does, and what is chosen keeps what was asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from tiny_checkpoints import make_texts
+
+from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
+from crossrank.benchmarks.cascade import tune as tuning
+from crossrank.benchmarks.cascade.report import toml_text, trade_off_table, write_plot
+from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
+from crossrank.benchmarks.cascade.tune import TuningPlan, chosen_stages
+from crossrank.benchmarks.quality.beir import read_collection
+from crossrank.cascade_file import read_stages
+
+TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:30]
+CANDIDATES = 24
+
+
+def write_collection(folder, *, judged=True):
+    (folder / "qrels").mkdir(parents=True)
+    documents = [{"_id": f"d{place}", "title": "", "text": text} for place, text in enumerate(TEXTS)]
+    queries = [{"_id": f"q{place}", "text": text[:25]} for place, text in enumerate(make_texts(6, seed=21))]
+    for name, records in (("corpus", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    if judged:
+        lines = [f"q{query}\td{(7 * query + step) % 30}\t{1 + step % 2}" for query in range(6) for step in (0, 3, 5, 9)]
+        (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n")
+    (folder / "bm25.trec").write_text("".join(f"q0 Q0 d{9 - rank} {rank} {20 - rank} bm25\n" for rank in range(1, 9)))
+    return folder
+
+
+@pytest.fixture
+def collection(tmp_path):
+    return write_collection(tmp_path / "small")
+
+
+@pytest.fixture(autouse=True)
+def few_keeps(monkeypatch):
+    monkeypatch.setattr(tuning, "KEEPS", (10, 12, 16, 20))
+
+
+def plan_of(model, *folders, **options):
+    defaults = {"candidates": CANDIDATES, "max_lengths": (16, 24, 40), "threads": 1, "confirm": 1, "least_overlap": 0}
+    options = defaults | options
+    return TuningPlan(model=str(model), collections=folders, **options)
+
+
+def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
+    with Reranker(tiny_artifact, threads=1) as reranker:
+        scores = score_stages(
+            reranker, collection, max_lengths=[16, 64], queries=3, candidates=12, kept=ScoreFile(None)
+        )
+        assert scores.queries == ("q0", "q2", "q4")
+        assert scores.candidates["q0"] == (*(f"d{place}" for place in range(8, 0, -1)), "d0", "d9", "d10", "d11")
+        assert scores.candidates["q2"] == tuple(f"d{place}" for place in range(12))
+        found = read_collection(collection)
+        documents = [found.documents[name] for name in scores.candidates["q0"]]
+        expected = reranker.rank(found.queries["q0"], documents)
+        assert [item.index for item in expected] == np.argsort(-scores.logits[64][0], kind="stable").tolist()
+        with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
+            score_stages(reranker, collection, max_lengths=[16], queries=1, candidates=31, kept=ScoreFile(None))
+
+
+@pytest.mark.parametrize("stages", [2, 3])
+def test_every_trial_predicts_what_the_cascade_ranks(collection, tiny_artifact, stages):
+    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, stages=stages, share=0.5))
+    assert len(result["trials"]) == 3 * 4 + (3 * 6 if stages == 3 else 0)
+    found = read_collection(collection)
+    queries = list(found.queries)
+    with Reranker(tiny_artifact, threads=1) as reranker:
+        full = {query: [item.index for item in ranked(reranker, found, query)[:10]] for query in queries}
+        for trial in result["trials"][:: 4 if stages == 3 else 3]:
+            own = [Stage(reranker, **stage) for stage in trial["stages"]]
+            cascade = Cascade([*own, Stage(reranker)])
+            common = [
+                len({item.index for item in ranked(cascade, found, query)[:10]} & set(full[query])) for query in queries
+            ]
+            assert trial["overlap"]["small"] == pytest.approx(sum(common) / (10 * len(queries)))
+
+
+def ranked(ranker, collection, query):
+    names = list(collection.documents)
+    order = list(dict.fromkeys((*collection.runs.get(query, ()), *names)))[:CANDIDATES]
+    return ranker.rank(collection.queries[query], [collection.documents[name] for name in order])
+
+
+def test_the_fastest_that_keeps_the_share_everywhere_is_chosen_and_run(collection, tiny_artifact, tmp_path):
+    other = write_collection(tmp_path / "other", judged=False)
+    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, other, share=0.6, measure="overlap"))
+    good = [trial for trial in result["trials"] if min(trial["quality"].values()) >= 0.6]
+    assert result["chosen"] == min(good, key=lambda trial: trial["time_share"])
+    assert set(result["chosen"]["quality"]) == {"small", "other"}
+    assert result["chosen"]["quality"] == result["chosen"]["overlap"]
+    assert [entry["collection"] for entry in result["confirmed"]] == ["small", "other"]
+    assert all(seconds > 0 for entry in result["confirmed"] for seconds in entry["seconds"]["cascade"])
+    (tmp_path / "cascade.toml").write_text(toml_text(result))
+    read = [(str(stage.model), stage.keep, stage.max_length) for stage in read_stages(tmp_path / "cascade.toml")]
+    assert read == [(stage.model, stage.keep, stage.max_length) for stage in chosen_stages(result)]
+    assert len(read) == 2
+    write_plot(result, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_share_of_the_first_ten_is_kept_in_any_case(collection, tiny_artifact):
+    free = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=0, confirm=0))
+    overlaps = sorted(trial["overlap"]["small"] for trial in free["trials"])
+    floor = (overlaps[0] + overlaps[-1]) / 2
+    assert free["chosen"] == free["trials"][0]
+    bound = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=floor, confirm=0))
+    first = next(trial for trial in bound["trials"] if trial["overlap"]["small"] >= floor)
+    assert bound["chosen"] == first
+
+
+def test_where_nothing_keeps_the_share_nothing_is_chosen(collection, tiny_artifact):
+    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, max_lengths=(10,), share=1.0, measure="overlap"))
+    assert result["chosen"] is None
+    assert toml_text(result) is None
+    assert "No cascade keeps 100%" in trade_off_table(result).note
+
+
+def test_the_table_has_the_trials_that_no_other_beats(collection, tiny_artifact):
+    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.1))
+    rows = trade_off_table(result).rows
+    assert 1 <= len(rows) <= len(result["trials"])
+    assert [row[-1] for row in rows].count("chosen") == 1
+    assert result["chosen"] == result["trials"][0]
+    assert result["collections"][0]["ndcg"] > 0
+
+
+def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, monkeypatch):
+    file = tmp_path / "scores.jsonl"
+    first = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
+    lines = file.read_text().splitlines()
+    assert len(lines) == 3 * 4
+    monkeypatch.setattr(Reranker, "score_places", lambda *_, **__: pytest.fail("scored again"))
+    again = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
+    assert [trial["quality"] for trial in again["trials"]] == [trial["quality"] for trial in first["trials"]]
+    file.write_text("\n".join([*lines, '{"key": "x"}']))
+    with pytest.raises(InvalidInputError, match="line 13 holds no scores"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection, scores=file))
+
+
+@pytest.mark.parametrize("text", ["q0\td1\t0\n", "other\td1\t1\n"], ids=["nothing relevant", "other queries"])
+def test_judgements_that_tell_nothing_of_the_queries_are_refused(collection, tiny_artifact, text):
+    (collection / "qrels" / "test.tsv").write_text(text)
+    with pytest.raises(InvalidInputError, match="small: none of its 6 queries"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection))
+
+
+def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reranker, "score_places", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(InvalidInputError, match="is not there"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection, tmp_path / "nowhere"))
+    with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection, candidates=31))
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+    with pytest.raises(MissingDependencyError, match=r"crossrank\[bench\]"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000], ids=["not UTF-8", "nested without end"])
+def test_a_file_of_other_content_holds_no_scores(tmp_path, content):
+    file = tmp_path / "scores.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match="line 1 holds no scores"):
+        ScoreFile(file)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"share": 0},
+        {"share": 1.1},
+        {"stages": 4},
+        {"candidates": 10},
+        {"measure": "map"},
+        {"least_overlap": 2},
+        {"max_lengths": ()},
+    ],
+)
+def test_a_plan_that_leaves_nothing_to_tune_is_refused(tmp_path, options):
+    with pytest.raises(InvalidInputError, match="expected"):
+        plan_of("default", tmp_path, **options)
+    with pytest.raises(InvalidInputError, match="no collection"):
+        plan_of("default")

@@ -1,0 +1,146 @@
+"""Contenders in processes of their own: what they answer, and how their failures are told."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossrank.benchmarks.harness.workloads import Workload
+from crossrank.benchmarks.peers import comparison
+from crossrank.benchmarks.peers.comparison import Scenario, compare, run_scenario
+from crossrank.benchmarks.peers.contenders import Contender, chosen_peers, own_contenders
+from crossrank.benchmarks.peers.held_worker import LARGEST_IDLE_MIB, HeldWorker
+from crossrank.benchmarks.peers.worker_process import WorkerError, WorkerProcess
+from crossrank.errors import InvalidInputError
+from crossrank.reranker import Reranker
+
+WORK = Workload("three", "three documents", "the river", ("cold water", "bread", "winter in Zürich"), (6, 5, 9))
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch):
+    monkeypatch.setattr(comparison, "REST_SECONDS", 0.0)
+
+
+@pytest.fixture
+def fake():
+    """A function `(**options) -> WorkerProcess` with the fake contender loaded; all are ended with the test."""
+    with ExitStack() as stack:
+
+        def start(**options):
+            worker = stack.enter_context(WorkerProcess(adapters=Path(__file__).parent))
+            worker.load("fake_adapter", options)
+            return worker
+
+        yield start
+
+
+def test_scores_come_back_in_order_whatever_a_library_prints(fake):
+    worker = fake()
+    worker.tell(WORK)
+    assert worker.scores("three") == [len(WORK.query) + len(document) for document in WORK.documents]
+
+
+def test_times_are_those_of_the_calls(fake):
+    worker = fake(sleep=0.05)
+    worker.tell(WORK)
+    worker.warm_up("three")
+    seconds = worker.time("three", calls=3)
+    assert len(seconds) == 3
+    assert all(0.05 <= value < 5 for value in seconds)
+    peak, resident = worker.memory_mib()
+    assert peak >= resident > 1
+
+
+def test_a_failing_load_and_a_failing_call_are_told_and_leave_the_process_usable(fake):
+    with pytest.raises(WorkerError, match="ValueError: cannot read the weights"):
+        fake(fail="load")
+    worker = fake(fail="score")
+    worker.tell(WORK)
+    for _ in range(2):
+        with pytest.raises(WorkerError, match="KeyError: 'ids'"):
+            worker.scores("three")
+
+
+def test_a_process_that_dies_is_told_with_its_last_words(fake):
+    worker = fake(fail="die")
+    worker.tell(WORK)
+    with pytest.raises(WorkerError, match=r"exit status 7: .*out of memory$"):
+        worker.time("three")
+    with pytest.raises(WorkerError):
+        worker.time("three")
+
+
+def test_a_call_that_never_ends_is_given_up(fake):
+    worker = fake(sleep=60)
+    worker.tell(WORK)
+    with pytest.raises(WorkerError, match="no answer to 'time' within 0 s"):
+        worker.time("three", timeout=0.2)
+
+
+def test_an_interpreter_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(WorkerError, match="cannot start"):
+        WorkerProcess(tmp_path / "python")
+
+
+@pytest.fixture
+def held():
+    """A function `(**options) -> HeldWorker` of the fake contender; all are ended with the test."""
+    with ExitStack() as stack:
+
+        def hold(*, largest_idle_mib=LARGEST_IDLE_MIB, **options):
+            def start():
+                worker = WorkerProcess(adapters=Path(__file__).parent)
+                return worker, worker.load("fake_adapter", options)
+
+            return stack.enter_context(HeldWorker(start, largest_idle_mib=largest_idle_mib))
+
+        yield hold
+
+
+def test_a_process_that_holds_much_is_ended_after_its_turn_and_started_again_for_the_next(held):
+    small, large = held(), held(largest_idle_mib=1)
+    for _ in range(3):
+        for worker in (small, large):
+            assert len(worker.time(WORK, calls=2)) == 2
+            worker.rest()
+            worker.rest()
+    assert (small.starts, large.starts) == (1, 3)
+    assert large.peak_mib() > 1
+    assert large.scores(WORK) == small.scores(WORK)
+
+
+def test_every_contender_is_timed_in_every_round_and_compared_with_ours(held):
+    workers = {"crossrank-fp32": held(sleep=0.02), "other": held(sleep=0.06), "broken": held(fail="score")}
+    found = run_scenario(Scenario(WORK, rounds=3, calls=2), workers)["contenders"]
+    assert found["broken"] == {"failed": "KeyError: 'ids'"}
+    assert len(found["other"]["seconds"]) == len(found["crossrank-fp32"]["seconds"]) == 3
+    ratio = found["other"]["times_as_long_as"]["crossrank-fp32"]
+    assert ratio["smallest"] <= ratio["median"] <= ratio["largest"]
+    assert ratio["median"] > 1
+    assert found["crossrank-fp32"]["times_as_long_as"] == {}
+
+
+def test_crossrank_as_a_contender_gives_its_scores_and_absent_peers_are_named(tiny_artifact, tmp_path):
+    contenders = [
+        *own_contenders({"fp32": tiny_artifact, "int8": tiny_artifact}),
+        Contender("peer", "A peer", "not-installed", "fake_adapter"),
+    ]
+    result = compare(contenders, [Scenario(WORK, rounds=1)], peers_folder=tmp_path, weights=None)
+    assert "'not-installed' is not installed" in result["contenders"]["peer"]["failed"]
+    assert set(result["scenarios"][0]["contenders"]) == {"crossrank-fp32", "crossrank-int8"}
+    with Reranker(tiny_artifact, precision="fp32") as one, Reranker(tiny_artifact, precision="int8") as other:
+        logits = [reranker.score(WORK.query, WORK.documents).astype(float) for reranker in (one, other)]
+    expected = np.abs(np.subtract(*(1 / (1 + np.exp(-values)) for values in logits))).max()
+    agreement = result["agreement"]
+    assert agreement["reference"] == "crossrank-fp32"
+    assert agreement["contenders"]["crossrank-int8"]["largest_difference"] == pytest.approx(expected, abs=1e-7)
+
+
+def test_unknown_peers_are_refused_by_name():
+    assert [peer.name for peer in chosen_peers(["fastembed"])[0]] == ["fastembed"]
+    with pytest.raises(InvalidInputError, match=r"nobody.*sentence-transformers"):
+        chosen_peers(["fastembed", "nobody"])

@@ -1,0 +1,69 @@
+"""Runs at 70% load, in a simulation without threads or clocks: small requests stay quick, large ones end."""
+
+import heapq
+
+import numpy as np
+import pytest
+from fake_runner import COST, pairs_of
+
+from crossrank.engine.plan.grouping import Grouping
+from crossrank.engine.plan.planner import plan
+from crossrank.engine.plan.run_times import RunTimes
+from crossrank.engine.schedule.request import Terms, new_request
+from crossrank.engine.schedule.run_queue import RunQueue
+
+WORKERS, AHEAD = 2, 1
+SIZES, SHARES = (10, 20, 50, 100), (0.4, 0.3, 0.2, 0.1)
+LENGTH = 60
+
+
+def simulate(arrivals):
+    """Time from arrival to the last run of each request; arrivals are (time, number of pairs)."""
+    queue = RunQueue(Grouping("single", COST, 4096), RunTimes(COST, WORKERS), WORKERS, lambda _: None)
+    events = [(at, 0, place, None) for place, (at, _) in enumerate(arrivals)]
+    heapq.heapify(events)
+    left = [count for _, count in arrivals]
+    ended = [0.0] * len(arrivals)
+    handed_out, busy, serial = [], 0, len(arrivals)
+    while events:
+        now, _, place, run = heapq.heappop(events)
+        if run is None:
+            encoded = pairs_of([LENGTH] * arrivals[place][1])
+            batches = plan(encoded.lengths, batching="single", cost=COST, max_batch_tokens=4096, workers=WORKERS)
+            queue.add(new_request(place, encoded, batches, 1, Terms(arrival=now)), now)
+        else:
+            busy -= 1
+            for part in run.parts:
+                left[part.request.number] -= len(part.indices)
+                ended[part.request.number] = now
+        while len(queue) and len(handed_out) + busy < WORKERS + AHEAD:
+            handed_out.append(queue.next_run(now, idle=False))
+        while handed_out and busy < WORKERS:
+            busy += 1
+            serial += 1
+            next_run = handed_out.pop(0)
+            heapq.heappush(events, (now + next_run.seconds, serial, -1, next_run))
+    assert not any(left)
+    return np.array(ended) - np.array([at for at, _ in arrivals])
+
+
+@pytest.fixture(scope="module")
+def at_seventy_percent():
+    random = np.random.default_rng(5)
+    pair = float(COST.seconds(1, LENGTH))
+    rate = 0.7 * WORKERS / (pair * np.dot(SIZES, SHARES))
+    moments = np.cumsum(random.exponential(1 / rate, size=1500))
+    counts = random.choice(SIZES, p=SHARES, size=1500)
+    return counts, simulate(list(zip(moments.tolist(), counts.tolist(), strict=True)))
+
+
+def test_the_99th_percentile_of_small_requests_is_under_four_times_their_time_on_an_idle_machine(at_seventy_percent):
+    counts, latencies = at_seventy_percent
+    idle = simulate([(0.0, 10)])[0]
+    assert np.percentile(latencies[counts == 10], 99) < 4 * idle
+
+
+def test_large_requests_are_slowed_down_but_not_starved(at_seventy_percent):
+    counts, latencies = at_seventy_percent
+    idle = simulate([(0.0, 100)])[0]
+    assert np.percentile(latencies[counts == 100], 99) < 15 * idle

@@ -1,0 +1,205 @@
+"""Checkpoints of the hub, against a small hub on this machine and against its cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from crossrank.errors import ModelNotFoundError
+from crossrank.export.checkpoint.checkpoint import read_checkpoint
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB_ID = "someone/reranker"
+
+
+class Hub:
+    """As much of the hub's HTTP interface as a download needs; `fetched` has the files it sent."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fetched: list[str] = []
+        self.folder = folder
+        self.descriptions = {f"/api/models/{HUB_ID}{end}" for end in ("", "/revision/main", f"/revision/{COMMIT}")}
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self._answer(body=False)
+
+            def do_GET(self):
+                self._answer(body=True)
+
+            def log_message(self, *_args):
+                pass
+
+            def _answer(self, *, body):
+                path = self.path.split("?")[0]
+                name = path.removeprefix(f"/{HUB_ID}/resolve/{COMMIT}/")
+                if path in hub.descriptions:
+                    self._send(hub.describe(), body=body)
+                elif name != path and (folder / name).is_file():
+                    hub.fetched += [name] if body else []
+                    self._send((folder / name).read_bytes(), body=body)
+                else:
+                    code = "RevisionNotFound" if HUB_ID in path else "RepoNotFound"
+                    self._send(b"{}", body=body, status=404, code=code)
+
+            def _send(self, content, *, body, status=200, code=""):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", COMMIT)
+                if code:
+                    self.send_header("X-Error-Code", code)
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def describe(self) -> bytes:
+        files = [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
+        siblings = [{"rfilename": file} for file in files]
+        reply = {"id": HUB_ID, "modelId": HUB_ID, "sha": COMMIT, "siblings": siblings, "tags": []}
+        return json.dumps(reply).encode()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def repository(tiny_checkpoint, tmp_path):
+    """The files of a hub repository: a checkpoint, with what a download should leave aside."""
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "repository"))
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_text("{}")
+    (folder / "onnx" / "model.safetensors").write_bytes(b"not this one")
+    (folder / "pytorch_model.bin").write_bytes(b"nor this one")
+    (folder / "modeling.py").write_text("raise SystemExit")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    return folder
+
+
+@pytest.fixture
+def hub(repository):
+    hub = Hub(repository)
+    yield hub
+    hub.close()
+
+
+def read_from(hub: Hub, home: Path, *, revision: str | None = None, hub_id: str = HUB_ID, trust: bool = False):
+    """Read a checkpoint in a process of its own, because the hub's client reads its settings at import."""
+    code = (
+        "import json, sys\n"
+        "from crossrank.export.checkpoint.checkpoint import read_checkpoint\n"
+        "from crossrank.errors import CrossrankError\n"
+        "try:\n"
+        f"    found = read_checkpoint({hub_id!r}, revision={revision!r}, trust_remote_code={trust!r})\n"
+        "    print(json.dumps({'source': found.source.model_dump(), 'folder': str(found.folder)}))\n"
+        "except CrossrankError as error:\n"
+        "    print(json.dumps({'error': type(error).__name__, 'message': str(error)}))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    environment |= {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server.server_address[1]}",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=120
+    )
+    assert result.stderr == "", "a library prints nothing"
+    return json.loads(result.stdout)
+
+
+def test_a_hub_checkpoint_is_fetched_and_its_commit_kept(hub, tmp_path):
+    found = read_from(hub, tmp_path / "home")
+
+    assert found["source"]["kind"] == "hub"
+    assert found["source"]["id"] == HUB_ID
+    assert found["source"]["revision"] == COMMIT
+    assert found["source"]["licence"] == "mit"
+    assert list(found["source"]["weights_sha256"]) == ["model.safetensors"]
+    assert "model.safetensors" in hub.fetched
+    left_aside = {"pytorch_model.bin", "modeling.py", "onnx/config.json", "onnx/model.safetensors"}
+    assert not left_aside & set(hub.fetched)
+
+    hub.fetched.clear()
+    read_from(hub, tmp_path / "home", revision="main")
+    assert hub.fetched == [], "what is in the cache is not fetched again"
+
+
+def test_a_checkpoint_that_is_refused_is_refused_before_its_weights_are_fetched(hub, repository, tmp_path):
+    config = json.loads((repository / "config.json").read_text())
+    (repository / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+
+    found = read_from(hub, tmp_path / "home")
+
+    assert found["error"] == "UnsupportedCheckpointError"
+    assert "config.json" in hub.fetched
+    assert "model.safetensors" not in hub.fetched
+
+
+def test_code_is_fetched_with_consent_alone(hub, tmp_path):
+    read_from(hub, tmp_path / "home", trust=True)
+    assert "modeling.py" in hub.fetched
+
+
+def test_older_weights_are_fetched_where_there_are_no_safetensors(hub, repository, tmp_path):
+    (repository / "model.safetensors").unlink()
+    assert list(read_from(hub, tmp_path / "home")["source"]["weights_sha256"]) == ["pytorch_model.bin"]
+
+
+def test_no_such_repository_and_no_such_revision(hub, tmp_path):
+    found = read_from(hub, tmp_path / "home", hub_id="nobody/nothing")
+    assert found["error"] == "ModelNotFoundError"
+    assert "no such repository" in found["message"]
+    found = read_from(hub, tmp_path / "home", revision="v9")
+    assert found["error"] == "ModelNotFoundError"
+    assert "'v9'" in found["message"]
+
+
+def test_a_hub_out_of_reach(hub, tmp_path):
+    hub.server.shutdown()
+    hub.server.server_close()
+    found = read_from(hub, tmp_path / "home")
+    assert found["error"] == "ModelNotFoundError"
+
+
+def _cache(repository: Path, root: Path) -> Path:
+    """The hub client's cache with one repository in it."""
+    folder = root / "models--someone--reranker"
+    shutil.copytree(repository, folder / "snapshots" / COMMIT)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    return root
+
+
+def test_offline_the_cache_is_enough(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(_cache(repository, tmp_path / "cache")))
+    for only_local in (False, True):
+        checkpoint = read_checkpoint(HUB_ID, local_files_only=only_local)
+        assert (checkpoint.source.kind, checkpoint.source.revision) == ("hub", COMMIT)
+
+
+def test_offline_and_not_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match=r"hf download nobody/nothing"):
+        read_checkpoint("nobody/nothing")
+
+
+def test_a_folder_wins_over_a_hub_id(repository, tmp_path, monkeypatch):
+    shutil.copytree(repository, tmp_path / "someone" / "reranker")
+    monkeypatch.chdir(tmp_path)
+    assert read_checkpoint(HUB_ID).source.kind == "local"

@@ -1,0 +1,119 @@
+"""Graphs in float16 are half as large, stay close to float32, and keep positions exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graph_runs import make_feeds, run
+from onnx import TensorProto
+from tiny_checkpoints import FAMILIES, MAX_LENGTH
+
+from crossrank.export.graph.tools import LARGE_BYTES, GraphView, bytes_of
+from crossrank.export.passes.fp16.to_fp16 import to_fp16
+from crossrank.export.passes.fuse.fusions import fuse
+from crossrank.export.passes.prune.last_layer import prune_last_layer
+from crossrank.models.manifest import Architecture
+
+LENGTHS = ([9], [MAX_LENGTH, 2], [33, 5, 20, 33], [60, 44, 31, 17] * 4)
+# ModernBERT adds to its residual stream without a norm in between; PyTorch's own half precision is as far off.
+BOUNDS = {"modernbert": 6e-2}
+
+
+@pytest.fixture(scope="module")
+def fused(raw_graph):
+    made = {}
+
+    def get(family, provider="cuda"):
+        if (family, provider) not in made:
+            architecture = Architecture(model_type=family, num_attention_heads=4, hidden_size=64)
+            pruned = prune_last_layer(raw_graph(family, layers=3)).model
+            made[family, provider] = fuse(pruned, architecture=architecture, provider=provider).model
+        return made[family, provider]
+
+    return get
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_runs_on_the_cpu_provider_close_to_float32(family, provider, fused):
+    model = fused(family, provider)
+    half = to_fp16(model).model
+
+    for lengths in LENGTHS:
+        expected = run(model, make_feeds(model, lengths))
+        logits = run(half, make_feeds(half, lengths))
+        assert logits.dtype == np.float32
+        assert np.all(np.abs(logits - expected) <= BOUNDS.get(family, 3e-2) * np.maximum(1, np.abs(expected)))
+        assert not np.array_equal(logits, expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_weight_is_left_in_float32(family, fused):
+    model = fused(family)
+    half = to_fp16(model).model
+
+    all_cores = [tensor for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT]
+    assert all(bytes_of(tensor) < LARGE_BYTES for tensor in all_cores)
+    assert len(half.SerializeToString()) < 0.62 * len(model.SerializeToString())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_outputs_are_float32_and_inputs_integers(family, fused):
+    half = to_fp16(fused(family)).model
+
+    assert [value.type.tensor_type.elem_type for value in half.graph.output] == [TensorProto.FLOAT]
+    kinds = {value.type.tensor_type.elem_type for value in half.graph.input}
+    assert kinds <= {TensorProto.INT32, TensorProto.INT64}
+    assert [value.name for value in half.graph.input] == [value.name for value in fused(family).graph.input]
+
+
+def test_embedding_that_wants_int32_gets_it_without_a_cast(fused):
+    half = to_fp16(fused("bert")).model
+    view = GraphView(half.graph)
+
+    assert {value.type.tensor_type.elem_type for value in half.graph.input} == {TensorProto.INT32}
+    [embedding] = [node for node in half.graph.node if node.op_type == "EmbedLayerNormalization"]
+    assert set(embedding.input) >= view.inputs
+
+
+def test_angles_of_far_positions_stay_exact(raw_graph):
+    """In float16, positions above 2048 are rounded to even numbers and their angles are off by a radian."""
+    length = 4099
+    model = raw_graph("modernbert", layers=2, max_position_embeddings=8192)
+    half = to_fp16(prune_last_layer(model).model).model
+
+    [expected], [logit] = (run(graph, make_feeds(graph, [length]))[0] for graph in (model, half))
+    np.testing.assert_allclose(logit, expected, rtol=0, atol=BOUNDS["modernbert"])
+
+
+def test_nothing_is_rounded_between_nodes_kept_in_float32(fused):
+    model = fused("bert")
+    half = to_fp16(model, keep_fp32=[node.name for node in model.graph.node]).model
+
+    feeds = make_feeds(model, [25, 8])
+    np.testing.assert_array_equal(run(half, make_feeds(half, [25, 8])), run(model, feeds))
+
+
+def test_named_nodes_stay_in_float32(fused):
+    model = fused("bert")
+    norms = [node.name for node in model.graph.node if node.op_type == "SkipLayerNormalization"]
+    half = to_fp16(model, keep_fp32=norms).model
+
+    view = GraphView(half.graph)
+    kept = [node for node in half.graph.node if node.name in norms]
+    assert len(kept) == len(norms)
+    for node in kept:
+        gamma = view.constant(node.input[2])
+        assert gamma is None or gamma.dtype == np.float32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_input_is_left_alone_and_result_is_deterministic(family, fused):
+    model = fused(family)
+    before = model.SerializeToString(deterministic=True)
+
+    first = to_fp16(model).model.SerializeToString(deterministic=True)
+    second = to_fp16(model).model.SerializeToString(deterministic=True)
+
+    assert first == second
+    assert model.SerializeToString(deterministic=True) == before

@@ -1,0 +1,153 @@
+"""A runner without onnxruntime: outputs computed from the tokens, time and faults as a test wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import numpy as np
+
+from crossrank.engine.plan.cost import CostModel
+from crossrank.engine.plan.grouping import Grouping
+from crossrank.engine.schedule.admitted_call import AdmittedCall
+from crossrank.engine.schedule.request import Terms
+from crossrank.engine.schedule.scheduler import Scheduler
+from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs, EncodedQuery, TokenArrays
+
+COST = CostModel(run=1e-4, row=1e-6, token=1e-4, token_squared=1e-9)
+"""About a millisecond for ten tokens."""
+WAIT = 30
+"""Seconds after which a test that waits for another thread is given up."""
+
+
+class FakeRunner:
+    """Runs that a test lets go one by one.
+
+    Attributes:
+        workers: runs at once.
+        ran: first tokens of the rows of each run that was let go, in order of their start.
+        gate: every run takes one permit; `open_gate` gives as many as anybody wants.
+        on_run: called in the worker's thread for each run, before its outputs; may raise.
+    """
+
+    labels = 1
+    typical = True
+
+    def __init__(self, workers=2, *, gated=False, on_run=None):
+        self.workers = self.processors = workers
+        self.splits_runs = workers > 1
+        self.ran = []
+        self.all_cores = []
+        self.on_run = on_run
+        self.started = threading.Semaphore(0)
+        self.gated = gated
+        self.gate = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def turn(self, *, all_cores=False):
+        return contextlib.nullcontext(self)
+
+    def run(self, arrays, *, all_cores=False):
+        with self._lock:
+            self.ran.append(arrays.input_ids[:, 0].tolist())
+            self.all_cores.append(all_cores)
+        self.started.release()
+        if self.gated:
+            assert self.gate.acquire(timeout=WAIT)
+        if self.on_run is not None:
+            self.on_run(arrays)
+        return outputs_of(arrays)
+
+    def wait_for_runs(self, count):
+        """Until so many more runs have started."""
+        for _ in range(count):
+            assert self.started.acquire(timeout=WAIT)
+
+    def let_go(self, count=1):
+        self.gate.release(count)
+
+    def open_gate(self):
+        self.gated = False
+        self.gate.release(10_000)
+
+    def load_all(self):
+        pass
+
+    def close(self):
+        pass
+
+    def abandon_after_fork(self):
+        pass
+
+
+def outputs_of(arrays):
+    """A score that shows every token of a row and nothing of its neighbours or of its padding."""
+    weights = np.arange(1, arrays.input_ids.shape[1] + 1)
+    totals = (arrays.input_ids * arrays.attention_mask * weights).sum(axis=1)
+    return (totals % 9973 / 100).astype(np.float32)[:, None]
+
+
+class PlainEncoder:
+    """Lays out a pair as its document's tokens alone."""
+
+    max_length = 512
+
+    def assemble(self, pairs, indices, length):
+        ids = np.zeros((len(indices), length), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, index in enumerate(indices):
+            tokens = pairs.documents.ids[pairs.documents.offsets[index] : pairs.documents.offsets[index + 1]]
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        return TokenArrays(ids, mask, np.zeros_like(ids))
+
+
+def pairs_of(lengths, first=1):
+    """Pairs of so many tokens, the first of which number the pairs from `first` on."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.ones(offsets[-1], dtype=np.int32)
+    ids[offsets[:-1]] = np.arange(first, first + len(lengths))
+    query = EncodedQuery(np.empty(0, dtype=np.int32), truncated=False)
+    return EncodedPairs(
+        (query,),
+        np.zeros(len(lengths), dtype=np.int64),
+        EncodedDocuments(ids, offsets, lengths),
+        offsets[:-1],
+        lengths,
+        np.zeros(len(lengths), dtype=np.bool_),
+    )
+
+
+def alone(pairs):
+    """What `FakeRunner` gives each pair, one by one; float32 (n, 1)."""
+    runs = [
+        outputs_of(PlainEncoder().assemble(pairs, [place], int(length))) for place, length in enumerate(pairs.lengths)
+    ]
+    return np.concatenate(runs) if runs else np.empty((0, 1), dtype=np.float32)
+
+
+def make_scheduler(runner, *, batching="single", max_batch_tokens=4096, **options):
+    return Scheduler(runner, PlainEncoder(), grouping=Grouping(batching, COST, max_batch_tokens), **options)
+
+
+def submit(scheduler, pairs, *, arrival=None, **terms):
+    """Submit pairs as a call of their own; returns the future."""
+    with AdmittedCall(scheduler, int(pairs.lengths.sum())) as call:
+        return call.submit(pairs, Terms(arrival=scheduler.clock() if arrival is None else arrival, **terms))
+
+
+def scores(future):
+    """All outputs of a request, in time."""
+    outcome = future.result(WAIT)
+    assert outcome.scored.all()
+    return outcome.outputs
+
+
+def until(condition):
+    """Wait for another thread to bring something about."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
