@@ -192,7 +192,7 @@ class Cascade:
             kept, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
             shown = items if return_documents else None
             # Whatever an earlier stage dropped comes after this stage's documents.
-            ranked[:0] = ranked_documents(found, dropped, reranker.activated, shown, places=alive, stage=number)
+            ranked[:0] = ranked_documents(found, dropped, reranker.activated, shown, indices=alive, stage=number)
             alive = np.sort(alive[kept])
         return CascadeResult(
             documents=tuple(ranked[:top_k]),
@@ -248,7 +248,7 @@ class Cascade:
     def _check_length(self, number: int) -> None:
         reranker, max_length = self._rerankers[number], self._stages[number].max_length
         try:
-            reranker.score_places("", reranker.prepare([]), np.arange(0), max_length=max_length)
+            reranker.score_indices("", reranker.prepare([]), np.arange(0), max_length=max_length)
         except InvalidInputError as error:
             raise InvalidInputError(f"stage {number + 1} of the cascade: {error}") from error
 
@@ -269,7 +269,7 @@ class _DocumentPool:
             self._encoded[reranker.prepared_key] = (reranker.prepare(self._first), np.arange(len(self._items)))
             self._first = None
         if reranker.prepared_key not in self._encoded:
-            documents = self._items if len(alive) == len(self._items) else [self._items[place] for place in alive]
+            documents = self._items if len(alive) == len(self._items) else [self._items[index] for index in alive]
             self._encoded[reranker.prepared_key] = (reranker.prepare(documents), alive)
-        prepared, places = self._encoded[reranker.prepared_key]
-        return reranker.score_places(query, prepared, np.searchsorted(places, alive), max_length=max_length)
+        prepared, indices = self._encoded[reranker.prepared_key]
+        return reranker.score_indices(query, prepared, np.searchsorted(indices, alive), max_length=max_length)

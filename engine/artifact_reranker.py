@@ -296,11 +296,11 @@ class ArtifactReranker:
         """Equal for rerankers that take each other's prepared documents."""
         return self._loaded.finder.documents_key
 
-    def score_places(
+    def score_indices(
         self,
         query: str,
         documents: PreparedDocuments,
-        places: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int64],
         *,
         max_length: int | None = None,
     ) -> DocumentScores:
@@ -309,12 +309,12 @@ class ArtifactReranker:
         Args:
             query: the query.
             documents: what `prepare` made.
-            places: which of them, int64 (n,).
+            indices: which of them, int64 (n,).
             max_length: tokens of a pair, special tokens included, at most the reranker's; only the beginning of each
                 document is read then, whatever the windows. None reads as `score` does.
 
         Returns:
-            Logits and what was read of each document, in the order of `places`.
+            Logits and what was read of each document, in the order of `indices`.
 
         Raises:
             InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
@@ -322,8 +322,10 @@ class ArtifactReranker:
             ClosedError: `close` was called.
         """
         limit = self._loaded.time_limit()
-        candidates = self._loaded.finder.of_prepared(query_text(query), documents, places=places, max_length=max_length)
-        call = ScoreCall(candidates, np.arange(len(places)))
+        candidates = self._loaded.finder.of_prepared(
+            query_text(query), documents, indices=indices, max_length=max_length
+        )
+        call = ScoreCall(candidates, np.arange(len(indices)))
         return score_call(self._loaded, call, limit)
 
     def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

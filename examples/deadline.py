@@ -3,8 +3,8 @@
 from crossrank import DeadlineExceeded, Reranker
 
 TOPICS = ["bees make honey", "steel is iron with carbon", "vaccines train immune cells", "rivers carry cold water"]
-DOCUMENTS = [f"{TOPICS[place % 4]}, says source number {place}." for place in range(400)]
-FIRST_STAGE = [1 / (1 + place) for place in range(400)]
+DOCUMENTS = [f"{TOPICS[index % 4]}, says source number {index}." for index in range(400)]
+FIRST_STAGE = [1 / (1 + index) for index in range(400)]
 
 
 def main() -> None:

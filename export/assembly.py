@@ -17,7 +17,7 @@ from crossrank.export.pass_lists import PASS_LISTS
 from crossrank.export.report import GraphReport
 from crossrank.export.verify.fidelity import measure, significant
 from crossrank.export.verify.pairs import choose_reference_pairs
-from crossrank.export.verify.verification import Bounds, check, ignores_company, run_graph
+from crossrank.export.verify.verification import Bounds, check, ignores_other_pairs, run_graph
 from crossrank.models.artifact import record_files
 from crossrank.models.artifact_writer import write_manifest
 from crossrank.models.manifest import Fidelity, Graph, Manifest
@@ -169,7 +169,7 @@ class Assembly:
             ("packed", "equal_length") if "attention_mask" in graph.inputs else ("equal_length",)
         )
         for batching in possible:
-            if ignores_company(self.folder, graph.precision, self.queries, batching):
+            if ignores_other_pairs(self.folder, graph.precision, self.queries, batching):
                 return batching
         return "single"
 
@@ -221,7 +221,7 @@ class Assembly:
 
     def _reference_logits(self, runs: GraphRuns) -> tuple[float, ...]:
         flat = [float(logit) for logits in runs.single for logit in logits]
-        return tuple(significant(flat[place]) for place, _ in choose_reference_pairs(self.queries))
+        return tuple(significant(flat[index]) for index, _ in choose_reference_pairs(self.queries))
 
     def _report(self, graph: Graph) -> GraphReport:
         return GraphReport(
@@ -280,9 +280,9 @@ def make_graphs(
         FidelityError: a graph fails on the verification pairs.
     """
     order = [pass_lists["fp32"], *(pass_lists[precision] for precision in wanted if precision != "fp32")]
-    for place, pass_list in enumerate(order):
+    for index, pass_list in enumerate(order):
         with assembly.recorder.step(f"make {pass_list.precision}") as step:
-            model, records = runner.run(pass_list, keep_for=order[place + 1 :])
+            model, records = runner.run(pass_list, keep_for=order[index + 1 :])
             step.size = weight_bytes(model)
         assembly.place_graph(model, pass_list, records)
         del model

@@ -42,7 +42,7 @@ def check_batching(subject: Subject, precision: Precision) -> CheckResult:
     with subject.engine(precision) as engine:
         alone = np.concatenate([engine.score(query, [document]) for document in documents])
         together = engine.score(query, documents)
-        shuffled = engine.score(query, [documents[place] for place in order])
+        shuffled = engine.score(query, [documents[index] for index in order])
     tolerance = COMPANY[precision]
     company = relative_difference(together, alone)
     reordered = relative_difference(shuffled, alone[order])
@@ -76,14 +76,14 @@ def check_callers(subject: Subject, precision: Precision) -> CheckResult:
     """
     query = subject.texts.query
     documents = subject.texts.mixed(_THREADS * _DOCUMENTS_A_THREAD, longest=_CALLERS_LONGEST)
-    shares = [documents[place::_THREADS] for place in range(_THREADS)]
+    shares = [documents[index::_THREADS] for index in range(_THREADS)]
     start = threading.Barrier(_THREADS)
     with subject.engine(precision) as engine, ThreadPoolExecutor(_THREADS) as pool:
         alone = [engine.score(query, share) for share in shares]
 
-        def call(place: int) -> float:
+        def call(index: int) -> float:
             start.wait()
-            return max(relative_difference(engine.score(query, shares[place]), alone[place]) for _ in range(_ROUNDS))
+            return max(relative_difference(engine.score(query, shares[index]), alone[index]) for _ in range(_ROUNDS))
 
         differences = list(pool.map(call, range(_THREADS)))
     tolerance = COMPANY[precision]

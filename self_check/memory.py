@@ -59,7 +59,7 @@ def check_memory(
         for call in range(-_DOCUMENTS, calls):
             first = 7 * call % _DOCUMENTS
             count = _DOCUMENTS_A_CALL[call % len(_DOCUMENTS_A_CALL)]
-            engine.score(query, [documents[(first + place) % _DOCUMENTS] for place in range(count)])
+            engine.score(query, [documents[(first + index) % _DOCUMENTS] for index in range(count)])
             if call >= 0 and call % every == every - 1:
                 progress(f"memory: call {call + 1} of {calls}")
                 _add(host, resident_mebibytes())

@@ -69,5 +69,5 @@ class CheckTexts:
         longest = min(longest or self._longest, self._longest)
         lengths = np.linspace(self._shortest, longest, count).astype(int)
         # Neighbours differ much, as in a user's list, so that sorting by length has to be undone.
-        order = np.argsort([place * 7919 % 104729 for place in range(count)])
-        return self.of_lengths([int(lengths[place]) for place in order])
+        order = np.argsort([index * 7919 % 104729 for index in range(count)])
+        return self.of_lengths([int(lengths[index]) for index in order])

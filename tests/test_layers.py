@@ -69,10 +69,10 @@ def modules():
 
 def floor_of(module):
     """Where a module of the engine stands: (floor, package)."""
-    place = module.split(".")[2] if module.count(".") > 1 else ""
+    index = module.split(".")[2] if module.count(".") > 1 else ""
     for floor, packages in enumerate(ENGINE_FLOORS):
-        if place in packages:
-            return floor, place
+        if index in packages:
+            return floor, index
     return len(ENGINE_FLOORS), "top"
 
 

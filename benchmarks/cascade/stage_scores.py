@@ -121,7 +121,7 @@ def score_stages(
     collection = read_collection(folder)
     found = chosen_candidates(folder, collection, queries, candidates)
     names = list(collection.documents)
-    place_of = {name: place for place, name in enumerate(names)}
+    index_of = {name: index for index, name in enumerate(names)}
     started = time.perf_counter()
     prepared = reranker.prepare([collection.documents[name] for name in names])
     encoding_seconds = (time.perf_counter() - started) / len(names)
@@ -130,13 +130,13 @@ def score_stages(
     logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in max_lengths}
     seconds = dict.fromkeys(max_lengths, 0.0)
     for row, query in enumerate(chosen):
-        places = np.asarray([place_of[name] for name in found[query]])
+        indices = np.asarray([index_of[name] for name in found[query]])
         for length in max_lengths:
             progress(f"{folder.name}: query {row + 1} of {len(chosen)}, {length} tokens")
-            scorer = _Scoring(reranker, collection.queries[query], prepared, places, length)
-            scores = kept.get(f"{folder.name} {query} {length} {len(places)} {graph}", scorer)
+            scorer = _Scoring(reranker, collection.queries[query], prepared, indices, length)
+            scores = kept.get(f"{folder.name} {query} {length} {len(indices)} {graph}", scorer)
             logits[length][row] = scores.logits
-            seconds[length] += scores.seconds / (len(chosen) * len(places))
+            seconds[length] += scores.seconds / (len(chosen) * len(indices))
     judged = {query: collection.judgements.get(query, {}) for query in chosen} if collection.judgements else {}
     return StageScores(folder.name, tuple(chosen), found, judged, logits, seconds, encoding_seconds)
 
@@ -148,11 +148,11 @@ class _Scoring:
     reranker: ArtifactReranker
     query: str
     documents: PreparedDocuments
-    places: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
     max_length: int
 
     def __call__(self) -> npt.NDArray[np.float32]:
-        return self.reranker.score_places(self.query, self.documents, self.places, max_length=self.max_length).logits
+        return self.reranker.score_indices(self.query, self.documents, self.indices, max_length=self.max_length).logits
 
 
 def chosen_candidates(
@@ -198,4 +198,4 @@ def _candidates(collection: Collection, query: str, names: list[str], count: int
 def _spread(items: list[Any], count: int | None) -> list[Any]:
     if count is None or count >= len(items):
         return items
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[index * len(items) // count] for index in range(count)]

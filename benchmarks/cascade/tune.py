@@ -247,8 +247,8 @@ class _Judge:
 
     def _per_query(self, best: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         run = {
-            query: {self._scores.candidates[query][place]: -float(rank) for rank, place in enumerate(places.tolist())}
-            for query, places in zip(self._scores.queries, best, strict=True)
+            query: {self._scores.candidates[query][index]: -float(rank) for rank, index in enumerate(indices.tolist())}
+            for query, indices in zip(self._scores.queries, best, strict=True)
         }
         found = ndcg_per_query(self._scores.judged, run)
         return np.asarray([found[query] for query in self._scores.queries])

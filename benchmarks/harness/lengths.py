@@ -33,11 +33,11 @@ class DocumentCutter:
         More documents than passages start over further in. A document falls short of its count by some tokens only
         where the vocabulary has no word of one token to end it with.
         """
-        return [self._document(place, tokens) for place, tokens in enumerate(token_counts)]
+        return [self._document(index, tokens) for index, tokens in enumerate(token_counts)]
 
-    def _document(self, place: int, tokens: int) -> str:
+    def _document(self, index: int, tokens: int) -> str:
         size = len(self._passages)
-        round_number, start = divmod(place, size)
+        round_number, start = divmod(index, size)
         words = self._passages[start].split()
         text = " ".join(words[round_number % len(words) :])  # a later round starts further in
         following = start
@@ -79,7 +79,7 @@ def mixed_lengths(count: int, *, shortest: int, longest: int, mean: float, seed:
     low, high = 1e-3, 1e3
     for _ in range(100):
         power = (low * high) ** 0.5
-        lengths = [round(shortest + (longest - shortest) * (place / (count - 1)) ** power) for place in range(count)]
+        lengths = [round(shortest + (longest - shortest) * (index / (count - 1)) ** power) for index in range(count)]
         if sum(lengths) > mean * count:
             low = power
         else:

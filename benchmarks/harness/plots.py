@@ -104,9 +104,9 @@ def _ceiling(rows: list[dict[str, Any]], path: Path) -> Path:
     lengths = sorted({row["pair_tokens"] for row in rows})
     precisions = list(dict.fromkeys(row["precision"] for row in rows))
     width = 0.8 / len(precisions)
-    for place, precision in enumerate(precisions):
+    for index, precision in enumerate(precisions):
         shares = {row["pair_tokens"]: row["share"] for row in rows if row["precision"] == precision}
-        left = [lengths.index(tokens) + (place - (len(precisions) - 1) / 2) * width for tokens in shares]
+        left = [lengths.index(tokens) + (index - (len(precisions) - 1) / 2) * width for tokens in shares]
         bars = axes.bar(left, list(shares.values()), width * 0.92, color=_OWN_COLOURS.get(precision), label=precision)
         axes.bar_label(bars, [f"{share:.0%}" for share in shares.values()], padding=2, fontsize=9)
     axes.axhline(1.0, color="0.4", linewidth=1)

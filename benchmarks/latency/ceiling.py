@@ -74,17 +74,17 @@ class ProductMeter:
         spans = [0.0] * len(self._bindings)
         barrier = threading.Barrier(len(self._bindings))
 
-        def work(place: int) -> None:
-            binding = self._bindings[place]
+        def work(index: int) -> None:
+            binding = self._bindings[index]
             self._session.run_with_iobinding(binding)
             barrier.wait()
             started = time.perf_counter()
-            while spans[place] < seconds:
+            while spans[index] < seconds:
                 self._session.run_with_iobinding(binding)
-                counts[place] += 1
-                spans[place] = time.perf_counter() - started
+                counts[index] += 1
+                spans[index] = time.perf_counter() - started
 
-        threads = [threading.Thread(target=work, args=(place,)) for place in range(len(self._bindings))]
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(self._bindings))]
         for thread in threads:
             thread.start()
         for thread in threads:

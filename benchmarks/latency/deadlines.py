@@ -77,8 +77,8 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
         longest = _LongestRuns(reranker)
         rows: dict[float | None, list[dict[str, Any]]] = {}
         for round_number in range(rounds):
-            for place, query in enumerate(found):
-                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {place + 1} of {len(found)}")
+            for index, query in enumerate(found):
+                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {index + 1} of {len(found)}")
                 for limit in limits_ms:
                     if limit is not None or round_number == 0:
                         rows.setdefault(limit, []).append(calls.run(limit, query) | {"longest_run": longest.take()})
@@ -130,7 +130,7 @@ def _order(ranking: RankResult) -> list[int]:
 
 
 def _descending(names: Sequence[str]) -> dict[str, float]:
-    return {name: -float(place) for place, name in enumerate(names)}
+    return {name: -float(index) for index, name in enumerate(names)}
 
 
 def _summary(

@@ -45,7 +45,7 @@ def join_documents(collection: Collection, joined: int = JOINED) -> Collection:
         Groups named after their parts; a group's grade is its parts' highest, its rank in the run their best.
     """
     names = list(collection.documents)
-    dealt = [names[place] for place in np.random.default_rng(0).permutation(len(names))]
+    dealt = [names[index] for index in np.random.default_rng(0).permutation(len(names))]
     groups = [dealt[start : start + joined] for start in range(0, len(dealt) - joined + 1, joined)]
     group_of = {name: "+".join(group) for group in groups for name in group}
     judgements: dict[str, dict[str, int]] = {}
@@ -111,7 +111,7 @@ def measure_long_documents(
     long = read_long_documents(folder)
     usable = _usable_queries(long)
     count = min(queries or len(usable), len(usable))
-    chosen = [usable[place * len(usable) // count] for place in range(count)]
+    chosen = [usable[index * len(usable) // count] for index in range(count)]
     ranked = {query: long.runs[query][:depth] for query in chosen}
     judged = {query: long.judgements[query] for query in chosen}
     ways: dict[str, Windows | None] = {"truncate": None}
@@ -121,8 +121,8 @@ def measure_long_documents(
         found, read, seconds = {}, 0, 0.0
         reading: LongDocuments = windows or "truncate"
         with Reranker(artifact, threads=threads, long_documents=reading, **engine_options(provider)) as reranker:
-            for place, query in enumerate(chosen, start=1):
-                progress(f"{folder.name}, long documents: {name}, query {place} of {count}")
+            for index, query in enumerate(chosen, start=1):
+                progress(f"{folder.name}, long documents: {name}, query {index} of {count}")
                 started = time.perf_counter()
                 ranking = reranker.rank(long.queries[query], [long.documents[own] for own in ranked[query]])
                 seconds += time.perf_counter() - started
@@ -157,7 +157,7 @@ def measure_window_times(
     """
     found = []
     length = len(text) // _TIMED_DOCUMENTS
-    documents = [text[place * length : (place + 1) * length] for place in range(_TIMED_DOCUMENTS)]
+    documents = [text[index * length : (index + 1) * length] for index in range(_TIMED_DOCUMENTS)]
     for count in counts:
         windows = Windows(max_windows_per_document=count)
         with (

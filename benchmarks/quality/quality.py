@@ -156,7 +156,7 @@ def _score(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", TruncationWarning)  # cutting at the model's length is part of the task
-        for place, (query, documents) in enumerate(requests, start=1):
-            progress(f"quality: {precision}, query {place} of {len(requests)}")
+        for index, (query, documents) in enumerate(requests, start=1):
+            progress(f"quality: {precision}, query {index} of {len(requests)}")
             scores.append(reranker.score(query, documents))
     return scores

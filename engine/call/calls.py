@@ -140,11 +140,11 @@ def start_score_many(
         InvalidInputError: the lists differ in length, or an item is unusable.
     """
     queries = as_list(queries, "queries", "strings")
-    queries = [query_text(query, f"queries[{place}]") for place, query in enumerate(queries)]
+    queries = [query_text(query, f"queries[{index}]") for index, query in enumerate(queries)]
     lists = as_list(documents_per_query, "documents_per_query", "lists of documents")
     if len(queries) != len(lists):
         raise InvalidInputError(f"{len(queries)} queries, {len(lists)} lists of documents: as many of each expected")
-    names = [f"documents_per_query[{place}]" for place in range(len(lists))]
+    names = [f"documents_per_query[{index}]" for index in range(len(lists))]
     texts = [document_texts(as_list(item, name), name) for item, name in zip(lists, names, strict=True)]
     counts = [len(item) for item in texts]
     query_of = np.repeat(np.arange(len(queries)), counts)

@@ -80,16 +80,16 @@ class Candidates:
         """Which distinct pairs have to be scored, bool (d,)."""
         return np.asarray([known is None for known in self.known], dtype=np.bool_)
 
-    def only(self, places: npt.NDArray[np.int64]) -> Candidates:
-        """Some of the distinct pairs, each of them once in the order of `places`, int64 (b,)."""
-        chosen = places.tolist()
+    def only(self, indices: npt.NDArray[np.int64]) -> Candidates:
+        """Some of the distinct pairs, each of them once in the order of `indices`, int64 (b,)."""
+        chosen = indices.tolist()
         return dataclasses.replace(
             self,
-            query_of=self.query_of[places],
-            text_of=self.text_of[places],
+            query_of=self.query_of[indices],
+            text_of=self.text_of[indices],
             distinct_of=np.arange(len(chosen)),
-            known=[self.known[place] for place in chosen],
-            keys=[self.keys[place] for place in chosen] if self.keys else [],
+            known=[self.known[index] for index in chosen],
+            keys=[self.keys[index] for index in chosen] if self.keys else [],
         )
 
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -167,7 +167,7 @@ class CandidateFinder:
         query: str,
         documents: PreparedDocuments,
         *,
-        places: npt.NDArray[np.int64] | None = None,
+        indices: npt.NDArray[np.int64] | None = None,
         max_length: int | None = None,
     ) -> Candidates:
         """Candidates of one query and prepared documents.
@@ -175,7 +175,7 @@ class CandidateFinder:
         Args:
             query: the query.
             documents: what `prepare` made.
-            places: which of them, int64 (n,); None takes all.
+            indices: which of them, int64 (n,); None takes all.
             max_length: tokens of a pair, at most the reranker's; then only beginnings are read, whatever the windows.
                 None reads as the reranker does.
 
@@ -183,7 +183,7 @@ class CandidateFinder:
             InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
         """
         documents.check_key(self.documents_key)
-        text_of = documents.text_of if places is None else documents.text_of[places]
+        text_of = documents.text_of if indices is None else documents.text_of[indices]
         query_of = np.zeros(len(text_of), dtype=np.int64)
         encoder = self._encoder if max_length is None else self._encoder.limited_to(max_length)
         windows = self._windows if max_length is None else None
@@ -205,9 +205,9 @@ class CandidateFinder:
         encoder: PairEncoder,
         windows: Windows | None,
     ) -> Candidates:
-        queries, place_of = _distinct(queries)
+        queries, index_of = _distinct(queries)
         texts = max(int(text_of.max(initial=-1)) + 1, 1)
-        distinct, distinct_of = np.unique(place_of[query_of] * texts + text_of, return_inverse=True)
+        distinct, distinct_of = np.unique(index_of[query_of] * texts + text_of, return_inverse=True)
         query_of, text_of = np.divmod(distinct, texts)
         keys: list[bytes] = []
         known: list[KnownScore | None] = [None] * len(distinct)
@@ -232,5 +232,5 @@ def encode_documents(encoder: PairEncoder, windows: Windows | None, texts: Seque
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The different texts in order of appearance, and for each text which of them it is."""
     number: dict[str, int] = {}
-    places = [number.setdefault(text, len(number)) for text in texts]
-    return list(number), np.asarray(places, dtype=np.int64)
+    indices = [number.setdefault(text, len(number)) for text in texts]
+    return list(number), np.asarray(indices, dtype=np.int64)

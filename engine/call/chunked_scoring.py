@@ -88,7 +88,7 @@ class ChunkedScoring:
         promised = promised[~self._scored[promised]]
         work = candidates.expected_work(scheduler.cost)
         self.estimated_tokens = int(work.tokens[promised].sum())
-        fresh = [text for place, text in enumerate(candidates.queries) if place not in candidates.encoded_queries]
+        fresh = [text for index, text in enumerate(candidates.queries) if index not in candidates.encoded_queries]
         self._query_seconds = max(map(len, fresh), default=0) * ENCODE_SECONDS_PER_UNIT
         self.check_process = scheduler.check_process
         self._clock = scheduler.clock
@@ -138,17 +138,17 @@ class ChunkedScoring:
     def found(self) -> DocumentScores:
         """What is known of the caller's pairs so far."""
         of = self._candidates.distinct_of
-        windows = [self._windows[place] for place in of.tolist()]
+        windows = [self._windows[index] for index in of.tolist()]
         return DocumentScores(self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated)
 
-    def _take(self, places: npt.NDArray[np.int64], found: DocumentScores) -> None:
-        done = places[found.scored]
+    def _take(self, indices: npt.NDArray[np.int64], found: DocumentScores) -> None:
+        done = indices[found.scored]
         self._logits[done] = found.logits[found.scored]
         self._truncated[done] = found.truncated[found.scored]
         self._scored[done] = True
-        for place, window, scored in zip(places.tolist(), found.windows, found.scored.tolist(), strict=True):
+        for index, window, scored in zip(indices.tolist(), found.windows, found.scored.tolist(), strict=True):
             if scored:
-                self._windows[place] = window
+                self._windows[index] = window
         self._query_truncated = self._query_truncated or found.query_truncated
 
 

@@ -101,22 +101,22 @@ class EncodedCandidates:
         truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
         windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
         logits[new], truncated[new], scored[new] = found, self.cuts.bounded, complete
-        for place, window in zip(np.flatnonzero(new).tolist(), self._found_windows(best), strict=True):
-            windows[place] = window
-        for place in np.flatnonzero(~new).tolist():
-            known = self.known[place]
+        for index, window in zip(np.flatnonzero(new).tolist(), self._found_windows(best), strict=True):
+            windows[index] = window
+        for index in np.flatnonzero(~new).tolist():
+            known = self.known[index]
             if known is not None:
-                logits[place], truncated[place] = known.logit, known.truncated
+                logits[index], truncated[index] = known.logit, known.truncated
         if self.cache is not None:
             self.cache.store(
-                (self.keys[place], KnownScore(float(logits[place]), bool(truncated[place]), windows[place]))
-                for place in np.flatnonzero(new & scored).tolist()
+                (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
+                for index in np.flatnonzero(new & scored).tolist()
             )
         return DocumentScores(
             logits[self.distinct_of],
             scored[self.distinct_of],
             truncated[self.distinct_of],
-            [windows[place] for place in self.distinct_of.tolist()],
+            [windows[index] for index in self.distinct_of.tolist()],
             self.queries_truncated,
         )
 
@@ -143,14 +143,14 @@ def known_scores(candidates: Candidates) -> DocumentScores | None:
     known = [found for found in candidates.known if found is not None]
     if len(known) < len(candidates) or not known:
         return None
-    chosen = [known[place] for place in candidates.distinct_of.tolist()]
+    chosen = [known[index] for index in candidates.distinct_of.tolist()]
     count = len(chosen)
     return DocumentScores(
         np.fromiter((found.logit for found in chosen), dtype=np.float32, count=count),
         np.ones(count, dtype=np.bool_),
         np.fromiter((found.truncated for found in chosen), dtype=np.bool_, count=count),
         [found.window for found in chosen],
-        any(_encoded_query(candidates, place).truncated for place in set(candidates.query_of.tolist())),
+        any(_encoded_query(candidates, index).truncated for index in set(candidates.query_of.tolist())),
     )
 
 
@@ -161,11 +161,11 @@ def encode_candidates(candidates: Candidates) -> EncodedCandidates:
     documents = candidates.documents
     if not isinstance(documents, EncodedDocuments):
         needed, text_of = np.unique(text_of, return_inverse=True)
-        texts = [documents[place] for place in needed.tolist()]
+        texts = [documents[index] for index in needed.tolist()]
         documents = encode_documents(candidates.encoder, candidates.windows, texts)
     # Those of known pairs too: whether a query was cut is told, whoever scored the pair.
     needed = np.unique(candidates.query_of)
-    queries = tuple(_encoded_query(candidates, place) for place in needed.tolist())
+    queries = tuple(_encoded_query(candidates, index) for index in needed.tolist())
     rows, cuts = _rows(
         candidates.encoder, queries, np.searchsorted(needed, query_of), text_of, documents, candidates.windows
     )
@@ -181,10 +181,10 @@ def encode_candidates(candidates: Candidates) -> EncodedCandidates:
     )
 
 
-def _encoded_query(candidates: Candidates, place: int) -> EncodedQuery:
-    found = candidates.encoded_queries.get(place)
+def _encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
+    found = candidates.encoded_queries.get(index)
     if found is None:
-        found = candidates.encoded_queries[place] = candidates.encoder.encode_query(candidates.queries[place])
+        found = candidates.encoded_queries[index] = candidates.encoder.encode_query(candidates.queries[index])
     return found
 
 

@@ -53,7 +53,7 @@ def ranked_documents(
     activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
     items: Sequence[Document] | None,
     *,
-    places: npt.NDArray[np.int64] | None = None,
+    indices: npt.NDArray[np.int64] | None = None,
     stage: int | None = None,
 ) -> list[RankedDocument]:
     """Some documents as results, in the order given.
@@ -63,12 +63,12 @@ def ranked_documents(
         chosen: which of them, int64 (b,).
         activated: logits to scores.
         items: the caller's documents, to be in the results; None leaves them out.
-        places: for each of the n documents its place in the caller's list, int64 (n,); None where it is its own.
+        indices: for each of the n documents its place in the caller's list, int64 (n,); None where it is its own.
         stage: number of the cascade's stage that scored.
     """
     scored = found.scored[chosen]
     columns = (
-        chosen if places is None else places[chosen],
+        chosen if indices is None else indices[chosen],
         activated(found.logits[chosen]),
         scored,
         found.truncated[chosen] & scored,
@@ -80,10 +80,10 @@ def ranked_documents(
             score=score if is_scored else None,
             document=None if items is None else items[index],
             truncated=truncated,
-            window=found.windows[place] if is_scored else None,
+            window=found.windows[position] if is_scored else None,
             stage=stage,
         )
-        for index, score, is_scored, truncated, place in zip(*(column.tolist() for column in columns), strict=True)
+        for index, score, is_scored, truncated, position in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 

@@ -79,12 +79,12 @@ class RankResult(Sequence[RankedDocument]):
         return len(self.documents)
 
     @overload
-    def __getitem__(self, place: int) -> RankedDocument: ...
+    def __getitem__(self, index: int) -> RankedDocument: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[RankedDocument]: ...
-    def __getitem__(self, place: int | slice) -> RankedDocument | Sequence[RankedDocument]:
+    def __getitem__(self, index: slice) -> Sequence[RankedDocument]: ...
+    def __getitem__(self, index: int | slice) -> RankedDocument | Sequence[RankedDocument]:
         """The document at a place, best first; a slice gives a tuple."""
-        return self.documents[place]
+        return self.documents[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def usable_batching(
     arrays = rows_of_length(encoder, encoded, min(LENGTH_AT_LOAD, encoder.max_length), ROWS_AT_LOAD)
     if arrays is not None and declared == "packed":
         arrays = shortened(arrays, encoder.pad_token_id)
-    return declared if arrays is not None and scores_ignore_company(run, arrays) else "single"
+    return declared if arrays is not None and scores_ignore_other_pairs(run, arrays) else "single"
 
 
 def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows: int) -> TokenArrays | None:
@@ -90,7 +90,7 @@ def shortened(arrays: TokenArrays, pad_token_id: int) -> TokenArrays:
     return TokenArrays(np.where(mask, arrays.input_ids, pad_token_id), mask, arrays.token_type_ids * mask)
 
 
-def scores_ignore_company(run: Callable[[TokenArrays], npt.NDArray[np.float32]], arrays: TokenArrays) -> bool:
+def scores_ignore_other_pairs(run: Callable[[TokenArrays], npt.NDArray[np.float32]], arrays: TokenArrays) -> bool:
     """Compare each row alone with the same row in the first 2, 3, ... rows.
 
     Args:
@@ -98,7 +98,7 @@ def scores_ignore_company(run: Callable[[TokenArrays], npt.NDArray[np.float32]],
         arrays: n rows, right-padded to the longest.
     """
     count = len(arrays.input_ids)
-    alone = np.concatenate([run(_rows(arrays, place, place + 1)) for place in range(count)])
+    alone = np.concatenate([run(_rows(arrays, index, index + 1)) for index in range(count)])
     return all(np.array_equal(run(_rows(arrays, 0, size)), alone[:size]) for size in range(2, count + 1))
 
 

@@ -127,8 +127,8 @@ def plain_logits(
     # Not through a reranker, which chooses a graph by precision: there may be one of that precision for CUDA too.
     session = GraphSession(artifact.path(graph.file), manifest, threads=1, spin=False)
     outputs = [
-        session.run(encoder.assemble(pairs, np.asarray([place]), int(length)))
-        for place, length in enumerate(pairs.lengths)
+        session.run(encoder.assemble(pairs, np.asarray([index]), int(length)))
+        for index, length in enumerate(pairs.lengths)
     ]
     if not outputs:
         return np.empty(0, dtype=np.float32)

@@ -95,10 +95,10 @@ class Request:
         self.remaining = sum(batch.seconds for batch in self.batches)
         self.waiting_tokens = int(self.pairs.lengths.sum())
 
-    def take(self, place: int = 0) -> Part:
+    def take(self, index: int = 0) -> Part:
         """Take a waiting batch, the next one by default."""
-        batch = self.batches[place]
-        del self.batches[place]
+        batch = self.batches[index]
+        del self.batches[index]
         self.remaining -= batch.seconds
         tokens = int(self.pairs.lengths[batch.indices].sum())
         part = Part(self, batch.indices, batch.length, tokens, batch.seconds, batch.run_tokens)

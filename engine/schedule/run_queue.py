@@ -156,8 +156,8 @@ class RunQueue:
         rows, length, seconds = len(part.indices), part.length, part.seconds
         if self.grouping.shares_runs and self._waiting:
             for other in self._company(request):
-                for place in range(min(_BATCHES_LOOKED_AT, len(other.batches)) - 1, -1, -1):
-                    batch = other.batches[place]
+                for index in range(min(_BATCHES_LOOKED_AT, len(other.batches)) - 1, -1, -1):
+                    batch = other.batches[index]
                     if not self.grouping.may_share(length, rows, batch.length, len(batch.indices)):
                         continue
                     more, longest = rows + len(batch.indices), max(length, batch.length)
@@ -165,7 +165,7 @@ class RunQueue:
                     joined = self.grouping.joined_seconds(seconds, batch.seconds, more, longest, even=even)
                     pays = self.grouping.pays(seconds, batch.seconds, joined, len(self._waiting))
                     if pays and self._in_time(other, joined, now):
-                        parts.append(other.take(place))
+                        parts.append(other.take(index))
                         self._waiting.batch_taken(other)
                         rows, length, seconds = more, longest, joined
         for item in parts:

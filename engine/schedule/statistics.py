@@ -139,8 +139,8 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count a number."""
-        place = int((math.log10(seconds) - _SMALLEST_DECADE) * _BUCKETS_PER_DECADE) if seconds > 0 else 0
-        self._counts[min(max(place, 0), len(self._counts) - 1)] += 1
+        index = int((math.log10(seconds) - _SMALLEST_DECADE) * _BUCKETS_PER_DECADE) if seconds > 0 else 0
+        self._counts[min(max(index, 0), len(self._counts) - 1)] += 1
         self._count += 1
         self._sum += seconds
         self._longest = max(self._longest, seconds)
@@ -155,11 +155,11 @@ class Histogram:
     def _percentile(self, share: float) -> float:
         """The geometric middle of the bucket that holds it."""
         rank = math.ceil(share * self._count)
-        place = -1
+        index = -1
         while rank > 0:
-            place += 1
-            rank -= self._counts[place]
-        return float(10 ** (_SMALLEST_DECADE + (place + 0.5) / _BUCKETS_PER_DECADE))
+            index += 1
+            rank -= self._counts[index]
+        return float(10 ** (_SMALLEST_DECADE + (index + 0.5) / _BUCKETS_PER_DECADE))
 
 
 @dataclass

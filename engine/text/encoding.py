@@ -213,8 +213,8 @@ class PairEncoder:
         ids = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
         if not spans:
             return EncodedDocuments(ids, offsets, full_lengths)
-        places = np.concatenate(span_pieces) if span_pieces else np.empty((0, 2), dtype=np.int32)
-        return EncodedDocuments(ids, offsets, full_lengths, places)
+        indices = np.concatenate(span_pieces) if span_pieces else np.empty((0, 2), dtype=np.int32)
+        return EncodedDocuments(ids, offsets, full_lengths, indices)
 
     def pair(
         self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
@@ -271,10 +271,10 @@ class PairEncoder:
 def _chunks(texts: Sequence[str]) -> Iterator[slice]:
     """Slices over texts, each bounded in documents and characters (a single longer text is a chunk of its own)."""
     start = characters = 0
-    for place, text in enumerate(texts):
-        if place > start and (place - start == _CHUNK_DOCUMENTS or characters + len(text) > _CHUNK_CHARACTERS):
-            yield slice(start, place)
-            start, characters = place, 0
+    for index, text in enumerate(texts):
+        if index > start and (index - start == _CHUNK_DOCUMENTS or characters + len(text) > _CHUNK_CHARACTERS):
+            yield slice(start, index)
+            start, characters = index, 0
         characters += len(text)
     if start < len(texts):
         yield slice(start, len(texts))

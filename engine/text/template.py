@@ -66,8 +66,8 @@ class PairTemplate:
                 f"know: add the unknown token its model names (unk_token of tokenizer.json) to its vocabulary"
             ) from error
         sequence = [-1 if number is None else number for number in encoding.sequence_ids]
-        query = [place for place, number in enumerate(sequence) if number == 0]
-        document = [place for place, number in enumerate(sequence) if number == 1]
+        query = [index for index, number in enumerate(sequence) if number == 0]
+        document = [index for index, number in enumerate(sequence) if number == 1]
         if not query or not document or query[-1] > document[0]:
             raise ArtifactError("the tokenizer does not lay out a pair as query, then document; it suits no reranker")
         ids = np.asarray(encoding.ids, dtype=np.int64)

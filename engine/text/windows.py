@@ -166,12 +166,12 @@ def aggregate(
     """
     first = cuts.first[:-1]
     documents, best = logits[first].copy(), np.zeros(len(first), dtype=np.int64)
-    for place in np.flatnonzero(cuts.counts > 1).tolist():
-        own = logits[cuts.first[place] : cuts.first[place + 1]]
-        best[place] = own.argmax()
+    for index in np.flatnonzero(cuts.counts > 1).tolist():
+        own = logits[cuts.first[index] : cuts.first[index + 1]]
+        best[index] = own.argmax()
         if aggregation == "max":
-            documents[place] = own.max()
+            documents[index] = own.max()
         elif aggregation != "first":
             taken = np.sort(own)[-TOP_WINDOWS:] if aggregation == "top-mean" else own
-            documents[place] = taken.mean(dtype=np.float64)
+            documents[index] = taken.mean(dtype=np.float64)
     return documents, best

@@ -51,18 +51,18 @@ def find_copies(graph: onnx.GraphProto, types: Mapping[str, str]) -> dict[str, s
             on_cpu.update(node.output)
             continue
         wanted = table.host_inputs.get(node.op_type, frozenset()) if node.domain in ("", "ai.onnx") else frozenset()
-        inputs = [(place, tensor) for place, tensor in enumerate(node.input) if tensor]
+        inputs = [(index, tensor) for index, tensor in enumerate(node.input) if tensor]
         stays = on_cpu.intersection(node.input) and all(
             "float16" not in types.get(tensor, "")
-            and (tensor in small or tensor in view.inputs or (tensor in on_cpu and place not in wanted))
-            for place, tensor in inputs
+            and (tensor in small or tensor in view.inputs or (tensor in on_cpu and index not in wanted))
+            for index, tensor in inputs
         )
         if stays:
             on_cpu.update(node.output)
             continue
-        for place, tensor in inputs:
-            if tensor in on_cpu and place not in wanted:
+        for index, tensor in inputs:
+            if tensor in on_cpu and index not in wanted:
                 copies.setdefault(name, f"{tensor} is made on the CPU and copied at every run")
-            elif place in wanted and tensor not in on_cpu and tensor not in constant:
+            elif index in wanted and tensor not in on_cpu and tensor not in constant:
                 copies.setdefault(name, f"{tensor} is read on the CPU and copied at every run")
     return copies

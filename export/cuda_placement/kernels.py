@@ -78,8 +78,8 @@ def parse_kernels(text: str) -> KernelTable:
         for domain, operators in document.items()
         for operator, entries in operators.items()
     }
-    places = {operator: frozenset(inputs) for operator, inputs in host_inputs.items()}
-    return KernelTable(f"onnxruntime {source['path']}, commit {source['commit'][:8]}", kernels, places)
+    indices = {operator: frozenset(inputs) for operator, inputs in host_inputs.items()}
+    return KernelTable(f"onnxruntime {source['path']}, commit {source['commit'][:8]}", kernels, indices)
 
 
 def _parse_entry(entry: str, sets: Mapping[str, str]) -> list[Kernel]:

@@ -153,12 +153,12 @@ def _refused(node: onnx.NodeProto, kernel: Kernel, schema: onnx.defs.OpSchema | 
     for tensors, own, formal in sides:
         parameters: list[tuple[str, ...]] = [(name,) for name in own]
         parameters = parameters or [(item.type_str, item.name) for item in formal]
-        for place, tensor in enumerate(tensors):
+        for index, tensor in enumerate(tensors):
             kind = types.get(tensor)
             if not tensor or kind is None or not parameters:
                 continue
             # The last parameter of an operator like Concat stands for all inputs that follow.
-            taken = _taken(kernel, parameters[min(place, len(parameters) - 1)])
+            taken = _taken(kernel, parameters[min(index, len(parameters) - 1)])
             if taken is not None and kind not in taken:
                 return f"no CUDA kernel for {kind} (takes {', '.join(sorted(taken))})"
     return ""

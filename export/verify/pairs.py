@@ -95,15 +95,15 @@ def choose_reference_pairs(
     from crossrank.models.manifest import ReferencePair
 
     pairs = all_pairs(queries)
-    order = sorted(range(len(pairs)), key=lambda place: (len(pairs[place][0]) + len(pairs[place][1]), place))
+    order = sorted(range(len(pairs)), key=lambda index: (len(pairs[index][0]) + len(pairs[index][1]), index))
     count = min(count, len(order))
     chosen = [order[round(step * (len(order) - 1) / max(count - 1, 1))] for step in range(count)]
-    return [(place, ReferencePair(query=pairs[place][0], document=pairs[place][1])) for place in chosen]
+    return [(index, ReferencePair(query=pairs[index][0], document=pairs[index][1])) for index in chosen]
 
 
 def calibration_queries(queries: Sequence[VerificationQuery]) -> Sequence[VerificationQuery]:
     """The verification queries that lend their pairs to passes which calibrate: all but every third."""
-    return [query for place, query in enumerate(queries) if place % _HELD_OUT_STEP or len(queries) == 1]
+    return [query for index, query in enumerate(queries) if index % _HELD_OUT_STEP or len(queries) == 1]
 
 
 def calibration_feeds(
@@ -124,8 +124,8 @@ def calibration_feeds(
             np.zeros(count, dtype=np.int64),
             encoder.encode_documents(item.documents),
         )
-        for place in range(count):
-            arrays = encoder.assemble(pairs, np.asarray([place]), int(pairs.lengths[place]))
+        for index in range(count):
+            arrays = encoder.assemble(pairs, np.asarray([index]), int(pairs.lengths[index]))
             feeds.append({name: getattr(arrays, name).astype(kind, copy=False) for name, kind in types.items()})
     return feeds
 

@@ -133,7 +133,7 @@ def run_graph(
     return GraphRuns(split_by_query(single, queries), tuple(padded), 1000.0 * seconds / max(len(pairs), 1))
 
 
-def ignores_company(
+def ignores_other_pairs(
     folder: Path, precision: Precision, queries: Sequence[VerificationQuery], batching: Batching
 ) -> bool:
     """Tell whether pairs score bitwise alike alone and together, over lengths, batch sizes and threads.
@@ -147,7 +147,7 @@ def ignores_company(
     Raises:
         ArtifactError: onnxruntime refuses the graph.
     """
-    from crossrank.engine.runtime.batch_invariance import rows_of_length, scores_ignore_company, shortened
+    from crossrank.engine.runtime.batch_invariance import rows_of_length, scores_ignore_other_pairs, shortened
     from crossrank.engine.runtime.session import GraphSession
     from crossrank.engine.text.encoding import PairEncoder
     from crossrank.models.artifact import Artifact
@@ -177,7 +177,7 @@ def ignores_company(
             if batching == "packed":
                 tried.append(shortened(arrays, manifest.pad_token_id))
             try:
-                if not all(scores_ignore_company(session.run, some) for some in tried):
+                if not all(scores_ignore_other_pairs(session.run, some) for some in tried):
                     return False
             except InferenceError:  # a graph of fixed shape
                 return False
@@ -242,8 +242,8 @@ def _score_calls_of_one(
     The engine spreads many pairs over the cores and gives a lone one all of them, which is another session.
     """
     logits = single.copy()
-    for place, pair in choose_reference_pairs(queries):
-        logits[place] = reranker.score(pair.query, [pair.document])[0]
+    for index, pair in choose_reference_pairs(queries):
+        logits[index] = reranker.score(pair.query, [pair.document])[0]
     return logits
 
 

@@ -23,7 +23,7 @@ DOCUMENTS = [
 
 def requests():
     """Some documents of each length and order, in requests of any size."""
-    return [[DOCUMENTS[(place * step) % len(DOCUMENTS)] for place in range(1 + step)] for step in range(6)]
+    return [[DOCUMENTS[(index * step) % len(DOCUMENTS)] for index in range(1 + step)] for step in range(6)]
 
 
 @pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded model has not been exported")

@@ -15,7 +15,7 @@ from crossrank.engine.text.encoding import PairEncoder
 from crossrank.errors import ClosedError, ModelNotFoundError
 
 QUERY = "the river carries"
-DOCUMENTS = [text[: 40 + 9 * place] for place, text in enumerate(make_texts(16, seed=4))]
+DOCUMENTS = [text[: 40 + 9 * index] for index, text in enumerate(make_texts(16, seed=4))]
 SHORT = 20
 
 
@@ -40,7 +40,7 @@ def expected_order(stages, documents):
     """Places in the order that a cascade must give, from the scores that each stage's model gives to all documents."""
     alive, tail = list(range(len(documents))), []
     for scores, keep in stages:
-        best_first = sorted(alive, key=lambda place: (-scores[place], place))
+        best_first = sorted(alive, key=lambda index: (-scores[index], index))
         kept, dropped = (best_first, []) if keep is None else (best_first[:keep], best_first[keep:])
         tail = dropped + tail
         alive = kept

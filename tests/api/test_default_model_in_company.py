@@ -65,19 +65,19 @@ def test_no_partition_order_company_or_thread_changes_a_bit(engines, calls, thre
     made, alone = engines
     engine = made[threads]
 
-    def score(places):
-        return engine.score_pairs([PAIRS[place] for place in places])
+    def score(indices):
+        return engine.score_pairs([PAIRS[index] for index in indices])
 
     async def coroutines():
         shared = AsyncArtifactReranker(engine)
-        return await asyncio.gather(*(shared.score_pairs([PAIRS[place] for place in places]) for places in calls))
+        return await asyncio.gather(*(shared.score_pairs([PAIRS[index] for index in indices]) for indices in calls))
 
     with ThreadPoolExecutor(callers + 1) as pool:
         loop = pool.submit(asyncio.run, coroutines()) if beside else None
         results = list(pool.map(score, calls, timeout=WAIT))
         results += loop.result(WAIT) if loop is not None else []
-    for places, found in zip(calls * (2 if beside else 1), results, strict=True):
-        assert found.tobytes() == alone[places].tobytes()
+    for indices, found in zip(calls * (2 if beside else 1), results, strict=True):
+        assert found.tobytes() == alone[indices].tobytes()
 
 
 def test_all_pairs_at_once_reversed_and_under_a_limit(engines):

@@ -96,7 +96,7 @@ def nothing_measured(monkeypatch):
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path, command, option):
-    for name in ("run.run_benchmark", "load.run.run_load_benchmark", "tune_cascade.tune_cascade"):
+    for name in ("run.run_benchmark", "load.run.run_load_benchmark", "cascade.tune.tune_cascade"):
         monkeypatch.setattr(f"crossrank.benchmarks.{name}", lambda *_, **__: pytest.fail("measured"))
     monkeypatch.setattr("crossrank.self_check.run.run_self_check", lambda *_, **__: pytest.fail("measured"))
     needed = ["--collection", str(tmp_path)] if command == "tune-cascade" else []

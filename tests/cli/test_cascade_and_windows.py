@@ -94,7 +94,7 @@ def test_tuning_writes_a_cascade_that_rerank_takes(crossrank, rerank, tiny_artif
     texts = [f"{text} {number}" for number in range(5) for text in DOCUMENTS]
     for name, records in (("corpus", texts), ("queries", [QUERY, "cold water"])):
         (folder / f"{name}.jsonl").write_text(
-            "".join(json.dumps({"_id": str(place), "text": text}) + "\n" for place, text in enumerate(records))
+            "".join(json.dumps({"_id": str(index), "text": text}) + "\n" for index, text in enumerate(records))
         )
     files = [tmp_path / name for name in ("cascade.toml", "figures.json", "plot.png")]
     arguments = ["-m", tiny_artifact, "--collection", folder, "--candidates", 16, "--max-lengths", "16,40"]

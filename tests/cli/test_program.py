@@ -141,7 +141,7 @@ def test_progress_is_drawn_on_a_terminal_on_standard_error_alone(tiny_artifact):
 
 def test_a_reader_that_has_seen_enough_is_no_error_worth_a_message(tiny_artifact, tmp_path):
     documents = tmp_path / "documents.txt"
-    documents.write_text("".join(f"document {place} of many\n" for place in range(3000)))
+    documents.write_text("".join(f"document {index} of many\n" for index in range(3000)))
     crossrank = f'{sys.executable} -c "from crossrank.cli import main; main()"'
     command = f"{crossrank} rerank -q who -m {tiny_artifact} -k 3000 --format jsonl {documents} | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)

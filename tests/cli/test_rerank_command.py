@@ -57,7 +57,7 @@ def test_top_k_bounds_what_is_printed(rerank, ranking, top_k, shown):
 
 
 def test_ten_are_printed_unless_told_otherwise(rerank):
-    result = rerank("--format", "jsonl", stdin="\n".join(f"document {place}" for place in range(15)))
+    result = rerank("--format", "jsonl", stdin="\n".join(f"document {index}" for index in range(15)))
     assert len(lines(result)) == 10
 
 

@@ -35,7 +35,7 @@ class Scored:
 @pytest.fixture(scope="session")
 def scored(tiny_checkpoint: Callable[..., Path], tiny_graphs: Path) -> Scored:
     texts = enumerate(make_texts(30, seed=9))
-    documents = ["", *(text if place % 3 else text[: 7 * place] for place, text in texts), "日本語で", "?"]
+    documents = ["", *(text if index % 3 else text[: 7 * index] for index, text in texts), "日本語で", "?"]
     pairs = [(QUERY, document) for document in documents]
     logits = reference_logits(tiny_graphs / "fp32.onnx", tiny_checkpoint("bert"), pairs)[:, 0]
     assert max(map(len, documents)) > 250, "none of the documents is longer than the model takes"

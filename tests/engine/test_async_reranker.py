@@ -53,7 +53,7 @@ def test_scores_are_those_of_one_caller_alone_with_any_threads_and_coroutines(
 ):
     rng = np.random.default_rng(seed)
     requests = [rng.integers(0, len(scored.documents), size=rng.integers(0, 20)).tolist() for _ in range(callers * 2)]
-    documents = [[scored.documents[place] for place in request] for request in requests]
+    documents = [[scored.documents[index] for index in request] for request in requests]
     shared = make(tiny_artifact, precision=precision)
     sync = shared._reranker
 
@@ -134,7 +134,7 @@ def test_a_call_that_times_out_leaves_the_queue(faked):
         first = asyncio.create_task(engine.score("q", ["a", "b", "c"]))
         await asyncio.to_thread(runner.wait_for_runs, 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(engine.score("q", [f"b {place}" for place in range(100)]), 0.05)
+            await asyncio.wait_for(engine.score("q", [f"b {index}" for index in range(100)]), 0.05)
         await until(lambda: engine.stats().waiting_requests == 1)
         runner.open_gate()
         await first
@@ -156,14 +156,14 @@ def test_ten_thousand_calls_cancelled_at_random_moments_leak_nothing_and_others_
         for _ in range(20):
             tasks = [asyncio.create_task(engine.score("who", prepared)) for _ in range(500)]
             keep = set(random_.sample(range(500), 25))
-            for place, task in enumerate(tasks):
-                if place not in keep:
+            for index, task in enumerate(tasks):
+                if index not in keep:
                     if random_.random() < 0.3:
                         await asyncio.sleep(0)
                     task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            kept += [results[place] for place in keep]
-            others = [result for place, result in enumerate(results) if place not in keep]
+            kept += [results[index] for index in keep]
+            others = [result for index, result in enumerate(results) if index not in keep]
             assert all(
                 isinstance(result, asyncio.CancelledError) or result.tobytes() == expected.tobytes()
                 for result in others
@@ -195,7 +195,7 @@ def test_a_call_over_the_bound_is_refused_before_it_is_encoded(faked, monkeypatc
     )
 
     async def main():
-        first = asyncio.create_task(engine.score("q", [f"cold water in winter {place}" for place in range(50)]))
+        first = asyncio.create_task(engine.score("q", [f"cold water in winter {index}" for index in range(50)]))
         await asyncio.to_thread(runner.wait_for_runs, 1)
         assert len(encoded) == 1
         for call in (engine.score, engine.rank):
@@ -222,10 +222,10 @@ def test_errors_reach_their_own_caller(faked):
     async def main():
         long = "cold water " * 30
         results = await asyncio.gather(
-            *(engine.score("q", ["cold", long] if place % 2 else ["cold"]) for place in range(20)),
+            *(engine.score("q", ["cold", long] if index % 2 else ["cold"]) for index in range(20)),
             return_exceptions=True,
         )
-        assert [isinstance(result, InferenceError) for result in results] == [bool(place % 2) for place in range(20)]
+        assert [isinstance(result, InferenceError) for result in results] == [bool(index % 2) for index in range(20)]
         await engine.aclose()
 
     asyncio.run(main())
@@ -294,7 +294,7 @@ def test_a_deadline_gives_a_partial_ranking_and_refuses_partial_scores(faked):
     runner.let_go(3)
 
     async def main():
-        documents = [f"document {place}" for place in range(40)]
+        documents = [f"document {index}" for index in range(40)]
         ranking = await engine.rank("q", documents, deadline_ms=300)
         assert 1 <= ranking.scored <= 3
         assert ranking.unscored_because == "deadline"
@@ -314,7 +314,7 @@ def test_a_stream_that_is_left_early_drops_the_rest(faked):
     engine = faked(runner)
 
     async def main():
-        documents = [f"document {place} of many words in winter" for place in range(5000)]
+        documents = [f"document {index} of many words in winter" for index in range(5000)]
         stream = engine.aiter_rank("q", documents)
         async for ranking in stream:
             assert ranking.unscored_because == "pending"
@@ -343,7 +343,7 @@ def test_a_synchronous_close_on_the_event_loop_does_not_wait_for_what_needs_it(f
     runner = FakeRunner(workers=1, gated=True)
     shared = faked(runner)
     sync = shared._reranker
-    documents = [f"cold water {place}" for place in range(40)]
+    documents = [f"cold water {index}" for index in range(40)]
 
     async def main():
         task = asyncio.create_task(shared.score("q", documents, deadline_ms=limit))

@@ -83,7 +83,7 @@ def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
 
 def test_closing_without_draining_refuses_what_waits(reranker):
     engine = reranker(threads=1, max_batch_tokens=1)
-    stream = engine.iter_rank("q", [f"some words in winter {place}" for place in range(2000)])
+    stream = engine.iter_rank("q", [f"some words in winter {index}" for index in range(2000)])
     next(stream)
     engine.close(drain=False)
     with pytest.raises(ClosedError):
@@ -113,18 +113,18 @@ def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["__init__", "__enter__", "submit", "leave"])
-def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, place):
+def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, index):
     engine = reranker(max_queue_tokens=50)
     engine.score("q", ["a"])
-    whole = getattr(AdmittedCall, place)
+    whole = getattr(AdmittedCall, index)
 
     def interrupted(self, *arguments, **options):
-        monkeypatch.setattr(AdmittedCall, place, whole)
-        if place != "leave":
+        monkeypatch.setattr(AdmittedCall, index, whole)
+        if index != "leave":
             whole(self, *arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(AdmittedCall, place, interrupted)
+    monkeypatch.setattr(AdmittedCall, index, interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine.score("q", ["a b c d"])
     gc.collect()

@@ -18,7 +18,7 @@ def test_eight_callers_at_once_each_get_what_they_would_get_alone(reranker, scor
     engine = reranker(precision=precision, threads=threads)
     rng = np.random.default_rng(0)
     requests = [
-        [scored.documents[place] for place in rng.integers(0, len(scored.documents), size=rng.integers(0, 25))]
+        [scored.documents[index] for index in rng.integers(0, len(scored.documents), size=rng.integers(0, 25))]
         for _ in range(CALLERS * 3)
     ]
     alone = [engine.score(scored.query, documents) for documents in requests]

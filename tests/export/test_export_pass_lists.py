@@ -53,7 +53,7 @@ def lists(log):
 
 def test_passes_run_in_order_and_shared_ones_once(lists, log):
     runner = PassRunner(Graph(), CONTEXT)
-    made = [runner.run(one, keep_for=lists[place + 1 :]) for place, one in enumerate(lists)]
+    made = [runner.run(one, keep_for=lists[index + 1 :]) for index, one in enumerate(lists)]
 
     assert [model.history for model, _ in made] == [("a", "b"), ("a", "b", "c"), ("a", "d", "e")]
     assert [[record.name for record in records] for _, records in made] == [

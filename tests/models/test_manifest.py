@@ -80,14 +80,14 @@ def test_writing_and_reading_give_the_same_manifest_and_the_same_bytes(tmp_path)
     ["../x", "/etc/passwd", "a/../../x", "..", "", "a\\b", "C:x", "./fp32.onnx", "a//b", "a/", "a/./b"],
 )
 @pytest.mark.parametrize("place", ["files", "graph", "external_data", "tokenizer"])
-def test_a_path_that_is_not_plainly_inside_the_folder_is_refused(path, place):
+def test_a_path_that_is_not_plainly_inside_the_folder_is_refused(path, index):
     files = [*manifest()["files"], file_record(path)]
     raw = {
         "files": manifest(files=files),
         "graph": manifest(graphs=[graph(file=path)], files=files),
         "external_data": manifest(graphs=[graph(external_data=[path])], files=files),
         "tokenizer": manifest(tokenizer=path, files=files),
-    }[place]
+    }[index]
     with pytest.raises(ValidationError, match="leaves the artifact folder"):
         read(raw)
 

@@ -123,7 +123,7 @@ def pairs_of(lengths, first=1):
 def alone(pairs):
     """What `FakeRunner` gives each pair, one by one; float32 (n, 1)."""
     runs = [
-        outputs_of(PlainEncoder().assemble(pairs, [place], int(length))) for place, length in enumerate(pairs.lengths)
+        outputs_of(PlainEncoder().assemble(pairs, [index], int(length))) for index, length in enumerate(pairs.lengths)
     ]
     return np.concatenate(runs) if runs else np.empty((0, 1), dtype=np.float32)
 

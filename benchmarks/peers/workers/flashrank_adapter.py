@@ -23,7 +23,7 @@ def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]
     ranker = Ranker(graph.parent.name, cache_dir=str(graph.parent.parent), max_length=512, log_level="WARNING")
 
     def score(query: str, documents: list[str]) -> Iterable[float]:
-        passages = [{"id": place, "text": document} for place, document in enumerate(documents)]
+        passages = [{"id": index, "text": document} for index, document in enumerate(documents)]
         ranked = ranker.rerank(RerankRequest(query=query, passages=passages))
         scores = [0.0] * len(documents)
         for passage in ranked:

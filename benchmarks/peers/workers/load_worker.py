@@ -75,7 +75,7 @@ class LoadWorker:
     async def _call(self, first: int, count: int) -> None:
         if self._rerank is None:
             raise RuntimeError("nothing is loaded; 'load' comes first")
-        documents = [self._documents[(first + place) % len(self._documents)] for place in range(count)]
+        documents = [self._documents[(first + index) % len(self._documents)] for index in range(count)]
         await self._rerank(self._query, documents)
 
     async def _closed(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class LoadWorker:
         memory: list[list[float]] = []
         cpu, started = time.process_time(), time.perf_counter()
 
-        async def one(place: int, due: float, first: int, count: int) -> None:
+        async def one(index: int, due: float, first: int, count: int) -> None:
             try:
                 await self._call(first, count)
                 kind = "ok"
@@ -120,7 +120,7 @@ class LoadWorker:
                 kind = "late"
             except Exception as error:  # counted by its name
                 kind = type(error).__name__
-            outcomes[place] = [time.perf_counter() - started - due, kind]
+            outcomes[index] = [time.perf_counter() - started - due, kind]
 
         async def watch_memory() -> None:
             while True:
@@ -129,9 +129,9 @@ class LoadWorker:
 
         watching = asyncio.create_task(watch_memory())
         tasks = []
-        for place, (due, first, count) in enumerate(arrivals):
+        for index, (due, first, count) in enumerate(arrivals):
             await asyncio.sleep(max(0.0, due - (time.perf_counter() - started)))
-            tasks.append(asyncio.create_task(one(place, due, first, count)))
+            tasks.append(asyncio.create_task(one(index, due, first, count)))
         cpu_until_last, seconds = time.process_time() - cpu, time.perf_counter() - started
         _, pending = await asyncio.wait(tasks, timeout=request["drain"]) if tasks else (set(), set())
         for task in pending:

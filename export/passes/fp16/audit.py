@@ -98,5 +98,5 @@ def _some(names: Sequence[str]) -> str:
 def _spread(calibration: Sequence[Mapping[str, NDArray[Any]]], count: int) -> list[Mapping[str, NDArray[Any]]]:
     """Pairs from the shortest to the longest, evenly spread, the same ones every time."""
     ordered = sorted(calibration, key=lambda feed: max(array.size for array in feed.values()))
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))
-    return [ordered[place] for place in places]
+    indices = np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))
+    return [ordered[index] for index in indices]

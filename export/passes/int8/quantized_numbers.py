@@ -78,7 +78,7 @@ def quantize_columns_for(weight: Floats, inputs: Floats, rounded_inputs: Floats)
     moved = np.linalg.solve(hessian, target)
     scale = column_scales(moved, np.diag(hessian))
     order = np.argsort(-np.diag(hessian), kind="stable")
-    place = np.argsort(order, kind="stable")
+    index = np.argsort(order, kind="stable")
     upper = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T
     left = moved[order] / scale
     rounded = np.zeros((rows, columns))
@@ -87,11 +87,11 @@ def quantize_columns_for(weight: Floats, inputs: Floats, rounded_inputs: Floats)
         lost = np.zeros((stop - start, columns))
         for row in range(start, stop):
             partner = int(order[row]) ^ 1
-            rounded[row] = _round_row(left, rounded, row, int(place[partner]) if partner < rows else None)
+            rounded[row] = _round_row(left, rounded, row, int(index[partner]) if partner < rows else None)
             lost[row - start] = (left[row] - rounded[row]) / upper[row, row]
             left[row + 1 : stop] -= upper[row, row + 1 : stop, None] * lost[row - start]
         left[stop:] -= upper[start:stop, stop:].T @ lost
-    return rounded[place].astype(np.int8), scale
+    return rounded[index].astype(np.int8), scale
 
 
 def quantize_rows(table: Floats) -> tuple[Int8s, NDArray[np.float32]]:

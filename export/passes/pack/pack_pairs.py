@@ -100,11 +100,11 @@ class _Packer:
 
     def packed(self) -> _Packed:
         """Rewrite everything behind the cut."""
-        place, cut = self._cut()
+        position, cut = self._cut()
         taken = {name for node in self.nodes for name in (*node.input, *node.output)} | set(self.view.inputs)
         if _MASK in taken:
             raise _UnknownNodeError(f"a tensor called {_MASK!r}")
-        before, after = self.nodes[: place + 1], self.nodes[place + 1 :]
+        before, after = self.nodes[: position + 1], self.nodes[position + 1 :]
         self._drop_padding(cut)
         for node in after:
             self._rewrite(node)
@@ -127,11 +127,11 @@ class _Packer:
         last_use: dict[str, int] = {}
         for index, node in enumerate(self.nodes):
             last_use.update(dict.fromkeys(reads(node), index))
-        for place in range(attention[0] - 1, -1, -1):
-            made = [name for node in self.nodes[: place + 1] for name in node.output if name in self.computed]
-            needed = [name for name in (*self.view.inputs, *made) if last_use.get(name, -1) > place]
+        for position in range(attention[0] - 1, -1, -1):
+            made = [name for node in self.nodes[: position + 1] for name in node.output if name in self.computed]
+            needed = [name for name in (*self.view.inputs, *made) if last_use.get(name, -1) > position]
             if len(needed) == 1 and self.rules.is_hidden(needed[0]):
-                return place, needed[0]
+                return position, needed[0]
         raise _UnknownNodeError("hidden states are not all that the layers read")
 
     def _drop_padding(self, hidden: str) -> None:

@@ -43,22 +43,22 @@ class Places:
 
 
 def even_branch(
-    nodes: Sequence[onnx.NodeProto], renamed: Mapping[str, str], places: Places, *, channels: int | None
+    nodes: Sequence[onnx.NodeProto], renamed: Mapping[str, str], indices: Places, *, channels: int | None
 ) -> onnx.GraphProto:
     """The nodes as they are, on pairs of one length.
 
     Args:
         nodes: with one output each, in their order.
         renamed: what tensors from outside are called in the packed graph.
-        places: of the run.
+        indices: of the run.
         channels: of the last one's output where that has tokens, which it gives as [1, tokens, channels]; else None.
     """
     made: list[onnx.NodeProto] = []
     output = nodes[-1].output[0]
     by_pair: dict[str, str] = {}
-    for name in dict.fromkeys(name for node in nodes for name in node.input if name in places.tokens):
+    for name in dict.fromkeys(name for node in nodes for name in node.input if name in indices.tokens):
         by_pair[name] = f"{output}/{name}/even"
-        inputs = [renamed.get(name, name), places.even_shape]
+        inputs = [renamed.get(name, name), indices.even_shape]
         made.append(helper.make_node("Reshape", inputs, [by_pair[name]], name=by_pair[name]))
     made += _suffixed(nodes, "even", {**renamed, **by_pair})
     result = f"{output}/even"
@@ -70,14 +70,14 @@ def even_branch(
 
 
 def places_branch(
-    nodes: Sequence[onnx.NodeProto], renamed: Mapping[str, str], places: Places, *, joined_axis: int
+    nodes: Sequence[onnx.NodeProto], renamed: Mapping[str, str], indices: Places, *, joined_axis: int
 ) -> onnx.GraphProto:
     """The nodes once for every place; what the last one makes is put together again.
 
     Args:
         nodes: with one output each, in their order.
         renamed: what tensors from outside are called in the packed graph.
-        places: of the run.
+        indices: of the run.
         joined_axis: along which the places' outputs are put together: 1 for tokens, 0 for pairs.
     """
     made: list[onnx.NodeProto] = []
@@ -87,28 +87,28 @@ def places_branch(
     parts: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for node in nodes for name in node.input if name not in own):
         outside = renamed.get(name, name)
-        pieces = [f"{output}/{name}/{place}" for place in range(places.rows)]
+        pieces = [f"{output}/{name}/{index}" for index in range(indices.rows)]
         split = f"{output}/{name}/places"
-        if name in places.tokens:
-            made.append(helper.make_node("Split", [outside, places.lengths], pieces, name=split, axis=1))
-        elif name in places.pairs:
+        if name in indices.tokens:
+            made.append(helper.make_node("Split", [outside, indices.lengths], pieces, name=split, axis=1))
+        elif name in indices.pairs:
             row, sizes = f"{output}/{name}/rows", f"{output}/{name}/one_each"
-            constants.append(numpy_helper.from_array(np.ones(places.rows, np.int64), sizes))
-            made.append(helper.make_node("Gather", [outside, places.pair_of], [row], name=row, axis=0))
+            constants.append(numpy_helper.from_array(np.ones(indices.rows, np.int64), sizes))
+            made.append(helper.make_node("Gather", [outside, indices.pair_of], [row], name=row, axis=0))
             made.append(helper.make_node("Split", [row, sizes], pieces, name=split, axis=0))
         else:
             continue
         parts[name] = pieces
-    for place in range(places.rows):
-        own_parts = {name: pieces[place] for name, pieces in parts.items()}
-        made += _suffixed(nodes, str(place), {**renamed, **own_parts})
-    results = [f"{output}/{place}" for place in range(places.rows)]
+    for index in range(indices.rows):
+        own_parts = {name: pieces[index] for name, pieces in parts.items()}
+        made += _suffixed(nodes, str(index), {**renamed, **own_parts})
+    results = [f"{output}/{index}" for index in range(indices.rows)]
     joined = f"{output}/joined"
     made.append(helper.make_node("Concat", results, [joined], name=joined, axis=joined_axis))
     if joined_axis == 0:
         zero, found = f"{output}/zero", f"{output}/found"
         constants.append(numpy_helper.from_array(np.zeros(1, np.int64), zero))
-        made.append(helper.make_node("Slice", [joined, zero, places.count], [found], name=found))
+        made.append(helper.make_node("Slice", [joined, zero, indices.count], [found], name=found))
         joined = found
     return _branch(made, joined, constants)
 

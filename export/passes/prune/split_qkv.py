@@ -87,12 +87,12 @@ def _recognise(split: onnx.NodeProto, view: GraphView) -> _Packed | None:
     return _Packed(source, weight, bias, heads, size, order, outputs)
 
 
-def _rebuild(model: onnx.ModelProto, place: str, packed: _Packed) -> onnx.ModelProto:
-    """Put three projections where the node stands that makes the tensor `place`."""
+def _rebuild(model: onnx.ModelProto, index: str, packed: _Packed) -> onnx.ModelProto:
+    """Put three projections where the node stands that makes the tensor `index`."""
     new = onnx.ModelProto()
     new.CopyFrom(model)
     width = packed.heads * packed.size
-    shape = f"{place}/shape"
+    shape = f"{index}/shape"
     tensors: dict[str, _Array] = {}
     made = [constant_node(shape, np.asarray([0, 0, packed.heads, packed.size], dtype=np.int64))]
     for part, output in enumerate(packed.outputs):
@@ -109,7 +109,7 @@ def _rebuild(model: onnx.ModelProto, place: str, packed: _Packed) -> onnx.ModelP
         made.append(helper.make_node("Transpose", [heads], [output], name=output, perm=packed.order))
     kept: list[onnx.NodeProto] = []
     for node in new.graph.node:
-        if node.output[0] == place:
+        if node.output[0] == index:
             kept += made
         elif not set(packed.outputs).intersection(node.output):
             kept.append(node)

@@ -23,8 +23,8 @@ CANDIDATES = 24
 
 def write_collection(folder, *, judged=True):
     (folder / "qrels").mkdir(parents=True)
-    documents = [{"_id": f"d{place}", "title": "", "text": text} for place, text in enumerate(TEXTS)]
-    queries = [{"_id": f"q{place}", "text": text[:25]} for place, text in enumerate(make_texts(6, seed=21))]
+    documents = [{"_id": f"d{index}", "title": "", "text": text} for index, text in enumerate(TEXTS)]
+    queries = [{"_id": f"q{index}", "text": text[:25]} for index, text in enumerate(make_texts(6, seed=21))]
     for name, records in (("corpus", documents), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if judged:
@@ -56,8 +56,8 @@ def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
             reranker, collection, max_lengths=[16, 64], queries=3, candidates=12, kept=ScoreFile(None)
         )
         assert scores.queries == ("q0", "q2", "q4")
-        assert scores.candidates["q0"] == (*(f"d{place}" for place in range(8, 0, -1)), "d0", "d9", "d10", "d11")
-        assert scores.candidates["q2"] == tuple(f"d{place}" for place in range(12))
+        assert scores.candidates["q0"] == (*(f"d{index}" for index in range(8, 0, -1)), "d0", "d9", "d10", "d11")
+        assert scores.candidates["q2"] == tuple(f"d{index}" for index in range(12))
         found = read_collection(collection)
         documents = [found.documents[name] for name in scores.candidates["q0"]]
         expected = reranker.rank(found.queries["q0"], documents)

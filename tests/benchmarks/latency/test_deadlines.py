@@ -58,8 +58,8 @@ def test_the_candidates_are_the_runs_then_others_of_the_corpus(tiny_artifact, fo
     run.write_text("q0 Q0 d7 1 2.0 x\nq0 Q0 d3 2 1.0 x\nq2 Q0 d1 1 1.0 x\n")
     measure_deadlines(tiny_artifact, folder, precision="fp32", limits_ms=(SHORT,), candidates=5)
     documents = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").read_text().splitlines()]
-    assert asked[-2] == [documents[place] for place in (7, 3, 0, 1, 2)]
-    assert asked[-1] == [documents[place] for place in (1, 0, 2, 3, 4)]
+    assert asked[-2] == [documents[index] for index in (7, 3, 0, 1, 2)]
+    assert asked[-1] == [documents[index] for index in (1, 0, 2, 3, 4)]
 
 
 def test_without_judgements_or_a_run_there_is_nothing_to_measure(tiny_artifact, folder):

@@ -44,7 +44,7 @@ def fake(monkeypatch):
     started = []
 
     def start(**options):
-        worker = LoadProcess(adapters=Path(__file__).parent)
+        worker = LoadProcess(adapters=Path(__file__).parents[2] / "support")
         started.append(worker)
         worker.load("fake_load_adapter", options)
         worker.give_texts("query", ["a", "b", "c"])
@@ -55,7 +55,7 @@ def fake(monkeypatch):
         worker.close()
 
 
-ARRIVALS = [Arrival(0.01 * place, "early" if place < 5 else "late", place, SIZES[place % 2]) for place in range(10)]
+ARRIVALS = [Arrival(0.01 * index, "early" if index < 5 else "late", index, SIZES[index % 2]) for index in range(10)]
 
 
 def test_requests_come_at_their_moments_whatever_became_of_those_before(fake):

@@ -31,7 +31,7 @@ def fake():
     with ExitStack() as stack:
 
         def start(**options):
-            worker = stack.enter_context(WorkerProcess(adapters=Path(__file__).parent))
+            worker = stack.enter_context(WorkerProcess(adapters=Path(__file__).parents[2] / "support"))
             worker.load("fake_adapter", options)
             return worker
 
@@ -93,7 +93,7 @@ def held():
 
         def hold(*, largest_idle_mib=LARGEST_IDLE_MIB, **options):
             def start():
-                worker = WorkerProcess(adapters=Path(__file__).parent)
+                worker = WorkerProcess(adapters=Path(__file__).parents[2] / "support")
                 return worker, worker.load("fake_adapter", options)
 
             return stack.enter_context(HeldWorker(start, largest_idle_mib=largest_idle_mib))

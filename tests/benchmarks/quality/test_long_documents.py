@@ -16,7 +16,7 @@ from crossrank.errors import InvalidInputError
 
 
 def test_documents_are_joined_to_groups_with_their_best_grade_and_rank():
-    names = [f"d{place}" for place in range(10)]
+    names = [f"d{index}" for index in range(10)]
     documents = {name: f"text of {name}" for name in names}
     judgements = {"q": {"d0": 1, "d1": 3, "d2": 0}}
     collection = Collection(documents, {"q": "?"}, judgements, {"q": tuple(reversed(names))})

@@ -39,8 +39,8 @@ def test_chunks_hold_each_candidate_once_in_the_order_of_promise(seconds, limit,
     random.shuffle(order)
     taken = take_all(chunks(seconds, limit=limit, workers=workers, order=order), left=limit, factor=factor)
     assert [index for chunk in taken for index in chunk.indices.tolist()] == order
-    for place, chunk in enumerate(taken):
-        later = [index for other in taken[place + 1 :] for index in other.indices.tolist()]
+    for position, chunk in enumerate(taken):
+        later = [index for other in taken[position + 1 :] for index in other.indices.tolist()]
         assert np.isclose(chunk.work_behind, sum(seconds[index] for index in later))
 
 

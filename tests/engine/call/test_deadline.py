@@ -42,25 +42,25 @@ def faked(tiny_artifact, monkeypatch):
 
 def check(ranking, whole, promise):
     """Every document once; scored ones as in the whole ranking, the rest after them in the order of promise."""
-    places = [item.index for item in ranking]
-    assert sorted(places) == list(range(len(promise)))
+    indices = [item.index for item in ranking]
+    assert sorted(indices) == list(range(len(promise)))
     scores = {item.index: item.score for item in whole}
     scored = [item for item in ranking if item.score is not None]
     assert ranking.scored == len(scored)
     assert all(item.score == scores[item.index] for item in scored)
-    positions = {item.index: place for place, item in enumerate(whole)}
+    positions = {item.index: index for index, item in enumerate(whole)}
     assert [positions[item.index] for item in scored] == sorted(positions[item.index] for item in scored)
-    left = [place for place in promise if place not in {item.index for item in scored}]
-    assert list(ranking.unscored) == left == places[len(scored) :]
+    left = [index for index in promise if index not in {item.index for item in scored}]
+    assert list(ranking.unscored) == left == indices[len(scored) :]
     assert all(item.score is None and not item.truncated for item in ranking[len(scored) :])
 
 
 @given(data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_deadline_no_document_is_lost_or_doubled(engine, scored, data):
-    places = data.draw(st.lists(st.integers(0, len(scored.documents) - 1), max_size=60))
-    documents = [scored.documents[place] for place in places]
-    promised = data.draw(st.one_of(st.none(), st.lists(st.floats(-5, 5), min_size=len(places), max_size=len(places))))
+    indices = data.draw(st.lists(st.integers(0, len(scored.documents) - 1), max_size=60))
+    documents = [scored.documents[index] for index in indices]
+    promised = data.draw(st.one_of(st.none(), st.lists(st.floats(-5, 5), min_size=len(indices), max_size=len(indices))))
     deadline = data.draw(st.one_of(st.floats(0, 30), st.just(PLENTY)))
     prepared = data.draw(st.booleans())
     whole = engine.rank(scored.query, documents)
@@ -70,9 +70,9 @@ def test_whatever_the_deadline_no_document_is_lost_or_doubled(engine, scored, da
         deadline_ms=deadline,
         first_stage_scores=promised,
     )
-    promise = range(len(places)) if promised is None else np.argsort(-np.asarray(promised), kind="stable").tolist()
+    promise = range(len(indices)) if promised is None else np.argsort(-np.asarray(promised), kind="stable").tolist()
     check(ranking, whole, promise)
-    assert ranking.unscored_because == (None if ranking.scored == len(places) else "deadline")
+    assert ranking.unscored_because == (None if ranking.scored == len(indices) else "deadline")
     if deadline == PLENTY:
         assert ranking == whole
 
@@ -100,7 +100,7 @@ def test_the_most_promising_are_scored_before_the_deadline_and_the_rest_never(fa
     promised = list(range(40))
     runner.let_go(4)
     ranking = engine.rank(
-        "q", [f"document {place}" for place in range(40)], deadline_ms=300, first_stage_scores=promised
+        "q", [f"document {index}" for index in range(40)], deadline_ms=300, first_stage_scores=promised
     )
     assert 1 <= ranking.scored <= 4
     scored = sorted(item.index for item in ranking[: ranking.scored])
@@ -119,7 +119,7 @@ def test_a_run_that_is_predicted_not_to_finish_is_not_started(faked, monkeypatch
     engine = faked(runner)
     engine.score("q", ["a b c", "b c a", "c a b"])  # it learns that a run takes 200 ms
     ran = len(runner.ran)
-    ranking = engine.rank("q", [f"a b {place}" for place in range(10)], deadline_ms=100)
+    ranking = engine.rank("q", [f"a b {index}" for index in range(10)], deadline_ms=100)
     assert (ranking.scored, len(runner.ran)) == (0, ran)
     slow.set()
 
@@ -168,7 +168,7 @@ def test_scoring_starts_before_all_is_encoded(faked, monkeypatch, limit):
     original = encoder.encode_documents
     encoded = []
     monkeypatch.setattr(encoder, "encode_documents", lambda texts: encoded.append(len(texts)) or original(texts))
-    documents = [f"document of some words {place}" for place in range(12_000)]
+    documents = [f"document of some words {index}" for index in range(12_000)]
     with ThreadPoolExecutor(1) as pool:
         last = pool.submit(lambda: list(engine.iter_rank("q", documents, deadline_ms=limit))[-1])
         runner.wait_for_runs(1)
@@ -200,7 +200,7 @@ def test_a_deadline_beyond_all_clocks_is_none(engine, limit):
 
 
 def test_rankings_improve_and_the_last_is_the_whole(engine, scored):
-    documents = [f"{document[:20]} {place}" for place in range(20) for document in scored.documents]
+    documents = [f"{document[:20]} {index}" for index in range(20) for document in scored.documents]
     promised = list(range(len(documents)))
     whole = engine.rank(scored.query, documents)
     rankings = list(engine.iter_rank(scored.query, documents, first_stage_scores=promised))
@@ -219,7 +219,7 @@ def test_the_last_ranking_of_a_stream_with_a_deadline_says_so(faked):
     runner = FakeRunner(workers=1, gated=True)
     engine = faked(runner)
     runner.let_go(2)
-    rankings = list(engine.iter_rank("q", [f"document {place}" for place in range(50)], deadline_ms=200))
+    rankings = list(engine.iter_rank("q", [f"document {index}" for index in range(50)], deadline_ms=200))
     assert rankings[-1].unscored_because == "deadline"
     assert 1 <= rankings[-1].scored <= 2
     assert len(rankings[-1]) == 50
@@ -227,7 +227,7 @@ def test_the_last_ranking_of_a_stream_with_a_deadline_says_so(faked):
 
 def test_a_stream_nobody_reads_on_keeps_nothing_from_closing(faked):
     engine = faked(FakeRunner(workers=1))
-    stream = engine.iter_rank("q", [f"some words in winter {place}" for place in range(5000)])
+    stream = engine.iter_rank("q", [f"some words in winter {index}" for index in range(5000)])
     next(stream)
     engine.close()
     with pytest.raises(ClosedError):
@@ -241,7 +241,7 @@ def test_an_error_ends_a_call_with_a_deadline(faked):
     engine = faked(FakeRunner(on_run=fail))
     for call in (engine.score, engine.rank, lambda *given, **options: list(engine.iter_rank(*given, **options))):
         with pytest.raises(InferenceError, match=r"^no$"):
-            call("q", [f"a {place}" for place in range(50)], deadline_ms=PLENTY)
+            call("q", [f"a {index}" for index in range(50)], deadline_ms=PLENTY)
     assert engine.stats().queue_tokens == 0
 
 
@@ -249,9 +249,9 @@ def test_a_full_queue_refuses_calls_with_deadlines_and_streams_as_well(faked):
     runner = FakeRunner(workers=1, gated=True)
     engine = faked(runner, max_queue_tokens=100)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(engine.score, "q", [f"cold water in winter {place}" for place in range(20)])
+        first = pool.submit(engine.score, "q", [f"cold water in winter {index}" for index in range(20)])
         runner.wait_for_runs(1)
-        documents = [f"the river carries cold water {place}" for place in range(10)]
+        documents = [f"the river carries cold water {index}" for index in range(10)]
         for call in (engine.score, engine.rank, lambda *given, **options: next(engine.iter_rank(*given, **options))):
             with pytest.raises(Overloaded, match="at most 100 may wait"):
                 call("q", documents, deadline_ms=PLENTY)
@@ -266,21 +266,21 @@ def test_scores_that_cannot_all_be_had_are_not_sought_further(faked, monkeypatch
     engine.score("q", list("abcde"))  # it learns that a run takes 20 ms
     ran = len(runner.ran)
     with pytest.raises(DeadlineExceeded):
-        engine.score("q", [f"a b {place}" for place in range(3000)], deadline_ms=1000)
+        engine.score("q", [f"a b {index}" for index in range(3000)], deadline_ms=1000)
     assert len(runner.ran) - ran < 60
 
 
 def test_calls_with_and_without_deadlines_share_the_queue(engine, scored):
     whole = engine.rank(scored.query, scored.documents)
 
-    def call(place):
-        deadline = [None, 20, PLENTY][place % 3]
-        return engine.rank(scored.query, scored.documents, deadline_ms=deadline, priority=place % 5 - 2)
+    def call(index):
+        deadline = [None, 20, PLENTY][index % 3]
+        return engine.rank(scored.query, scored.documents, deadline_ms=deadline, priority=index % 5 - 2)
 
     with ThreadPoolExecutor(8) as pool:
-        for place, ranking in enumerate(pool.map(call, range(48), timeout=WAIT)):
+        for index, ranking in enumerate(pool.map(call, range(48), timeout=WAIT)):
             check(ranking, whole, range(len(scored.documents)))
-            assert place % 3 == 1 or ranking == whole
+            assert index % 3 == 1 or ranking == whole
 
 
 @pytest.mark.parametrize(

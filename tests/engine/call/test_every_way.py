@@ -28,7 +28,7 @@ TEXTS = [*make_texts(9, seed=4), "", "river", "cold water " * 60]
 def in_order(ranking):
     """Scores of a ranking in the documents' order."""
     scores = {item.index: item.score for item in ranking}
-    return np.asarray([scores[place] for place in range(len(scores))], dtype=np.float32)
+    return np.asarray([scores[position] for position in range(len(scores))], dtype=np.float32)
 
 
 def synchronous(limit):
@@ -101,8 +101,8 @@ def test_every_way_gives_the_same_bits_and_scores_equal_documents_once(reranker,
     assert way(engine, TEXTS).tobytes() == expected.tobytes()
     pairs = engine.stats().pairs
     assert pairs == len(TEXTS) if long_documents == "truncate" else pairs > len(TEXTS)
-    places = np.asarray([*range(len(TEXTS)), 3, 0, 3, len(TEXTS) - 1])
-    assert way(engine, [TEXTS[place] for place in places]).tobytes() == expected[places].tobytes()
+    indices = np.asarray([*range(len(TEXTS)), 3, 0, 3, len(TEXTS) - 1])
+    assert way(engine, [TEXTS[position] for position in indices]).tobytes() == expected[indices].tobytes()
     assert engine.stats().pairs == 2 * pairs
 
 
@@ -116,9 +116,9 @@ def test_every_way_fills_the_cache_and_takes_from_it(reranker, way, long_documen
         assert other(engine, TEXTS).tobytes() == expected.tobytes()
     after = engine.stats()
     assert (after.pairs, after.requests) == (stats.pairs, stats.requests), "what is known costs the queue nothing"
-    places = np.asarray([2, 5, 2])
-    some = way(engine, [*(TEXTS[place] for place in places), "something new"])
-    assert some[:3].tobytes() == expected[places].tobytes()
+    indices = np.asarray([2, 5, 2])
+    some = way(engine, [*(TEXTS[position] for position in indices), "something new"])
+    assert some[:3].tobytes() == expected[indices].tobytes()
     assert engine.info().score_cache.entries == len(TEXTS) + 1
 
 
@@ -179,7 +179,7 @@ def test_time_goes_to_documents_whose_windows_can_all_be_scored(faked):
 def test_equal_documents_in_different_chunks_are_scored_once(faked):
     runner = FakeRunner(workers=2)
     engine = faked(runner)
-    documents = [f"some words in winter {place % 1500}" for place in range(4500)]
+    documents = [f"some words in winter {position % 1500}" for position in range(4500)]
     rankings = list(engine.iter_rank("q", documents))
     assert len(rankings) > 2
     assert rankings[-1].scored == len(documents)
@@ -199,32 +199,32 @@ def test_what_is_known_needs_no_time(reranker):
 
 
 @given(
-    places=st.lists(st.integers(0, len(TEXTS) - 1), max_size=25),
+    indices=st.lists(st.integers(0, len(TEXTS) - 1), max_size=25),
     seed=st.integers(0, 2**32 - 1),
     deadline=st.sampled_from([None, 0, 5, 50, 600_000]),
     windows=st.booleans(),
     cached=st.booleans(),
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_document_is_lost_doubled_or_scored_otherwise(shared_engines, places, seed, deadline, windows, cached):
+def test_no_document_is_lost_doubled_or_scored_otherwise(shared_engines, indices, seed, deadline, windows, cached):
     engine, expected = shared_engines[windows, cached]
-    promise = np.random.default_rng(seed).normal(size=len(places)).round(1)
-    documents = [TEXTS[place] for place in places]
+    promise = np.random.default_rng(seed).normal(size=len(indices)).round(1)
+    documents = [TEXTS[position] for position in indices]
     ranking = engine.rank(QUERY, documents, deadline_ms=deadline, first_stage_scores=promise)
-    assert sorted(item.index for item in ranking) == list(range(len(places)))
+    assert sorted(item.index for item in ranking) == list(range(len(indices)))
     scored = [item for item in ranking if item.score is not None]
     assert list(ranking[: len(scored)]) == scored
     for item in scored:
-        assert np.float32(item.score).tobytes() == expected[places[item.index]].tobytes()
+        assert np.float32(item.score).tobytes() == expected[indices[item.index]].tobytes()
     assert [item.score for item in scored] == sorted((item.score for item in scored), reverse=True)
     rest = [item.index for item in ranking[len(scored) :]]
     assert rest == list(ranking.unscored)
     assert rest == sorted(rest, key=lambda index: (-promise[index], index))
     if deadline in (None, 600_000):
-        assert ranking.scored == len(places)
+        assert ranking.scored == len(indices)
     scores_of = {}
     for item in ranking:
-        scores_of.setdefault(places[item.index], set()).add(item.score)
+        scores_of.setdefault(indices[item.index], set()).add(item.score)
     assert all(len(scores) == 1 for scores in scores_of.values()), "equal documents fare alike"
 
 

@@ -44,7 +44,7 @@ def test_equal_documents_of_a_call_are_scored_once(reranker, scored, rows, preci
     engine = reranker(precision=precision)
     documents = scored.documents[5:9]
     alone = engine.score(scored.query, documents)
-    many = [documents[place] for place in (2, 0, 2, 2, 1, 3, 0)]
+    many = [documents[index] for index in (2, 0, 2, 2, 1, 3, 0)]
     for given_documents in (many, engine.prepare(many), [{"text": text, "id": n} for n, text in enumerate(many)]):
         rows.clear()
         np.testing.assert_allclose(engine.score(scored.query, given_documents), alone[[2, 0, 2, 2, 1, 3, 0]], atol=1e-5)
@@ -155,7 +155,7 @@ def test_many_threads_share_it(reranker, scored):
 
     def work(start):
         order = np.roll(np.arange(len(expected)), start)[:12]
-        found = engine.score(scored.query, [scored.documents[place] for place in order])
+        found = engine.score(scored.query, [scored.documents[index] for index in order])
         return found.tobytes() == expected[order].tobytes()
 
     with ThreadPoolExecutor(4) as pool:

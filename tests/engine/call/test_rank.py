@@ -62,7 +62,7 @@ def test_an_activation_that_saturates_loses_no_order(reranker, scored, documents
 
 
 def test_results_hold_the_callers_own_objects_unchanged(reranker, scored, documents):
-    mappings = [{"text": text, "id": place} for place, text in enumerate(documents)]
+    mappings = [{"text": text, "id": index} for index, text in enumerate(documents)]
     before = [dict(item) for item in mappings]
     ranking = reranker().rank(scored.query, mappings)
     assert all(item.document is mappings[item.index] for item in ranking)

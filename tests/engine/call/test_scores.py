@@ -15,26 +15,26 @@ WHATEVER = settings(max_examples=25, suppress_health_check=[HealthCheck.function
 @given(data=st.data())
 @WHATEVER
 def test_whatever_the_batching_each_document_gets_its_own_score(tiny_artifact, scored, data):
-    places = data.draw(st.lists(st.integers(0, len(scored.documents) - 1), max_size=70))
+    indices = data.draw(st.lists(st.integers(0, len(scored.documents) - 1), max_size=70))
     budget = data.draw(st.one_of(st.integers(1, 600), st.none()))
     threads = data.draw(st.integers(1, 3))
     with ArtifactReranker(tiny_artifact, precision="fp32", threads=threads, max_batch_tokens=budget) as reranker:
-        scores = reranker.score(scored.query, [scored.documents[place] for place in places])
+        scores = reranker.score(scored.query, [scored.documents[index] for index in indices])
     assert scores.dtype == np.float32
-    assert scores.shape == (len(places),)
-    np.testing.assert_allclose(scores, scored.logits[places], atol=1e-5)
+    assert scores.shape == (len(indices),)
+    np.testing.assert_allclose(scores, scored.logits[indices], atol=1e-5)
 
 
 @given(data=st.data())
 @WHATEVER
 def test_an_int8_score_is_bitwise_the_same_in_any_company(tiny_artifact, scored, data):
-    places = data.draw(st.lists(st.integers(0, len(scored.documents) - 1), min_size=2, max_size=40))
+    indices = data.draw(st.lists(st.integers(0, len(scored.documents) - 1), min_size=2, max_size=40))
     budget = data.draw(st.one_of(st.integers(1, 600), st.none()))
     threads = data.draw(st.integers(1, 4))
     options = {"precision": "int8", "threads": threads, "max_batch_tokens": budget}
     with ArtifactReranker(tiny_artifact, **options) as reranker:
-        together = reranker.score(scored.query, [scored.documents[place] for place in places])
-        alone = [reranker.score(scored.query, [scored.documents[place]])[0] for place in places]
+        together = reranker.score(scored.query, [scored.documents[index] for index in indices])
+        alone = [reranker.score(scored.query, [scored.documents[index]])[0] for index in indices]
     assert together.tobytes() == np.asarray(alone, dtype=np.float32).tobytes()
 
 
@@ -65,7 +65,7 @@ def test_the_int8_graph_would_show_company_in_its_runs(tiny_artifact, tiny_graph
             None, {name: getattr(batch, name) for name in ("input_ids", "attention_mask", "token_type_ids")}
         )[0]
 
-    together, alone = run([0, 1, 2, 3, 4]), np.concatenate([run([place]) for place in range(5)])
+    together, alone = run([0, 1, 2, 3, 4]), np.concatenate([run([index]) for index in range(5)])
     assert np.abs(together - alone).max() > 1e-3
 
 
@@ -106,8 +106,8 @@ def test_pairs_of_several_queries_get_the_scores_of_their_own_query(reranker, sc
 @WHATEVER
 def test_score_many_gives_each_query_the_scores_of_its_documents(tiny_artifact, scored, data):
     counts = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=6))
-    queries = [f"query {place % 3} of many" for place in range(len(counts))]
-    lists = [scored.documents[place : place + count] for place, count in enumerate(counts)]
+    queries = [f"query {index % 3} of many" for index in range(len(counts))]
+    lists = [scored.documents[index : index + count] for index, count in enumerate(counts)]
     with ArtifactReranker(tiny_artifact, precision="fp32", threads=2) as reranker:
         together = reranker.score_many(queries, lists)
         apart = [reranker.score(query, documents) for query, documents in zip(queries, lists, strict=True)]
@@ -147,7 +147,7 @@ def test_a_document_that_is_no_text_is_refused_by_its_position_and_the_engine_go
 
 
 def test_mappings_are_scored_by_their_text_and_not_changed(reranker, scored):
-    documents = [{"id": place, "text": text, "score": 9} for place, text in enumerate(scored.documents)]
+    documents = [{"id": index, "text": text, "score": 9} for index, text in enumerate(scored.documents)]
     before = [dict(document) for document in documents]
     order = list(documents)
     scores = reranker().score(scored.query, documents)

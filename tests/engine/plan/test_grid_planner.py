@@ -55,7 +55,7 @@ def test_every_pair_runs_once_in_a_shape_that_holds_it(lengths, grid, cost, work
 
 def groupings(count):
     for cuts in range(2 ** (count - 1)):
-        yield list(pairwise([0, *(place + 1 for place in range(count - 1) if cuts >> place & 1), count]))
+        yield list(pairwise([0, *(index + 1 for index in range(count - 1) if cuts >> index & 1), count]))
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=9), grid=GRIDS, cost=COSTS)

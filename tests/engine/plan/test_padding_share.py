@@ -33,7 +33,7 @@ def documents():
 @pytest.mark.parametrize("seed", range(4))
 def test_under_three_percent_of_the_tokens_are_padding(batching, workers, seed, default_encoder, documents):
     chosen = np.random.default_rng(seed).choice(len(documents), TOP_K, replace=False)
-    encoded = default_encoder.encode_documents([documents[place] for place in chosen])
+    encoded = default_encoder.encode_documents([documents[index] for index in chosen])
     query = default_encoder.encode_query("how does the immune system recognise a virus")
     lengths = default_encoder.pair([query], np.zeros(TOP_K, dtype=np.int64), encoded).lengths
     batches = plan(lengths, batching=batching, cost=COST, max_batch_tokens=DEFAULT_BATCH_TOKENS["cpu"], workers=workers)

@@ -60,7 +60,7 @@ def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths,
 def groupings(count):
     """All ways to cut a row of things into contiguous groups, as (start, end) bounds."""
     for cuts in range(2 ** (count - 1)):
-        bounds = [0, *(place + 1 for place in range(count - 1) if cuts >> place & 1), count]
+        bounds = [0, *(index + 1 for index in range(count - 1) if cuts >> index & 1), count]
         yield list(pairwise(bounds))
 
 

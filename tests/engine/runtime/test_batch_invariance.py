@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crossrank.engine.runtime.batch_invariance import rows_of_length, scores_ignore_company
+from crossrank.engine.runtime.batch_invariance import rows_of_length, scores_ignore_other_pairs
 from crossrank.engine.text.encoding import TokenArrays
 
 
@@ -18,7 +18,7 @@ def independent(arrays):
 
 
 def test_a_graph_without_ties_between_rows_passes():
-    assert scores_ignore_company(independent, rows(5))
+    assert scores_ignore_other_pairs(independent, rows(5))
 
 
 def test_one_bit_in_one_batch_size_fails():
@@ -28,14 +28,14 @@ def test_one_bit_in_one_batch_size_fails():
             scores[2] = np.nextafter(scores[2], np.float32(np.inf))
         return scores
 
-    assert not scores_ignore_company(leaky, rows(5))
+    assert not scores_ignore_other_pairs(leaky, rows(5))
 
 
 def test_a_routine_of_its_own_for_lone_rows_fails():
     def gemv(arrays):
         return independent(arrays) * np.float32(1 if len(arrays.input_ids) > 1 else 1 + 1e-6)
 
-    assert not scores_ignore_company(gemv, rows(3))
+    assert not scores_ignore_other_pairs(gemv, rows(3))
 
 
 def test_rows_are_real_pairs_cut_to_one_length(default_encoder):

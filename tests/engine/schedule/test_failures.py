@@ -100,7 +100,7 @@ def test_after_an_error_the_rest_of_that_call_is_dropped(reranker, scored, monke
     engine = reranker(threads=2, max_batch_tokens=1)
     monkeypatch.setattr(GraphSession, "run", run)
     with pytest.raises(InferenceError, match=r"^no$"):
-        engine.score(scored.query, [f"{document} {place}" for place in range(20) for document in scored.documents])
+        engine.score(scored.query, [f"{document} {index}" for index in range(20) for document in scored.documents])
     assert len(runs) < len(scored.documents) * 20
 
 

@@ -20,17 +20,17 @@ LENGTH = 60
 def simulate(arrivals):
     """Time from arrival to the last run of each request; arrivals are (time, number of pairs)."""
     queue = RunQueue(Grouping("single", COST, 4096), RunTimes(COST, WORKERS), WORKERS, lambda _: None)
-    events = [(at, 0, place, None) for place, (at, _) in enumerate(arrivals)]
+    events = [(at, 0, index, None) for index, (at, _) in enumerate(arrivals)]
     heapq.heapify(events)
     left = [count for _, count in arrivals]
     ended = [0.0] * len(arrivals)
     handed_out, busy, serial = [], 0, len(arrivals)
     while events:
-        now, _, place, run = heapq.heappop(events)
+        now, _, index, run = heapq.heappop(events)
         if run is None:
-            encoded = pairs_of([LENGTH] * arrivals[place][1])
+            encoded = pairs_of([LENGTH] * arrivals[index][1])
             batches = plan(encoded.lengths, batching="single", cost=COST, max_batch_tokens=4096, workers=WORKERS)
-            queue.add(new_request(place, encoded, batches, 1, Terms(arrival=now)), now)
+            queue.add(new_request(index, encoded, batches, 1, Terms(arrival=now)), now)
         else:
             busy -= 1
             for part in run.parts:

@@ -65,7 +65,7 @@ def test_a_call_in_pieces_is_no_small_call():
 @given(st.lists(st.tuples(st.integers(1, 8), st.floats(0, 5)), max_size=30), st.data())
 def test_the_first_is_always_one_with_the_smallest_turn_and_nothing_is_lost(given_requests, data):
     waiting = WaitingRequests(1)
-    live = [request(count, number=place, arrival=at) for place, (count, at) in enumerate(given_requests)]
+    live = [request(count, number=index, arrival=at) for index, (count, at) in enumerate(given_requests)]
     for item in live:
         waiting.add(item)
     total = sum(count for count, _ in given_requests)

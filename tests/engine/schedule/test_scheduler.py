@@ -16,7 +16,7 @@ from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, Over
 def test_every_request_gets_the_outputs_of_its_own_pairs_in_their_order(scheduler):
     engine = scheduler(FakeRunner(workers=3), batching="padded")
     rng = np.random.default_rng(0)
-    requests = [pairs_of(rng.integers(1, 50, size=rng.integers(0, 30)), first=100 * place) for place in range(50)]
+    requests = [pairs_of(rng.integers(1, 50, size=rng.integers(0, 30)), first=100 * index) for index in range(50)]
     futures = [submit(engine, pairs) for pairs in requests]
     for pairs, future in zip(requests, futures, strict=True):
         np.testing.assert_array_equal(scores(future), alone(pairs))
@@ -253,7 +253,7 @@ def test_an_idle_engine_may_wait_for_a_fuller_first_run(scheduler):
     until(lambda: engine.stats().waiting_requests == 1)
     assert not first.done()
     assert runner.ran == []
-    others = [submit(engine, pairs_of([10], first=2 + place)) for place in range(3)]
+    others = [submit(engine, pairs_of([10], first=2 + index)) for index in range(3)]
     for future in (first, *others):
         scores(future)
     assert sorted(runner.ran[0]) == [1, 2, 3, 4]

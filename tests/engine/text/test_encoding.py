@@ -87,9 +87,9 @@ def test_whatever_pair_equals_transformers_token_for_token(family, query, docume
 
 def test_real_sentences_of_many_lengths_equal_transformers(family):
     queries, documents = make_texts(40, seed=5), make_texts(40, seed=6)
-    for place, (query, document) in enumerate(zip(queries, documents, strict=True)):
-        assert leaves_room(family[0], query[:20], 24 + place)
-        assert_equal_to_transformers(*family, query[:20], document, 24 + place)
+    for index, (query, document) in enumerate(zip(queries, documents, strict=True)):
+        assert leaves_room(family[0], query[:20], 24 + index)
+        assert_equal_to_transformers(*family, query[:20], document, 24 + index)
 
 
 @given(data=st.data())
@@ -157,11 +157,11 @@ def test_chunks_change_nothing(tiny_checkpoint, monkeypatch, documents, characte
     monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", characters)
     together = encoder.encode_documents(texts)
     assert len(together) == len(texts)
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         alone = encoder.encode_documents([text])
-        mine = together.ids[together.offsets[place] : together.offsets[place + 1]]
+        mine = together.ids[together.offsets[index] : together.offsets[index + 1]]
         assert mine.tolist() == alone.ids.tolist()
-        assert together.full_lengths[place] == alone.full_lengths[0]
+        assert together.full_lengths[index] == alone.full_lengths[0]
     assert together.full_lengths[-1] == 500
 
 

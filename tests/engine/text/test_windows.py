@@ -37,16 +37,16 @@ def test_windows_cover_every_token_unless_their_number_is_bounded(lengths, room,
     cuts = cut(numbers(*lengths), np.full(len(lengths), room), how)
     assert cuts.first[0] == 0
     assert cuts.first[-1] == len(cuts.starts) == len(cuts.sizes)
-    for place, length in enumerate(lengths):
-        own = slice(cuts.first[place], cuts.first[place + 1])
+    for index, length in enumerate(lengths):
+        own = slice(cuts.first[index], cuts.first[index + 1])
         starts, sizes = cuts.starts[own], cuts.sizes[own]
         assert 1 <= len(starts) <= (how.max_windows_per_document or len(starts))
         assert (sizes == min(length, room, how.tokens or room)).all()
         assert (np.diff(starts) > 0).all()
         read = {token for start, size in zip(starts, sizes, strict=True) for token in range(start, start + size)}
         assert read == set(range(starts[-1] + sizes[-1])), "there is a gap, or the first token is missing"
-        assert cuts.bounded[place] == (len(read) < length)
-        if cuts.bounded[place]:
+        assert cuts.bounded[index] == (len(read) < length)
+        if cuts.bounded[index]:
             assert len(starts) == how.max_windows_per_document
         else:
             assert starts[-1] + sizes[-1] == length
@@ -104,14 +104,14 @@ def test_every_row_holds_the_documents_tokens_in_order_and_spans_lead_back_to_th
         spans = request.rows.documents.spans[start : start + size]
         assert 0 <= window.start <= window.end <= len(text)
         assert all(window.start <= first and last <= window.end for first, last in spans.tolist())
-    assert [read[place] for place in range(len(whole))] == whole
+    assert [read[index] for index in range(len(whole))] == whole
     assert not request.cuts.bounded.any()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_window_scores_as_the_passage_it_names(reranker, precision):
     # Windows of whole words, so that the passage alone has the tokens it has within the document.
-    documents = ["? " * 200, " ".join("?!.,;"[(place * place) % 5] for place in range(150)), "river"]
+    documents = ["? " * 200, " ".join("?!.,;"[(index * index) % 5] for index in range(150)), "river"]
     how = Windows(tokens=40, stride=20, max_windows_per_document=None)
     engine = reranker(precision=precision, long_documents=how)
     ranking = engine.rank(QUERY, documents)

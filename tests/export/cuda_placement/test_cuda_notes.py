@@ -30,9 +30,9 @@ def records_of(artifact, precision):
 def with_clipped_ids(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same scores by way of a Clip of int32, for which CUDA has no kernel."""
     for node in model.graph.node:
-        for place, name in enumerate(node.input):
+        for index, name in enumerate(node.input):
             if name == "input_ids":
-                node.input[place] = "clipped"
+                node.input[index] = "clipped"
     limits = {"lowest": 0, "highest": 1 << 30}
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value, np.int32), name) for name, value in limits.items()
@@ -42,8 +42,8 @@ def with_clipped_ids(model: onnx.ModelProto) -> onnx.ModelProto:
         helper.make_node("Clip", ["narrow", *limits], ["within"], name="the clip"),
         helper.make_node("Cast", ["within"], ["clipped"], name="widen", to=TensorProto.INT64),
     )
-    for place, node in enumerate(first):
-        model.graph.node.insert(place, node)
+    for index, node in enumerate(first):
+        model.graph.node.insert(index, node)
     return model
 
 

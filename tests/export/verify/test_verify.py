@@ -26,7 +26,7 @@ from crossrank.export.verify.pairs import (
     split_by_query,
 )
 from crossrank.export.verify.reference import TorchReference
-from crossrank.export.verify.verification import Bounds, check, ignores_company, run_graph
+from crossrank.export.verify.verification import Bounds, check, ignores_other_pairs, run_graph
 from crossrank.models.artifact import Artifact
 from crossrank.models.manifest import Fidelity
 
@@ -122,13 +122,13 @@ class TestPairs:
         pairs = all_pairs(queries)
         lengths = [len(query) + len(document) for query, document in pairs]
         chosen = choose_reference_pairs(queries)
-        assert [pairs[place] for place, _ in chosen] == [(pair.query, pair.document) for _, pair in chosen]
-        found = [lengths[place] for place, _ in chosen]
+        assert [pairs[index] for index, _ in chosen] == [(pair.query, pair.document) for _, pair in chosen]
+        found = [lengths[index] for index, _ in chosen]
         assert (found[0], found[-1], len(found)) == (min(lengths), max(lengths), 8)
 
     def test_few_pairs_are_all_reference_pairs(self):
         queries = [VerificationQuery("a", ("long document", "b"))]
-        assert [place for place, _ in choose_reference_pairs(queries)] == [1, 0]
+        assert [index for index, _ in choose_reference_pairs(queries)] == [1, 0]
 
     def test_calibration_feeds_are_single_unpadded_pairs(self, queries, encoder):
         feeds = calibration_feeds(queries[:2], encoder, {"input_ids": np.int64, "attention_mask": np.int32})
@@ -205,8 +205,8 @@ class TestRuns:
         np.testing.assert_array_equal(np.concatenate(runs.single), np.concatenate(runs.others[0]))
 
     def test_company_is_ignored_where_scales_are_fixed_and_the_manifest_says_so(self, artifact, queries):
-        assert ignores_company(artifact, "int8", queries, "equal_length")
-        assert ignores_company(artifact, "int8", queries, "packed")
+        assert ignores_other_pairs(artifact, "int8", queries, "equal_length")
+        assert ignores_other_pairs(artifact, "int8", queries, "packed")
         batching = {graph.precision: graph.batching for graph in Artifact.open(artifact).manifest.graphs}
         assert batching["int8"] == "packed"
 
@@ -217,7 +217,7 @@ class TestRuns:
             return logits + np.float32(1e-6) * (len(logits) == 5)
 
         monkeypatch.setattr("crossrank.engine.runtime.session.GraphSession.run", leaky)
-        assert not ignores_company(artifact, "int8", queries, batching)
+        assert not ignores_other_pairs(artifact, "int8", queries, batching)
 
     def test_company_of_other_lengths_that_shows_is_seen_where_packing_is_tried(self, artifact, queries, monkeypatch):
         def leaky(session, arrays):
@@ -225,8 +225,8 @@ class TestRuns:
             return np.full((len(arrays.input_ids), 1), 0.5, np.float32) + np.float32(1e-6) * (padding > 0)
 
         monkeypatch.setattr("crossrank.engine.runtime.session.GraphSession.run", leaky)
-        assert ignores_company(artifact, "int8", queries, "equal_length")
-        assert not ignores_company(artifact, "int8", queries, "packed")
+        assert ignores_other_pairs(artifact, "int8", queries, "equal_length")
+        assert not ignores_other_pairs(artifact, "int8", queries, "packed")
 
     def test_int8_that_depends_on_the_call_is_an_error(self, artifact, queries, monkeypatch):
         def moved(reranker, single, queries):

@@ -55,16 +55,16 @@ def test_many_callers_share_the_devices(on_gpu, scored):
     engine = on_gpu(devices=[0, 1])
     found = {}
 
-    def call(place):
-        found[place] = engine.score(scored.query, scored.documents[place:] + scored.documents[:place])
+    def call(index):
+        found[index] = engine.score(scored.query, scored.documents[index:] + scored.documents[:index])
 
-    callers = [threading.Thread(target=call, args=(place,)) for place in range(12)]
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(12)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    for place, scores in found.items():
-        np.testing.assert_allclose(scores, np.roll(scored.logits, -place), atol=1e-4, rtol=0)
+    for index, scores in found.items():
+        np.testing.assert_allclose(scores, np.roll(scored.logits, -index), atol=1e-4, rtol=0)
     assert len(found) == 12
 
 
@@ -201,7 +201,7 @@ def test_a_large_call_is_scored_while_it_is_encoded(on_gpu, scored, monkeypatch)
     encoded = [count for what, count in events if what == "encode"]
     assert max(encoded) <= 8
     assert sum(encoded) == len(set(scored.documents))
-    first_run = next(place for place, (what, _) in enumerate(events) if what == "run")
+    first_run = next(index for index, (what, _) in enumerate(events) if what == "run")
     assert ("encode", encoded[-1]) in events[first_run:], "all was encoded before anything ran"
 
 
@@ -258,9 +258,9 @@ def test_closing_frees_the_devices(on_gpu, scored):
 @pytest.mark.parametrize("told", [[], ["Model: \t\t NVIDIA T4"], ["Model: NVIDIA T4", "Model: NVIDIA A10"]])
 def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, monkeypatch, told):
     monkeypatch.setattr(providers, "_DRIVER_FOLDER", tmp_path)
-    for place, line in enumerate(told):
-        (tmp_path / f"0000:0{place}:00.0").mkdir()
-        (tmp_path / f"0000:0{place}:00.0" / "information").write_text(f"{line}\nIRQ: 5\n")
+    for index, line in enumerate(told):
+        (tmp_path / f"0000:0{index}:00.0").mkdir()
+        (tmp_path / f"0000:0{index}:00.0" / "information").write_text(f"{line}\nIRQ: 5\n")
     name = providers.cuda_device_name([0])
     assert bool(name) == bool(told)
     assert all(line in name.replace("\\t", "\t") for line in told)

@@ -35,8 +35,8 @@ def fused(raw_graph):
     return fuse(prune_last_layer(raw_graph("bert", layers=3)).model, architecture=ARCHITECTURE, provider="cuda").model
 
 
-def node_of(model: onnx.ModelProto, operator: str, place: int = 0) -> onnx.NodeProto:
-    return [node for node in model.graph.node if node.op_type == operator][place]
+def node_of(model: onnx.ModelProto, operator: str, index: int = 0) -> onnx.NodeProto:
+    return [node for node in model.graph.node if node.op_type == operator][index]
 
 
 def scale_weight(model: onnx.ModelProto, name: str, factor: float, columns: slice = slice(None)) -> None:

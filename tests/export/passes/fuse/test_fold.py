@@ -25,14 +25,14 @@ def graph_of(*nodes: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.M
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def dimension(place: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+def dimension(index: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     """Nodes that make the square root of a dimension of `x`, and their constants."""
     return [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Gather", ["shape", "place"], ["size"]),
         helper.make_node("Cast", ["size"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Sqrt", ["wide"], ["scale"]),
-    ], {"place": np.asarray(place)}
+    ], {"place": np.asarray(index)}
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:

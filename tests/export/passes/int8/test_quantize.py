@@ -117,8 +117,8 @@ def test_a_score_is_bitwise_the_same_in_any_order_and_on_one_to_four_threads(dat
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = data.draw(st.integers(1, 4))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for place in order:
-        assert run(session, pairs[place]).ravel()[0] == expected[place]
+    for index in order:
+        assert run(session, pairs[index]).ravel()[0] == expected[index]
 
 
 def batch_of(pairs):

@@ -106,9 +106,9 @@ def test_no_company_order_or_padding_changes_a_bit(data, both):
     lengths = data.draw(st.lists(st.integers(3, MAX_LENGTH), min_size=1, max_size=PACKED_ROWS))
     pairs = [random_pair(alone, length, seed) for seed, length in enumerate(lengths)]
     order = data.draw(st.permutations(range(len(pairs))))
-    found = packed.run(["logits"], together([pairs[place] for place in order], pad=data.draw(st.integers(0, 5))))[0]
-    for place, row in zip(order, found, strict=True):
-        np.testing.assert_array_equal(row[None], alone.run(["logits"], pairs[place])[0])
+    found = packed.run(["logits"], together([pairs[index] for index in order], pad=data.draw(st.integers(0, 5))))[0]
+    for index, row in zip(order, found, strict=True):
+        np.testing.assert_array_equal(row[None], alone.run(["logits"], pairs[index])[0])
 
 
 @pytest.mark.parametrize("family", PACKED)
@@ -168,9 +168,9 @@ def behind_attention(graph, make_nodes, **constants):
     output = node.output[0]
     node.output[0] = f"{output}/before"
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    place = [item.name for item in graph.node].index(node.name) + 1
+    index = [item.name for item in graph.node].index(node.name) + 1
     for offset, made in enumerate(make_nodes(node.output[0], output)):
-        graph.node.insert(place + offset, made)
+        graph.node.insert(index + offset, made)
 
 
 def mixes_tokens(graph):
