@@ -65,8 +65,8 @@ class Cascade:
             score_cache_bytes: bytes of scores to keep, for each model.
 
         Raises:
-            InvalidInputError: there are no stages, one but the last keeps all, the last keeps some, or a `max_length`
-                is outside its model's range.
+            InvalidInputError: the list is empty, a stage before the last has no `keep`, the last has one, or a
+                `max_length` is outside its model's range.
             CrossrankError: whatever `Reranker` raises.
         """
         self._stages = checked_stages(stages)
@@ -113,13 +113,13 @@ class Cascade:
         Args:
             file: path. A model in it that is a folder beside the file is that folder.
             provider: as for the constructor; likewise the other options.
-            precision: see there.
-            threads: see there.
-            long_documents: see there.
-            score_cache_bytes: see there.
+            precision: as for `Cascade`.
+            threads: as for `Cascade`.
+            long_documents: as for `Cascade`.
+            score_cache_bytes: as for `Cascade`.
 
         Raises:
-            InvalidInputError: the file is not there, is no TOML, or holds something else.
+            InvalidInputError: the file does not exist, is not TOML, or holds something other than stages.
             CrossrankError: as the constructor.
         """
         from crossrank.cascade_file import read_stages
@@ -179,20 +179,20 @@ class Cascade:
         query_truncated = False
         for number, (stage, reranker) in enumerate(zip(self._stages, self._rerankers, strict=True)):
             started = time.perf_counter()
-            found, scored = None, 0
+            scores, scored = None, 0
             if stage.keep is None or stage.keep < len(alive):
-                found, scored = pool.score(reranker, query, alive, stage.max_length), len(alive)
+                scores, scored = pool.score(reranker, query, alive, stage.max_length), len(alive)
             seconds = time.perf_counter() - started
             info = reranker.info()
             runs.append(StageRun(info.model, stage.max_length or info.max_length, scored, seconds))
-            if found is None:
+            if scores is None:
                 continue
-            query_truncated = query_truncated or found.query_truncated
-            best = best_first(found)
+            query_truncated = query_truncated or scores.query_truncated
+            best = best_first(scores)
             kept, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
             shown = items if return_documents else None
             # Whatever an earlier stage dropped comes after this stage's documents.
-            ranked[:0] = ranked_documents(found, dropped, reranker.activated, shown, indices=alive, stage=number)
+            ranked[:0] = ranked_documents(scores, dropped, reranker.activated, shown, indices=alive, stage=number)
             alive = np.sort(alive[kept])
         return CascadeResult(
             documents=tuple(ranked[:top_k]),

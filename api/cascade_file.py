@@ -24,17 +24,17 @@ def read_stages(file: Path) -> list[Stage]:
         file: its path. A model that is a folder beside the file is that folder.
 
     Raises:
-        InvalidInputError: the file is not there, is no TOML, or holds something else than stages.
+        InvalidInputError: the file does not exist, is not TOML, or holds something other than stages.
     """
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(f"cannot read the cascade {file}: {error.strerror or error}") from error
     except ValueError as error:  # TOML, or UTF-8
         raise InvalidInputError(f"cascade {file} is no TOML: {error}") from error
-    tables = found.pop("stage", None)
-    if found or not isinstance(tables, list) or not tables:
-        raise InvalidInputError(f"cascade {file}: [[stage]] tables and nothing else expected, found {sorted(found)}")
+    tables = content.pop("stage", None)
+    if content or not isinstance(tables, list) or not tables:
+        raise InvalidInputError(f"cascade {file}: [[stage]] tables and nothing else expected, found {sorted(content)}")
     return [_stage(file, number, table) for number, table in enumerate(tables, start=1)]
 
 

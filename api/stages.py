@@ -33,7 +33,7 @@ class Stage:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are none.
+        """Check the numbers.
 
         Raises:
             InvalidInputError: `keep` or `max_length` is no whole number of at least 1.
@@ -79,7 +79,7 @@ def checked_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Stages that make a cascade: all but the last keep some documents.
 
     Raises:
-        InvalidInputError: there are none, one but the last keeps all, or the last keeps some.
+        InvalidInputError: the list is empty, a stage before the last has no `keep`, or the last has one.
     """
     stages = tuple(as_list(stages, "stages", "Stage(...)"))
     if not stages or not all(isinstance(stage, Stage) for stage in stages):

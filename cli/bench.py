@@ -179,7 +179,7 @@ def _precisions(text: str | None, provider: MeasuredProviderOption) -> Sequence[
 
 
 def _install(folder: Path, provider: MeasuredProviderOption, names: Sequence[str] | None = None) -> bool:
-    """Make peers' environments, all or some; returns whether any is there."""
+    """Make peers' environments, all or some; returns whether any exists."""
     from crossrank.benchmarks.peers.environments import install
 
     console = err()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
-    """Show on standard error what is going on: one changing line on a terminal, a line for each step elsewhere."""
+    """Show the current step on standard error: one changing line on a terminal, a line for each step elsewhere."""
     console = err()
     if not console.is_terminal:
         return work(lambda step: console.print(step, markup=False))
@@ -29,7 +29,7 @@ def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> di
 
 
 def check_files(files: Mapping[str, Path | None]) -> None:
-    """Refuse files that could not be written, before anything is measured; those of None are not wanted.
+    """Refuse files that could not be written, before anything is measured; None means that no such file was asked for.
 
     Args:
         files: option to path.
@@ -44,7 +44,7 @@ def check_files(files: Mapping[str, Path | None]) -> None:
             raise InvalidInputError(f"{option} {path} is a folder; a file to write expected")
         if path.exists():
             if not os.access(path, os.W_OK):
-                raise InvalidInputError(f"{option} {path} is read-only; a file that may be written expected")
+                raise InvalidInputError(f"{option} {path} is read-only; a writable file expected")
         else:
             check_folder(option, path.parent)
 
@@ -53,17 +53,17 @@ def check_folder(option: str, folder: Path) -> None:
     """Refuse a folder that can neither be written to nor made, before anything is measured.
 
     Raises:
-        InvalidInputError: so it is.
+        InvalidInputError: the folder cannot be written to or made.
     """
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not there.is_dir():
-        raise InvalidInputError(f"{option}: {there} is no folder; one to write to expected")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InvalidInputError(f"{option}: {there} may not be written to; a folder that may expected")
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise InvalidInputError(f"{option}: {existing} is not a folder; a writable folder expected")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InvalidInputError(f"{option}: {existing} is not writable; a writable folder expected")
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a text as UTF-8; its folder is made if it is not there."""
+    """Write a text as UTF-8; its folder is made where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -114,7 +114,7 @@ def numbers_of(option: str, text: str) -> list[int]:
     """Whole numbers of at least 1 between commas.
 
     Raises:
-        InvalidInputError: there is something else; the message names the option.
+        InvalidInputError: the text holds anything else; the message names the option.
     """
     try:
         numbers = [int(number) for number in names(text)]

@@ -50,7 +50,7 @@ class FileContentError(CrossrankError):
 
 
 def open_closed_streams() -> None:
-    """Put /dev/null where standard output or error was closed, so that what goes there is lost as the caller wants.
+    """Put /dev/null where standard output or error was closed, so that output to it is discarded, as the caller wants.
 
     Python has None there. The descriptors are taken in any case: a file that is opened later would get theirs, and with
     it what libraries print. Standard input stays None, because its reader has to tell that there is none.
@@ -63,7 +63,7 @@ def open_closed_streams() -> None:
 
 
 def out() -> Console:
-    """Console for results, on standard output: as wide as the terminal, and where there is none without wrapping."""
+    """Console for results, on standard output: as wide as the terminal, unwrapped where there is no terminal."""
     return Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, **_PLAIN)
 
 
@@ -116,7 +116,7 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
 
 @contextmanager
 def status(message: str) -> Iterator[None]:
-    """Show what is going on, on standard error and only on a terminal."""
+    """Show the current step on standard error, only on a terminal."""
     console = err()
     if console.is_terminal:
         with console.status(message):

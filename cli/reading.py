@@ -24,7 +24,7 @@ class InputFormat(StrEnum):
 
 
 def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str, Any]]:
-    """Read documents; blank lines are none.
+    """Read documents; blank lines are skipped.
 
     Args:
         file: path, or '-' for standard input.
@@ -35,7 +35,7 @@ def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str,
         OSError: it cannot be read.
     """
     if file == STANDARD_INPUT and sys.stdin is None:
-        raise FileContentError("standard input is closed; documents there, or a file as argument, expected")
+        raise FileContentError("standard input is closed; documents on standard input, or a file as argument, expected")
     raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
     try:
         text = raw.decode("utf-8-sig")

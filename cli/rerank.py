@@ -54,7 +54,7 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
     ] = "default",
     provider: Annotated[ProviderOption, typer.Option(help="Where to run.")] = ProviderOption.auto,
     precision: Annotated[PrecisionOption, typer.Option(help="Graph to run.")] = PrecisionOption.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: the cores there are.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all available cores.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a pair; default: the model's.")] = None,
     activation: Annotated[ActivationOption | None, typer.Option(help="Default: the model's.")] = None,
     long_documents: Annotated[

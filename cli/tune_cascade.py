@@ -51,7 +51,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     ] = 1000,
     max_lengths: Annotated[str, typer.Option(help="Tokens of a pair in early stages, comma-separated.")] = "",
     stages: Annotated[int, typer.Option(min=2, max=3, help="Stages of a cascade at most.")] = 2,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: the cores there are.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all available cores.")] = None,
     confirm: Annotated[int, typer.Option(min=0, help="Queries to run the chosen cascade and the full model on.")] = 2,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep scores here; a later run goes on from them.")

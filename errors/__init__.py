@@ -1,7 +1,7 @@
 """The one error hierarchy of the package.
 
 Every error that crossrank raises on purpose derives from `CrossrankError`, so a caller can catch them all at once.
-Each message says what was given, what was expected and how to mend it. Where Python has an established built-in for
+Each message says what was given, what was expected and how to fix it. Where Python has an established built-in for
 the kind of mistake (a bad value, a bad type), the class derives from that as well.
 """
 
@@ -29,7 +29,7 @@ class MissingDependencyError(CrossrankError, ImportError):
 
 
 class ProviderError(CrossrankError):
-    """The execution provider asked for is not there or did not take the graph."""
+    """The execution provider asked for is not available or did not take the graph."""
 
 
 class PrecisionError(CrossrankError):
@@ -45,14 +45,13 @@ class ClosedError(CrossrankError):
 
 
 class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 503 is
-    """More tokens wait already than the reranker was told to hold.
+    """More work waits already than the reranker accepts.
 
     Attributes:
         retry_after: seconds after which the request is estimated to find room.
     """
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        """Keep the estimate beside the message."""
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -62,7 +61,7 @@ class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 
 
 
 class DeadlineExceeded(CrossrankError, TimeoutError):  # noqa: N818  named as in gRPC
-    """The scores asked for were not all there by the deadline of the call."""
+    """Not all scores were computed by the deadline of the call."""
 
 
 class ExportError(CrossrankError):

@@ -1,4 +1,4 @@
-"""Reading an artifact: its manifest, its files, and whether they are what the manifest says.
+"""Reading an artifact: its manifest, its files, and whether they match the manifest.
 
 An artifact is a folder with `manifest.json`, a tokenizer and ONNX graphs. Opening one checks the schema; the bytes of
 a file are checked before it is used, so a damaged graph is refused by name and an unused one costs nothing.
@@ -44,7 +44,7 @@ def record_files(folder: Path, paths: Iterable[str]) -> tuple[FileRecord, ...]:
         paths: paths relative to it, with forward slashes.
 
     Raises:
-        FileNotFoundError: a path is not there.
+        FileNotFoundError: a file does not exist.
     """
     return tuple(
         FileRecord(path=path, size=(folder / path).stat().st_size, sha256=sha256_of(folder / path))
@@ -115,22 +115,22 @@ class Artifact:
 
     def _verify_file(self, record: FileRecord) -> None:
         path = self.path(record.path)
-        mend = "export the artifact again or copy it anew"
+        fix = "export the artifact again or copy it anew"
         try:
             size = path.stat().st_size if path.is_file() else None
         except OSError as error:
-            raise ArtifactError(f"cannot read {path}: {error}; {mend}") from error
+            raise ArtifactError(f"cannot read {path}: {error}; {fix}") from error
         if size is None:
-            raise ArtifactError(f"artifact {self.folder} lacks the file {record.path!r} its manifest records; {mend}")
+            raise ArtifactError(f"artifact {self.folder} lacks the file {record.path!r} its manifest records; {fix}")
         if size != record.size:
             raise ArtifactError(
-                f"file {record.path!r} of artifact {self.folder} has {size} bytes, {record.size} expected; {mend}"
+                f"file {record.path!r} of artifact {self.folder} has {size} bytes, {record.size} expected; {fix}"
             )
         digest = sha256_of(path)
         if digest != record.sha256:
             raise ArtifactError(
                 f"file {record.path!r} of artifact {self.folder} was altered: sha256 {digest}, "
-                f"{record.sha256} expected; {mend}"
+                f"{record.sha256} expected; {fix}"
             )
 
 

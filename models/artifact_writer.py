@@ -101,11 +101,11 @@ class ArtifactWriter:
             ArtifactError: the files differ from the manifest's, or the disk refuses.
         """
         folder = self.folder
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         recorded = {record.path for record in manifest.files}
-        if found - {MANIFEST_NAME} != recorded:
+        if files - {MANIFEST_NAME} != recorded:
             raise ArtifactError(
-                f"the manifest records {sorted(recorded)}, the folder holds {sorted(found - {MANIFEST_NAME})}"
+                f"the manifest records {sorted(recorded)}, the folder holds {sorted(files - {MANIFEST_NAME})}"
             )
         try:
             write_manifest(folder, manifest)

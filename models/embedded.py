@@ -8,9 +8,9 @@ from crossrank.errors import ArtifactError
 from crossrank.models.artifact import is_artifact
 
 DEFAULT_CASCADE = Path(__file__).parent / "default" / "cascade.toml"
-"""Stages of the embedded model's own cascade, as `crossrank tune-cascade` found them."""
+"""Stages of the embedded model's own cascade, as `crossrank tune-cascade` wrote them."""
 DEFAULT_MODEL = "default"
-"""Name under which the embedded model is found."""
+"""Name of the embedded model."""
 
 
 def default_artifact() -> Path:

@@ -1,4 +1,4 @@
-"""Predictions scaled to reality: how long runs took, as multiples of what the cost model said.
+"""Predicted run times, corrected by how long runs really took.
 
 The cost model's coefficients are estimates until they are calibrated, and the machine has other work too. Both are
 corrected by one factor for each of the two sessions, taken from the last runs.
@@ -23,7 +23,7 @@ class RunTimes:
     """Corrects predicted run times by observed ones. For one thread."""
 
     def __init__(self, cost: CostModel, workers: int) -> None:
-        """Start with the cost model's word.
+        """Start with the cost model's predictions, uncorrected.
 
         Args:
             cost: makes the predictions that are corrected.
@@ -39,7 +39,7 @@ class RunTimes:
         self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
 
     def forget(self) -> None:
-        """Take the cost model's word again, until the next run."""
+        """Drop the corrections until the next run."""
         self._ratios: dict[bool, deque[float]] = {
             False: deque(maxlen=_REMEMBERED_RUNS),
             True: deque(maxlen=_REMEMBERED_RUNS),
@@ -75,7 +75,7 @@ class RunTimes:
         return seconds / self._speed_up[all_cores] * self._typical[all_cores]
 
     def careful(self, seconds: float, *, all_cores: bool = False) -> float:
-        """A time that four of five such runs keep."""
+        """A time that four of five such runs do not exceed."""
         return seconds / self._speed_up[all_cores] * self._careful[all_cores]
 
     @property

@@ -72,8 +72,8 @@ class ShapeGrid:
 
     def shapes(self) -> list[Shape]:
         """All shapes, those with the most tokens first: what is captured first decides how large the arena gets."""
-        found = [Shape(rows, length) for length in self.lengths for rows in self._rows(length)]
-        return sorted(found, key=lambda shape: (-shape.tokens, shape))
+        shapes = [Shape(rows, length) for length in self.lengths for rows in self._rows(length)]
+        return sorted(shapes, key=lambda shape: (-shape.tokens, shape))
 
     def _rows(self, length: int) -> list[int]:
         return [1 << power for power in range(self.most_rows(length).bit_length())]

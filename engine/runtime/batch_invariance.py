@@ -1,8 +1,8 @@
-"""Whether a graph scores a pair alike, to the last bit, alone and beside others, on one core and on several.
+"""Whether a pair's score is bitwise the same alone and in a batch, and on one core and on several.
 
-Int8 scores must not depend on their company, so their graphs run several pairs at once only where this was seen: at
-export over many lengths, and again at a few small ones wherever the graph is loaded, because another processor has
-other routines. A graph for pairs of one length is tried on those, a packed one on pairs of different lengths.
+An int8 score must not depend on the other pairs of its batch, so int8 graphs run several pairs at once only where that
+was verified: at export with many lengths, and again with a few short ones wherever the graph is loaded, because another
+processor uses other routines. A graph for pairs of one length is tried on those, a packed one on different lengths.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def usable_batching(
 
     Args:
         declared: what the manifest says. Only 'packed' and 'equal_length' are tried.
-        pairs: the manifest's reference pairs; where they are too few or too short to tell, 'single' is safe.
+        pairs: the manifest's reference pairs; too few or too short ones show no difference, so 'single' is safe.
         encoder: of the artifact.
         run: scores a batch, float32 (b, labels).
     """
@@ -67,7 +67,7 @@ def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows:
     long_enough = np.flatnonzero(pairs.lengths >= length)
     if len(long_enough) < 2:  # noqa: PLR2004
         return None
-    # Spread out: neighbours share a query, and rows that are alike would show nothing.
+    # Spread out: neighbours share a query, and similar rows could hide a difference.
     chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, rows).astype(np.int64))]
     arrays = encoder.assemble(pairs, chosen, int(pairs.lengths[chosen].max()))
     return TokenArrays(
@@ -107,7 +107,7 @@ def scores_ignore_threads(
     several: Callable[[TokenArrays], npt.NDArray[np.float32]],
     max_length: int,
 ) -> bool:
-    """Compare a long pair's score in two sessions of one graph; one that takes no such pair shows nothing.
+    """Compare a long pair's score in two sessions of one graph; False where the graph takes no such pair.
 
     Args:
         one: scores a batch on one thread, float32 (b, labels).

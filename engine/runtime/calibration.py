@@ -50,7 +50,7 @@ def fit_cores(runner: Runner, batching: Batching, cores: int, max_length: int) -
     Args:
         runner: of the graph.
         batching: what its runs may hold.
-        cores: how many a run may have.
+        cores: number of cores a run may use.
         max_length: tokens a pair may have at most.
 
     Raises:
@@ -93,23 +93,23 @@ def core_shapes(max_length: int, *, single: bool) -> list[tuple[int, int]]:
 
 def grid_shapes(grid: ShapeGrid) -> list[tuple[int, int]]:
     """Rows and lengths to time on a device: of every length one row, a few, and as many as a run holds."""
-    found = {
+    shapes = {
         (rows, length)
         for length in grid.lengths
         for most in [grid.most_rows(length)]
         for rows in (1, 1 << (most.bit_length() // 2), most)
     }
-    return sorted(found)
+    return sorted(shapes)
 
 
 def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]) -> CostModel:
     """Time runs of several shapes and fit a cost model to them.
 
-    The fit minimises relative errors, so that short and long runs count alike. The fastest of a few
+    The fit minimises relative errors, so that short and long runs have the same weight. The fastest of a few
     repeats stands for a shape, because another process on the machine can only make a run slower.
 
     Args:
-        run: performs a run of so many rows of so many tokens.
+        run: performs a run of the given rows and tokens a row.
         shapes: rows and length of each.
     """
     seconds = np.array([_fastest(partial(run, rows, length)) for rows, length in shapes])
@@ -128,9 +128,9 @@ def measure_operator_efficiency(
     """Time runs on one core and on all of them; the median share of perfect speed-up over the shapes.
 
     Args:
-        on_one: performs a run of so many rows of so many tokens on one core.
+        on_one: performs a run of the given rows and tokens a row on one core.
         on_all: the same on all cores.
-        cores: how many there are.
+        cores: number of cores.
         shapes: rows and length of each.
     """
     shares = [_fastest(partial(on_one, *shape)) / (cores * _fastest(partial(on_all, *shape))) for shape in shapes]
@@ -164,8 +164,8 @@ def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, devic
 
     Args:
         cost: the fit.
-        graph_sha256: of what graph.
-        onnxruntime_version: with which it was run.
+        graph_sha256: digest of the graph.
+        onnxruntime_version: version it was run with.
         device: what ran it; None for this machine's processor.
     """
     path = _file(graph_sha256, onnxruntime_version, device)
@@ -199,7 +199,7 @@ def _file(graph_sha256: str, onnxruntime_version: str, device: str | None) -> Pa
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, where the system has one."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -218,7 +218,7 @@ def _run_lengths(runner: Runner, lengths: Sequence[int], *, all_cores: bool = Fa
 
 
 def _around(mean: int, rows: int) -> list[int]:
-    """So many lengths, an even number, from three quarters to five quarters of their mean."""
+    """Lengths (an even number of them) spread from three quarters to five quarters of their mean."""
     steps = [mean // 4 * step // (rows // 2) for step in range(rows // 2, 0, -1)]
     return [mean - step for step in steps] + [mean + step for step in reversed(steps)]
 
@@ -235,11 +235,11 @@ def _fastest(run: Callable[[], object]) -> float:
 
 def _non_negative_fit(terms: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Least squares with coefficients of at least 0, by dropping the most negative one until none is left."""
-    kept = list(range(terms.shape[1]))
+    columns = list(range(terms.shape[1]))
     while True:
-        found, *_ = np.linalg.lstsq(terms[:, kept], target, rcond=None)
-        if len(kept) == 1 or found.min() >= 0:
+        solution, *_ = np.linalg.lstsq(terms[:, columns], target, rcond=None)
+        if len(columns) == 1 or solution.min() >= 0:
             coefficients = np.zeros(terms.shape[1])
-            coefficients[kept] = np.maximum(found, 0)
+            coefficients[columns] = np.maximum(solution, 0)
             return coefficients
-        del kept[int(found.argmin())]
+        del columns[int(solution.argmin())]

@@ -38,7 +38,7 @@ class CpuRunner:
     Attributes:
         workers: cores.
         processors: the same.
-        splits_runs: whether there are several.
+        splits_runs: whether a run may take all cores: there are several.
         labels: columns of the outputs.
         typical: runs take what such runs take.
     """

@@ -16,14 +16,14 @@ _BUILDS = ("onnxruntime", "onnxruntime-gpu")
 
 def installed_builds() -> tuple[str, ...]:
     """Distributions of onnxruntime that are installed: none, one, or (a broken installation) both."""
-    found = []
+    names = []
     for name in _BUILDS:
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        found.append(name)
-    return tuple(found)
+        names.append(name)
+    return tuple(names)
 
 
 def load_onnxruntime() -> Any:

@@ -1,4 +1,4 @@
-"""What onnxruntime prints while it loads a provider: the reason why CUDA does not start stands there and nowhere else.
+"""What onnxruntime prints while it loads a provider: only there it says why CUDA does not start.
 
 The exception it raises then only says that nodes were left for the CPU.
 """
@@ -52,13 +52,13 @@ def caught_messages() -> Iterator[list[str]]:
 
 
 def _sort_out(text: str) -> list[str]:
-    """Onnxruntime's messages; everything else goes on to standard error."""
+    """Pick out onnxruntime's messages, and write everything else to standard error."""
     messages = []
     for line in _COLOURS.sub("", text).splitlines():
-        found = _LINE.search(line)
-        if found is None:
+        match = _LINE.search(line)
+        if match is None:
             if line.strip():
                 sys.stderr.write(line + "\n")
-        elif _SAYS_NOTHING not in found[2]:
-            messages.append(found[2].split(_ADVICE)[0].strip())
+        elif _SAYS_NOTHING not in match[2]:
+            messages.append(match[2].split(_ADVICE)[0].strip())
     return messages

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PROVIDER_NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
-"""Where NVIDIA's driver for Linux tells the GPUs' models."""
+"""Where NVIDIA's driver for Linux lists the GPUs' models."""
 _PREFERRED: dict[Provider, tuple[Precision, ...]] = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32")}
 
 # A model with one float32 2x2 MatMul, made with onnx.helper (opset 13, IR version 7).
@@ -42,7 +42,7 @@ _PROBE_MODEL = base64.b64decode(
 @dataclass(frozen=True)
 class _Failure:
     reason: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> Pr
         devices: numbers of the GPUs that have to work.
 
     Raises:
-        ProviderError: CUDA was asked for and does not work here; the message has the reason and the mend.
+        ProviderError: CUDA was asked for and does not work here; the message has the reason and how to fix it.
         MissingDependencyError: onnxruntime is not installed.
     """
     onnxruntime = load_onnxruntime()
@@ -83,15 +83,15 @@ def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> Pr
     if failure is None:
         return ProviderResolution("cuda", "asked for" if choice == "cuda" else "auto: CUDA works here")
     if choice == "cuda":
-        mend = both_builds_message() if len(installed_builds()) > 1 else failure.mend
-        raise ProviderError(f"provider='cuda' does not work here: {failure.reason}. {mend}")
+        fix = both_builds_message() if len(installed_builds()) > 1 else failure.fix
+        raise ProviderError(f"provider='cuda' does not work here: {failure.reason}. {fix}")
     # Without a GPU build nobody expects a GPU; with one, falling to the CPU is a surprise.
     surprising = _PROVIDER_NAMES["cuda"] in onnxruntime.get_available_providers()
     return ProviderResolution("cpu", f"auto: {failure.reason}", surprising)
 
 
 def cuda_device_name(devices: Sequence[int]) -> str:
-    """Names the GPUs, for what is remembered about them; empty where nothing tells. Not run on a GPU yet.
+    """Names of the GPUs, part of the key of remembered fits; empty where unknown. Not run on a GPU yet.
 
     Args:
         devices: their numbers.
@@ -121,10 +121,10 @@ def choose_graph(artifact: Artifact, provider: Provider, choice: PrecisionChoice
         graph = artifact.find_graph(choice, provider) or _any_on_cpu(artifact, provider, choice)
         if graph is not None:
             return graph
-    there = ", ".join(f"{graph.precision} for {'/'.join(graph.providers)}" for graph in artifact.manifest.graphs)
+    graphs = ", ".join(f"{graph.precision} for {'/'.join(graph.providers)}" for graph in artifact.manifest.graphs)
     raise PrecisionError(
         f"artifact {artifact.manifest.name!r} has no {'graph' if choice == 'auto' else choice + ' graph'} for "
-        f"provider {provider!r}; it has {there}. Choose one of these, or export the checkpoint again with "
+        f"provider {provider!r}; it has {graphs}. Choose one of these, or export the checkpoint again with "
         f"--precision {_PREFERRED[provider][0] if choice == 'auto' or provider == 'cuda' else choice}"
     )
 
@@ -146,7 +146,7 @@ def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    mend = "Check the NVIDIA driver (nvidia-smi) and the CUDA libraries (pip install 'crossrank[gpu]' brings them)"
+    fix = "Check the NVIDIA driver (nvidia-smi) and the CUDA libraries (pip install 'crossrank[gpu]' brings them)"
     for device in devices:
         where = f"onnxruntime {onnxruntime.__version__}, GPU {device}"
         problem = ""
@@ -165,5 +165,5 @@ def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
             else:
                 problem = "" if placed == name else f"onnxruntime put the graph on {placed}"
         if problem:
-            return _Failure(f"CUDA did not start ({where}): {'; '.join(messages) or problem}", mend)
+            return _Failure(f"CUDA did not start ({where}): {'; '.join(messages) or problem}", fix)
     return None

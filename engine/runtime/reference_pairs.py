@@ -124,7 +124,7 @@ def plain_logits(
         MissingDependencyError: onnxruntime is not installed.
     """
     manifest = artifact.manifest
-    # Not through a reranker, which chooses a graph by precision: there may be one of that precision for CUDA too.
+    # Not through a reranker, which chooses a graph by precision: there may be another of that precision for CUDA.
     session = GraphSession(artifact.path(graph.file), manifest, threads=1, spin=False)
     outputs = [
         session.run(encoder.assemble(pairs, np.asarray([index]), int(length)))

@@ -35,7 +35,7 @@ class GraphSession:
             path: the ONNX file, already verified.
             manifest: of its artifact.
             threads: threads inside an operator.
-            spin: whether idle threads of a run wait actively for the next operator (less latency, more CPU).
+            spin: whether idle threads of a run spin until the next operator (less latency, more CPU time).
 
         Raises:
             ArtifactError: onnxruntime refuses the graph, or its inputs or output are not a reranker's.
@@ -88,7 +88,7 @@ def open_session(
         path: the ONNX file, already verified.
         provider: execution provider, already probed.
         threads: threads inside an operator.
-        spin: whether idle threads of a run wait actively for the next operator.
+        spin: whether idle threads of a run spin until the next operator.
         provider_options: the provider's own.
         profile: how the name of a file begins that onnxruntime writes a profile of the runs to; the session then also
             remembers which provider got which node. None for neither.

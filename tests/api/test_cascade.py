@@ -147,7 +147,7 @@ def test_windows_are_read_by_stages_without_a_length_only(tiny_artifact):
     assert max(item.window.count for item in ranking if item.window) > 1
 
 
-def test_a_cut_query_is_told(model):
+def test_a_cut_query_is_reported(model):
     cascade = Cascade([Stage(model, keep=1, max_length=8), Stage(model)])
     assert cascade.rank("the river heats cold water", ["a", "b"]).query_truncated
     assert not cascade.rank("the river heats cold water", ["a"]).query_truncated

@@ -96,7 +96,7 @@ def test_an_export_that_fails_leaves_nothing_and_is_tried_again(checkpoint, cach
     assert (resolve_model(checkpoint, provider="cpu") / "manifest.json").is_file()
 
 
-def test_a_provider_that_does_not_work_is_told_before_the_export(checkpoint, cache, exports):
+def test_a_provider_that_does_not_work_is_reported_before_the_export(checkpoint, cache, exports):
     with pytest.raises(ProviderError, match="built without CUDA"):
         resolve_model(checkpoint, provider="cuda")
     with pytest.raises(ProviderError, match="built without CUDA"):
@@ -104,7 +104,7 @@ def test_a_provider_that_does_not_work_is_told_before_the_export(checkpoint, cac
     assert exports == []
 
 
-def test_where_cuda_works_half_precision_is_exported(checkpoint, cache, exports, monkeypatch):
+def test_where_cuda_works_fp16_is_exported(checkpoint, cache, exports, monkeypatch):
     from crossrank.engine.runtime import providers
 
     chosen = providers.ProviderResolution("cuda", "auto")
@@ -229,7 +229,7 @@ print(resolve_model(checkpoint, provider="cpu"))
     assert Path(found[0].strip(), "manifest.json").is_file()
 
 
-def test_the_cache_is_in_the_users_folder_unless_told_otherwise(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_users_folder_unless_reported_otherwise(monkeypatch, tmp_path):
     from crossrank.export_cache import cache_folder
 
     monkeypatch.delenv("CROSSRANK_CACHE", raising=False)

@@ -47,7 +47,7 @@ def exporter(monkeypatch):
     return make
 
 
-def test_a_checkpoint_is_exported_in_all_precisions_unless_told_otherwise(crossrank, exporter):
+def test_a_checkpoint_is_exported_in_all_precisions_unless_reported_otherwise(crossrank, exporter):
     calls = exporter()
     result = crossrank("export", "owner/name", "out")
     assert result.exit_code == 0, result.output
@@ -129,13 +129,13 @@ def test_programs_get_the_report(crossrank, exporter):
         MissingDependencyError("needs torch; install it with: pip install 'crossrank[export]'"),
     ],
 )
-def test_what_fails_is_told_in_a_line(crossrank, exporter, error):
+def test_what_fails_is_reported_in_a_line(crossrank, exporter, error):
     exporter(error)
     result = crossrank("export", "owner/name", "out")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"crossrank: {error}\n")
 
 
-def test_without_the_extra_the_mend_is_named(crossrank, monkeypatch, tiny_checkpoint, tmp_path):
+def test_without_the_extra_the_fix_is_named(crossrank, monkeypatch, tiny_checkpoint, tmp_path):
     import sys
 
     checkpoint = tiny_checkpoint("bert")

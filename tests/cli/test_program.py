@@ -30,7 +30,7 @@ def test_the_packages_docstring_names_every_command():
     assert all(command in cli.__doc__ for command in COMMANDS)
 
 
-def test_the_version_is_told(crossrank):
+def test_the_version_is_reported(crossrank):
     result = crossrank("--version")
     assert (result.exit_code, result.stdout) == (0, f"crossrank {package.__version__}\n")
 
@@ -155,7 +155,11 @@ def test_a_reader_that_has_seen_enough_is_no_error_worth_a_message(tiny_artifact
         (">&-", 0, ""),
         ("2>&-", 0, "the river"),
         (">&- 2>&-", 0, ""),
-        ("<&-", 1, "crossrank: standard input is closed; documents there, or a file as argument, expected\n"),
+        (
+            "<&-",
+            1,
+            "crossrank: standard input is closed; documents on standard input, or a file as argument, expected\n",
+        ),
         ("<&- >&- 2>&-", 1, ""),
     ],
 )

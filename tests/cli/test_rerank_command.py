@@ -56,7 +56,7 @@ def test_top_k_bounds_what_is_printed(rerank, ranking, top_k, shown):
     assert [line["index"] for line in found] == [item.index for item in ranking][:shown]
 
 
-def test_ten_are_printed_unless_told_otherwise(rerank):
+def test_ten_are_printed_unless_reported_otherwise(rerank):
     result = rerank("--format", "jsonl", stdin="\n".join(f"document {index}" for index in range(15)))
     assert len(lines(result)) == 10
 
@@ -180,7 +180,7 @@ def test_options_reach_the_reranker(rerank, ranking):
     assert "documents were cut to the model's length" in short.stderr
 
 
-def test_cuts_are_told_in_both_formats(rerank):
+def test_cuts_are_reported_in_both_formats(rerank):
     long = "the river " * 60
     for form in ("table", "jsonl"):
         one = rerank("--format", form, stdin=f"{long}\nshort\n")

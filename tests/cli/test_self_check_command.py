@@ -61,7 +61,7 @@ def test_a_wrong_engine_is_found_and_ends_with_1(crossrank, tiny_artifact, tmp_p
 
 
 @pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason="CUDA works here")
-def test_a_provider_that_does_not_start_is_a_failed_check_with_reason_and_mend(crossrank, tmp_path):
+def test_a_provider_that_does_not_start_is_a_failed_check_with_reason_and_fix(crossrank, tmp_path):
     written = tmp_path / "report.json"
     done = crossrank("self-check", "--provider", "cuda", "--json", written)
     assert done.exit_code == 1

@@ -112,7 +112,7 @@ def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
         closing.result(WAIT)
 
 
-@pytest.mark.parametrize("place", ["__init__", "__enter__", "submit", "leave"])
+@pytest.mark.parametrize("index", ["__init__", "__enter__", "submit", "leave"])
 def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, index):
     engine = reranker(max_queue_tokens=50)
     engine.score("q", ["a"])

@@ -79,7 +79,7 @@ def test_writing_and_reading_give_the_same_manifest_and_the_same_bytes(tmp_path)
     "path",
     ["../x", "/etc/passwd", "a/../../x", "..", "", "a\\b", "C:x", "./fp32.onnx", "a//b", "a/", "a/./b"],
 )
-@pytest.mark.parametrize("place", ["files", "graph", "external_data", "tokenizer"])
+@pytest.mark.parametrize("index", ["files", "graph", "external_data", "tokenizer"])
 def test_a_path_that_is_not_plainly_inside_the_folder_is_refused(path, index):
     files = [*manifest()["files"], file_record(path)]
     raw = {

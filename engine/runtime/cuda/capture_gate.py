@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 class CaptureGate:
-    """Lets any number of users in, or one that captures. Who captures goes before users that come later."""
+    """Admits any number of users, or a single capture. A waiting capture goes before users that come later."""
 
     def __init__(self) -> None:
-        """Nobody is in."""
         self._changed = threading.Condition()
         self._users = 0
         self._capturing = False
@@ -27,7 +26,7 @@ class CaptureGate:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Be in while no one captures."""
+        """Enter as a user, after any capture."""
         with self._changed:
             self._changed.wait_for(lambda: not self._capturing and not self._waiting)
             self._users += 1
@@ -40,7 +39,7 @@ class CaptureGate:
 
     @contextmanager
     def capture(self) -> Iterator[None]:
-        """Be in alone."""
+        """Enter as a capture, alone."""
         with self._changed:
             self._waiting += 1
             try:
@@ -57,4 +56,4 @@ class CaptureGate:
 
 
 GATE = CaptureGate()
-"""The one of this process."""
+"""The gate of this process."""

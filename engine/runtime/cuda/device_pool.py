@@ -28,7 +28,7 @@ class DevicePool:
         workers: threads that lay out runs and wait for them.
         labels: columns of the outputs.
         splits_runs: a run never takes several devices.
-        typical: of no meaning for all of them together; each runner has its own.
+        typical: True; each runner has its own, which `turn` gives access to.
     """
 
     splits_runs = False
@@ -54,7 +54,7 @@ class DevicePool:
         """Wait for a device that is free, and keep it.
 
         Args:
-            all_cores: of no meaning on devices.
+            all_cores: ignored; a run takes one device.
         """
         runner = self._free.get()
         try:
@@ -86,12 +86,12 @@ class DevicePool:
             runner.close()
 
     def abandon_after_fork(self) -> None:
-        """In a child process, where CUDA cannot be used: leave the parent's devices alone, for ever."""
+        """In a child process, where CUDA cannot be used: never free the parent's devices."""
         for runner in self.runners:
             runner.leak()
 
     def captured(self) -> str:
-        """How many shapes are captured, or why none is, for people."""
+        """How many shapes are captured, or why none is, as a text for people."""
         reasons = {runner.not_captured_because for runner in self.runners} - {None}
         if reasons:
             return f"not captured: {', '.join(sorted(str(reason) for reason in reasons))}"
@@ -99,6 +99,6 @@ class DevicePool:
             return "off"
         first = self.runners[0]
         counts = ", ".join(str(len(runner.graph_ids)) for runner in self.runners)
-        told = f"{counts} of {min(first.most_shapes, len(first.grid.shapes()))} shapes captured"
+        captured = f"{counts} of {min(first.most_shapes, len(first.grid.shapes()))} shapes captured"
         failures = [reason for runner in self.runners for reason in runner.failed.values()]
-        return f"{told}; {len(failures)} without, because runs failed: {failures[0]}" if failures else told
+        return f"{captured}; {len(failures)} without, because runs failed: {failures[0]}" if failures else captured

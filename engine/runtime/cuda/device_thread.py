@@ -1,6 +1,6 @@
 """The one thread in which everything happens that touches a device.
 
-Not a `ThreadPoolExecutor`: it is told to end by finalizers, which run wherever Python collects garbage, also inside an
+Not a `ThreadPoolExecutor`: finalizers end it, and they run wherever Python collects garbage, also inside an
 executor's own locks.
 """
 
@@ -21,10 +21,10 @@ _Tasks: TypeAlias = "SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | 
 
 
 class DeviceThread:
-    """Does what it is given, one after the other, until it is stopped. Safe to use from several threads."""
+    """Runs the functions it is given, one after the other, until it is stopped. Safe to use from several threads."""
 
     def __init__(self, name: str) -> None:
-        """Start.
+        """Start the thread.
 
         Args:
             name: of the thread.
@@ -57,7 +57,7 @@ class DeviceThread:
                 self.stop_unused(last)
 
     def stop_unused(self, last: Callable[[], object]) -> None:
-        """As `stop`, where nobody can use this any more: without a lock, so for finalizers."""
+        """As `stop`, for finalizers: takes no lock, because nobody else can use this any more."""
         self._tasks.put((last, None))
         self._tasks.put(None)
 
@@ -72,7 +72,7 @@ def _work(tasks: _Tasks) -> None:
 
 
 def _do_one(tasks: _Tasks) -> bool:
-    """Holds a task no longer than it takes: the next one may be long in coming."""
+    """Run the next task; its references end with this function, because the next task may come much later."""
     task = tasks.get()
     if task is None:
         return False

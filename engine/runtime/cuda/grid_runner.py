@@ -107,7 +107,7 @@ class GridRunner:
 
         Args:
             arrays: int64 (b, length).
-            all_cores: of no meaning on a device.
+            all_cores: ignored; a run takes the whole device.
 
         Returns:
             float32 (b, labels).
@@ -121,7 +121,7 @@ class GridRunner:
     def load_all(self) -> None:
         """Run, and so capture, every shape that gets buffers, the largest first.
 
-        Where there are more shapes than get some, it is the smaller ones: capture spares them most of their time.
+        Where there are more shapes than buffers, the smaller ones get them: capture saves more of their time.
 
         Raises:
             InferenceError: onnxruntime failed.
@@ -197,7 +197,7 @@ class GridRunner:
             self.typical = False
             if shape not in self._held.buffers:
                 raise run_failed(arrays, error) from error
-            # Half captured, perhaps: never to be used again.
+            # Perhaps captured only in part: never used again.
             self._drop_buffers(shape)
             try:
                 logits = self._run_as_it_is(arrays)
@@ -261,8 +261,8 @@ class GridRunner:
         }
         with GATE.use():
             (logits,) = self._held.session.run([self._interface.output], feeds, run_options(NOT_CAPTURED))
-        found: npt.NDArray[Any] = logits
-        return found
+        rows: npt.NDArray[Any] = logits
+        return rows
 
 
 class _Held:

@@ -1,6 +1,6 @@
 """Options of onnxruntime's CUDA provider, and those of a run. Names and values are as onnxruntime spells them.
 
-onnxruntime takes unknown session and run keys without a word, so all keys in use are here. Not run on a GPU yet.
+onnxruntime ignores unknown session and run keys silently, so all keys in use are here. Not run on a GPU yet.
 """
 
 from __future__ import annotations

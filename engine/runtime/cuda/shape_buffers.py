@@ -33,7 +33,7 @@ class GraphInterface:
         dtypes: its inputs' names and types.
         output: name of its output, float32 (rows, labels).
         labels: columns of the output.
-        pad_token_id: what is no token among its input ids.
+        pad_token_id: the id of padding.
     """
 
     dtypes: Mapping[str, type[np.integer[Any]]]
@@ -69,7 +69,7 @@ class ShapeBuffers:
             device: onnxruntime's name of the device's kind, and its number.
             graph_id: see above.
             pinned: memory of the host that the device copies from without another copy in between (`pinned_memory`);
-                None where there is none.
+                None for ordinary memory.
         """
         onnxruntime = load_onnxruntime()
         self.shape = shape
@@ -122,7 +122,7 @@ class ShapeBuffers:
         return outputs
 
     def _fill(self, arrays: TokenArrays) -> None:
-        """Lay the rows over those of the run before, and make dummies of what is left of those."""
+        """Overwrite the rows of the previous run, and turn what is left of those into dummy rows."""
         rows, length = arrays.input_ids.shape
         for name, array in self._host.items():
             array[:rows, :length] = getattr(arrays, name)
@@ -130,7 +130,7 @@ class ShapeBuffers:
         self._make_dummies(rows)
 
     def _make_dummies(self, rows: int) -> None:
-        """Let the rows from `rows` on hold nothing of the run before."""
+        """Clear the rows from `rows` on of the previous run's content."""
         for name, array in self._host.items():
             array[rows : self._filled] = self._padding[name]
         if _MASK in self._host:
@@ -160,16 +160,16 @@ def pinned_memory(session: Any, device: tuple[str, int]) -> Any:
     make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
     try:
         kinds = onnxruntime.OrtDeviceMemoryType
-        (found,) = {item.memory_info(kinds.HOST_ACCESSIBLE) for item in session.get_input_epdevices()[:1]}
-        if found is None:
+        (pinned,) = {item.memory_info(kinds.HOST_ACCESSIBLE) for item in session.get_input_epdevices()[:1]}
+        if pinned is None:
             return None
         for dtype in (np.int32, np.int64):
-            staging, there = make([2], dtype, memory_info=found), make([2], dtype, *device)
+            staging, on_device = make([2], dtype, memory_info=pinned), make([2], dtype, *device)
             for numbers in ([1, 2], [3, 4]):  # twice: the memory is used again for every run
                 staging.update_inplace(np.asarray(numbers, dtype=dtype))
-                there.update_inplace(staging)
-                if there.numpy().tolist() != numbers:
+                on_device.update_inplace(staging)
+                if on_device.numpy().tolist() != numbers:
                     return None
-    except Exception:  # an offer that does not hold is none
+    except Exception:  # offered but not usable
         return None
-    return found
+    return pinned

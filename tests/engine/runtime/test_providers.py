@@ -53,7 +53,7 @@ def test_cuda_is_taken_where_a_node_really_runs_on_it(runtime):
         ([CUDA, CPU], RuntimeError("libcudnn.so.9: cannot open"), "libcudnn", "nvidia-smi"),
     ],
 )
-def test_cuda_that_does_not_work_is_an_error_with_its_mend_and_auto_says_why_it_is_not_taken(
+def test_cuda_that_does_not_work_is_an_error_with_its_fix_and_auto_says_why_it_is_not_taken(
     runtime, available, placed, reason, mend
 ):
     runtime(available, placed)
@@ -66,7 +66,7 @@ def test_cuda_that_does_not_work_is_an_error_with_its_mend_and_auto_says_why_it_
     assert choose_provider("cpu").reason == "asked for"
 
 
-def test_with_both_builds_installed_that_is_the_mend(runtime, monkeypatch):
+def test_with_both_builds_installed_that_is_the_fix(runtime, monkeypatch):
     runtime([CPU])
     monkeypatch.setattr(providers, "installed_builds", lambda: ("onnxruntime", "onnxruntime-gpu"))
     with pytest.raises(ProviderError, match=r"both installed.*pip uninstall -y onnxruntime onnxruntime-gpu"):
@@ -189,9 +189,7 @@ def test_a_precision_that_the_artifact_lacks_is_refused(reranker):
         reranker(precision="fp16")
 
 
-def test_half_precision_made_for_cuda_can_be_checked_on_the_cpu(
-    tiny_checkpoint, tiny_graphs, tmp_path, reranker, scored
-):
+def test_fp16_made_for_cuda_can_be_checked_on_the_cpu(tiny_checkpoint, tiny_graphs, tmp_path, reranker, scored):
     from tiny_artifacts import write_artifact
 
     folder = write_artifact(tmp_path / "half", tiny_checkpoint("bert"), tiny_graphs, precisions=("fp32", "fp16"))

@@ -59,7 +59,7 @@ def artifact_of(tiny_artifact, tmp_path):
 
 
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinity")])
-def test_a_score_that_is_no_number_is_told_with_both_its_causes(value, kind):
+def test_a_score_that_is_no_number_is_reported_with_both_its_causes(value, kind):
     arrays = TokenArrays(*(np.ones((2, 8), np.int64) for _ in range(3)))
     with pytest.raises(InferenceError, match=rf"no number \({kind}\).*2 pairs x 8.*fp16.*fp32 graph the weights"):
         checked_logits(np.array([[0.5], [value]], np.float32), arrays)

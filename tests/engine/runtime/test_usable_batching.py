@@ -48,7 +48,7 @@ def runs_of(engine, documents):
 
 
 @pytest.mark.parametrize("batching", ["equal_length", "packed"])
-def test_a_graph_whose_scores_depend_on_company_runs_pairs_alone(batching, reranker, claiming):
+def test_a_graph_whose_scores_depend_on_other_pairs_runs_pairs_alone(batching, reranker, claiming):
     # Dynamic quantization takes one scale for the activations of all rows of a run.
     expected, _ = runs_of(reranker(precision="int8"), TEXTS)
     engine = reranker(claiming(batching=batching), precision="int8", threads=1)
@@ -114,7 +114,7 @@ def test_without_pairs_to_try_it_on_it_is_not_believed(independent, pairs):
     assert independent(pairs=pairs).info().batching == "single"
 
 
-def test_one_row_that_changes_in_company_is_enough(independent, monkeypatch):
+def test_one_row_that_changes_in_a_batch_is_enough(independent, monkeypatch):
     def leaky(self, arrays, *, all_cores=False):
         scores = outputs_of(arrays)
         if len(scores) > 1:

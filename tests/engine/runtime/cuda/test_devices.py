@@ -211,7 +211,7 @@ def test_calibration_times_shapes_of_the_grid_and_is_remembered_for_the_device(o
     assert reranker(artifact)._loaded._cost != fitted
 
 
-def test_a_forked_child_is_told_that_cuda_does_not_go_there(on_gpu, scored):
+def test_a_forked_child_is_reported_that_cuda_does_not_go_there(on_gpu, scored):
     engine = on_gpu()
     read, write = os.pipe()
     child = os.fork()

@@ -61,7 +61,7 @@ calls = st.lists(st.lists(st.integers(0, len(PAIRS) - 1), max_size=16), min_size
 
 @given(calls=calls, threads=st.sampled_from([1, 2, 3]), callers=st.integers(1, 4), beside=st.booleans())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_partition_order_company_or_thread_changes_a_bit(engines, calls, threads, callers, beside):
+def test_no_partition_order_other_pairs_or_thread_changes_a_bit(engines, calls, threads, callers, beside):
     made, alone = engines
     engine = made[threads]
 
