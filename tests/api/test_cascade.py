@@ -54,25 +54,25 @@ DOCUMENT_LISTS = st.lists(st.sampled_from([*DOCUMENTS, "", "?"]), max_size=14)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_cascade_that_keeps_everything_equals_the_full_model(model, documents, keep, top_k):
     cascade = Cascade([Stage(model, keep=keep, max_length=SHORT), Stage(model)])
-    full, found = model.rank(QUERY, documents, top_k=top_k), cascade.rank(QUERY, documents, top_k=top_k)
-    assert [(item.index, item.score, item.truncated) for item in found] == [
+    full, ranking = model.rank(QUERY, documents, top_k=top_k), cascade.rank(QUERY, documents, top_k=top_k)
+    assert [(item.index, item.score, item.truncated) for item in ranking] == [
         (item.index, item.score, item.truncated) for item in full
     ]
-    assert (found.scored, found.truncated_documents) == (full.scored, full.truncated_documents)
-    assert [run.scored for run in found.stages] == [0, len(documents)]
+    assert (ranking.scored, ranking.truncated_documents) == (full.scored, full.truncated_documents)
+    assert [run.scored for run in ranking.stages] == [0, len(documents)]
 
 
 @given(documents=DOCUMENT_LISTS, keep=st.integers(1, 13), top_k=st.none() | st.integers(0, 15))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_later_stages_rank_above_earlier_ones_and_nothing_is_lost(model, short, documents, keep, top_k):
     cascade = Cascade([Stage(model, keep=keep, max_length=SHORT), Stage(model)])
-    found = cascade.rank(QUERY, documents, top_k=top_k)
+    ranking = cascade.rank(QUERY, documents, top_k=top_k)
     first, full = scores_of(short, documents), scores_of(model, documents)
     order = expected_order([(first, keep), (full, None)], documents) if keep < len(documents) else None
     order = order or expected_order([(full, None)], documents)
-    assert [item.index for item in found] == order[:top_k]
-    assert found.scored == len(documents)
-    for rank, item in enumerate(found):
+    assert [item.index for item in ranking] == order[:top_k]
+    assert ranking.scored == len(documents)
+    for rank, item in enumerate(ranking):
         assert item.stage == (1 if rank < keep or keep >= len(documents) else 0)
         assert item.score == (full if item.stage else first)[item.index]
         assert item.document is documents[item.index]
@@ -202,8 +202,8 @@ def test_a_file_holds_a_cascade(tiny_artifact, tmp_path):
     file = tmp_path / "cascade.toml"
     file.write_text(stages_as_toml(stages, "two\nlines"), encoding="utf-8")
     assert file.read_text().startswith("# two\n# lines\n\n[[stage]]\n")
-    found = read_stages(file)
-    assert [(str(stage.model), stage.keep, stage.max_length) for stage in found] == [
+    ranking = read_stages(file)
+    assert [(str(stage.model), stage.keep, stage.max_length) for stage in ranking] == [
         (str(tiny_artifact), 4, SHORT),
         ("default", None, None),
     ]

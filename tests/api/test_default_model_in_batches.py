@@ -76,8 +76,8 @@ def test_no_partition_order_other_pairs_or_thread_changes_a_bit(engines, calls, 
         loop = pool.submit(asyncio.run, coroutines()) if beside else None
         results = list(pool.map(score, calls, timeout=WAIT))
         results += loop.result(WAIT) if loop is not None else []
-    for indices, found in zip(calls * (2 if beside else 1), results, strict=True):
-        assert found.tobytes() == alone[indices].tobytes()
+    for indices, scores in zip(calls * (2 if beside else 1), results, strict=True):
+        assert scores.tobytes() == alone[indices].tobytes()
 
 
 def test_all_pairs_at_once_reversed_and_under_a_limit(engines):

@@ -223,10 +223,10 @@ print(resolve_model(checkpoint, provider="cpu"))
 """
     log = tmp_path / "log"
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: run_python(code, checkpoint, tiny_artifact, log), range(3)))
+        folders = list(pool.map(lambda _: run_python(code, checkpoint, tiny_artifact, log), range(3)))
     assert log.read_text() == "exported\n"
-    assert len(set(found)) == 1
-    assert Path(found[0].strip(), "manifest.json").is_file()
+    assert len(set(folders)) == 1
+    assert Path(folders[0].strip(), "manifest.json").is_file()
 
 
 def test_the_cache_is_in_the_users_folder_unless_reported_otherwise(monkeypatch, tmp_path):

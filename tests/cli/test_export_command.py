@@ -55,8 +55,8 @@ def test_a_checkpoint_is_exported_in_all_precisions_unless_reported_otherwise(cr
     assert arguments == ("owner/name", Path("out"))
     assert options["precisions"] == ("fp32", "int8", "fp16")
     assert (options["force"], options["trust_remote_code"], options["min_kendall_tau"]) == (False, False, 0.85)
-    told = {key for key, value in options.items() if value is not None} - {"progress"}
-    assert told == {"precisions", "force", "trust_remote_code", "min_kendall_tau"}
+    given = {key for key, value in options.items() if value is not None} - {"progress"}
+    assert given == {"precisions", "force", "trust_remote_code", "min_kendall_tau"}
 
 
 def test_every_option_reaches_the_exporter(crossrank, exporter):

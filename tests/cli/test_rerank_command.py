@@ -52,8 +52,8 @@ def test_the_table_shows_rank_score_and_text_and_a_summary_goes_to_standard_erro
 
 @pytest.mark.parametrize(("top_k", "shown"), [(0, 0), (1, 1), (4, 4), (99, 4)])
 def test_top_k_bounds_what_is_printed(rerank, ranking, top_k, shown):
-    found = lines(rerank("-k", top_k, "--format", "jsonl"))
-    assert [line["index"] for line in found] == [item.index for item in ranking][:shown]
+    printed = lines(rerank("-k", top_k, "--format", "jsonl"))
+    assert [line["index"] for line in printed] == [item.index for item in ranking][:shown]
 
 
 def test_ten_are_printed_unless_reported_otherwise(rerank):
@@ -72,8 +72,8 @@ def test_a_file_is_read_as_standard_input_is(rerank, tmp_path):
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_lines_end_with_a_line_feed_alone_and_blank_ones_are_none(rerank, ending):
     text = "first\u2028still first", "second\x0cstill second", "", "   ", "third"
-    found = lines(rerank("--format", "jsonl", stdin=ending.join(text) + ending))
-    by_index = sorted(found, key=lambda line: line["index"])
+    printed = lines(rerank("--format", "jsonl", stdin=ending.join(text) + ending))
+    by_index = sorted(printed, key=lambda line: line["index"])
     assert [line["document"] for line in by_index] == ["first\u2028still first", "second\x0cstill second", "third"]
     assert [line["index"] for line in by_index] == [0, 1, 2]
 
@@ -102,14 +102,14 @@ def test_jsonl_documents_are_kept_whole(rerank, tmp_path, how):
         result = rerank(*arguments, path)
     else:
         result = rerank(*arguments, *(["--input-format", "jsonl"] if how == "told" else []), stdin=text)
-    found = {line["index"]: line["document"] for line in lines(result)}
-    assert found == dict(enumerate(RECORDS))
+    printed = {line["index"]: line["document"] for line in lines(result)}
+    assert printed == dict(enumerate(RECORDS))
     assert "größe" in result.stdout
 
 
 def test_json_is_text_where_lines_are_asked_for_or_no_text_field_is_there(rerank):
-    told = lines(rerank("--format", "jsonl", "--input-format", "lines", stdin='{"text": "a"}\n'))
-    assert told[0]["document"] == '{"text": "a"}'
+    printed = lines(rerank("--format", "jsonl", "--input-format", "lines", stdin='{"text": "a"}\n'))
+    assert printed[0]["document"] == '{"text": "a"}'
     other = lines(rerank("--format", "jsonl", stdin='{"body": "a"}\n[1]\n'))
     assert {line["document"] for line in other} == {'{"body": "a"}', "[1]"}
 
@@ -188,8 +188,8 @@ def test_cuts_are_reported_in_both_formats(rerank):
         assert "query" not in one.stderr
         query = rerank("--format", form, query=long, stdin="short\n")
         assert "the query was cut" in query.stderr
-    found = lines(rerank("--format", "jsonl", stdin=f"{long}\nshort\n"))
-    assert {line["index"]: line["truncated"] for line in found} == {0: True, 1: False}
+    printed = lines(rerank("--format", "jsonl", stdin=f"{long}\nshort\n"))
+    assert {line["index"]: line["truncated"] for line in printed} == {0: True, 1: False}
 
 
 def test_what_does_not_fit_the_model_is_wrong_usage_and_what_is_missing_a_failure(rerank, crossrank):

@@ -19,14 +19,14 @@ def test_it_tells_each_check_and_writes_what_a_report_needs(crossrank, tiny_arti
     report = json.loads(written.read_text())
     assert report["passed"] is True
     assert report["provider"] == "cpu"
-    found = {(result["name"], result["precision"]): result["verdict"] for result in report["results"]}
-    assert found["provider", None] == "PASS"
+    verdicts = {(result["name"], result["precision"]): result["verdict"] for result in report["results"]}
+    assert verdicts["provider", None] == "PASS"
     for precision in ("fp32", "int8"):
         for name in ("parity", "scores in company", "new texts in used shapes", "concurrent callers", "placement"):
-            assert found[name, precision] == "PASS"
-        assert found["captured and uncaptured", precision] == "n.a."
-        assert found["operators", precision] == "n.a."
-    assert found["memory", "int8"] == "PASS"
+            assert verdicts[name, precision] == "PASS"
+        assert verdicts["captured and uncaptured", precision] == "n.a."
+        assert verdicts["operators", precision] == "n.a."
+    assert verdicts["memory", "int8"] == "PASS"
     memory = next(result for result in report["results"] if result["name"] == "memory")
     assert memory["figures"]["calls"] == 40
     assert {"date", "machine", "versions", "onnxruntime", "artifact"} <= set(report)

@@ -111,7 +111,7 @@ def write_artifact(
                     reference_logits=tuple(float(value) for value in logits),
                 )
             )
-        told = {
+        keys = {
             "name": f"tiny-{config.model_type}",
             "crossrank_version": "0",
             "library_versions": {},
@@ -135,7 +135,7 @@ def write_artifact(
                 writer.folder, ["tokenizer.json", *(f"{precision}.onnx" for precision in precisions)]
             ),
         }
-        writer.commit(Manifest(**(told | manifest_keys)))
+        writer.commit(Manifest(**(keys | manifest_keys)))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The check that a graph scores a pair alike in any company."""
+"""The check that a score does not depend on the batch."""
 
 from __future__ import annotations
 

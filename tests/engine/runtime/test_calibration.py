@@ -66,11 +66,11 @@ def test_other_runs_are_predicted_where_fewer_shapes_could_be_timed(clock, max_l
         shapes.append((rows, length))
         tick(rows, length)
 
-    found = measure(run, core_shapes(max_length, single=single))
+    fitted = measure(run, core_shapes(max_length, single=single))
     assert all(length <= max_length for _, length in shapes)
     assert not single or {rows for rows, _ in shapes} == {1}
-    assert all(value > 0 for value in dataclasses.astuple(found))
-    longest = float(found.seconds(1, max_length))
+    assert all(value > 0 for value in dataclasses.astuple(fitted))
+    longest = float(fitted.seconds(1, max_length))
     assert longest == pytest.approx(float(cost.seconds(1, max_length)), rel=0.05)
 
 
@@ -81,8 +81,8 @@ def test_no_coefficient_goes_below_zero_on_a_machine_where_more_work_takes_less_
     def run(rows, length):
         now[0] += 1.0 / (rows * length)
 
-    found = measure(run, core_shapes(512, single=False))
-    assert all(value > 0 for value in dataclasses.astuple(found))
+    fitted = measure(run, core_shapes(512, single=False))
+    assert all(value > 0 for value in dataclasses.astuple(fitted))
 
 
 def test_a_fit_is_remembered_for_its_graph_and_runtime_alone(folder):
@@ -147,8 +147,8 @@ def test_what_operators_gain_on_all_cores_is_timed(monkeypatch, speed_up, cores,
     def on_all(rows, length):
         now[0] += 1e-4 * rows * length / speed_up
 
-    found = measure_operator_efficiency(on_one, on_all, cores, [(1, 16), (1, 100), (1, 400)])
-    assert found == pytest.approx(efficiency)
+    fitted = measure_operator_efficiency(on_one, on_all, cores, [(1, 16), (1, 100), (1, 400)])
+    assert fitted == pytest.approx(efficiency)
 
 
 def test_a_calibrated_reranker_goes_by_what_its_operators_gain(reranker, monkeypatch):
@@ -177,9 +177,9 @@ def test_shapes_timed_on_a_device_are_the_grids(max_batch_tokens):
     assert {(grid.most_rows(length), length) for length in grid.lengths} <= set(shapes)
 
 
-@pytest.mark.parametrize(("share", "found"), [(0.25, 0.25), (0.0, 1e-9), (-0.1, 1e-9), (7.0, 1.0)])
+@pytest.mark.parametrize(("share", "fitted"), [(0.25, 0.25), (0.0, 1e-9), (-0.1, 1e-9), (7.0, 1.0)])
 @pytest.mark.parametrize("max_length", [512, 40, 8])
-def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, share, found, max_length):
+def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, share, fitted, max_length):
     now = [0.0]
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
     runs = []
@@ -189,7 +189,7 @@ def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, 
         now[0] += 1e-3 + 1e-5 * sum(lengths) * (1 + share * (len(set(lengths)) > 1))
 
     cost = CostModel(run=1e-3, row=1e-9, token=1e-5, token_squared=1e-12)
-    assert measure_packing(run, cost, max_length) == pytest.approx(found)
+    assert measure_packing(run, cost, max_length) == pytest.approx(fitted)
     assert all(1 <= length <= max_length for lengths in runs for length in lengths)
     for even, uneven in zip(runs[::8], runs[4::8], strict=True):  # each is run four times
         assert sum(even) == sum(uneven)

@@ -46,7 +46,7 @@ def test_cuda_is_taken_where_a_node_really_runs_on_it(runtime):
 
 
 @pytest.mark.parametrize(
-    ("available", "placed", "reason", "mend"),
+    ("available", "placed", "reason", "fix"),
     [
         ([CPU], None, "built without CUDA", r"pip install 'crossrank\[gpu\]'"),
         ([CUDA, CPU], [CPU], f"put the graph on {CPU}", "nvidia-smi"),
@@ -54,10 +54,10 @@ def test_cuda_is_taken_where_a_node_really_runs_on_it(runtime):
     ],
 )
 def test_cuda_that_does_not_work_is_an_error_with_its_fix_and_auto_says_why_it_is_not_taken(
-    runtime, available, placed, reason, mend
+    runtime, available, placed, reason, fix
 ):
     runtime(available, placed)
-    with pytest.raises(ProviderError, match=f"(?s)provider='cuda' does not work here: .*{reason}.*{mend}"):
+    with pytest.raises(ProviderError, match=f"(?s)provider='cuda' does not work here: .*{reason}.*{fix}"):
         choose_provider("cuda")
     chosen = choose_provider("auto")
     assert chosen.provider == "cpu"

@@ -61,7 +61,7 @@ def test_a_graph_whose_scores_depend_on_other_pairs_runs_pairs_alone(batching, r
 
 @pytest.fixture
 def independent(claiming, monkeypatch):
-    """A function that opens such an artifact on a runner whose scores show nothing of their company."""
+    """A function that opens such an artifact on a runner whose scores do not depend on the batch."""
     opened = []
 
     def make(runner=None, **options):
@@ -126,17 +126,17 @@ def test_one_row_that_changes_in_a_batch_is_enough(independent, monkeypatch):
 
 
 def test_calibration_times_what_is_run(independent, claiming, reranker, monkeypatch):
-    told = []
+    timed_alone = []
 
     def measure(run, shapes):
-        told.append({rows for rows, _ in shapes} == {1})
+        timed_alone.append({rows for rows, _ in shapes} == {1})
         return CostModel(run=1e-3, row=1e-4, token=1e-5, token_squared=1e-9)
 
     monkeypatch.setattr(calibration, "measure", measure)
     monkeypatch.setattr(calibration, "remember", lambda *_: None)
     reranker(claiming(), precision="int8").calibrate()
     independent().calibrate()
-    assert told == [True, False]
+    assert timed_alone == [True, False]
 
 
 def test_calibration_times_packed_runs_where_the_graph_takes_them(independent, monkeypatch):

@@ -33,8 +33,8 @@ def test_users_are_in_together_and_who_captures_is_alone():
     for thread in threads:
         thread.join(WAIT)
     assert len(seen) == 120
-    assert all("capture" not in found or found == ["capture"] for found in seen)
-    assert any(len(found) > 1 for found in seen), "users were never in together"
+    assert all("capture" not in inside or inside == ["capture"] for inside in seen)
+    assert any(len(inside) > 1 for inside in seen), "users were never in together"
 
 
 def test_who_captures_goes_before_users_that_come_later():

@@ -53,19 +53,19 @@ def test_scores_are_those_of_the_processor_on_any_number_of_devices(on_gpu, scor
 
 def test_many_callers_share_the_devices(on_gpu, scored):
     engine = on_gpu(devices=[0, 1])
-    found = {}
+    scores_of = {}
 
     def call(index):
-        found[index] = engine.score(scored.query, scored.documents[index:] + scored.documents[:index])
+        scores_of[index] = engine.score(scored.query, scored.documents[index:] + scored.documents[:index])
 
     callers = [threading.Thread(target=call, args=(index,)) for index in range(12)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    for index, scores in found.items():
+    for index, scores in scores_of.items():
         np.testing.assert_allclose(scores, np.roll(scored.logits, -index), atol=1e-4, rtol=0)
-    assert len(found) == 12
+    assert len(scores_of) == 12
 
 
 def test_runs_go_to_whichever_device_is_free():
@@ -127,9 +127,9 @@ def test_shapes_that_lost_their_buffers_are_counted_with_the_reason(on_gpu, scor
     with monkeypatch.context() as patch:
         patch.setattr(ShapeBuffers, "run", fail)
         np.testing.assert_allclose(engine.score(scored.query, scored.documents), scored.logits, atol=1e-4, rtol=0)
-    told = engine.info().cuda_graphs
-    assert told.startswith("0 of 7 shapes captured; ")
-    assert told.endswith("without, because runs failed: CUDA failure 901: capture invalidated")
+    reported = engine.info().cuda_graphs
+    assert reported.startswith("0 of 7 shapes captured; ")
+    assert reported.endswith("without, because runs failed: CUDA failure 901: capture invalidated")
 
 
 def test_the_time_of_a_capture_is_no_prediction(on_gpu, scored):
@@ -255,16 +255,16 @@ def test_closing_frees_the_devices(on_gpu, scored):
     assert [item.session for item in held] == [None, None]
 
 
-@pytest.mark.parametrize("told", [[], ["Model: \t\t NVIDIA T4"], ["Model: NVIDIA T4", "Model: NVIDIA A10"]])
-def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, monkeypatch, told):
+@pytest.mark.parametrize("reported", [[], ["Model: \t\t NVIDIA T4"], ["Model: NVIDIA T4", "Model: NVIDIA A10"]])
+def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, monkeypatch, reported):
     monkeypatch.setattr(providers, "_DRIVER_FOLDER", tmp_path)
-    for index, line in enumerate(told):
+    for index, line in enumerate(reported):
         (tmp_path / f"0000:0{index}:00.0").mkdir()
         (tmp_path / f"0000:0{index}:00.0" / "information").write_text(f"{line}\nIRQ: 5\n")
     name = providers.cuda_device_name([0])
-    assert bool(name) == bool(told)
-    assert all(line in name.replace("\\t", "\t") for line in told)
-    assert not told or name != providers.cuda_device_name([1])
+    assert bool(name) == bool(reported)
+    assert all(line in name.replace("\\t", "\t") for line in reported)
+    assert not reported or name != providers.cuda_device_name([1])
 
 
 def test_of_a_gpu_without_a_name_nothing_is_remembered(on_gpu, monkeypatch):

@@ -235,28 +235,28 @@ def test_the_options_are_those_of_the_device():
 
 def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkeypatch):
     """A session that tells what is done with it."""
-    told = []
+    events = []
 
     class Binding:
         def bind_ortvalue_input(self, name, value):
-            told.append(f"bind {name}")
+            events.append(f"bind {name}")
 
         def bind_ortvalue_output(self, name, value):
-            told.append(f"bind {name}")
+            events.append(f"bind {name}")
             self.output = value
 
         def synchronize_inputs(self):
-            told.append("inputs are there")
+            events.append("inputs are there")
 
         def synchronize_outputs(self):
-            told.append("outputs are there")
+            events.append("outputs are there")
 
     class Session:
         def io_binding(self):
             return Binding()
 
         def run_with_iobinding(self, binding, options):
-            told.append(f"run {options.get_run_config_entry(GRAPH_ID)}")
+            events.append(f"run {options.get_run_config_entry(GRAPH_ID)}")
             binding.output.update_inplace(np.arange(4, dtype=np.float32)[:, None])
 
     interface = shape_buffers.GraphInterface({"input_ids": np.int64}, "logits", labels=1, pad_token_id=0)
@@ -264,16 +264,16 @@ def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkey
     assert buffers.run(batch(3, 6)).tolist() == [[0], [1], [2]]
     buffers.run(batch(4, 8))
     once = ["inputs are there", "run 7", "outputs are there"]
-    assert told == ["bind input_ids", "bind logits", *once, *once]
+    assert events == ["bind input_ids", "bind logits", *once, *once]
 
 
 def test_a_runs_time_tells_something_unless_it_is_a_shapes_first_or_failed(runner, monkeypatch):
     made = runner()
-    told = []
+    events = []
     for rows, length in ((2, 8), (2, 8), (4, 8), (2, 40)):
         made.run(batch(rows, length))
-        told.append(made.typical)
-    assert told == [False, True, False, True]
+        events.append(made.typical)
+    assert events == [False, True, False, True]
 
     def fail(self, arrays):
         raise RuntimeError("CUDA error")
