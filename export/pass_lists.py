@@ -73,9 +73,9 @@ def quantize(model: onnx.ModelProto, context: PassContext) -> PassResult:
 
 def pack(model: onnx.ModelProto, _context: PassContext) -> PassResult:
     """Let pairs of any lengths share a run without padding."""
-    from crossrank.export.passes.pack.pack_pairs import pack_pairs
+    from crossrank.export.passes.pack.packed_batches import pack_batches
 
-    return pack_pairs(model)
+    return pack_batches(model)
 
 
 def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:

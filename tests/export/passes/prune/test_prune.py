@@ -53,7 +53,7 @@ def test_no_projection_of_the_last_layer_sees_all_tokens(family, raw_graph):
     # Queries, keys, values, attention output and two of feed-forward; ModernBERT packs the first three.
     a_layer = 4 if family == "modernbert" else 6
     before_layers = {"electra": 1}.get(family, 0)
-    # Keys that are rotated, or compared with relative positions, must be there; all else is absorbed.
+    # Keys that are rotated or compared with relative positions are still projected; all else is absorbed.
     keys_left = {"modernbert": 1, "deberta-v2": 1}.get(family, 0)
     assert sum(rows_of_projections(model)) == layers * a_layer + before_layers
     assert sum(rows_of_projections(pruned)) == (layers - 1) * a_layer + before_layers + keys_left

@@ -1,7 +1,7 @@
-"""How one operator is restricted to the first index of an axis of its output.
+"""One rule per operator: how to compute only index 0 of an axis of its output.
 
-`restrict` answers, for one node and one axis of its output: which inputs must be restricted, and on which of
-their axes, so that the same operator applied to them gives the output restricted to index 0 of the axis.
+For one node and one axis of its output, `restrict` says which inputs must be restricted to index 0, and on which of
+their axes, so that the same operator gives the output restricted to index 0 of that axis.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Restriction:
 
     Attributes:
         axes: per input, the axis to restrict to its first index, or None where the input is taken whole.
-        target: the whole shape of the output afterwards, where an input states it (Reshape, Expand).
-        drop: the node does nothing any more: its restricted first input is the restricted output.
+        target: shape of the restricted output, for operators that read it from an input (Reshape, Expand).
+        drop: whether the node can go, because its restricted first input already is the restricted output.
     """
 
     axes: tuple[int | None, ...]
@@ -54,8 +54,8 @@ class Restriction:
 
 
 @dataclass(frozen=True)
-class Site:
-    """A node with the shapes around it and the axis of its output in question."""
+class OutputAxis:
+    """An axis of a node's output, with the shapes that its rule needs."""
 
     node: onnx.NodeProto
     axis: int
@@ -68,14 +68,14 @@ class Site:
         return Restriction(tuple(axis if i == index else None for i in range(len(self.inputs))))
 
     def shape(self, index: int) -> Shape:
-        """The shape of an input that must be known."""
+        """The shape of an input; refuses the node if it is not known."""
         shape = self.inputs[index] if index < len(self.inputs) else None
         if shape is None:
             raise UnrecognisedError(f"input {index} has no known shape")
         return shape
 
     def constant_axes(self, index: int) -> list[int] | None:
-        """The integers of a constant input, None where there is no such input."""
+        """The integers of a constant input; None if the node has no such input."""
         if index >= len(self.node.input) or not self.node.input[index]:
             return None
         value = self.view.constant(self.node.input[index])
@@ -89,95 +89,94 @@ def restrict(node: onnx.NodeProto, output: str, axis: int, shapes: dict[str, Sha
 
     Args:
         node: the node.
-        output: name of the output in question.
+        output: name of the output to restrict.
         axis: axis of the output, not negative.
         shapes: shapes of all tensors, from `probe_shapes`.
         view: the graph the node is in.
 
     Raises:
-        UnrecognisedError: no rule is known, or a shape it needs is not.
+        UnrecognisedError: the operator has no rule, its rule does not cover this axis, or a shape is not known.
     """
     if output not in shapes:
         raise UnrecognisedError("the output has no known shape")
     inputs = tuple(shapes.get(name) if name else None for name in node.input)
-    site = Site(node, axis, shapes[output], inputs, view)
+    at = OutputAxis(node, axis, shapes[output], inputs, view)
     if node.op_type in ELEMENTWISE:
-        return _elementwise(site)
+        return _elementwise(at)
     if node.op_type not in _RULES:
         raise UnrecognisedError(f"no rule for operator {node.op_type}")
-    return _RULES[node.op_type](site)
+    return _RULES[node.op_type](at)
 
 
-def _aligned(site: Site, index: int) -> int | None:
-    """The axis of a broadcast input that lies on the output's axis, None where it does not vary on it."""
-    if not site.node.input[index]:
+def _aligned(at: OutputAxis, index: int) -> int | None:
+    """The input axis that broadcasts to the output's axis; None if the input has no such axis or size 1."""
+    if not at.node.input[index]:
         return None
-    shape = site.shape(index)
-    axis = site.axis - (len(site.output) - len(shape))
+    shape = at.shape(index)
+    axis = at.axis - (len(at.output) - len(shape))
     if axis < 0 or shape[axis] == ONE:
         return None
-    if shape[axis] is None or shape[axis] != site.output[site.axis]:
+    if shape[axis] is None or shape[axis] != at.output[at.axis]:
         raise UnrecognisedError(f"input {index} does not broadcast along the axis in a known way")
     return axis
 
 
-def _elementwise(site: Site) -> Restriction:
-    return Restriction(tuple(_aligned(site, index) for index in range(len(site.inputs))))
+def _elementwise(at: OutputAxis) -> Restriction:
+    return Restriction(tuple(_aligned(at, index) for index in range(len(at.inputs))))
 
 
-def _along_an_axis(site: Site) -> Restriction:
-    default = -1
-    along = int(attributes(site.node).get("axis", default)) % len(site.output)
-    if along == site.axis:
+def _along_an_axis(at: OutputAxis) -> Restriction:
+    along = int(attributes(at.node).get("axis", -1)) % len(at.output)
+    if along == at.axis:
         raise UnrecognisedError("it normalises along the sequence axis")
-    return site.only(0, site.axis)
+    return at.only(0, at.axis)
 
 
-def _from_an_axis(site: Site) -> Restriction:
-    first = int(attributes(site.node).get("axis", -1)) % len(site.output)
-    if first <= site.axis:
+def _from_an_axis(at: OutputAxis) -> Restriction:
+    first = int(attributes(at.node).get("axis", -1)) % len(at.output)
+    if first <= at.axis:
         raise UnrecognisedError("it normalises over the sequence axis")
-    return site.only(0, site.axis)
+    return at.only(0, at.axis)
 
 
-def _reduction(site: Site) -> Restriction:
-    values = attributes(site.node)
-    axes = list(values["axes"]) if "axes" in values else site.constant_axes(1)
-    shape = site.shape(0)
-    if not axes or not values.get("keepdims", 1) or site.axis in {axis % len(shape) for axis in axes}:
+def _reduction(at: OutputAxis) -> Restriction:
+    values = attributes(at.node)
+    axes = list(values["axes"]) if "axes" in values else at.constant_axes(1)
+    shape = at.shape(0)
+    if not axes or not values.get("keepdims", 1) or at.axis in {axis % len(shape) for axis in axes}:
         raise UnrecognisedError("it reduces the sequence axis or drops axes")
-    return site.only(0, site.axis)
+    return at.only(0, at.axis)
 
 
-def _matmul(site: Site) -> Restriction:
-    if any(attributes(site.node).get(key, 0) for key in ("transA", "transB", "transBatchA", "transBatchB")):
+def _matmul(at: OutputAxis) -> Restriction:
+    if any(attributes(at.node).get(key, 0) for key in ("transA", "transB", "transBatchA", "transBatchB")):
         raise UnrecognisedError("it transposes its operands")
-    left, right, rank = site.shape(0), site.shape(1), len(site.output)
+    left, right, rank = at.shape(0), at.shape(1), len(at.output)
     if len(left) < 2 or len(right) < 2:  # noqa: PLR2004
         raise UnrecognisedError("an operand is a vector")
-    if site.axis == rank - 2:
-        return site.only(0, len(left) - 2)
-    if site.axis == rank - 1:
-        return site.only(1, len(right) - 1)
-    return _elementwise(site)
+    if at.axis == rank - 2:
+        return at.only(0, len(left) - 2)
+    if at.axis == rank - 1:
+        return at.only(1, len(right) - 1)
+    return _elementwise(at)
 
 
-def _transpose(site: Site) -> Restriction:
-    rank = len(site.output)
-    perm = attributes(site.node).get("perm", list(reversed(range(rank))))
-    return site.only(0, int(perm[site.axis]))
+def _transpose(at: OutputAxis) -> Restriction:
+    rank = len(at.output)
+    perm = attributes(at.node).get("perm", list(reversed(range(rank))))
+    return at.only(0, int(perm[at.axis]))
 
 
-def _reshape(site: Site) -> Restriction:
-    source, target = site.shape(0), site.output
+def _reshape(at: OutputAxis) -> Restriction:
+    source, target = at.shape(0), at.output
     if None in source or None in target:
         raise UnrecognisedError("its shape is not known")
-    before = _product(target[: site.axis])
+    before = _product(target[: at.axis])
     for axis, dim in enumerate(source):
-        # Equal products before and equal sizes: the elements of an index are the same ones on both sides.
-        if dim == target[site.axis] and _product(source[:axis]) == before:
-            kept = (*target[: site.axis], ONE, *target[site.axis + 1 :])
-            return Restriction((axis, None), target=kept)
+        # Axis and preceding sizes agree on both sides, so index 0 holds the same elements on both.
+        if dim == target[at.axis] and _product(source[:axis]) == before:
+            restricted = (*target[: at.axis], ONE, *target[at.axis + 1 :])
+            return Restriction((axis, None), target=restricted)
     raise UnrecognisedError("it mixes the sequence axis with others")
 
 
@@ -191,10 +190,10 @@ def _product(dims: Shape) -> Dim:
     return Dim(factor, batch, sequence)
 
 
-def _expand(site: Site) -> Restriction:
-    axis = _aligned(site, 0)
-    target = (*site.output[: site.axis], ONE, *site.output[site.axis + 1 :])
-    source = list(site.shape(0))
+def _expand(at: OutputAxis) -> Restriction:
+    axis = _aligned(at, 0)
+    target = (*at.output[: at.axis], ONE, *at.output[at.axis + 1 :])
+    source = list(at.shape(0))
     if axis is not None:
         source[axis] = ONE
     if None in target:
@@ -202,73 +201,73 @@ def _expand(site: Site) -> Restriction:
     return Restriction((axis, None), target=target, drop=tuple(source) == target)
 
 
-def _unsqueeze(site: Site) -> Restriction:
-    added = {axis % len(site.output) for axis in _axes_of(site)}
-    if site.axis in added:
+def _unsqueeze(at: OutputAxis) -> Restriction:
+    added = {axis % len(at.output) for axis in _axes_of(at)}
+    if at.axis in added:
         raise UnrecognisedError("the axis is one it adds")
-    return site.only(0, [axis for axis in range(len(site.output)) if axis not in added].index(site.axis))
+    return at.only(0, [axis for axis in range(len(at.output)) if axis not in added].index(at.axis))
 
 
-def _squeeze(site: Site) -> Restriction:
-    rank = len(site.shape(0))
-    removed = {axis % rank for axis in _axes_of(site)}
-    return site.only(0, [axis for axis in range(rank) if axis not in removed][site.axis])
+def _squeeze(at: OutputAxis) -> Restriction:
+    rank = len(at.shape(0))
+    removed = {axis % rank for axis in _axes_of(at)}
+    return at.only(0, [axis for axis in range(rank) if axis not in removed][at.axis])
 
 
-def _axes_of(site: Site) -> list[int]:
-    axes = attributes(site.node).get("axes")
-    axes = list(axes) if axes is not None else site.constant_axes(1)
+def _axes_of(at: OutputAxis) -> list[int]:
+    axes = attributes(at.node).get("axes")
+    axes = list(axes) if axes is not None else at.constant_axes(1)
     if axes is None:
         raise UnrecognisedError("it names no axes")
     return axes
 
 
-def _slice(site: Site) -> Restriction:
-    axes = site.constant_axes(3)
-    rank = len(site.output)
-    if axes is None or site.axis in {axis % rank for axis in axes}:
+def _slice(at: OutputAxis) -> Restriction:
+    axes = at.constant_axes(3)
+    rank = len(at.output)
+    if axes is None or at.axis in {axis % rank for axis in axes}:
         raise UnrecognisedError("it slices the sequence axis")
-    return site.only(0, site.axis)
+    return at.only(0, at.axis)
 
 
-def _split(site: Site) -> Restriction:
-    if int(attributes(site.node).get("axis", 0)) % len(site.output) == site.axis:
+def _split(at: OutputAxis) -> Restriction:
+    if int(attributes(at.node).get("axis", 0)) % len(at.output) == at.axis:
         raise UnrecognisedError("it splits the sequence axis")
-    return site.only(0, site.axis)
+    return at.only(0, at.axis)
 
 
-def _gather(site: Site) -> Restriction:
-    data, indices = site.shape(0), site.shape(1)
-    along = int(attributes(site.node).get("axis", 0)) % len(data)
-    if site.axis < along:
-        return site.only(0, site.axis)
-    if site.axis < along + len(indices):
-        return site.only(1, site.axis - along)
-    return site.only(0, site.axis - len(indices) + 1)
+def _gather(at: OutputAxis) -> Restriction:
+    data, indices = at.shape(0), at.shape(1)
+    along = int(attributes(at.node).get("axis", 0)) % len(data)
+    if at.axis < along:
+        return at.only(0, at.axis)
+    if at.axis < along + len(indices):
+        return at.only(1, at.axis - along)
+    return at.only(0, at.axis - len(indices) + 1)
 
 
-def _gather_elements(site: Site) -> Restriction:
-    along = int(attributes(site.node).get("axis", 0)) % len(site.output)
-    if along == site.axis:
-        return site.only(1, site.axis)
-    if site.shape(0)[site.axis] != site.output[site.axis]:
+def _gather_elements(at: OutputAxis) -> Restriction:
+    along = int(attributes(at.node).get("axis", 0)) % len(at.output)
+    if along == at.axis:
+        return at.only(1, at.axis)
+    if at.shape(0)[at.axis] != at.output[at.axis]:
         raise UnrecognisedError("data and indices differ along the axis")
-    return Restriction((site.axis, site.axis))
+    return Restriction((at.axis, at.axis))
 
 
-def _concat(site: Site) -> Restriction:
-    if int(attributes(site.node)["axis"]) % len(site.output) == site.axis:
+def _concat(at: OutputAxis) -> Restriction:
+    if int(attributes(at.node)["axis"]) % len(at.output) == at.axis:
         raise UnrecognisedError("it concatenates along the sequence axis")
-    return Restriction((site.axis,) * len(site.inputs))
+    return Restriction((at.axis,) * len(at.inputs))
 
 
-def _tile(site: Site) -> Restriction:
-    if site.shape(0)[site.axis] != site.output[site.axis]:
+def _tile(at: OutputAxis) -> Restriction:
+    if at.shape(0)[at.axis] != at.output[at.axis]:
         raise UnrecognisedError("it repeats along the axis")
-    return site.only(0, site.axis)
+    return at.only(0, at.axis)
 
 
-_RULES: dict[str, Callable[[Site], Restriction]] = {
+_RULES: dict[str, Callable[[OutputAxis], Restriction]] = {
     **dict.fromkeys(_ALONG_AN_AXIS, _along_an_axis),
     **dict.fromkeys(_FROM_AN_AXIS, _from_an_axis),
     **dict.fromkeys(_REDUCTIONS, _reduction),
