@@ -78,8 +78,8 @@ def pack(model: onnx.ModelProto, _context: PassContext) -> PassResult:
     return pack_batches(model)
 
 
-def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:
-    """Weights and activations in float16 where they fit into it, inputs and outputs as they are."""
+def convert_to_fp16(model: onnx.ModelProto, context: PassContext) -> PassResult:
+    """Convert weights and activations to float16 where they fit its range; inputs and outputs keep their types."""
     from crossrank.export.passes.fp16.audit import audit_for_float16
     from crossrank.export.passes.fp16.to_fp16 import to_fp16
 
@@ -111,7 +111,7 @@ PASS_LISTS: Mapping[Precision, PassList] = {
     "fp32": PassList("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
     # Without a mask, and perhaps with scales taken from a run: one pair a run until proved otherwise.
     "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize, pack), batching="single"),
-    "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
+    "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, convert_to_fp16)),
 }
 
 
