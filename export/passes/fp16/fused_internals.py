@@ -105,9 +105,7 @@ class _Internals:
         values = attributes(node)
         weight = self._sizes.get(node.input[1], ())
         heads = int(values["num_heads"])
-        supported = (
-            len(weight) == 2 and weight[1] % (3 * heads) == 0 and len(set(values.get("qkv_hidden_sizes", ()))) <= 1
-        )  # noqa: PLR2004
+        plain = len(weight) == 2 and weight[1] % (3 * heads) == 0 and len(set(values.get("qkv_hidden_sizes", ()))) <= 1  # noqa: PLR2004
         if not plain or values.get("do_rotary") or any(node.input[4:]):
             return False
         size = weight[1] // (3 * heads)

@@ -61,7 +61,7 @@ def test_a_scale_from_the_length_is_computed_at_every_run():
 
 
 def test_what_is_read_off_a_large_table_is_left_alone():
-    """Large weights are zeros while values are looked for."""
+    """Large weights are zeros while constant values are searched for."""
     large = np.full(LARGE_BYTES, 3, np.float32)
     nodes = (helper.make_node("Gather", ["large", "place"], ["scale"]),)
     result = folded(graph_of(*nodes, constants={"large": large, "place": np.asarray(5)}))

@@ -140,12 +140,12 @@ def test_result_does_not_depend_on_the_process(pruned, tmp_path):
 def test_weights_too_large_to_hand_over_come_back(pruned):
     model = pruned("deberta-v2")
     whole = fold_constants(model)
-    apart = fold_constants(model, inline_limit=0)
+    without_weights = fold_constants(model, inline_limit=0)
 
     feeds = make_feeds(model, [25, 8])
-    np.testing.assert_array_equal(run(apart, feeds), run(whole, feeds))
-    assert [value.name for value in apart.graph.input] == [value.name for value in model.graph.input]
-    assert len(apart.graph.node) < len(model.graph.node)
+    np.testing.assert_array_equal(run(without_weights, feeds), run(whole, feeds))
+    assert [value.name for value in without_weights.graph.input] == [value.name for value in model.graph.input]
+    assert len(without_weights.graph.node) < len(model.graph.node)
 
 
 def test_nothing_is_printed(pruned, capfd):

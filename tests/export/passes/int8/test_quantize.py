@@ -1,4 +1,4 @@
-"""The int8 pass: what it quantizes, that scores do not depend on company, that the ranking stays, that it repeats."""
+"""The int8 pass: what it quantizes, that scores do not depend on the batch, that the ranking stays, that it repeats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pairs_of(model, *, seed=0, lengths=LENGTHS):
 
 
 def calibration_of(model):
-    """As many pairs as fix the range of every channel; the package's own are several hundred."""
+    """Enough pairs to measure the range of every channel; an export uses several hundred."""
     return pairs_of(model, lengths=LENGTHS * 4)
 
 
@@ -173,8 +173,8 @@ def test_a_bound_out_of_reach_leaves_the_most_sensitive_in_float32_up_to_the_sha
     result = quantize_int8(model, calibration=pairs, options=options)
     free = quantize_int8(model, calibration=pairs)
 
-    kept = count_operators(free.model.graph)["MatMulIntegerToFloat"]
-    assert count_operators(result.model.graph)["MatMulIntegerToFloat"] < kept
+    unbounded = count_operators(free.model.graph)["MatMulIntegerToFloat"]
+    assert count_operators(result.model.graph)["MatMulIntegerToFloat"] < unbounded
     assert "most sensitive left in float32" in result.record.detail
     assert result.model.ByteSize() > free.model.ByteSize()
     errors = [np.mean((logits(graph, pairs) - logits(model, pairs)) ** 2) for graph in (free.model, result.model)]
@@ -221,8 +221,8 @@ def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset)
     assert counts["MatMulIntegerToFloat"] == 4
     assert not {"shared", "wide", "narrow"} & {item.name for item in result.model.graph.initializer}
     expected = session_of(model).run(None, pairs[0])[0]
-    found = session_of(result.model).run(None, pairs[0])[0]
-    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    logits = session_of(result.model).run(None, pairs[0])[0]
+    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def test_a_product_may_read_the_rows_of_a_table_directly():
@@ -242,8 +242,8 @@ def test_a_product_may_read_the_rows_of_a_table_directly():
         names = [name for node in result.model.graph.node for name in node.output]
         assert len(set(names)) == len(names)
         assert not set(names) & {item.name for item in result.model.graph.initializer}
-        found = session_of(result.model).run(None, {"ids": ids})[0]
-        assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+        logits = session_of(result.model).run(None, {"ids": ids})[0]
+        assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_rows_of_an_embedding_table_are_stored_in_eight_bits():

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from crossrank.export.graph.tools import count_operators
 from crossrank.export.passes.int8.zero_terms import drop_zero_terms
 
-WIDTH = 2000  # large enough for a weight, whose values are not looked at
+WIDTH = 2000  # large enough to count as a weight, whose values are not read
 
 
 def graph_adding(term):

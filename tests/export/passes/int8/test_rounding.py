@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from crossrank.export.passes.int8.quantized_numbers import (
+from crossrank.export.passes.int8.rounding import (
     LIMIT,
     PAIR_LIMIT,
     activation_range,
