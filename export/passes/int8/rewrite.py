@@ -70,7 +70,7 @@ class Rewriter:
             scheme: how its activation is rounded; the same for every product that reads it.
             rounded: the quantized weights.
             prepared: whether the activation is already shifted and divided.
-            prepares: scheme of a later product, whose shift and division are folded into this one; None if there is none.
+            prepares: scheme of a later product whose shift and division are folded into this one; None for neither.
         """
         bias = rounded.bias + (self.arrays[site.bias] if site.bias else 0)
         scales = rounded.scales

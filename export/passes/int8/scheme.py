@@ -128,7 +128,7 @@ def row_scheme(observed: Activation) -> Scheme:
 def round_weight(
     weight: NDArray[np.float32], scheme: Scheme, observed: Activation, *, compensate: bool
 ) -> RoundedWeight:
-    """Round a matrix for a scheme: to the nearest, or making up for what rounding loses on the rows observed."""
+    """Round a matrix for a scheme: to nearest, or so as to compensate the rounding errors on the observed rows."""
     smoothed = weight * scheme.divisor[:, None]
     prepared, rounded = scheme.prepared(observed.rows), scheme.rounded(observed.rows)
     if compensate:

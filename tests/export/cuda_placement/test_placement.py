@@ -110,8 +110,8 @@ def test_shape_arithmetic_and_constants_may_stay_on_the_cpu():
     )
     assert lint_placement(graph_of(*nodes, constants=constants)) == []
     depends = helper.make_node("Tile", ["real", "twice"], ["y"], name="computes")
-    found = lint_placement(graph_of(cast("input_ids", "real", TensorProto.BOOL), depends, constants=constants))
-    assert [problem.node for problem in found] == ["computes"]
+    problems = lint_placement(graph_of(cast("input_ids", "real", TensorProto.BOOL), depends, constants=constants))
+    assert [problem.node for problem in problems] == ["computes"]
 
 
 def attention_scale() -> list[onnx.NodeProto]:
@@ -160,9 +160,9 @@ def test_nodes_inside_branches_are_looked_at():
     choice = helper.make_node(
         "If", ["yes"], ["y"], name="choice", then_branch=branch("a", "Erf"), else_branch=branch("b", "Asinh")
     )
-    found = lint_placement(graph_of(cast("input_ids", "x", TensorProto.FLOAT), choice, constants=constants))
+    problems = lint_placement(graph_of(cast("input_ids", "x", TensorProto.FLOAT), choice, constants=constants))
 
-    assert [problem.node for problem in found] == ["Asinh of b"]
+    assert [problem.node for problem in problems] == ["Asinh of b"]
 
 
 def test_what_is_said_is_bounded_and_names_the_first():
@@ -204,7 +204,7 @@ def test_the_tables_operators_and_parameters_are_those_of_onnx():
         for kernel in kernels:
             version = kernel.last or kernel.first
             if (operator, kernel.first) in {("LayerNormalization", 1), ("ThresholdedRelu", 1)}:
-                continue  # onnxruntime's own before they were the standard's
+                continue  # operators of onnxruntime before they became standard
             schema = onnx.defs.get_schema(operator, version)
             names = {item.type_str for item in (*schema.inputs, *schema.outputs)}
             names |= {item.name for item in (*schema.inputs, *schema.outputs)}
@@ -224,8 +224,8 @@ def test_entries_are_read_as_their_head_says():
     assert [(kernel.first, kernel.last) for kernel in (first, second, third)] == [(1, 6), (9, 9), (10, None)]
     assert first.types == second.types == {"T": {"float", "double", "int8"}}
     assert third.types == {"T": {"float", "double", "bool"}, "U": {"int64"}}
-    assert [first.serves(version) for version in (1, 6, 7)] == [True, True, False]
-    assert [third.serves(version) for version in (9, 10, 11)] == [False, True, False]
+    assert [first.supports(version) for version in (1, 6, 7)] == [True, True, False]
+    assert [third.supports(version) for version in (9, 10, 11)] == [False, True, False]
     [contrib] = table.of("com.microsoft", "Two")
     assert (contrib.inputs, contrib.outputs) == (("T", "M"), ("T",))
     assert table.of("com.microsoft", "One") == ()
