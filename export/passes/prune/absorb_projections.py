@@ -243,8 +243,8 @@ def _matmul_by_head(build: _Builder, rows: str, weight: str, heads: int) -> str:
     """
     twice = build.add("Concat", [rows, rows], axis=1)
     product = build.add("MatMul", [twice, weight])
-    halves = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
-    return build.add("Gather", [halves, build.scalar(0)], axis=1)
+    with_copies = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
+    return build.add("Gather", [with_copies, build.scalar(0)], axis=1)
 
 
 class _Builder:

@@ -43,7 +43,7 @@ class Restriction:
     """What a node needs in order to compute one index of an output axis.
 
     Attributes:
-        axes: per input, the axis to restrict to its first index, or None where the input is taken whole.
+        axes: for each input, the axis to restrict to index 0; None to read the whole input.
         target: shape of the restricted output, for operators that read it from an input (Reshape, Expand).
         drop: whether the node can go, because its restricted first input already is the restricted output.
     """
@@ -64,7 +64,7 @@ class OutputAxis:
     view: GraphView
 
     def only(self, index: int, axis: int) -> Restriction:
-        """Restrict one input on one axis and take the others whole."""
+        """Restrict one input on one axis and read the others whole."""
         return Restriction(tuple(axis if i == index else None for i in range(len(self.inputs))))
 
     def shape(self, index: int) -> Shape:

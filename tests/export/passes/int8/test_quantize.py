@@ -72,7 +72,7 @@ def quantized(prepared):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_products_are_integer_and_no_scale_is_taken_from_a_run(family, prepared):
+def test_products_are_integer_and_no_scale_is_computed_over_a_batch(family, prepared):
     model = prepared(family)
     result = quantize_int8(model, calibration=pairs_of(model), options=UNBOUNDED)
     before, after = count_operators(model.graph), count_operators(result.model.graph)
@@ -87,7 +87,7 @@ def test_products_are_integer_and_no_scale_is_taken_from_a_run(family, prepared)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_ranking_stays_on_pairs_that_were_not_calibrated_on(family, prepared, quantized):
+def test_the_ranking_stays_close_on_pairs_outside_the_calibration(family, prepared, quantized):
     model = prepared(family)
     others = pairs_of(model, seed=1000, lengths=LENGTHS * 2)
     assert kendall_tau(logits(model, others), logits(quantized(family).model, others)) >= 0.9
@@ -136,7 +136,7 @@ def random_pairs(model, length, count):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("length", [3, 16, 17, 40])
-def test_company_of_one_length_changes_no_bit_of_a_score(family, length, prepared, quantized):
+def test_other_pairs_of_the_same_length_change_no_bit_of_a_score(family, length, prepared, quantized):
     model = quantized(family).model
     pairs = random_pairs(prepared(family), length, 7)
     alone = logits(model, pairs)
@@ -145,19 +145,19 @@ def test_company_of_one_length_changes_no_bit_of_a_score(family, length, prepare
         np.testing.assert_array_equal(together, alone[:size])
 
 
-def test_scales_taken_from_a_run_let_the_neighbours_in(prepared):
+def test_scales_computed_over_a_batch_make_a_score_depend_on_the_other_pairs(prepared):
     dynamic = quantize_int8(prepared("bert")).model
     pairs = random_pairs(prepared("bert"), 20, 6)
     assert np.abs(run(session_of(dynamic), batch_of(pairs)).ravel() - logits(dynamic, pairs)).max() > 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_graph_takes_no_mask_that_it_would_only_half_obey(family, prepared, quantized):
+def test_the_graph_has_no_mask_input_because_attention_would_ignore_it(family, prepared, quantized):
     assert "attention_mask" in [item.name for item in prepared(family).graph.input]
     assert "attention_mask" not in [item.name for item in quantized(family).model.graph.input]
 
 
-def test_without_calibration_scales_are_taken_from_each_run(prepared):
+def test_without_calibration_scales_are_computed_over_each_batch(prepared):
     model = prepared("bert")
     result = quantize_int8(model)
     assert "scales of each run" in result.record.detail
@@ -166,7 +166,7 @@ def test_without_calibration_scales_are_taken_from_each_run(prepared):
     assert kendall_tau(logits(model, pairs), logits(result.model, pairs)) > 0.8
 
 
-def test_a_bound_out_of_reach_leaves_the_most_sensitive_in_float32_up_to_the_share(prepared):
+def test_an_unreachable_bound_leaves_the_most_sensitive_matrices_in_float32_up_to_the_share(prepared):
     model = prepared("bert")
     pairs = pairs_of(model)
     options = Int8Options(min_kendall_tau=1.01, max_float_share=0.5)
@@ -192,7 +192,7 @@ def foreign(*nodes, initializers, inputs=(("x", TensorProto.FLOAT, ["batch", 8])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
-def test_a_graph_without_constant_matrices_is_returned_as_it_is():
+def test_a_graph_without_constant_matrices_is_returned_unchanged():
     pick = np.array([0, 1], np.int64)
     model = foreign(helper.make_node("Gather", ["x", "pick"], ["logits"], axis=1), initializers={"pick": pick})
     result = quantize_int8(model)
