@@ -203,7 +203,7 @@ def test_a_graph_without_constant_matrices_is_returned_unchanged():
 @pytest.mark.parametrize("opset", [17, 18, 21])
 def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset):
     rng = np.random.default_rng(0)
-    shared, all_cores, narrow = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 8), (32, 8), (32, 2)))
+    shared, wide, narrow = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 8), (32, 8), (32, 2)))
     model = foreign(
         helper.make_node("MatMul", ["x", "shared"], ["one"]),
         helper.make_node("MatMul", ["one", "shared"], ["two"]),
@@ -211,7 +211,7 @@ def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset)
         helper.make_node("Relu", ["three"], ["four"]),
         helper.make_node("MatMul", ["four", "narrow"], ["five"]),
         helper.make_node("Add", ["bias", "five"], ["logits"]),
-        initializers={"shared": shared, "wide": all_cores, "narrow": narrow, "bias": np.ones(2, np.float32)},
+        initializers={"shared": shared, "wide": wide, "narrow": narrow, "bias": np.ones(2, np.float32)},
         opset=opset,
     )
     pairs = [{"x": rng.normal(size=(6, 8)).astype(np.float32)} for _ in range(20)]
