@@ -1,6 +1,6 @@
-"""Which passes make which graph: one list a precision, in the order they run.
+"""The passes that make the graph of each precision, in the order they run.
 
-Another pass goes in by writing a function `(model, context) -> PassResult` and naming it in the lists it serves.
+To add a pass, write a function `(model, context) -> PassResult` and name it in the lists that need it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PassContext:
-    """What passes may need to know besides the graph.
+    """What passes may need besides the graph.
 
     Attributes:
         architecture: dimensions of the transformer.
-        calibration: feeds of one unpadded pair each ([1, length] int64 by input name), a query's side by side.
+        calibration: feeds of one unpadded pair each ([1, length] int64 by input name); the pairs
+            of a query are adjacent.
     """
 
     architecture: Architecture
@@ -51,35 +52,35 @@ def prune_last_layer(model: onnx.ModelProto, _context: PassContext) -> PassResul
 
 
 def fuse_for_cpu(model: onnx.ModelProto, context: PassContext) -> PassResult:
-    """Fuse operators as the CPU provider runs them fastest."""
+    """Fuse operators in the way that is fastest on the CPU provider."""
     from crossrank.export.passes.fuse import fusions
 
     return fusions.fuse(model, architecture=context.architecture, provider="cpu")
 
 
 def fuse_for_cuda(model: onnx.ModelProto, context: PassContext) -> PassResult:
-    """Fuse operators as the CUDA provider runs them fastest."""
+    """Fuse operators in the way that is fastest on the CUDA provider."""
     from crossrank.export.passes.fuse import fusions
 
     return fusions.fuse(model, architecture=context.architecture, provider="cuda")
 
 
 def quantize(model: onnx.ModelProto, context: PassContext) -> PassResult:
-    """Products and embeddings in eight bits."""
+    """Quantize products and embedding tables to int8."""
     from crossrank.export.passes.int8.quantize import quantize_int8
 
     return quantize_int8(model, calibration=context.calibration)
 
 
 def pack(model: onnx.ModelProto, _context: PassContext) -> PassResult:
-    """Let pairs of any lengths share a run without padding."""
-    from crossrank.export.passes.pack.pack_pairs import pack_pairs
+    """Let pairs of any lengths share a packed batch without padding."""
+    from crossrank.export.passes.pack.packed_batches import pack_batches
 
-    return pack_pairs(model)
+    return pack_batches(model)
 
 
-def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:
-    """Weights and activations in float16 where they fit into it, inputs and outputs as they are."""
+def convert_to_fp16(model: onnx.ModelProto, context: PassContext) -> PassResult:
+    """Convert weights and activations to float16 where they fit its range; inputs and outputs keep their types."""
     from crossrank.export.passes.fp16.audit import audit_for_float16
     from crossrank.export.passes.fp16.to_fp16 import to_fp16
 
@@ -91,14 +92,14 @@ def halve(model: onnx.ModelProto, context: PassContext) -> PassResult:
 
 @dataclass(frozen=True)
 class PassList:
-    """How a graph of one precision is made from the float32 export, and what it is for.
+    """How the graph of one precision is made from the float32 export, and where it runs.
 
     Attributes:
-        precision: the result's.
-        providers: execution providers it is made for.
+        precision: precision of the result.
+        providers: execution providers that the graph is made for.
         passes: in the order they run.
-        batching: whether pairs may share a run ("padded") or not ("single"; verification may find that pairs of one
-            length may, or any).
+        batching: which pairs may share a batch before verification: all, padded ("padded"), or none ("single", which
+            verification raises if it proves that pairs of one length, or of any, get the scores they get alone).
     """
 
     precision: Precision
@@ -109,17 +110,17 @@ class PassList:
 
 PASS_LISTS: Mapping[Precision, PassList] = {
     "fp32": PassList("fp32", ("cpu", "cuda"), (prune_last_layer, fuse_for_cpu)),
-    # Without a mask, and perhaps with scales taken from a run: one pair a run until proved otherwise.
+    # The graph has no mask, and without calibration its scales depend on the batch: one pair until verification.
     "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize, pack), batching="single"),
-    "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, halve)),
+    "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, convert_to_fp16)),
 }
 
 
 def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
-    """Precisions in the order an artifact lists them, each once.
+    """Distinct precisions in the order an artifact lists them.
 
     Raises:
-        InvalidInputError: none is given, or one is not known.
+        InvalidInputError: no precision is given, or an unknown one.
     """
     given = tuple(precisions)
     unknown = [precision for precision in given if precision not in PRECISIONS]
@@ -129,14 +130,14 @@ def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:
 
 
 class PassRunner:
-    """Makes graphs from one exported graph, running shared first passes once."""
+    """Runs pass lists on one exported graph; passes at the start of several lists run once."""
 
     def __init__(self, base: onnx.ModelProto, context: PassContext) -> None:
-        """Start with the exported graph.
+        """Take the exported graph.
 
         Args:
             base: the exported graph.
-            context: what the passes may ask for.
+            context: what the passes may need besides the graph.
         """
         self._context = context
         self._made: dict[tuple[Pass, ...], _Made] = {(): (base, ())}
@@ -146,18 +147,18 @@ class PassRunner:
 
         Args:
             pass_list: what to make.
-            keep_for: lists still to come; what they can start from is kept in memory, nothing else.
+            keep_for: lists to run later; only graphs that they can start from stay in memory.
 
         Returns:
-            The graph and a record of each pass.
+            The graph, and the record of each pass in order.
 
         Raises:
             ExportError: a pass failed; the message names it and the precision.
         """
-        start = _longest_start(pass_list, self._made)
+        start = _longest_prefix(pass_list, self._made)
         model, records = self._made[start]
         prefixes = [pass_list.passes[:length] for length in range(len(start), len(pass_list.passes) + 1)]
-        needed = {_longest_start(other, [*self._made, *prefixes]) for other in keep_for}
+        needed = {_longest_prefix(other, [*self._made, *prefixes]) for other in keep_for}
         self._made = {passes: made for passes, made in self._made.items() if passes in needed}
         for prefix in prefixes[1:]:
             result = _run_pass(prefix[-1], model, self._context, pass_list.precision)
@@ -184,6 +185,6 @@ def _run_pass(run: Pass, model: onnx.ModelProto, context: PassContext, precision
         ) from error
 
 
-def _longest_start(pass_list: PassList, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:
-    """The longest beginning of a list's passes among those given."""
+def _longest_prefix(pass_list: PassList, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:
+    """The longest prefix of a list's passes among those given."""
     return max((passes for passes in made if pass_list.passes[: len(passes)] == passes), key=len)

@@ -1,7 +1,7 @@
-"""Finds tensors that would be copied between the CPU and the GPU inside every run of a graph on CUDA.
+"""Finds tensors that would be copied between the CPU and the GPU in every run of a graph on CUDA.
 
-onnxruntime gives shape arithmetic to the CPU, and CUDA kernels want shapes, axes and limits there. Anything else that
-crosses over is a copy, and a graph with copies cannot be captured as a CUDA graph.
+onnxruntime computes shape arithmetic on the CPU, where CUDA kernels read shapes, axes and limits. Any other tensor that
+goes from one to the other is copied, and a graph with copies cannot be captured as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 _SHAPE = frozenset(("Shape", "Size"))
 _SMALL = 100
-"""Elements up to which onnxruntime counts a constant as one that the CPU may as well read."""
+"""Most elements of a constant that onnxruntime treats as cheap to read on the CPU."""
 
 
 def find_copies(graph: onnx.GraphProto, types: Mapping[str, str]) -> dict[str, str]:
     """Find the nodes of a graph that would wait for a copy.
 
-    Follows onnxruntime's own rule for what is kept on the CPU: a node whose inputs are all there already, or small
-    constants, or inputs of the graph, unless its kernel wants one of them there anyway or one is in half precision.
+    Follows onnxruntime's rule for nodes that stay on the CPU: every input is already on the CPU, a small constant or an
+    input of the graph; but not if the node's CUDA kernel reads an input on the CPU anyway, or an input is float16.
 
     Args:
-        graph: outside subgraphs.
+        graph: the graph; subgraphs are not searched.
         types: tensor name to its element type.
 
     Returns:
-        Node name to what is copied, in graph order.
+        Node name to a sentence about the copy, in graph order.
     """
     table, view = cuda_kernels(), GraphView(graph)
     constant = {tensor.name for tensor in graph.initializer}
@@ -50,19 +50,21 @@ def find_copies(graph: onnx.GraphProto, types: Mapping[str, str]) -> dict[str, s
         if node.op_type in _SHAPE or not table.of(node.domain, node.op_type):
             on_cpu.update(node.output)
             continue
-        wanted = table.host_inputs.get(node.op_type, frozenset()) if node.domain in ("", "ai.onnx") else frozenset()
+        host_indices = (
+            table.host_inputs.get(node.op_type, frozenset()) if node.domain in ("", "ai.onnx") else frozenset()
+        )
         inputs = [(index, tensor) for index, tensor in enumerate(node.input) if tensor]
         stays = on_cpu.intersection(node.input) and all(
             "float16" not in types.get(tensor, "")
-            and (tensor in small or tensor in view.inputs or (tensor in on_cpu and index not in wanted))
+            and (tensor in small or tensor in view.inputs or (tensor in on_cpu and index not in host_indices))
             for index, tensor in inputs
         )
         if stays:
             on_cpu.update(node.output)
             continue
         for index, tensor in inputs:
-            if tensor in on_cpu and index not in wanted:
+            if tensor in on_cpu and index not in host_indices:
                 copies.setdefault(name, f"{tensor} is made on the CPU and copied at every run")
-            elif index in wanted and tensor not in on_cpu and tensor not in constant:
+            elif index in host_indices and tensor not in on_cpu and tensor not in constant:
                 copies.setdefault(name, f"{tensor} is read on the CPU and copied at every run")
     return copies

@@ -1,4 +1,4 @@
-"""The table of operators that onnxruntime's CUDA provider has kernels for: `cuda_kernels.toml`, read."""
+"""Reads `cuda_kernels.toml`, the table of operators that onnxruntime's CUDA provider has kernels for."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _FILE = "cuda_kernels.toml"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel for a range of an operator's versions.
+    """A CUDA kernel for some versions of an operator.
 
     Attributes:
-        first: first version of the operator it is for.
-        last: last one; None where the range is open, which serves the first version alone.
-        types: type parameter to the types it takes, by onnx's names in lower case; one not named takes any.
-        inputs: type parameter of each input; empty where the onnx package knows them.
-        outputs: type parameter of each output; empty likewise.
+        first: first version of the operator that it supports.
+        last: last version; None for an open range, which onnxruntime uses for the first version only.
+        types: type parameter to the accepted types, with onnx's names in lower case; parameters not listed accept any.
+        inputs: type parameter of each input; empty for standard operators, whose parameters the onnx package knows.
+        outputs: type parameter of each output; empty for standard operators.
     """
 
     first: int
@@ -32,19 +32,19 @@ class Kernel:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
-    def serves(self, version: int) -> bool:
-        """Whether the kernel is for a version of the operator."""
+    def supports(self, version: int) -> bool:
+        """Whether the kernel supports a version of the operator."""
         return version == self.first or (self.last is not None and self.first <= version <= self.last)
 
 
 @dataclass(frozen=True)
 class KernelTable:
-    """All kernels.
+    """All CUDA kernels in the table.
 
     Attributes:
-        source: where the facts are from, with the commit.
+        source: file in onnxruntime's repository that the table was taken from, and its commit.
         kernels: (domain, operator) to its kernels; the standard domain is "ai.onnx".
-        host_inputs: standard operator to the places of the inputs that its kernel wants on the CPU.
+        host_inputs: standard operator to the indices of the inputs that its kernel reads on the CPU.
     """
 
     source: str
@@ -52,13 +52,13 @@ class KernelTable:
     host_inputs: Mapping[str, frozenset[int]]
 
     def of(self, domain: str, operator: str) -> tuple[Kernel, ...]:
-        """The kernels of an operator, none where there is none."""
+        """The kernels of an operator; empty if it has none."""
         return self.kernels.get((domain or "ai.onnx", operator), ())
 
 
 @cache
 def cuda_kernels() -> KernelTable:
-    """The table that comes with the package."""
+    """The table that is part of the package."""
     return parse_kernels((resources.files("crossrank.export.cuda_placement") / _FILE).read_text(encoding="utf-8"))
 
 
@@ -66,10 +66,10 @@ def parse_kernels(text: str) -> KernelTable:
     """Read a table.
 
     Args:
-        text: TOML as described at its head.
+        text: TOML in the format that the comment at the top of `cuda_kernels.toml` describes.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: the text does not have that format.
     """
     document = tomllib.loads(text)
     source, sets, host_inputs = (document.pop(name) for name in ("source", "sets", "host_inputs"))
@@ -83,14 +83,14 @@ def parse_kernels(text: str) -> KernelTable:
 
 
 def _parse_entry(entry: str, sets: Mapping[str, str]) -> list[Kernel]:
-    """Kernels of one entry: a few ranges of versions that take the same types."""
+    """Kernels of one entry: ranges of versions that accept the same types."""
     head, _, signature = entry.rstrip(")").partition("(")
     inputs, _, outputs = signature.partition(">")
     ranges, types, parameter = [], {}, ""
     for word in head.split():
         name, assigned, first = word.rpartition("=")
         if assigned:
-            parameter, word = name, first  # noqa: PLW2901  what is left is the parameter's first type
+            parameter, word = name, first  # noqa: PLW2901  the rest is the parameter's first type
             types[parameter] = set[str]()
         if parameter:
             types[parameter] |= _expand(word, sets)
@@ -108,7 +108,7 @@ def _parse_range(word: str) -> tuple[int, int | None]:
 
 
 def _expand(word: str, sets: Mapping[str, str]) -> set[str]:
-    """A type, or the types of a set, which may name others."""
+    """A type itself, or the types of a set, which may contain other sets."""
     if word not in sets:
         return {word}
     return {name for member in sets[word].split() for name in _expand(member, sets)}

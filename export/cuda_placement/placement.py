@@ -1,7 +1,7 @@
 """Checks, without a GPU, that onnxruntime's CUDA provider can run every compute node of a graph without a copy.
 
-A node it has no kernel for runs on the CPU: its inputs and outputs are copied over at every run, and no CUDA graph can
-be captured. onnxruntime places such nodes without a word.
+A node without a CUDA kernel runs on the CPU: its inputs and outputs are copied in every run, and no CUDA graph can be
+captured. onnxruntime does so silently.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ NAME = "cuda placement"
 
 _STANDARD = ("", "ai.onnx")
 _SHAPE = frozenset(("Shape", "Size"))
-_NAMED = 5
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
 class PlacementProblem:
-    """A compute node that CUDA has no kernel for, or that would wait for a copy.
+    """A compute node without a CUDA kernel, or one that would wait for a copy.
 
     Attributes:
-        node: its name.
-        operator: its operator.
+        node: name of the node.
+        operator: operator of the node.
         domain: the operator's domain, "ai.onnx" for the standard one.
-        types: element types of its inputs and outputs, each once; "?" where one is not known.
-        reason: what there is no kernel for, or what is copied.
+        types: distinct element types of its inputs and outputs; "?" for an unknown one.
+        reason: which kernel is missing, or what is copied.
     """
 
     node: str
@@ -51,14 +51,15 @@ class PlacementProblem:
 def lint_placement(model: onnx.ModelProto) -> list[PlacementProblem]:
     """Find compute nodes that would run on the CPU, or wait for a copy, when the graph is run on CUDA.
 
-    Left out: what depends on constants alone, which is folded when a graph is loaded, and what depends on shapes alone.
-    onnxruntime keeps shape arithmetic on the CPU by itself, where CUDA kernels want their shapes.
+    Nodes that depend only on constants are left out, because onnxruntime folds them when it loads a graph. So are nodes
+    that depend only on shapes: onnxruntime keeps shape arithmetic on the CPU, where CUDA kernels read shapes.
 
     Args:
         model: the graph; not changed.
 
     Returns:
-        One problem a node, missing kernels first, each in graph order. Kernels are those of `cuda_kernels.toml`.
+        One problem per node: first missing kernels, then copies, each in graph order. The known kernels are those in
+        `cuda_kernels.toml`.
     """
     versions = {entry.domain: entry.version for entry in model.opset_import}
     types = _types(model)
@@ -70,37 +71,37 @@ def lint_placement(model: onnx.ModelProto) -> list[PlacementProblem]:
 
 
 def placement_record(problems: Sequence[PlacementProblem]) -> PassRecord:
-    """What the manifest says of a graph's placement.
+    """The manifest's record of a graph's placement.
 
     Args:
         problems: from `lint_placement`.
     """
-    found = _counted(problems) if problems else "a CUDA kernel for every compute node, no copies"
-    return PassRecord(name=NAME, changed=False, detail=f"{found} ({cuda_kernels().source})")
+    summary = _counted(problems) if problems else "a CUDA kernel for every compute node, no copies"
+    return PassRecord(name=NAME, changed=False, detail=f"{summary} ({cuda_kernels().source})")
 
 
 def placement_note(file: str, problems: Sequence[PlacementProblem]) -> str:
     """A warning for the export's report.
 
     Args:
-        file: of the graph.
-        problems: from `lint_placement`, one at least.
+        file: file name of the graph.
+        problems: from `lint_placement`; at least one.
     """
     return f"{file} on CUDA: {_counted(problems)}: slow, and CUDA graphs cannot be used"
 
 
 def _counted(problems: Sequence[PlacementProblem]) -> str:
-    named = "; ".join(f"{problem.operator} {problem.node}: {problem.reason}" for problem in problems[:_NAMED])
-    more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+    named = "; ".join(f"{problem.operator} {problem.node}: {problem.reason}" for problem in problems[:_MOST_NAMES])
+    more = f"; and {len(problems) - _MOST_NAMES} more" if len(problems) > _MOST_NAMES else ""
     return f"{len(problems)} compute nodes would run on the CPU or wait for copies ({named}{more})"
 
 
 def _lint(
     graph: onnx.GraphProto, versions: Mapping[str, int], types: Mapping[str, str], free: set[str]
 ) -> list[PlacementProblem]:
-    """Problems of a graph and of those inside its nodes; `free` has the tensors that cost nothing on CUDA."""
+    """Missing kernels of a graph and its subgraphs; `free` holds tensors that need no CUDA kernel."""
     free = free | {tensor.name for tensor in graph.initializer}
-    found = []
+    problems = []
     for name, node in zip(node_names(graph), graph.node, strict=True):
         inputs = reads(node)
         if node.op_type in _SHAPE or node.op_type == "Constant" or (inputs and free.issuperset(inputs)):
@@ -108,10 +109,10 @@ def _lint(
             continue
         reason = _missing(node, versions, types)
         if reason:
-            found.append(_problem(name, node, types, reason))
+            problems.append(_problem(name, node, types, reason))
         for inner in subgraphs(node):
-            found += _lint(inner, versions, types, free)
-    return found
+            problems += _lint(inner, versions, types, free)
+    return problems
 
 
 def _problem(name: str, node: onnx.NodeProto, types: Mapping[str, str], reason: str) -> PlacementProblem:
@@ -120,21 +121,21 @@ def _problem(name: str, node: onnx.NodeProto, types: Mapping[str, str], reason: 
 
 
 def _missing(node: onnx.NodeProto, versions: Mapping[str, int], types: Mapping[str, str]) -> str:
-    """What there is no kernel for; empty where there is one."""
+    """Which kernel a node misses; empty if it has one."""
     kernels = cuda_kernels().of(node.domain, node.op_type)
     if not kernels:
         return "no CUDA kernel for this operator"
     schema = _schema(node, versions)
     version = schema.since_version if schema else 1
-    serving = [kernel for kernel in kernels if kernel.serves(version)]
-    if not serving:
+    matching = [kernel for kernel in kernels if kernel.supports(version)]
+    if not matching:
         return f"no CUDA kernel for version {version} of this operator"
-    refused = [_refused(node, kernel, schema, types) for kernel in serving]
-    return "" if "" in refused else refused[0]
+    reasons = [_type_mismatch(node, kernel, schema, types) for kernel in matching]
+    return "" if "" in reasons else reasons[0]
 
 
 def _schema(node: onnx.NodeProto, versions: Mapping[str, int]) -> onnx.defs.OpSchema | None:
-    """The standard's definition of a node's operator; None for operators of onnxruntime's own."""
+    """The ONNX standard's definition of a node's operator; None for operators of onnxruntime."""
     if node.domain not in _STANDARD:
         return None
     version = max(versions.get(domain, 0) for domain in _STANDARD)
@@ -144,37 +145,39 @@ def _schema(node: onnx.NodeProto, versions: Mapping[str, int]) -> onnx.defs.OpSc
         return None
 
 
-def _refused(node: onnx.NodeProto, kernel: Kernel, schema: onnx.defs.OpSchema | None, types: Mapping[str, str]) -> str:
-    """The first type of a node that a kernel does not take; empty where it takes all."""
+def _type_mismatch(
+    node: onnx.NodeProto, kernel: Kernel, schema: onnx.defs.OpSchema | None, types: Mapping[str, str]
+) -> str:
+    """The first type of a node that a kernel does not accept; empty if it accepts all."""
     sides = (
         (node.input, kernel.inputs, schema.inputs if schema else ()),
         (node.output, kernel.outputs, schema.outputs if schema else ()),
     )
-    for tensors, own, formal in sides:
-        parameters: list[tuple[str, ...]] = [(name,) for name in own]
+    for tensors, listed, formal in sides:
+        parameters: list[tuple[str, ...]] = [(name,) for name in listed]
         parameters = parameters or [(item.type_str, item.name) for item in formal]
         for index, tensor in enumerate(tensors):
             kind = types.get(tensor)
             if not tensor or kind is None or not parameters:
                 continue
-            # The last parameter of an operator like Concat stands for all inputs that follow.
-            taken = _taken(kernel, parameters[min(index, len(parameters) - 1)])
-            if taken is not None and kind not in taken:
-                return f"no CUDA kernel for {kind} (takes {', '.join(sorted(taken))})"
+            # The last parameter of a variadic operator such as Concat covers all further inputs.
+            accepted = _accepted_types(kernel, parameters[min(index, len(parameters) - 1)])
+            if accepted is not None and kind not in accepted:
+                return f"no CUDA kernel for {kind} (takes {', '.join(sorted(accepted))})"
     return ""
 
 
-def _taken(kernel: Kernel, names: Iterable[str]) -> frozenset[str] | None:
+def _accepted_types(kernel: Kernel, names: Iterable[str]) -> frozenset[str] | None:
     return next((kernel.types[name] for name in names if name in kernel.types), None)
 
 
 def _types(model: onnx.ModelProto) -> dict[str, str]:
-    """Element types of the tensors outside subgraphs, as far as they can be found."""
+    """Element types of the tensors outside subgraphs, as far as they can be determined."""
     try:
         made = probe_types(model)
     except Exception:
-        # onnxruntime refuses graphs with operators it does not know, with errors of several classes; those are
-        # what the lint is to report, so it makes do with what can be inferred.
+        # onnxruntime refuses graphs with unknown operators, with errors of several classes. The lint has to report
+        # such operators, so it uses the types that shape inference gives.
         inferred = onnx.shape_inference.infer_shapes(skeleton(model)).graph
         made = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
     given = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}

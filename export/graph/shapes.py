@@ -1,8 +1,8 @@
-"""Shapes of every tensor of a graph as products of batch and sequence, found by running it.
+"""Determines the shape of every tensor of a graph as products of batch size and sequence length, by running the graph.
 
-Symbolic shape inference gives up on some of the shape arithmetic that exporters write; a run of a graph never
-does. So the graph runs three times with different batches and lengths, with zeros for weights, and every
-dimension is read off as `factor * batch**i * sequence**j`.
+Symbolic shape inference fails on some of the shape arithmetic that exporters write; running the graph does not. So the
+graph runs three times with different batch sizes and lengths, and zeros for weights, and every dimension is fitted as
+`factor * batch**i * sequence**j`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import onnx
 
 from crossrank.export.graph.tools import skeleton
 
-# Batch and sequence of the three runs: the second tells a dimension's power of the batch, the third that of the
-# sequence.
+# Batch size and length of the three runs: the second determines a dimension's power of the batch size, the third its
+# power of the length.
 _RUNS = ((2, 7), (3, 7), (2, 11))
 _MAX_POWER = 3
 
@@ -52,7 +52,7 @@ class Dim:
         return self.batch_power == 0 and self.sequence_power == 0
 
     def at(self, batch: int, sequence: int) -> int:
-        """The dimension for one input shape."""
+        """The dimension for one batch size and sequence length."""
         size: int = self.factor * batch**self.batch_power * sequence**self.sequence_power
         return size
 
@@ -62,7 +62,7 @@ BATCH = Dim(1, batch_power=1)
 SEQUENCE = Dim(1, sequence_power=1)
 
 Shape = tuple[Dim | None, ...]
-"""A tensor's dimensions; None where a dimension is no such product."""
+"""A tensor's dimensions; None for a dimension that is not such a product."""
 
 
 def probe_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
@@ -78,75 +78,77 @@ def probe_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
         onnxruntime's exceptions where the graph does not run.
     """
     weights = {tensor.name: tuple(Dim(int(size)) for size in tensor.dims) for tensor in model.graph.initializer}
-    names = _computed(model)
-    session = _exposed(model)
-    seen = [_run(session, names, batch, sequence) for batch, sequence in _RUNS]
+    names = _output_names(model)
+    session = _session_of_all_tensors(model)
+    sizes_by_run = [_run(session, names, batch, sequence) for batch, sequence in _RUNS]
     shapes: dict[str, Shape] = dict(weights)
     for value in model.graph.input:
         if value.name not in weights:
             shapes[value.name] = (BATCH, SEQUENCE)
-    for name, sizes in zip(names, zip(*seen, strict=True), strict=True):
+    for name, sizes in zip(names, zip(*sizes_by_run, strict=True), strict=True):
         if len({len(size) for size in sizes}) == 1:
             shapes[name] = tuple(_fit(*dims) for dims in zip(*sizes, strict=True))
     return shapes
 
 
 def probe_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Find the element type of every tensor that a node outside subgraphs makes.
+    """Find the element type of every tensor that a node outside subgraphs outputs.
 
     Args:
         model: a graph whose inputs are integer tensors [batch, sequence].
 
     Returns:
-        Tensor name to onnx.TensorProto's data type. Sequences and the types of eight bits and less that graphs of
-        transformers do not have are left out.
+        Tensor name to onnx.TensorProto's data type. Sequences, and types that graphs of transformers do not use (such
+        as float8), are left out.
     """
     types = {f"tensor({name})": number for name, number in _TYPE_NAMES.items()}
-    return {value.name: types[value.type] for value in _exposed(model).get_outputs() if value.type in types}
+    return {
+        value.name: types[value.type] for value in _session_of_all_tensors(model).get_outputs() if value.type in types
+    }
 
 
 def probe_fixed(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Find which of some tensors have the same value whatever the batch and the length.
+    """Find which of some tensors have the same value for every batch size and length.
 
     Args:
         model: a graph whose inputs are integer tensors [batch, sequence].
-        names: tensors that do not depend on large weights, which are zeros here.
+        names: tensors that do not depend on large weights, because those are zeros here.
 
     Returns:
-        Those tensors with their values.
+        Name to value of the tensors that are always the same.
     """
-    session = _exposed(model)
-    seen = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
+    session = _session_of_all_tensors(model)
+    runs = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
     return {
         name: np.asarray(values[0])
-        for name, values in zip(names, zip(*seen, strict=True), strict=True)
+        for name, values in zip(names, zip(*runs, strict=True), strict=True)
         if all(np.array_equal(values[0], value) for value in values[1:])
     }
 
 
 def probe_zeros(model: onnx.ModelProto, names: list[str]) -> set[str]:
-    """Find which of some tensors are nothing but zeros, whatever the batch and the length.
+    """Find which of some tensors contain only zeros for every batch size and length.
 
     Args:
         model: a graph whose inputs are integer tensors [batch, sequence].
-        names: tensors that depend neither on large weights nor on the values of the inputs, which are made up here.
+        names: tensors that depend neither on large weights nor on input values, because both are placeholders here.
     """
-    session = _exposed(model)
-    seen = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
-    return {name for name, values in zip(names, zip(*seen, strict=True), strict=True) if not any(map(np.any, values))}
+    session = _session_of_all_tensors(model)
+    runs = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
+    return {name for name, values in zip(names, zip(*runs, strict=True), strict=True) if not any(map(np.any, values))}
 
 
-def _computed(model: onnx.ModelProto) -> list[str]:
+def _output_names(model: onnx.ModelProto) -> list[str]:
     return [name for node in model.graph.node for name in node.output if name]
 
 
-def _exposed(model: onnx.ModelProto) -> Any:
-    """A session over the graph without its weights that gives every tensor."""
+def _session_of_all_tensors(model: onnx.ModelProto) -> Any:
+    """A session over the graph with zeros for weights, which outputs every tensor."""
     import onnxruntime
 
     light = skeleton(model)
     declared = {value.name for value in light.graph.output}
-    light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in _computed(model) if name not in declared)
+    light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in _output_names(model) if name not in declared)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -170,8 +172,8 @@ def _fit(first: int, other_batch: int, other_sequence: int) -> Dim | None:
     (batch, sequence), (batch_2, _), (_, sequence_2) = _RUNS
     for batch_power in range(_MAX_POWER):
         for sequence_power in range(_MAX_POWER):
-            whole = batch**batch_power * sequence**sequence_power
-            dim = Dim(first // whole, batch_power, sequence_power)
+            unit = batch**batch_power * sequence**sequence_power
+            dim = Dim(first // unit, batch_power, sequence_power)
             if (
                 dim.factor > 0
                 and dim.at(batch, sequence) == first

@@ -1,4 +1,4 @@
-"""Tools that the graph passes share: constants, producers, dead code, and a light copy of a large graph."""
+"""Tools that the graph passes share: producers and consumers, constants, dead nodes, and copies without weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ _FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16))
 LARGE_BYTES = 4096
 """Initializers above this size are weights; shapes, axes and scalars are far below it."""
 
-
-# What makes a tensor more than shape arithmetic, a mask or positions: it depends on weights.
+# Outputs of these operators depend on weights, unlike shape arithmetic, masks and positions.
 _HEAVY = frozenset(
     (
         "Attention",
@@ -33,19 +32,18 @@ _HEAVY = frozenset(
 
 
 class GraphView:
-    """Look-ups over a graph that is not changed meanwhile.
+    """Index of a graph, valid as long as the graph is not changed.
 
     Attributes:
-        graph: the graph looked at.
-        producers: tensor name to the node that makes it.
+        graph: the graph.
+        producers: tensor name to the node that outputs it.
         consumers: tensor name to the nodes that read it, in graph order; readers inside subgraphs count for
             the node that holds the subgraph.
         inputs: names the caller must feed.
-        outputs: names the graph gives.
+        outputs: names of the graph's outputs.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        """Index a graph."""
         self.graph = graph
         self.producers: dict[str, onnx.NodeProto] = {}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -64,9 +62,9 @@ class GraphView:
         return name in self._initializers or (name in self.producers and self.producers[name].op_type == "Constant")
 
     def is_matrix(self, name: str) -> bool:
-        """Whether a tensor is a constant of floats that extends in two or more axes: a weight, or a table.
+        """Whether a tensor is a float constant with two or more axes longer than 1: a weight, or an embedding table.
 
-        The frequencies of rotary embeddings have more axes too, but extend in one alone.
+        The frequencies of rotary embeddings have several axes, but only one longer than 1.
         """
         tensor = self._initializers.get(name)
         if tensor is not None:
@@ -75,7 +73,7 @@ class GraphView:
         return value is not None and sum(size > 1 for size in value.shape) > 1 and value.dtype.kind == "f"
 
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
-        """The value of an initializer or a Constant node, None for everything else."""
+        """The value of an initializer or a Constant node; None for any other tensor."""
         if name not in self._constants:
             self._constants[name] = self._read_constant(name)
         return self._constants[name]
@@ -102,7 +100,7 @@ class GraphView:
 
 
 def constant_node(name: str, value: np.ndarray[Any, Any]) -> onnx.NodeProto:
-    """A Constant node that makes a tensor of the given name."""
+    """A Constant node whose output has the given name."""
     return helper.make_node("Constant", [], [name], name=name, value=numpy_helper.from_array(value))
 
 
@@ -121,26 +119,26 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
-    """Names a node reads: its inputs, and what its subgraphs take from outside."""
+    """Names a node reads: its inputs, and the outer tensors that its subgraphs read."""
     names = [name for name in node.input if name]
     for graph in subgraphs(node):
-        own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-        own |= {name for inner in graph.node for name in inner.output}
-        names += [name for inner in graph.node for name in reads(inner) if name not in own]
-        names += [value.name for value in graph.output if value.name not in own]
+        inside = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        inside |= {name for inner in graph.node for name in inner.output}
+        names += [name for inner in graph.node for name in reads(inner) if name not in inside]
+        names += [value.name for value in graph.output if value.name not in inside]
     return names
 
 
 def remove_dead(graph: onnx.GraphProto) -> None:
     """Remove nodes and initializers that no graph output depends on. Changes the graph in place."""
     live = {value.name for value in graph.output}
-    kept = []
+    live_nodes = []
     for node in reversed(graph.node):
         if live.intersection(node.output):
             live.update(reads(node))
-            kept.append(node)
-    replace(graph.node, reversed(kept))
-    # One by one: putting the live ones back would copy all weights.
+            live_nodes.append(node)
+    replace(graph.node, reversed(live_nodes))
+    # Deleted one by one, because replacing the field would copy all weights.
     for index in reversed(range(len(graph.initializer))):
         if graph.initializer[index].name not in live:
             del graph.initializer[index]
@@ -148,7 +146,7 @@ def remove_dead(graph: onnx.GraphProto) -> None:
 
 
 def heavy_tensors(graph: onnx.GraphProto) -> set[str]:
-    """Tensors that depend on weights: hidden states, scores, logits. What follows from a shape alone does not."""
+    """Tensors that depend on weights, such as hidden states, scores and logits, and not only on shapes or inputs."""
     view = GraphView(graph)
     heavy: set[str] = set()
     for node in graph.node:
@@ -161,14 +159,14 @@ def heavy_tensors(graph: onnx.GraphProto) -> set[str]:
 
 
 def replace(field: Any, items: Iterable[Any]) -> None:
-    """Put other items into a repeated protobuf field."""
-    kept = list(items)
+    """Replace all items of a repeated protobuf field; the new items may come from the field itself."""
+    new = list(items)
     del field[:]
-    field.extend(kept)
+    field.extend(new)
 
 
 def count_operators(graph: onnx.GraphProto) -> Counter[str]:
-    """How many nodes of each operator a graph has, those in subgraphs included."""
+    """Number of nodes of each operator in a graph, including its subgraphs."""
     counts: Counter[str] = Counter(node.op_type for node in graph.node)
     for node in graph.node:
         for inner in subgraphs(node):
@@ -177,7 +175,7 @@ def count_operators(graph: onnx.GraphProto) -> Counter[str]:
 
 
 def node_names(graph: onnx.GraphProto) -> list[str]:
-    """The names of all nodes in graph order, made up where a node has none."""
+    """The names of all nodes in graph order, with a generated name for a node without one."""
     return [node.name or f"{node.op_type}_{index}_unnamed" for index, node in enumerate(graph.node)]
 
 
@@ -187,10 +185,10 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large weights are made of zeros at run time, so that it is small for every model.
+    """A copy whose large weights are zeros made at run time, so that it is small for every model.
 
-    Shapes are those of the original; values are not. Protobuf cannot serialize above 2 GB, which checkers,
-    shape inference and sessions need.
+    Shapes are the same as in the original, values are not. Checkers, shape inference and sessions need a serialized
+    graph, and protobuf cannot serialize more than 2 GB.
     """
     light = onnx.ModelProto(
         ir_version=model.ir_version,
@@ -213,7 +211,7 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def bytes_of(tensor: onnx.TensorProto) -> int:
-    """Size of a tensor's values."""
+    """Size of a tensor's values in bytes."""
     width: int = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     size: int = width * math.prod(tensor.dims)
     return size

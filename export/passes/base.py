@@ -1,4 +1,4 @@
-"""What every graph pass takes and gives."""
+"""What every graph pass returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PassResult:
     """A graph after a pass, and the record of what the pass did for the manifest.
 
     Attributes:
-        model: the resulting graph. A pass that does not recognise its input returns that unchanged.
+        model: the resulting graph. A pass that does not recognise its input returns it unchanged.
         record: name of the pass, whether it changed the graph, and a sentence of detail.
     """
 

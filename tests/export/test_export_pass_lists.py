@@ -1,4 +1,4 @@
-"""The lists of passes: run in order, shared beginnings once, nothing kept that no list to come can start from."""
+"""Pass lists: passes run in order, shared ones once, and only graphs that later lists can start from stay in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTEXT = PassContext(Architecture(model_type="bert"))
 
 
 class Graph:
-    """Stands for a model; knows the passes it went through."""
+    """Stands for a model and records the passes that were run on it."""
 
     class _Weights:
         initializer = ()
@@ -64,19 +64,19 @@ def test_passes_run_in_order_and_shared_ones_once(lists, log):
     assert log == ["a", "b", "c", "d", "e"]
 
 
-def test_what_no_list_can_start_from_is_let_go(lists):
+def test_a_graph_that_no_later_list_can_start_from_is_freed(lists):
     base = Graph()
     runner = PassRunner(base, CONTEXT)
-    kept = weakref.ref(base)
+    reference = weakref.ref(base)
     del base
     first, _ = runner.run(lists[0], keep_for=lists[1:])
     gc.collect()
-    assert kept() is None, "every list starts with pass a, so the exported graph is not needed again"
-    kept = weakref.ref(first)
+    assert reference() is None, "every list starts with pass a, so the exported graph is not needed again"
+    reference = weakref.ref(first)
     del first
     runner.run(lists[1], keep_for=lists[2:])
     gc.collect()
-    assert kept() is None
+    assert reference() is None
     assert runner.run(lists[2])[0].history == ("a", "d", "e")
 
 

@@ -1,4 +1,4 @@
-"""What a caller sees of a pass that fails in a way nobody foresaw."""
+"""What a caller sees when a pass fails unexpectedly."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def run(error, precision="int8"):
     return PassRunner(None, PassContext(Architecture(model_type="bert"))).run(pass_list)
 
 
-def test_an_unforeseen_failure_names_pass_and_precision():
+def test_an_unexpected_failure_names_pass_and_precision():
     with pytest.raises(ExportError, match=r"pass quantize .* int8 .*RuntimeError: bad node.*leave int8 out") as caught:
         run(RuntimeError("bad node"))
     assert isinstance(caught.value.__cause__, RuntimeError)
     with pytest.raises(ExportError, match="fp32") as caught:
         run(KeyError("name"), "fp32")
-    assert "leave" not in str(caught.value)  # every other graph is measured against it
+    assert "leave" not in str(caught.value)  # every other graph is compared with fp32
 
 
 @pytest.mark.parametrize("error", [UnsupportedCheckpointError("why"), MemoryError(), OSError(28, "full")])
-def test_what_callers_know_already_stays_as_it_is(error):
+def test_errors_that_callers_handle_are_not_wrapped(error):
     with pytest.raises(type(error)) as caught:
         run(error)
     assert caught.value is error

@@ -1,4 +1,4 @@
-"""Turns weights and activations into float16, where that loses nothing but precision."""
+"""Converts a graph to float16, except for nodes whose values float16 cannot hold."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 NAME = "fp16"
 
-# Positions reach thousands, where float16 counts in steps of two or four: angles would be noise.
+# Positions reach thousands, where float16 only has every second or fourth integer, so angles would be wrong.
 _ALSO_BLOCKED = ("Cos", "Log", "Sin")
 _INTEGERS = frozenset((TensorProto.INT32, TensorProto.INT64))
-# What takes int32 where it took int64.
+# Operators that accept int32 as well as int64.
 _ANY_INTEGER = frozenset(("Cast", "Gather", "Shape"))
 
 
 def to_fp16(model: onnx.ModelProto, *, keep_fp32: Iterable[str] = ()) -> PassResult:
     """Convert a float32 graph to float16, with float32 outputs and integer inputs.
 
-    Stay in float32: the operators onnxruntime's converter blocks by default (among them CumSum, Range, Min, Max), and
-    the arithmetic of positions, whose results are angles or indices and not activations. Inputs become int32 where
-    every reader takes that, which spares casts.
+    These nodes stay in float32: the operators that onnxruntime's converter blocks by default (among them CumSum, Range,
+    Min, Max), and the arithmetic of positions, whose results are angles or indices and not activations. Inputs become
+    int32 if every reader accepts that, which saves casts.
 
     Args:
         model: fused float32 graph; not changed.
-        keep_fp32: names of further nodes to keep in float32, as `half_audit` finds them.
+        keep_fp32: names of further nodes to keep in float32, from `audit_for_float16`.
 
     Returns:
-        A graph of about half the size. The same input gives the same bytes.
+        A graph with weights of about half the size. The same input gives the same bytes.
     """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
@@ -54,45 +54,45 @@ def to_fp16(model: onnx.ModelProto, *, keep_fp32: Iterable[str] = ()) -> PassRes
     _name_nodes(named.graph)
     types = probe_types(named)
     blocked = {*DEFAULT_OP_BLOCK_LIST, *_ALSO_BLOCKED}
-    kept = {*keep_fp32, *_position_nodes(named.graph, types)}
-    kept.update(node.name for node in named.graph.node if node.op_type in blocked)
-    half = convert(named, types, kept)
-    _narrow_inputs(half.graph)
-    before, after = _weight_bytes(model.graph), _weight_bytes(half.graph)
+    in_fp32 = {*keep_fp32, *_position_nodes(named.graph, types)}
+    in_fp32.update(node.name for node in named.graph.node if node.op_type in blocked)
+    converted = convert(named, types, in_fp32)
+    _narrow_inputs(converted.graph)
+    before, after = _weight_bytes(model.graph), _weight_bytes(converted.graph)
     floats = sum(
-        node.name in kept and any(types.get(name) == TensorProto.FLOAT for name in node.output)
+        node.name in in_fp32 and any(types.get(name) == TensorProto.FLOAT for name in node.output)
         for node in named.graph.node
     )
     detail = f"weights {before} to {after} bytes; {floats} nodes kept in float32"
-    return PassResult(half, PassRecord(name=NAME, changed=True, detail=detail))
+    return PassResult(converted, PassRecord(name=NAME, changed=True, detail=detail))
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    """Give every node a name: nodes are kept in float32 by name."""
+    """Give every node a name, because nodes to keep in float32 are listed by name."""
     for node, name in zip(graph.node, node_names(graph), strict=True):
         node.name = name
 
 
 def _position_nodes(graph: onnx.GraphProto, types: dict[str, int]) -> list[str]:
-    """Float nodes whose results become angles or integers, and which do not depend on weights."""
+    """Nodes on floats that do not depend on weights and whose results become angles or integers."""
     heavy = heavy_tensors(graph)
-    wanted: set[str] = set()
-    found = []
+    position_tensors: set[str] = set()
+    names = []
     for node in reversed(graph.node):
         to_integer = node.op_type == "Cast" and attributes(node)["to"] in _INTEGERS
         angle = node.op_type in _ALSO_BLOCKED
-        if heavy.intersection(node.output) or not (angle or to_integer or wanted.intersection(node.output)):
+        if heavy.intersection(node.output) or not (angle or to_integer or position_tensors.intersection(node.output)):
             continue
         if node.op_type != "Shape":
-            wanted.update(reads(node))
+            position_tensors.update(reads(node))
         touched = (*node.input, *node.output)
         if any(types.get(name) == TensorProto.FLOAT for name in touched):
-            found.append(node.name)
-    return found
+            names.append(node.name)
+    return names
 
 
 def _narrow_inputs(graph: onnx.GraphProto) -> None:
-    """Let the graph take int32 where a Cast to int32 is the first thing that happens to an input."""
+    """Make an input int32 if the graph casts it to int32 anyway and its other readers accept int32."""
     view = GraphView(graph)
     for value in graph.input:
         readers = view.consumers.get(value.name, [])
@@ -100,7 +100,7 @@ def _narrow_inputs(graph: onnx.GraphProto) -> None:
         if (
             value.type.tensor_type.elem_type != TensorProto.INT64
             or not casts
-            or not all(_takes_int32(view, node, value.name) for node in readers)
+            or not all(_accepts_int32(view, node, value.name) for node in readers)
         ):
             continue
         value.type.tensor_type.elem_type = TensorProto.INT32
@@ -110,9 +110,9 @@ def _narrow_inputs(graph: onnx.GraphProto) -> None:
             replace(node.input, [renamed.get(name, name) for name in node.input])
 
 
-def _takes_int32(view: GraphView, node: onnx.NodeProto, name: str) -> bool:
+def _accepts_int32(view: GraphView, node: onnx.NodeProto, name: str) -> bool:
     if node.op_type == "Unsqueeze":
-        return all(_takes_int32(view, reader, node.output[0]) for reader in view.consumers[node.output[0]])
+        return all(_accepts_int32(view, reader, node.output[0]) for reader in view.consumers[node.output[0]])
     return node.op_type in _ANY_INTEGER and (node.op_type != "Gather" or node.input[0] != name)
 
 

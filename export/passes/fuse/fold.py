@@ -1,4 +1,4 @@
-"""Folds constants and removes what does nothing: onnxruntime's own basic optimizations, and what they leave."""
+"""Folds constants and removes nodes without effect, with onnxruntime's basic optimizations and one more."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from crossrank.export.graph.shapes import probe_fixed, probe_types
 from crossrank.export.graph.tools import LARGE_BYTES, bytes_of, reads, remove_dead, replace
 
 _INLINE_LIMIT = 1 << 30
-"""Bytes of weights up to which a graph is handed over whole; protobuf ends at 2 GB, and folding may add to it."""
+"""Bytes of weights up to which a graph is passed whole; protobuf is limited to 2 GB, and folding may add weights."""
 
 
 def fold_constants(model: onnx.ModelProto, *, inline_limit: int = _INLINE_LIMIT) -> onnx.ModelProto:
-    """Run onnxruntime's basic graph optimizations, which keep to standard operators.
+    """Run onnxruntime's basic graph optimizations, which use only standard operators.
 
     Args:
         model: the graph; not changed.
-        inline_limit: bytes of weights above which they are not handed to onnxruntime; what could be folded out of
-            weights then stays for it to fold when the graph is loaded.
+        inline_limit: bytes of weights above which the weights are not passed to onnxruntime; constants that follow from
+            weights are then folded only when the graph is loaded.
 
     Returns:
         A new graph.
     """
-    handed = onnx.ModelProto()
-    handed.CopyFrom(model)
+    passed = onnx.ModelProto()
+    passed.CopyFrom(model)
     weights = [tensor for tensor in model.graph.initializer if bytes_of(tensor) > LARGE_BYTES]
     if sum(bytes_of(tensor) for tensor in weights) <= inline_limit:
-        return _optimized(handed)
+        return _optimized(passed)
     names = {tensor.name for tensor in weights}
-    replace(handed.graph.initializer, [tensor for tensor in handed.graph.initializer if tensor.name not in names])
-    handed.graph.input.extend(
+    replace(passed.graph.initializer, [tensor for tensor in passed.graph.initializer if tensor.name not in names])
+    passed.graph.input.extend(
         helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights
     )
-    folded = _optimized(handed)
+    folded = _optimized(passed)
     used = {name for node in folded.graph.node for name in node.input}
     replace(folded.graph.input, [value for value in folded.graph.input if value.name not in names])
     folded.graph.initializer.extend(tensor for tensor in weights if tensor.name in used)
@@ -44,10 +44,10 @@ def fold_constants(model: onnx.ModelProto, *, inline_limit: int = _INLINE_LIMIT)
 
 
 def fold_scales(model: onnx.ModelProto) -> None:
-    """Replace floats that follow from fixed dimensions by constants. Changes the graph in place.
+    """Replace floats that depend only on fixed dimensions by constants. Changes the graph in place.
 
-    Some exporters divide scores by the square root of a dimension that they ask the graph for. onnxruntime would
-    compute it on the CPU and copy it to the GPU at every run, which no CUDA graph allows.
+    Some exporters divide scores by the square root of a dimension that the graph reads from a Shape node. onnxruntime
+    would compute it on the CPU and copy it to the GPU in every run, which CUDA graphs do not allow.
 
     Args:
         model: a graph whose inputs are integer tensors [batch, sequence].
@@ -62,15 +62,15 @@ def fold_scales(model: onnx.ModelProto) -> None:
     readers = [node for node in graph.node if not known.issuperset(node.output)]
     read = [name for node in readers for name in reads(node)]
     types = probe_types(model)
-    wanted = [
+    candidates = [
         name
         for name in dict.fromkeys(read)
         if name in of_shapes and types.get(name) == onnx.TensorProto.FLOAT and of_shapes[name].op_type != "Constant"
     ]
-    fixed = probe_fixed(model, wanted) if wanted else {}
-    made = {name for name in fixed if len(of_shapes[name].output) == 1}
-    replace(graph.node, [node for node in graph.node if not made.issuperset(node.output)])
-    graph.initializer.extend(numpy_helper.from_array(fixed[name], name) for name in wanted if name in made)
+    fixed = probe_fixed(model, candidates) if candidates else {}
+    folded = {name for name in fixed if len(of_shapes[name].output) == 1}
+    replace(graph.node, [node for node in graph.node if not folded.issuperset(node.output)])
+    graph.initializer.extend(numpy_helper.from_array(fixed[name], name) for name in candidates if name in folded)
     remove_dead(graph)
 
 
@@ -88,7 +88,7 @@ def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
             model.SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
-            # It merges equal constants under new names, and attention is then not recognised.
+            # ConstantSharing merges equal constants under new names, and attention is then not recognised.
             disabled_optimizers=["ConstantSharing"],
         )
         return onnx.load(path)

@@ -1,6 +1,6 @@
 """Fuses operators for an execution provider, with onnxruntime's optimizer for transformers.
 
-Which fusions are on is a matter of measurement; the figures are in docs/graphs.md.
+Which fusions are on was decided by measurements; the figures are in docs/graphs.md.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _FUSED = (
 
 
 def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provider) -> PassResult:
-    """Fuse what the provider runs faster fused.
+    """Fuse the operators that the provider runs faster fused.
 
-    Attention becomes onnxruntime's `Attention` with one length a pair for a mask, which is right for right-padded
-    batches only. The last layer, once pruned, keeps its plain operators: they work on one token.
+    Attention becomes onnxruntime's `Attention` with each pair's length as its mask, which is correct only for
+    right-padded batches. The pruned last layer, which works on one token, keeps its plain operators.
 
     Args:
         model: graph in standard operators, pruned or not; not changed.
-        architecture: tells heads and hidden size (0: read off the graph).
-        provider: what the graph is for.
+        architecture: number of heads and hidden size (0: inferred from the graph).
+        provider: execution provider the graph is for.
 
     Returns:
         The fused graph. The same input gives the same bytes.
@@ -57,10 +57,10 @@ def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provid
     options.attention_mask_format = fusion_options.AttentionMaskFormat.MaskIndexEnd
     # tanh instead of erf: faster, not exact.
     options.enable_gelu_approximation = False
-    # On CPU the fused kernel for Add + LayerNormalization is slower than the two.
+    # On CPU the fused kernel for Add + LayerNormalization is slower than the two operators.
     options.enable_skip_layer_norm = provider == "cuda"
     options.enable_bias_skip_layer_norm = provider == "cuda"
-    # On CPU no gain; and a table that is read by a Gather can be quantized.
+    # No gain on CPU, and embedding tables can be quantized only if a plain Gather reads them.
     options.enable_embed_layer_norm = provider == "cuda"
     folded = fold_constants(model)
     with _silence():
@@ -77,14 +77,14 @@ def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provid
     fold_scales(result)
     del result.graph.value_info[:]
     counts = count_operators(result.graph)
-    found = ", ".join(f"{counts[name]} {name}" for name in _FUSED if counts[name])
-    detail = f"for {provider}: {found}; {len(result.graph.node)} of {len(model.graph.node)} nodes left"
+    fused_operators = ", ".join(f"{counts[name]} {name}" for name in _FUSED if counts[name])
+    detail = f"for {provider}: {fused_operators}; {len(result.graph.node)} of {len(model.graph.node)} nodes left"
     return PassResult(result, PassRecord(name=NAME, changed=True, detail=detail))
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep onnxruntime's optimizer from printing and logging while it works; every switch is put back."""
+    """Keep onnxruntime's optimizer from printing and logging; log levels are restored afterwards."""
     folder = str(Path("onnxruntime") / "transformers")
     loggers = {
         logger

@@ -1,8 +1,8 @@
-"""Takes fused `Attention` apart into three products and `MultiHeadAttention`, so that the products can be quantized.
+"""Splits fused `Attention` into three products and `MultiHeadAttention`, so that the products can be quantized.
 
-onnxruntime's own int8 form, `QAttention`, multiplies head by head; three products over all heads take less time, and
-without a mask `MultiHeadAttention` works in blocks that stay in the cache. No mask means that the pairs of a run must
-have one length, which int8 demands anyway.
+onnxruntime's int8 operator, `QAttention`, multiplies head by head; three products over all heads take less time, and
+without a mask `MultiHeadAttention` works in blocks that fit the processor's cache. Without a mask the pairs of a batch
+must have the same length, which int8 requires anyway.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.export.graph.tools import remove_dead, replace
-from crossrank.export.passes.int8.sites import MICROSOFT, attribute, consumers
+from crossrank.export.passes.int8.products import MICROSOFT, attribute, consumers
 from crossrank.export.passes.int8.zero_terms import drop_zero_terms
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from crossrank.export.passes.int8.sites import Site
+    from crossrank.export.passes.int8.products import Site
 
 _PARTS = ("query", "key", "value")
 _IDS, _MASK = "input_ids", "attention_mask"
@@ -34,7 +34,7 @@ def split_attention(model: onnx.ModelProto) -> onnx.ModelProto:
         model: the float32 graph; not changed.
 
     Returns:
-        A new graph for pairs of one length, or `model` itself where there is nothing to replace.
+        A new graph for pairs of one length, or `model` itself if it has no such node.
     """
     import onnx
     from onnx import numpy_helper
@@ -43,14 +43,14 @@ def split_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     new = onnx.ModelProto()
     new.CopyFrom(model)
     nodes: list[onnx.NodeProto] = []
-    changed = False
+    split_any = False
     for node in new.graph.node:
         if node.op_type == "Attention" and node.domain == MICROSOFT and _is_plain(node, arrays):
             nodes.extend(_split(node, arrays, new.graph))
-            changed = True
+            split_any = True
         else:
             nodes.append(node)
-    if not changed:
+    if not split_any:
         return model
     replace(new.graph.node, nodes)
     remove_dead(new.graph)
@@ -58,15 +58,15 @@ def split_attention(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take the attention mask out of a graph's inputs: pairs of one length need none.
+    """Remove the attention mask from a graph's inputs: pairs of one length need none.
 
-    A mask that only part of the graph looked at would give wrong scores for padded pairs without a word.
+    If only a part of the graph still used the mask, padded pairs would silently get wrong scores.
 
     Args:
-        model: the graph; changed in place where it has a mask.
+        model: the graph; changed in place if it has a mask.
 
     Returns:
-        The same model, whose mask is made of ones; what that adds to scores of attention, zeros, is gone.
+        The same model with a mask of ones in place of the input, and without the zeros that such a mask adds to scores.
     """
     from onnx import numpy_helper
     from onnx.helper import make_node, tensor_dtype_to_np_dtype
@@ -88,27 +88,28 @@ def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def contexts_of_values(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[str, str]:
-    """Attention whose values come from a product and whose context goes to products alone.
+    """Find attention whose values come from a product and whose context is read only by products.
 
-    The weights of a softmax sum to one, so what is done to a channel of the values is done to that of the context.
+    There a shift or scale of a channel can be applied to the values instead of the context, because the weights of a
+    softmax sum to one.
 
     Returns:
-        Name of the product of the values to name of the context.
+        Name of the product that makes the values to name of the context.
     """
     readers = consumers(model.graph.node)
     products = {site.output for site in sites}
     outputs = {output.name for output in model.graph.output}
     read_by_sites = {name: {site.nodes[0] for site in sites if site.input == name} for name in (s.input for s in sites)}
-    found: dict[str, str] = {}
+    contexts: dict[str, str] = {}
     for index, node in enumerate(model.graph.node):
         if node.op_type != "MultiHeadAttention" or node.domain != MICROSOFT or len(node.input) != len(_PARTS):
             continue
         value, context = node.input[2], node.output[0]
-        only_here = readers.get(value) == [index] and list(node.input).count(value) == 1
-        only_products = set(readers.get(context, [])) == read_by_sites.get(context) and context not in outputs
-        if value in products and only_here and only_products:
-            found[value] = context
-    return found
+        read_once = readers.get(value) == [index] and list(node.input).count(value) == 1
+        read_by_products = set(readers.get(context, [])) == read_by_sites.get(context) and context not in outputs
+        if value in products and read_once and read_by_products:
+            contexts[value] = context
+    return contexts
 
 
 def _split(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -133,7 +134,7 @@ def _split(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: onnx
 
 
 def _is_plain(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Tell whether nothing but a mask of lengths takes part: no past, no score bias, one width of the three parts."""
+    """Whether attention has no past, no score bias and equal sizes of queries, keys and values."""
     weight = arrays.get(node.input[1])
     if weight is None or weight.dtype != np.float32 or weight.ndim != 2 or weight.shape[1] % 3:  # noqa: PLR2004
         return False

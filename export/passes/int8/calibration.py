@@ -1,4 +1,4 @@
-"""Runs a float32 graph over calibration pairs and keeps what the products with constant matrices read."""
+"""Runs a float32 graph on calibration pairs and samples the activations that products with constant matrices read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SEED = 20240607
 
 @dataclass(frozen=True)
 class Activation:
-    """What was seen of one tensor.
+    """Statistics of one activation over the calibration pairs.
 
     Attributes:
         rows: a sample of its rows, float32 [samples, channels].
-        low: least value of each channel over all rows seen, [channels].
-        high: largest value of each channel, [channels].
-        one_row_a_pair: whether every pair gave a single row, as behind the pruned last layer.
+        low: lowest value of each channel over all rows, [channels].
+        high: highest value of each channel over all rows, [channels].
+        one_row_a_pair: whether every pair had a single row, as after the pruned last layer.
     """
 
     rows: NDArray[np.float32]
@@ -36,7 +36,7 @@ class Activation:
 
 
 def session(model: onnx.ModelProto) -> Any:
-    """A session on one thread, which makes its figures the same every time."""
+    """A session on one thread, so that its results are the same every time."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -51,7 +51,7 @@ def session(model: onnx.ModelProto) -> Any:
 
 
 def score(model: onnx.ModelProto, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[np.float32]:
-    """First logit of each pair, one pair a run."""
+    """First logit of each pair, float32 [pairs]; every pair runs alone."""
     runner = session(model)
     names = {item.name for item in runner.get_inputs()}
     return np.array(
@@ -63,42 +63,42 @@ def score(model: onnx.ModelProto, feeds: Sequence[Mapping[str, NDArray[Any]]]) -
 def observe(
     model: onnx.ModelProto, names: Iterable[str], feeds: Sequence[Mapping[str, NDArray[Any]]], channels: int
 ) -> dict[str, Activation]:
-    """Run a graph over pairs and keep a sample of tensors.
+    """Run a graph on pairs and sample some of its tensors.
 
     Args:
         model: the float32 graph; not changed.
-        names: tensors to look at, [..., channels] each.
-        feeds: one pair each.
-        channels: of all the tensors together; bounds the sample of a large model.
+        names: tensors to sample, [..., channels] each.
+        feeds: inputs of one pair each.
+        channels: sum of the channels of all the tensors, which limits the sample of a large model.
 
     Returns:
-        What was seen of each tensor. The same input gives the same sample.
+        The statistics of each tensor. The same input gives the same sample.
     """
     import onnx
     from onnx import TensorProto, helper
 
-    wanted = list(dict.fromkeys(names))
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    there = {output.name for output in tapped.graph.output}
-    tapped.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted if name not in there
+    sampled = list(dict.fromkeys(names))
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    outputs = {output.name for output in extended.graph.output}
+    extended.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sampled if name not in outputs
     )
-    runner = session(tapped)
+    runner = session(extended)
     inputs = {item.name for item in runner.get_inputs()}
     generator = np.random.default_rng(_SEED)
     quota = max(1, min(MAX_ROWS, MAX_BYTES // (4 * max(channels, 1))) // max(len(feeds), 1))
-    collected: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
+    collected: dict[str, list[NDArray[np.float32]]] = {name: [] for name in sampled}
     low: dict[str, NDArray[np.float32]] = {}
     high: dict[str, NDArray[np.float32]] = {}
-    single = dict.fromkeys(wanted, True)
+    single = dict.fromkeys(sampled, True)
     for feed in feeds:
-        arrays = runner.run(wanted, {key: value for key, value in feed.items() if key in inputs})
-        for name, array in zip(wanted, arrays, strict=True):
+        arrays = runner.run(sampled, {key: value for key, value in feed.items() if key in inputs})
+        for name, array in zip(sampled, arrays, strict=True):
             rows = array.reshape(-1, array.shape[-1])
             low[name] = np.minimum(low.get(name, rows[0]), rows.min(axis=0))
             high[name] = np.maximum(high.get(name, rows[0]), rows.max(axis=0))
             single[name] &= len(rows) == 1
             chosen = generator.permutation(len(rows))[:quota]
             collected[name].append(rows[np.sort(chosen)])
-    return {name: Activation(np.concatenate(collected[name]), low[name], high[name], single[name]) for name in wanted}
+    return {name: Activation(np.concatenate(collected[name]), low[name], high[name], single[name]) for name in sampled}

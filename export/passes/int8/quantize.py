@@ -1,7 +1,8 @@
-"""Int8 for the CPU provider: products with constant matrices in eight bits, embedding tables too.
+"""The int8 pass for the CPU provider: products with constant matrices and embedding tables in eight bits.
 
-A pair's score must not depend on its company, and the ranking must stay that of float32. Scales that onnxruntime takes
-from a whole run do neither, so they are fixed beforehand on calibration pairs, or taken from each row by itself.
+A pair's score must not depend on the other pairs of its batch, and the ranking must stay close to that of float32.
+Scales that onnxruntime computes over a whole batch violate both, so scales are fixed on calibration pairs, or computed
+per row.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 from crossrank.export.passes.base import PassResult
 from crossrank.export.passes.int8.attention import contexts_of_values, drop_mask, split_attention
 from crossrank.export.passes.int8.calibration import observe, score
+from crossrank.export.passes.int8.products import find_sites
 from crossrank.export.passes.int8.rewrite import Rewriter
 from crossrank.export.passes.int8.scheme import choose_scheme, round_weight, row_scheme
-from crossrank.export.passes.int8.sites import find_sites
 from crossrank.export.verify.fidelity import kendall_tau
 from crossrank.models.manifest import PassRecord
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from crossrank.export.passes.int8.products import Site
     from crossrank.export.passes.int8.scheme import RoundedWeight, Scheme
-    from crossrank.export.passes.int8.sites import Site
 
 NAME = "int8"
 
@@ -36,16 +37,16 @@ _SENSITIVITY_PAIRS = 48
 
 @dataclass(frozen=True)
 class Int8Options:
-    """Choices of the int8 pass.
+    """Options of the int8 pass.
 
     Attributes:
-        embeddings: store embedding tables as int8 rows with a scale each.
-        smooth: shift an activation's channels, and move the outlying ones into the weights.
-        by_row: give rows of feed-forward activations a scale each.
-        compensate: round weights so that later ones make up for what earlier ones lose.
-        min_kendall_tau: least rank correlation with float32 over the calibration pairs; below it matrices stay in
+        embeddings: store embedding tables in int8, with one scale per row.
+        smooth: shift an activation's channels, and scale down outlying ones by scaling up their weights.
+        by_row: quantize feed-forward activations with one scale per row.
+        compensate: let the rounding of later weights correct the error of earlier ones.
+        min_kendall_tau: lowest rank correlation with float32 over the calibration pairs; below it, matrices go back to
             float32, the most sensitive first.
-        max_float_share: most of the weights, as a share, that the bound may leave in float32.
+        max_float_share: largest share of the weights that may go back to float32 for that.
     """
 
     embeddings: bool = True
@@ -67,8 +68,8 @@ def quantize_int8(
     Args:
         model: the float32 graph, fused and pruned or not. It is not changed.
         calibration: feeds of one pair each ([1, length] arrays by input name), unpadded. Without any, scales are
-            taken from each run, which is less faithful, and only one pair a run keeps scores apart.
-        options: choices; the defaults serve.
+            computed over each batch, which is less accurate, and makes scores independent only in batches of one pair.
+        options: options of the pass; None for the defaults.
 
     Returns:
         The int8 graph and the record of what was quantized. The same input and versions give the same bytes.
@@ -82,15 +83,15 @@ def quantize_int8(
             quantizer.build(()), PassRecord(name=NAME, changed=True, detail=quantizer.detail("scales of each run"))
         )
     quantizer.calibrate()
-    result, kept, tau = quantizer.bounded()
-    found = f"scales fixed on {len(calibration)} pairs or taken by row, Kendall tau {tau:.3f} on them"
-    if kept:
-        found += f"; {len(kept)} most sensitive left in float32"
-    return PassResult(result, PassRecord(name=NAME, changed=True, detail=quantizer.detail(found)))
+    result, in_float32, tau = quantizer.bounded()
+    summary = f"scales fixed on {len(calibration)} pairs or taken by row, Kendall tau {tau:.3f} on them"
+    if in_float32:
+        summary += f"; {len(in_float32)} most sensitive left in float32"
+    return PassResult(result, PassRecord(name=NAME, changed=True, detail=quantizer.detail(summary)))
 
 
 class _Quantizer:
-    """One graph's way to int8; holds what all its variants share."""
+    """Builds int8 variants of one graph from the same calibration."""
 
     def __init__(
         self,
@@ -109,43 +110,43 @@ class _Quantizer:
     def rewriter(self) -> Rewriter:
         return Rewriter(self.model)
 
-    def detail(self, found: str) -> str:
+    def detail(self, summary: str) -> str:
         counted = f"{len(self.sites) - len(self.single)} products in int8"
         if self.single:
             counted += f", {len(self.single)} for one token in float32"
-        return f"{counted}; {found}"
+        return f"{counted}; {summary}"
 
     def calibrate(self) -> None:
         """Choose a scheme for every activation and round every matrix."""
         names = list(dict.fromkeys(site.input for site in self.sites))
         channels = {site.input: self._matrix(site).shape[0] for site in self.sites}
-        seen = observe(self.model, names, self.pairs, sum(channels.values()))
-        self.single = [site for site in self.sites if seen[site.input].one_row_a_pair]
+        observed = observe(self.model, names, self.pairs, sum(channels.values()))
+        self.single = [site for site in self.sites if observed[site.input].one_row_a_pair]
         for name in names:
             readers = [site for site in self.sites if site.input == name and site not in self.single]
-            if not readers or not np.all(np.isfinite(seen[name].rows)):
+            if not readers or not np.all(np.isfinite(observed[name].rows)):
                 continue
             weight = np.concatenate([self._matrix(site) for site in readers], axis=1)
-            # A scale by row costs operators on the activation: worth it where the product is narrower than that.
+            # Scales per row add operators on the activation, which pays off only if the product has fewer columns.
             narrows = weight.shape[0] > weight.shape[1]
             if self.options.by_row and narrows:
-                scheme = row_scheme(seen[name])
+                scheme = row_scheme(observed[name])
             else:
-                scheme = choose_scheme(seen[name], weight, smooth=self.options.smooth)
+                scheme = choose_scheme(observed[name], weight, smooth=self.options.smooth)
             for site in readers:
-                rounded = round_weight(self._matrix(site), scheme, seen[name], compensate=self.options.compensate)
+                rounded = round_weight(self._matrix(site), scheme, observed[name], compensate=self.options.compensate)
                 self._rounded[site.name] = (scheme, rounded)
-            del seen[name]
+            del observed[name]
 
-    def build(self, kept: Collection[str], only: str = "") -> onnx.ModelProto:
-        """Make the graph.
+    def build(self, in_float32: Collection[str], only: str = "") -> onnx.ModelProto:
+        """Build the int8 graph.
 
         Args:
-            kept: names of the sites that stay in float32.
-            only: quantize nothing but this site.
+            in_float32: names of the products that stay in float32.
+            only: name of the one product to quantize; "" for all.
         """
         rewriter = self.rewriter()
-        left_out = {*kept, *(site.name for site in self.single)}
+        left_out = {*in_float32, *(site.name for site in self.single)}
         sites = [site for site in self.sites if site.name not in left_out and (not only or site.name == only)]
         static = {site.name for site in sites if site.name in self._rounded}
         contexts = {
@@ -168,32 +169,36 @@ class _Quantizer:
         return drop_mask(rewriter.finish())
 
     def bounded(self) -> tuple[onnx.ModelProto, tuple[str, ...], float]:
-        """Make the graph that keeps the ranking, with as little float32 as that takes."""
+        """Build the graph that reaches the bound on Kendall tau, with as few products in float32 as possible.
+
+        Returns:
+            The graph, the names of the products left in float32, and Kendall tau on the calibration pairs.
+        """
         exact = score(self.model, self.pairs)
         result = self.build(())
         tau = kendall_tau(exact, score(result, self.pairs))
         if tau >= self.options.min_kendall_tau:
             return result, (), tau
-        some = self.pairs[:: max(1, len(self.pairs) // _SENSITIVITY_PAIRS)]
-        expected = score(self.model, some)
+        pairs = self.pairs[:: max(1, len(self.pairs) // _SENSITIVITY_PAIRS)]
+        expected = score(self.model, pairs)
         candidates = [site for site in self.sites if site.name in self._rounded]
         damage = {
-            site.name: float(np.mean((score(self.build((), only=site.name), some) - expected) ** 2))
+            site.name: float(np.mean((score(self.build((), only=site.name), pairs) - expected) ** 2))
             for site in candidates
         }
         total = sum(self.arrays[site.weight].size for site in self.sites)
-        kept: tuple[str, ...] = ()
+        in_float32: tuple[str, ...] = ()
         size = 0
         for site in sorted(candidates, key=lambda site: (-damage[site.name], site.name)):
             size += self.arrays[site.weight].size
             if size > self.options.max_float_share * total:
                 break
-            kept = (*kept, site.name)
-            result = self.build(kept)
+            in_float32 = (*in_float32, site.name)
+            result = self.build(in_float32)
             tau = kendall_tau(exact, score(result, self.pairs))
             if tau >= self.options.min_kendall_tau:
                 break
-        return result, kept, tau
+        return result, in_float32, tau
 
     def _readers(self, activation: str) -> list[str]:
         return [site.name for site in self.sites if site.input == activation]

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.export.graph.tools import opset_of
-from crossrank.export.passes.int8.quantized_numbers import quantize_along, quantize_columns, quantize_rows
-from crossrank.export.passes.int8.sites import MICROSOFT, find_tables
+from crossrank.export.passes.int8.products import MICROSOFT, find_tables
+from crossrank.export.passes.int8.rounding import quantize_along, quantize_columns, quantize_rows
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from crossrank.export.passes.int8.quantized_numbers import Int8s
+    from crossrank.export.passes.int8.products import Site, Table
+    from crossrank.export.passes.int8.rounding import Int8s
     from crossrank.export.passes.int8.scheme import RoundedWeight, Scheme
-    from crossrank.export.passes.int8.sites import Site, Table
 
 _AXES_ARE_AN_INPUT = 18  # of ReduceMax, from this opset on
 
 
 @dataclass(frozen=True)
 class _Input:
-    """Names of a quantized activation; `row` is the divisor of each row, "" where there is none."""
+    """Tensor names of a quantized activation; `row` is the divisor of each row, "" if rows are not divided."""
 
     integers: str
     scale: str
@@ -33,14 +33,13 @@ class _Input:
 
 
 class Rewriter:
-    """Edits a copy of a model: nodes change places in the order they had, new ones stand where they replace.
+    """Edits a copy of a model: new nodes stand where the nodes they replace stood, and the others keep their order.
 
     Args:
-        model: the graph to copy. It is not changed.
+        model: the graph to copy; not changed.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        """Copy the model."""
         import onnx
         from onnx import numpy_helper
 
@@ -56,7 +55,7 @@ class Rewriter:
         self._inputs: dict[str, _Input] = {}
 
     def quantize_dynamically(self, site: Site) -> None:
-        """Turn a product into an integer one whose activation scale is taken from the whole run."""
+        """Quantize a product, with one activation scale computed over the whole batch."""
         integers, scales = quantize_columns(self._matrix(site))
         bias = self.arrays[site.bias] if site.bias else None
         self._emit(site, self._dynamic_input(site.input), integers, scales, bias)
@@ -64,14 +63,14 @@ class Rewriter:
     def quantize(
         self, site: Site, scheme: Scheme, rounded: RoundedWeight, *, prepared: bool = False, prepares: Scheme | None
     ) -> None:
-        """Turn a product into an integer one whose activation scale depends on nothing but the row.
+        """Quantize a product, with an activation scale that is fixed or depends only on the row.
 
         Args:
             site: the product.
-            scheme: how its activation is rounded; the same for every site that reads it.
-            rounded: the weights.
-            prepared: whether the activation arrives shifted and divided already.
-            prepares: shift and divide the result for a later product of this scheme, which costs nothing here.
+            scheme: how its activation is rounded; the same for every product that reads it.
+            rounded: the quantized weights.
+            prepared: whether the activation is already shifted and divided.
+            prepares: scheme of a later product whose shift and division are folded into this one; None for neither.
         """
         bias = rounded.bias + (self.arrays[site.bias] if site.bias else 0)
         scales = rounded.scales
@@ -81,11 +80,11 @@ class Rewriter:
         self._emit(site, source, rounded.integers, scales.astype(np.float32), bias.astype(np.float32))
 
     def store_in_eight_bits(self, name: str, *, axis: int) -> None:
-        """Keep a float32 constant as int8 in the file: onnxruntime folds it back when it loads the graph.
+        """Store a float32 constant as int8 in the file; onnxruntime restores float32 when it loads the graph.
 
         Args:
             name: the initializer.
-            axis: the one whose values share a scale.
+            axis: axis whose values share a scale.
         """
         from onnx import TensorProto
         from onnx.helper import make_node
@@ -100,7 +99,7 @@ class Rewriter:
         self._renamed[name] = result
 
     def quantize_tables(self) -> list[Table]:
-        """Turn every embedding table into int8 rows with a scale each, read by two small `Gather`."""
+        """Store every embedding table as int8 rows and a scale per row, each read by a `Gather`; returns the tables."""
         tables = find_tables(self.model, self.arrays)
         for table in tables:
             integers, scale = quantize_rows(self.arrays[table.weight])
@@ -111,12 +110,12 @@ class Rewriter:
         return tables
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """Add an initializer and give its name."""
+        """Add an initializer; returns its name."""
         self._added[name] = array
         return name
 
     def finish(self) -> onnx.ModelProto:
-        """Put everything in place, drop what nothing reads any more, and give the model."""
+        """Apply all edits and drop what nothing reads any more; returns the model."""
         from onnx import numpy_helper
 
         graph = self.model.graph
@@ -124,16 +123,16 @@ class Rewriter:
         for index, node in enumerate(graph.node):
             nodes.extend(self._replacement.get(index, [node]))
         for node in nodes[len(self._first) :]:
-            for position, name in enumerate(node.input):
-                node.input[position] = self._renamed.get(name, name)
+            for index, name in enumerate(node.input):
+                node.input[index] = self._renamed.get(name, name)
         nodes = _alive(nodes, {output.name for output in graph.output})
         read = {name for node in nodes for name in node.input}
-        kept = [item for item in graph.initializer if item.name in read]
+        unchanged = [item for item in graph.initializer if item.name in read]
         added = [numpy_helper.from_array(array, name) for name, array in self._added.items() if name in read]
         del graph.node[:]
         graph.node.extend(nodes)
         del graph.initializer[:]
-        graph.initializer.extend([*kept, *added])
+        graph.initializer.extend([*unchanged, *added])
         del graph.value_info[:]
         if not any(item.domain == MICROSOFT for item in self.model.opset_import):
             from onnx import helper
@@ -141,10 +140,10 @@ class Rewriter:
             self.model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
         return self.model
 
-    def _place(self, site: Site, before: list[onnx.NodeProto], product: list[onnx.NodeProto]) -> None:
-        """Put the product where the last node was; what prepares its input where the first was.
+    def _replace(self, site: Site, before: list[onnx.NodeProto], product: list[onnx.NodeProto]) -> None:
+        """Put the product in place of a site's last node, and the nodes that prepare its input in place of the first.
 
-        Sites come in the order of their first nodes, so what else reads the prepared input stands behind it.
+        Products are quantized in the order of their first nodes, so all readers of the prepared input come after it.
         """
         for index in site.nodes:
             self._replacement[index] = []
@@ -156,7 +155,7 @@ class Rewriter:
         return np.ascontiguousarray(weight.T) if site.transposed else weight
 
     def _dynamic_input(self, name: str) -> tuple[list[onnx.NodeProto], _Input]:
-        """Quantize an activation once, however many products read it."""
+        """Quantize an activation once for all products that read it."""
         from onnx import helper
 
         if name in self._inputs:
@@ -203,13 +202,13 @@ class Rewriter:
         if signed:
             source = f"{name}.magnitude"
             nodes.append(make_node("Abs", [name], [source], name=source))
-        found, least = f"{result}.found", self.constant(f"{result}.floor", np.array(floor, np.float32))
+        largest, least = f"{result}.found", self.constant(f"{result}.floor", np.array(floor, np.float32))
         if opset_of(self.model) >= _AXES_ARE_AN_INPUT:
             axes = self.constant("crossrank/last_axis", np.array([-1], np.int64))
-            nodes.append(make_node("ReduceMax", [source, axes], [found], name=found))
+            nodes.append(make_node("ReduceMax", [source, axes], [largest], name=largest))
         else:
-            nodes.append(make_node("ReduceMax", [source], [found], name=found, axes=[-1]))
-        nodes.append(make_node("Max", [found, least], [result], name=result))
+            nodes.append(make_node("ReduceMax", [source], [largest], name=largest, axes=[-1]))
+        nodes.append(make_node("Max", [largest, least], [result], name=result))
         return nodes
 
     def _emit(
@@ -240,7 +239,7 @@ class Rewriter:
         else:
             inputs += [stored] if stored else []
             nodes = [make_node("MatMulIntegerToFloat", inputs, [site.output], name=name, domain=MICROSOFT)]
-        self._place(site, before, nodes)
+        self._replace(site, before, nodes)
 
     def _gather_rows(self, index: int, rows: str, scales: str) -> None:
         from onnx import TensorProto
@@ -249,7 +248,7 @@ class Rewriter:
         node = self.model.graph.node[index]
         as_float = TensorProto.FLOAT
         ids, output = node.input[1], node.output[0]
-        # A product may read the rows directly, as after DeBERTa-v2's narrower embeddings; then it has taken the name.
+        # If a product reads the rows, as after DeBERTa-v2's narrower embeddings, its scale already has that name.
         scale = f"{output}.row_scale" if output in self._inputs else f"{output}.scale"
         self._replacement[index] = [
             make_node("Gather", [rows, ids], [f"{output}.int8"], name=f"{output}.rows", axis=0),
@@ -259,19 +258,19 @@ class Rewriter:
         ]
 
 
-def _alive(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
-    """Keep the nodes that the wanted tensors come from."""
-    kept: list[onnx.NodeProto] = []
-    needed = set(wanted)
+def _alive(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that some outputs depend on."""
+    alive: list[onnx.NodeProto] = []
+    needed = set(outputs)
     for node in reversed(nodes):
         if any(name in needed for name in node.output):
-            kept.append(node)
+            alive.append(node)
             needed.update(name for name in node.input if name)
             for item in node.attribute:
                 # Subgraphs read outer tensors by name.
                 for graph in [item.g] if item.HasField("g") else list(item.graphs):
                     needed.update(_names_read(graph))
-    return kept[::-1]
+    return alive[::-1]
 
 
 def _names_read(graph: onnx.GraphProto) -> set[str]:

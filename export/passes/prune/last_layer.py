@@ -1,10 +1,10 @@
 """Exact pruning of the last layer: the head reads one token of it, so only that one is computed.
 
-The head's selection of token 0 is walked up through the last layer, against the direction of the data. Every
-operator on the way is replaced by a copy that works on that token alone, until tensors are met that are
-needed for all tokens: the keys and values of the last attention, and with them the layer's input. The scores do not
-change; queries, attention output, feed-forward and norms of the last layer are computed for one token only.
-Then the keys and values are spared too where they can be (see `absorb`).
+The pass starts where the head selects token 0 and walks from node to producer through the last layer. Every operator on
+the way is replaced by a copy that computes that token alone, until the walk reaches tensors that are needed for all
+tokens: the keys and values of the last attention, and with them the layer's input. Queries, attention output,
+feed-forward and norms of the last layer are then computed for one token only, and scores do not change. After that the
+projections of keys and values are absorbed where possible (see `absorb_projections`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from crossrank.export.graph.tools import (
     skeleton,
 )
 from crossrank.export.passes.base import PassResult
-from crossrank.export.passes.prune.absorb import absorb_last_projections
+from crossrank.export.passes.prune.absorb_projections import absorb_last_projections
 from crossrank.export.passes.prune.macs import multiply_accumulates
+from crossrank.export.passes.prune.node_rules import Restriction, UnrecognisedError, restrict
 from crossrank.export.passes.prune.rewrite import Rewriter
-from crossrank.export.passes.prune.selection import Restriction, UnrecognisedError, restrict
-from crossrank.export.passes.prune.split_qkv import unpack_last_projection
+from crossrank.export.passes.prune.split_qkv import split_last_qkv
 from crossrank.models.manifest import PassRecord
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NAME = "prune-last-layer"
 
-# Softmax and the axes inputs of Squeeze and Unsqueeze mean something else before.
+# Before opset 13, Softmax means something else, and Squeeze and Unsqueeze take their axes as attributes.
 _OLDEST_OPSET = 13
 _TOKENS_COUNTED = 128
 
@@ -48,14 +48,14 @@ def prune_last_layer(model: onnx.ModelProto) -> PassResult:
         model: graph with integer inputs [batch, sequence]; not changed.
 
     Returns:
-        The pruned graph; its record tells the multiply-accumulates removed at 128 tokens.
+        The pruned graph; its record gives the multiply-accumulates removed at 128 tokens.
     """
     import onnx
 
     if opset_of(model) < _OLDEST_OPSET:
         return _unchanged(model, f"opset {opset_of(model)} is older than {_OLDEST_OPSET}")
     try:
-        pruned = absorb_last_projections(_prune(unpack_last_projection(model)))
+        pruned = absorb_last_projections(_prune(split_last_qkv(model)))
     except UnrecognisedError as reason:
         return _unchanged(model, str(reason))
     light = skeleton(pruned)
@@ -97,10 +97,10 @@ def _prune(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Walk:
-    """One pass over the nodes from last to first, which finds what is needed of every tensor.
+    """Visits the nodes from last to first and decides what is needed of every tensor.
 
-    A tensor is needed whole (`whole`), or restricted to index 0 of an axis (`_wanted`), or both: then the
-    restricted form is cut out of the whole one instead of being computed beside it.
+    A tensor is needed whole (`whole`), or restricted to index 0 of an axis (`_needed`), or both: then the
+    restricted form is sliced from the whole one instead of being computed separately.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -113,7 +113,7 @@ class _Walk:
         self.cuts: list[tuple[str, int]] = []
         self.restrictions: dict[tuple[str, int], Restriction] = {}
         self.through_attention = False
-        self._wanted: dict[str, set[int]] = {}
+        self._needed: dict[str, set[int]] = {}
         self._heavy = heavy_tensors(model.graph)
 
     def run(self) -> None:
@@ -121,19 +121,19 @@ class _Walk:
             if self.whole.intersection(node.output):
                 self._need_inputs(node)
             for name in node.output:
-                for axis in sorted(self._wanted.get(name, ())):
+                for axis in sorted(self._needed.get(name, ())):
                     self._satisfy(node, name, axis)
         for value in self.graph.input:
-            self.cuts.extend((value.name, axis) for axis in sorted(self._wanted.get(value.name, ())))
+            self.cuts.extend((value.name, axis) for axis in sorted(self._needed.get(value.name, ())))
 
     def _need_inputs(self, node: onnx.NodeProto) -> None:
-        """The node is computed as it is: note what it needs."""
+        """Note what a node needs that is computed unchanged."""
         if self._is_head(node):
             self.heads.append(node)
-            self._want(node.input[0], 1)
+            self._need(node.input[0], 1)
             self.whole.update(node.input[1:])
         elif node.op_type == "Shape" and None not in self.shapes.get(node.input[0], (None,)):
-            # Reading a shape needs no values: the tensor may go, the shape can be stated from the inputs'.
+            # A shape needs no values: it can be computed from the shapes of the graph's inputs.
             self.shape_nodes.append(node)
         else:
             self.whole.update(reads(node))
@@ -151,18 +151,18 @@ class _Walk:
         starts, ends, axes = (self.view.constant(name) for name in [*node.input, "", ""][1:4])
         if starts is None or ends is None or axes is None:
             return False
-        # Slices of the other axes at the same time keep them as they are or do not concern us.
+        # What a Slice does to the other axes does not matter here.
         bounds = {
             int(axis) % 3: (int(start), int(end))
             for axis, start, end in zip(axes.flat, starts.flat, ends.flat, strict=True)
         }
         return bounds.get(1) == (0, 1)
 
-    def _want(self, name: str, axis: int) -> None:
-        self._wanted.setdefault(name, set()).add(axis)
+    def _need(self, name: str, axis: int) -> None:
+        self._needed.setdefault(name, set()).add(axis)
 
     def _satisfy(self, node: onnx.NodeProto, name: str, axis: int) -> None:
-        """Decide how the restricted form of an output comes about."""
+        """Decide how the restricted form of an output is made: by a restricted copy of its node, or by a Slice."""
         computed = bool(self.whole.intersection(node.output))
         if computed and (name in self._heavy or not self._is_quadratic(name)):
             self._cut(node, name, axis)
@@ -173,13 +173,13 @@ class _Walk:
             if name in self._heavy:
                 message = f"the walk up from the head stopped at {node.op_type} {node.name!r}: {reason}"
                 raise UnrecognisedError(message) from reason
-            # A mask or positions: cheap to compute whole.
+            # Masks and positions are cheap to compute whole.
             self._cut(node, name, axis)
             return
         self.restrictions[name, axis] = restriction
         for source, source_axis in zip(node.input, restriction.axes, strict=True):
             if source_axis is not None:
-                self._want(source, source_axis)
+                self._need(source, source_axis)
             elif source and not (restriction.target is not None and source == node.input[1]):
                 self.whole.add(source)
         if node.op_type in ("MatMul", "FusedMatMul") and not any(

@@ -15,9 +15,9 @@ def multiply_accumulates(model: onnx.ModelProto, *, sequence: int, batch: int = 
     """Multiply-accumulates of all MatMul and Gemm nodes outside subgraphs.
 
     Args:
-        model: a graph in standard operators (fused attention is not counted).
+        model: a graph in standard operators (products inside fused attention are not counted).
         sequence: tokens of a pair.
-        batch: pairs of a run.
+        batch: pairs of a batch.
     """
     shapes = probe_shapes(model)
     total = 0

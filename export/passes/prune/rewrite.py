@@ -1,4 +1,4 @@
-"""Builds the graph in which some tensors exist for one index of an axis only."""
+"""Builds the pruned graph, in which some tensors hold only index 0 of an axis."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from crossrank.export.graph.shapes import BATCH, ONE, SEQUENCE, Dim, Shape
 from crossrank.export.graph.tools import GraphView, constant_node, remove_dead, replace
 
 if TYPE_CHECKING:
-    from crossrank.export.passes.prune.selection import Restriction
+    from crossrank.export.passes.prune.node_rules import Restriction
 
 
 class Rewriter:
-    """Collects nodes to add to a graph and puts each behind the node whose output it stands for."""
+    """Collects nodes to add to a graph and puts each right after the node whose output it restricts."""
 
     def __init__(self, model: onnx.ModelProto, shapes: dict[str, Shape], view: GraphView) -> None:
-        """Begin with a copy of a graph.
+        """Copy the graph.
 
         Args:
             model: the graph to rewrite; not changed.
@@ -35,18 +35,18 @@ class Rewriter:
         self._first: list[onnx.NodeProto] = []
         self._renamed: dict[str, dict[str, str]] = {}
         self._replaced: dict[str, list[onnx.NodeProto]] = {}
-        self._stated: dict[Dim, str] = {}
+        self._sizes: dict[Dim, str] = {}
         self._constants: dict[str, np.ndarray[Any, Any]] = {}
         self._made: set[str] = set()
 
     def cut(self, name: str, axis: int) -> None:
-        """Make the restricted form of a tensor by a Slice."""
+        """Make the restricted form of a tensor with a Slice."""
         bounds = [self._vector([value]) for value in (0, 1, axis)]
         node = helper.make_node("Slice", [name, *bounds], [restricted(name, axis)], name=restricted(name, axis))
         self._add(name, node)
 
     def restrict(self, name: str, axis: int, restriction: Restriction) -> None:
-        """Make the restricted form of a tensor by a copy of its node on restricted inputs."""
+        """Make the restricted form of a tensor with a copy of its node that reads restricted inputs."""
         original = self._view.producers[name]
         inputs = [
             source if source_axis is None else restricted(source, source_axis)
@@ -61,12 +61,12 @@ class Rewriter:
         if restriction.target is not None:
             allow_copy = original.op_type == "Reshape"
             source = self._restricted_shape(original.input[0], restriction.axes[0])
-            inputs[1] = self._state(restriction.target, source if allow_copy else None)
+            inputs[1] = self._shape_tensor(restriction.target, source if allow_copy else None)
         node = onnx.NodeProto()
         node.CopyFrom(original)
         node.name = new_name
         replace(node.input, inputs)
-        # All outputs of a Split come from one copy.
+        # A Split has several outputs; one copy makes them all.
         replace(node.output, [restricted(output, axis) if output else "" for output in original.output])
         self._made.update(node.output)
         if node.op_type == "Reshape":
@@ -80,16 +80,16 @@ class Rewriter:
     def state_shape(self, node: onnx.NodeProto) -> None:
         """Replace a Shape node of a tensor that is no longer computed."""
         shape = self._shapes[node.input[0]]
-        stated = self._state(shape, None)
+        tensor = self._shape_tensor(shape, None)
         self._replaced[node.output[0]] = [
-            helper.make_node("Identity", [stated], [node.output[0]], name=node.name or node.output[0])
+            helper.make_node("Identity", [tensor], [node.output[0]], name=node.name or node.output[0])
         ]
 
     def finish(self) -> onnx.ModelProto:
-        """The new graph, with everything gone that nothing reads any more."""
+        """The new graph, without nodes and initializers that nothing reads any more."""
         graph = self._model.graph
-        # As Constant nodes: onnxruntime's transformer optimizer moves initializers out of a model before it infers
-        # shapes, and then cannot read those that state shapes.
+        # Constant nodes instead of initializers: onnxruntime's transformer optimizer moves initializers out of a model
+        # before it infers shapes, and could not read target shapes stored there.
         nodes = [constant_node(name, value) for name, value in sorted(self._constants.items())]
         nodes += self._first
         for value in graph.input:
@@ -118,13 +118,13 @@ class Rewriter:
         self._constants[name] = np.asarray(values, dtype=np.int64)
         return name
 
-    def _state(self, shape: Shape, source: Shape | None) -> str:
-        """A tensor with the sizes of a shape.
+    def _shape_tensor(self, shape: Shape, source: Shape | None) -> str:
+        """Name of a tensor that holds a shape.
 
         Args:
-            shape: the shape to state; every dimension is known.
-            source: shape of the tensor to be reshaped, where 0 (copy) and -1 (infer) are understood,
-                else None.
+            shape: the shape; every dimension is known.
+            source: shape of the tensor that a Reshape reads, so that 0 (copy) and -1 (infer) may be used; None if
+                another operator reads the shape.
         """
         dims = [dim for dim in shape if dim is not None]
         if all(dim.is_constant for dim in dims):
@@ -137,18 +137,18 @@ class Rewriter:
             if values.count(-1) <= 1:
                 return self._vector(values)
         parts = [self._size(dim) for dim in dims]
-        name = "crossrank/shape/" + "_".join(_spell(dim) for dim in dims)
+        name = "crossrank/shape/" + "_".join(_dim_name(dim) for dim in dims)
         if all(node.output[0] != name for node in self._first):
             self._first.append(helper.make_node("Concat", parts, [name], name=name, axis=0))
         return name
 
     def _size(self, dim: Dim) -> str:
-        """A one-element vector that holds a dimension, made from the shape of the first input."""
+        """Name of a one-element vector that holds a dimension, computed from the shape of the first input."""
         if dim.is_constant:
             return self._vector([dim.factor])
-        if dim in self._stated:
-            return self._stated[dim]
-        name = f"crossrank/size/{_spell(dim)}"
+        if dim in self._sizes:
+            return self._sizes[dim]
+        name = f"crossrank/size/{_dim_name(dim)}"
         if dim in (BATCH, SEQUENCE):
             if "crossrank/input_shape" not in {node.name for node in self._first}:
                 first = self._model.graph.input[0].name
@@ -165,7 +165,7 @@ class Rewriter:
                 partial = name if step == len(factors) else f"{name}/{step}"
                 self._first.append(helper.make_node("Mul", [product, self._size(factor)], [partial], name=partial))
                 product = partial
-        self._stated[dim] = name
+        self._sizes[dim] = name
         return name
 
 
@@ -174,5 +174,5 @@ def restricted(name: str, axis: int) -> str:
     return f"{name}/first_{axis}"
 
 
-def _spell(dim: Dim) -> str:
+def _dim_name(dim: Dim) -> str:
     return f"{dim.factor}b{dim.batch_power}s{dim.sequence_power}"

@@ -1,4 +1,4 @@
-"""Takes a packed query-key-value projection apart, so that queries can be computed for fewer tokens."""
+"""Splits a fused QKV projection into three products, so that queries can be computed for fewer tokens."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from onnx import helper, numpy_helper
 from crossrank.export.graph.tools import GraphView, attributes, constant_node, remove_dead, replace
 
 _PARTS = 3
-_PACKED_AXIS = 2  # of [batch, sequence, 3, heads, size]
-_PACKED_RANK = 5
+_QKV_AXIS = 2  # of [batch, sequence, 3, heads, size]
+_QKV_RANK = 5
 
 _Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class _Packed:
-    """A packed projection that was recognised.
+class _FusedQkv:
+    """A fused QKV projection and the nodes that follow it.
 
     Attributes:
         source: name of the tensor that is projected, [batch, sequence, hidden].
@@ -28,8 +28,8 @@ class _Packed:
         bias: [3 * heads * size], or None.
         heads: number of attention heads.
         size: size of a head.
-        order: the transposition of [batch, sequence, heads, size] that follows.
-        outputs: names of queries, keys and values after it.
+        order: the permutation of [batch, sequence, heads, size] that the Transpose behind it applies.
+        outputs: names of the queries, keys and values after that Transpose.
     """
 
     source: str
@@ -41,28 +41,28 @@ class _Packed:
     outputs: list[str]
 
 
-def unpack_last_projection(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Replace the last packed projection of a graph by one product each for queries, keys and values.
+def split_last_qkv(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace the last fused QKV projection of a graph by one product each for queries, keys and values.
 
-    Recognised (ModernBERT writes it so): MatMul by a constant [hidden, 3 * hidden], with or without a bias;
+    The recognised pattern is ModernBERT's: MatMul by a constant [hidden, 3 * hidden], with or without a bias;
     Reshape to [batch, sequence, 3, heads, size]; Transpose; Split into three along the axis of size 3; Squeeze
-    of that axis. The values stay the same: a column of a product does not depend on the others.
+    of that axis. No value changes, because a column of a product does not depend on the other columns.
 
     Args:
         model: the graph; not changed.
 
     Returns:
-        A new graph, or `model` itself where there is no such projection.
+        A new graph, or `model` itself if it has no such projection.
     """
     view = GraphView(model.graph)
     for split in reversed(model.graph.node):
-        packed = _recognise(split, view)
-        if packed is not None:
-            return _rebuild(model, split.output[0], packed)
+        fused = _recognise(split, view)
+        if fused is not None:
+            return _rebuild(model, split.output[0], fused)
     return model
 
 
-def _recognise(split: onnx.NodeProto, view: GraphView) -> _Packed | None:
+def _recognise(split: onnx.NodeProto, view: GraphView) -> _FusedQkv | None:
     if split.op_type != "Split" or len(split.output) != _PARTS:
         return None
     squeezes = [_only_reader(view, name, "Squeeze") for name in split.output]
@@ -73,47 +73,47 @@ def _recognise(split: onnx.NodeProto, view: GraphView) -> _Packed | None:
     perm = [int(axis) for axis in attributes(transpose).get("perm", [])]
     projection = _projection(view, reshape.input[0])
     sizes = _last_sizes(view, reshape.input[1])
-    if len(perm) != _PACKED_RANK or projection is None or sizes is None:
+    if len(perm) != _QKV_RANK or projection is None or sizes is None:
         return None
-    packed, heads, size = sizes
+    parts, heads, size = sizes
     source, weight, bias = projection
-    splits_packed_axis = int(attributes(split).get("axis", 0)) % _PACKED_RANK == perm.index(_PACKED_AXIS)
-    if packed != _PARTS or weight.shape[1] != packed * heads * size or not splits_packed_axis:
+    splits_qkv_axis = int(attributes(split).get("axis", 0)) % _QKV_RANK == perm.index(_QKV_AXIS)
+    if parts != _PARTS or weight.shape[1] != parts * heads * size or not splits_qkv_axis:
         return None
-    order = [axis - (axis > _PACKED_AXIS) for axis in perm if axis != _PACKED_AXIS]
+    order = [axis - (axis > _QKV_AXIS) for axis in perm if axis != _QKV_AXIS]
     outputs = [squeeze.output[0] for squeeze in squeezes if squeeze is not None]
     if len(outputs) != _PARTS:
         return None
-    return _Packed(source, weight, bias, heads, size, order, outputs)
+    return _FusedQkv(source, weight, bias, heads, size, order, outputs)
 
 
-def _rebuild(model: onnx.ModelProto, index: str, packed: _Packed) -> onnx.ModelProto:
-    """Put three projections where the node stands that makes the tensor `index`."""
+def _rebuild(model: onnx.ModelProto, split_output: str, fused: _FusedQkv) -> onnx.ModelProto:
+    """Replace the Split whose first output is `split_output` by three projections."""
     new = onnx.ModelProto()
     new.CopyFrom(model)
-    width = packed.heads * packed.size
-    shape = f"{index}/shape"
+    width = fused.heads * fused.size
+    shape = f"{split_output}/shape"
     tensors: dict[str, _Array] = {}
-    made = [constant_node(shape, np.asarray([0, 0, packed.heads, packed.size], dtype=np.int64))]
-    for part, output in enumerate(packed.outputs):
+    made = [constant_node(shape, np.asarray([0, 0, fused.heads, fused.size], dtype=np.int64))]
+    for part, output in enumerate(fused.outputs):
         columns = slice(part * width, (part + 1) * width)
         name = f"{output}/projection"
-        tensors[f"{name}/weight"] = packed.weight[:, columns]
-        made.append(helper.make_node("MatMul", [packed.source, f"{name}/weight"], [name], name=name))
-        if packed.bias is not None:
-            tensors[f"{name}/bias"] = packed.bias[columns]
+        tensors[f"{name}/weight"] = fused.weight[:, columns]
+        made.append(helper.make_node("MatMul", [fused.source, f"{name}/weight"], [name], name=name))
+        if fused.bias is not None:
+            tensors[f"{name}/bias"] = fused.bias[columns]
             made.append(helper.make_node("Add", [name, f"{name}/bias"], [f"{name}/sum"], name=f"{name}/sum"))
             name = f"{name}/sum"
         heads = f"{output}/heads"
         made.append(helper.make_node("Reshape", [name, shape], [heads], name=heads))
-        made.append(helper.make_node("Transpose", [heads], [output], name=output, perm=packed.order))
-    kept: list[onnx.NodeProto] = []
+        made.append(helper.make_node("Transpose", [heads], [output], name=output, perm=fused.order))
+    nodes: list[onnx.NodeProto] = []
     for node in new.graph.node:
-        if node.output[0] == index:
-            kept += made
-        elif not set(packed.outputs).intersection(node.output):
-            kept.append(node)
-    replace(new.graph.node, kept)
+        if node.output[0] == split_output:
+            nodes += made
+        elif not set(fused.outputs).intersection(node.output):
+            nodes.append(node)
+    replace(new.graph.node, nodes)
     new.graph.initializer.extend(
         numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in tensors.items()
     )
@@ -147,13 +147,13 @@ def _projection(view: GraphView, name: str) -> tuple[str, _Array, _Array | None]
 
 
 def _last_sizes(view: GraphView, name: str) -> tuple[int, int, int] | None:
-    """The last three sizes of a five-part Reshape target, where they are constant."""
-    whole = view.constant(name)
-    if whole is None:
+    """The last three sizes of a Reshape target of five, or None if they are not constant."""
+    target = view.constant(name)
+    if target is None:
         node = _producer(view, name, "Concat")
-        parts = [] if node is None or len(node.input) != _PACKED_RANK else node.input[2:]
+        parts = [] if node is None or len(node.input) != _QKV_RANK else node.input[2:]
         values = [view.constant(part) for part in parts]
         sizes = [int(value.item()) for value in values if value is not None and value.size == 1]
     else:
-        sizes = [int(value) for value in whole[2:]]
+        sizes = [int(value) for value in target[2:]]
     return (sizes[0], sizes[1], sizes[2]) if len(sizes) == _PARTS else None

@@ -1,4 +1,4 @@
-"""What the fp16 graph of every family is, once its pass list has run: what CUDA graphs and the CUDA kernels ask for."""
+"""The fp16 graph of every family meets the requirements of CUDA graphs and CUDA kernels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_there_is_no_control_flow_and_the_last_layer_is_pruned(family, exported_
 
 
 @pytest.mark.parametrize("family", WITH_FUSED_ATTENTION)
-def test_attention_is_fused_in_half_precision_with_one_length_a_pair_for_a_mask(family, exported_graph):
+def test_attention_is_fused_in_fp16_with_each_pairs_length_as_mask(family, exported_graph):
     graph, _ = exported_graph(family, "fp16")
     shapes, types = probe_shapes(graph), probe_types(graph)
     fused = [node for node in graph.graph.node if node.op_type == "Attention"]
@@ -44,7 +44,7 @@ def test_attention_is_fused_in_half_precision_with_one_length_a_pair_for_a_mask(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_inputs_are_int32_where_nothing_needs_more(family, exported_graph):
+def test_inputs_are_int32_if_no_reader_needs_int64(family, exported_graph):
     graph, _ = exported_graph(family, "fp16")
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.graph.input}
 

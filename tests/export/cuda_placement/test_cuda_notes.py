@@ -1,4 +1,4 @@
-"""What an export says of its graphs for CUDA: in its report, and in the manifest."""
+"""What an export says about its graphs for CUDA, in its report and in the manifest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def records_of(artifact, precision):
 
 
 def with_clipped_ids(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same scores by way of a Clip of int32, for which CUDA has no kernel."""
+    """A graph with the same scores and a Clip of int32, for which CUDA has no kernel."""
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             if name == "input_ids":
@@ -47,7 +47,7 @@ def with_clipped_ids(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def test_graphs_for_cuda_are_linted_and_what_the_cpu_can_show_is_said(tiny_checkpoint, pairs, tmp_path):
+def test_graphs_for_cuda_are_linted_and_the_note_says_what_verification_on_cpu_shows(tiny_checkpoint, pairs, tmp_path):
     report = export(
         tiny_checkpoint("bert"), tmp_path / "out", verification_pairs=pairs, activation="identity", min_kendall_tau=0.5
     )
@@ -60,7 +60,7 @@ def test_graphs_for_cuda_are_linted_and_what_the_cpu_can_show_is_said(tiny_check
     assert NAME not in records_of(report.artifact, "int8")
 
 
-def test_a_node_that_cuda_has_no_kernel_for_is_a_warning_with_its_name(raw_graph, tiny_checkpoint, pairs, tmp_path):
+def test_a_node_without_a_cuda_kernel_is_named_in_a_warning(raw_graph, tiny_checkpoint, pairs, tmp_path):
     folder = tmp_path / "imported"
     shutil.copytree(tiny_checkpoint("bert"), folder)
     onnx.save(with_clipped_ids(raw_graph("bert")), folder / "model.onnx")
@@ -80,7 +80,7 @@ def test_a_node_that_cuda_has_no_kernel_for_is_a_warning_with_its_name(raw_graph
     assert report.to_json()["notes"] == list(report.notes)
 
 
-def test_nothing_is_said_of_a_graph_that_is_not_kept(tiny_checkpoint, pairs, tmp_path):
+def test_there_is_no_note_on_a_graph_outside_the_artifact(tiny_checkpoint, pairs, tmp_path):
     report = export(
         tiny_checkpoint("bert"),
         tmp_path / "out",

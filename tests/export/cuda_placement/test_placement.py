@@ -1,4 +1,4 @@
-"""The lint of CUDA placement: silent about what our graphs hold, outspoken about what CUDA has no kernel for."""
+"""The lint of CUDA placement reports nodes without a CUDA kernel and copies, and nothing on exported graphs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDS = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "s
 
 
 def graph_of(*nodes: onnx.NodeProto, constants: dict[str, np.ndarray] | None = None, opset: int = 17):
-    """A graph from `input_ids` to the last node's output, whatever that is."""
+    """A graph from `input_ids` to the last node's output, of any type."""
     output = onnx.ValueInfoProto(name=nodes[-1].output[0])
     tensors = [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
     graph = helper.make_graph(list(nodes), "made up", [IDS], [output], tensors)
@@ -35,7 +35,7 @@ def test_every_compute_node_of_a_cuda_graph_has_a_kernel(family, precision, expo
     assert lint_placement(exported_graph(family, precision)[0]) == []
 
 
-def test_an_int8_graph_would_be_found_out(exported_graph):
+def test_an_int8_graph_is_reported(exported_graph):
     """The lint is not silent because it sees nothing."""
     problems = lint_placement(exported_graph("bert", "int8")[0])
 
@@ -54,7 +54,7 @@ def test_an_operator_without_a_kernel_is_named():
     assert "no CUDA kernel for this operator" in problem.reason
 
 
-def test_an_operator_nobody_knows_is_named_and_so_is_its_domain():
+def test_an_unknown_operator_is_named_with_its_domain():
     nodes = (cast("input_ids", "x", TensorProto.FLOAT), helper.make_node("Frobnicate", ["x"], ["y"], domain="com.me"))
     model = graph_of(*nodes)
     model.opset_import.append(helper.make_opsetid("com.me", 1))
@@ -65,7 +65,7 @@ def test_an_operator_nobody_knows_is_named_and_so_is_its_domain():
     assert "float" in problem.types
 
 
-def test_a_type_without_a_kernel_is_reported_with_those_there_are():
+def test_a_type_without_a_kernel_is_reported_with_the_accepted_types():
     limits = {"low": np.int32(0), "high": np.int32(9)}
     nodes = (cast("input_ids", "x", TensorProto.INT32), helper.make_node("Clip", ["x", "low", "high"], ["y"], name="c"))
     [problem] = lint_placement(graph_of(*nodes, constants={name: np.asarray(v) for name, v in limits.items()}))
@@ -96,7 +96,7 @@ def test_a_version_without_a_kernel_is_reported():
 
 
 def test_shape_arithmetic_and_constants_may_stay_on_the_cpu():
-    """Neither Clip nor Tile has a CUDA kernel for these types; what they work on is no activation."""
+    """Neither Clip nor Tile has a CUDA kernel for these types; but they do not work on activations here."""
     constants = {"low": np.asarray(0, np.int32), "high": np.asarray(9, np.int32), "twice": np.asarray([2])}
     nodes = (
         helper.make_node("Shape", ["input_ids"], ["shape"]),
@@ -110,8 +110,8 @@ def test_shape_arithmetic_and_constants_may_stay_on_the_cpu():
     )
     assert lint_placement(graph_of(*nodes, constants=constants)) == []
     depends = helper.make_node("Tile", ["real", "twice"], ["y"], name="computes")
-    found = lint_placement(graph_of(cast("input_ids", "real", TensorProto.BOOL), depends, constants=constants))
-    assert [problem.node for problem in found] == ["computes"]
+    problems = lint_placement(graph_of(cast("input_ids", "real", TensorProto.BOOL), depends, constants=constants))
+    assert [problem.node for problem in problems] == ["computes"]
 
 
 def attention_scale() -> list[onnx.NodeProto]:
@@ -125,7 +125,7 @@ def attention_scale() -> list[onnx.NodeProto]:
     ]
 
 
-def test_a_copy_from_the_cpu_is_reported_where_it_is_waited_for():
+def test_a_copy_from_the_cpu_is_reported_at_the_node_that_waits_for_it():
     [problem] = lint_placement(graph_of(*attention_scale()))
 
     assert (problem.node, problem.operator, problem.types) == ("scaling", "Mul", ("float",))
@@ -144,14 +144,14 @@ def test_a_copy_to_the_cpu_is_reported():
 
 
 @pytest.mark.parametrize("family", ["distilbert", "deberta-v2"])
-def test_scales_from_fixed_dimensions_would_be_copied_and_are_constants(family, raw_graph, exported_graph):
+def test_scales_from_fixed_dimensions_are_constants_and_need_no_copy(family, raw_graph, exported_graph):
     before = {problem.operator for problem in lint_placement(raw_graph(family, layers=LAYERS))}
 
     assert {"Mul", "Div"} & before
     assert "Sqrt" not in count_operators(exported_graph(family, "fp32")[0].graph)
 
 
-def test_nodes_inside_branches_are_looked_at():
+def test_nodes_inside_branches_are_checked():
     def branch(name: str, operator: str) -> onnx.GraphProto:
         node = helper.make_node(operator, ["x"], [name], name=f"{operator} of {name}")
         return helper.make_graph([node], name, [], [onnx.ValueInfoProto(name=name)])
@@ -160,12 +160,12 @@ def test_nodes_inside_branches_are_looked_at():
     choice = helper.make_node(
         "If", ["yes"], ["y"], name="choice", then_branch=branch("a", "Erf"), else_branch=branch("b", "Asinh")
     )
-    found = lint_placement(graph_of(cast("input_ids", "x", TensorProto.FLOAT), choice, constants=constants))
+    problems = lint_placement(graph_of(cast("input_ids", "x", TensorProto.FLOAT), choice, constants=constants))
 
-    assert [problem.node for problem in found] == ["Asinh of b"]
+    assert [problem.node for problem in problems] == ["Asinh of b"]
 
 
-def test_what_is_said_is_bounded_and_names_the_first():
+def test_a_long_report_names_the_first_problems_and_counts_the_rest():
     nodes = [cast("input_ids", "x0", TensorProto.FLOAT)]
     nodes += [helper.make_node("Asinh", [f"x{i}"], [f"x{i + 1}"], name=f"node {i}") for i in range(200)]
     problems = lint_placement(graph_of(*nodes))
@@ -204,7 +204,7 @@ def test_the_tables_operators_and_parameters_are_those_of_onnx():
         for kernel in kernels:
             version = kernel.last or kernel.first
             if (operator, kernel.first) in {("LayerNormalization", 1), ("ThresholdedRelu", 1)}:
-                continue  # onnxruntime's own before they were the standard's
+                continue  # operators of onnxruntime before they became standard
             schema = onnx.defs.get_schema(operator, version)
             names = {item.type_str for item in (*schema.inputs, *schema.outputs)}
             names |= {item.name for item in (*schema.inputs, *schema.outputs)}
@@ -213,7 +213,7 @@ def test_the_tables_operators_and_parameters_are_those_of_onnx():
                 assert schema.since_version == kernel.first, (operator, kernel.first)
 
 
-def test_entries_are_read_as_their_head_says():
+def test_entries_are_parsed_as_the_comment_of_the_file_describes():
     table = parse_kernels(
         '[source]\npath = "a.md"\ncommit = "0123456789"\n[host_inputs]\nOne = [1]\n'
         '[sets]\nF = "float double"\nG = "F bool"\n'
@@ -224,8 +224,8 @@ def test_entries_are_read_as_their_head_says():
     assert [(kernel.first, kernel.last) for kernel in (first, second, third)] == [(1, 6), (9, 9), (10, None)]
     assert first.types == second.types == {"T": {"float", "double", "int8"}}
     assert third.types == {"T": {"float", "double", "bool"}, "U": {"int64"}}
-    assert [first.serves(version) for version in (1, 6, 7)] == [True, True, False]
-    assert [third.serves(version) for version in (9, 10, 11)] == [False, True, False]
+    assert [first.supports(version) for version in (1, 6, 7)] == [True, True, False]
+    assert [third.supports(version) for version in (9, 10, 11)] == [False, True, False]
     [contrib] = table.of("com.microsoft", "Two")
     assert (contrib.inputs, contrib.outputs) == (("T", "M"), ("T",))
     assert table.of("com.microsoft", "One") == ()

@@ -1,4 +1,4 @@
-"""What float16 has no room for stays in float32, be it in a graph's tensors or inside a fused operator."""
+"""Values beyond float16's range stay in float32, in a graph's tensors as well as inside fused operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny_checkpoints import FAMILIES
 
 from crossrank.export import export
 from crossrank.export.graph.shapes import probe_types
-from crossrank.export.pass_lists import PassContext, halve
+from crossrank.export.pass_lists import PassContext, convert_to_fp16
 from crossrank.export.passes.fp16.audit import AUDIT_PAIRS, audit_for_float16
 from crossrank.export.passes.fp16.ranges import BOUND, audit_ranges
 from crossrank.export.passes.fuse.fusions import fuse
@@ -56,13 +56,13 @@ def feeds_of(model: onnx.ModelProto, lengths=(9, 30, 64)) -> list[dict[str, np.n
     return [make_feeds(model, [length], seed=length) for length in lengths]
 
 
-def kept_operators(model: onnx.ModelProto) -> list[str]:
+def fp32_operators(model: onnx.ModelProto) -> list[str]:
     audit = audit_for_float16(model, feeds_of(model))
     return sorted(node.op_type for node in model.graph.node if node.name in audit.keep)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_ordinary_checkpoint_keeps_nothing_for_its_range(family, exported_graph):
+def test_an_ordinary_checkpoint_keeps_no_node_in_float32_for_its_range(family, exported_graph):
     detail = exported_graph(family, "fp16")[1]["fp16"].detail
 
     assert "; 0 nodes kept in float32 for their range" in detail
@@ -71,27 +71,27 @@ def test_an_ordinary_checkpoint_keeps_nothing_for_its_range(family, exported_gra
     assert "not looked into" not in detail
 
 
-def test_what_a_norm_sums_up_inside_counts(fused):
-    """No tensor is beyond the bound, the mean square of one is, which a float16 kernel sums up."""
+def test_the_mean_square_inside_a_norm_counts(fused):
+    """No tensor exceeds the bound, but the mean square of one does, which the kernel adds up in float16."""
     scale_weight(fused, feed_forward_weight(fused), 300)
     ranges = audit_ranges(fused, feeds_of(fused))
 
     assert 100 < max(ranges.tensors.values()) < BOUND
-    assert kept_operators(fused) == ["SkipLayerNormalization"]
+    assert fp32_operators(fused) == ["SkipLayerNormalization"]
 
 
 def test_the_scores_inside_attention_count(fused):
-    """Attention gives a mean of values, whatever its scores were."""
+    """Attention outputs a weighted mean of values, which stays small however large the scores are."""
     weight = node_of(fused, "Attention").input[1]
     scale_weight(fused, weight, 150, slice(0, 128))  # queries and keys of a hidden size of 64
     ranges = audit_ranges(fused, feeds_of(fused))
 
     assert max(ranges.tensors.values()) < 1000
-    assert kept_operators(fused) == ["Attention"]
+    assert fp32_operators(fused) == ["Attention"]
 
 
 def test_scores_are_measured_as_attention_computes_them(fused):
-    """With one token its own score is the only one: the product of its query and its key."""
+    """With one token there is one score: the product of its query and its key."""
     node = node_of(fused, "Attention")
     [feed] = feeds_of(fused, [1])
     watched = onnx.ModelProto()
@@ -108,21 +108,21 @@ def test_scores_are_measured_as_attention_computes_them(fused):
     assert audit_ranges(fused, [feed]).inside[node.name] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_weight_beyond_float16_stays_as_it_is(fused):
+def test_a_weight_beyond_float16_stays_in_float32_unchanged(fused):
     name = feed_forward_weight(fused)
     tensor = next(tensor for tensor in fused.graph.initializer if tensor.name == name)
     value = numpy_helper.to_array(tensor).copy()
     value[5, 7] = 1e5
     tensor.CopyFrom(numpy_helper.from_array(value, name))
-    half = halve(fused, PassContext(ARCHITECTURE)).model
+    fp16_model = convert_to_fp16(fused, PassContext(ARCHITECTURE)).model
 
-    [kept] = [node for node in half.graph.node if node.op_type == "MatMul" and name in node.input[1]]
-    [stored] = [tensor for tensor in half.graph.initializer if tensor.name == kept.input[1]]
+    [product] = [node for node in fp16_model.graph.node if node.op_type == "MatMul" and name in node.input[1]]
+    [stored] = [tensor for tensor in fp16_model.graph.initializer if tensor.name == product.input[1]]
     np.testing.assert_array_equal(numpy_helper.to_array(stored), value)
 
 
-def test_without_pairs_the_record_says_that_nothing_was_measured(fused):
-    record = halve(fused, PassContext(ARCHITECTURE)).record
+def test_without_pairs_the_record_says_that_ranges_were_not_measured(fused):
+    record = convert_to_fp16(fused, PassContext(ARCHITECTURE)).record
 
     assert "ranges not audited" in record.detail
     assert "0 nodes kept in float32 for their range" in record.detail
@@ -143,7 +143,7 @@ def test_the_number_of_pairs_run_is_bounded_and_the_longest_is_among_them(fused)
     assert (min(seen), max(seen)) == (2, 64)
 
 
-def test_the_graph_is_left_alone_and_the_figures_are_the_same_every_time(fused):
+def test_the_graph_is_not_changed_and_the_figures_are_the_same_every_time(fused):
     before = fused.SerializeToString(deterministic=True)
     first, second = (audit_for_float16(fused, feeds_of(fused)) for _ in range(2))
 
@@ -151,7 +151,7 @@ def test_the_graph_is_left_alone_and_the_figures_are_the_same_every_time(fused):
     assert fused.SerializeToString(deterministic=True) == before
 
 
-def test_an_operator_whose_inside_is_not_known_is_named(fused):
+def test_an_operator_with_unknown_internals_is_named(fused):
     node_of(fused, "Attention").attribute.append(onnx.helper.make_attribute("do_rotary", 0))
     assert "not looked into" not in audit_for_float16(fused, feeds_of(fused)).detail
     node = node_of(fused, "Attention")
@@ -165,7 +165,7 @@ def test_an_operator_whose_inside_is_not_known_is_named(fused):
 
 
 def test_a_checkpoint_that_overflows_is_exported_with_those_operators_in_float32(tiny_checkpoint, tmp_path):
-    """Feed-forward outputs of 1e5 that the norm behind them makes small again."""
+    """Feed-forward outputs reach 1e5, and the norm after them makes them small again."""
     from safetensors.numpy import load_file, save_file
 
     checkpoint = tmp_path / "checkpoint"
@@ -187,15 +187,15 @@ def test_a_checkpoint_that_overflows_is_exported_with_those_operators_in_float32
     assert int(count) >= 2
     assert "MatMul" in named
     assert "SkipLayerNormalization" in named
-    half, single = (onnx.load(tmp_path / "out" / graph.file) for graph in (fp16, fp32))
-    types = probe_types(half)
-    feeds = feeds_of(single)
-    ranges = audit_ranges(single, feeds)
-    beyond = {name for name, most in ranges.tensors.items() if most > 65504}
+    fp16_model, fp32_model = (onnx.load(tmp_path / "out" / graph.file) for graph in (fp16, fp32))
+    types = probe_types(fp16_model)
+    feeds = feeds_of(fp32_model)
+    ranges = audit_ranges(fp32_model, feeds)
+    beyond = {name for name, magnitude in ranges.tensors.items() if magnitude > 65504}
     assert beyond
     assert all(types[name] == TensorProto.FLOAT for name in beyond & types.keys())
     assert sum(kind == TensorProto.FLOAT16 for kind in types.values()) > 10
     for feed in feeds:
-        narrow = {value.name: feed[value.name].astype(np.int32) for value in half.graph.input}
-        np.testing.assert_allclose(run(half, narrow), run(single, feed), rtol=0, atol=3e-2)
+        narrow = {value.name: feed[value.name].astype(np.int32) for value in fp16_model.graph.input}
+        np.testing.assert_allclose(run(fp16_model, narrow), run(fp32_model, feed), rtol=0, atol=3e-2)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["graphs"][1]["passes"][-2]["name"] == "fp16"

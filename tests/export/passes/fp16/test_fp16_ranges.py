@@ -1,4 +1,4 @@
-"""The audit finds what float16 cannot hold, and keeping those nodes keeps the values."""
+"""The audit finds values beyond float16's range, and keeping their nodes in float32 keeps them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fused(raw_graph):
 
 
 def with_huge_feed_forward(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
-    """The first layer's feed-forward gives 1e5 and more; the norm behind it makes that small again."""
+    """The first layer's feed-forward outputs reach 1e5 and more; the norm after it makes them small again."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     gelu = next(node for node in changed.graph.node if node.op_type == "BiasGelu")
@@ -52,11 +52,13 @@ def test_values_beyond_float16_stay_in_float32(fused):
     feeds = [make_feeds(model, [30, 9])]
     ranges = audit_ranges(model, feeds)
     names = nodes_out_of_range(model, ranges)
-    half = to_fp16(model, keep_fp32=names).model
+    fp16_model = to_fp16(model, keep_fp32=names).model
 
     assert ranges.tensors[product] > 65504
-    types = probe_types(half)
-    beyond = [name for name, most in ranges.tensors.items() if most > 65504]
+    types = probe_types(fp16_model)
+    beyond = [name for name, magnitude in ranges.tensors.items() if magnitude > 65504]
     assert all(types[name] == TensorProto.FLOAT for name in beyond)
     assert set(types.values()) >= {TensorProto.FLOAT16}
-    np.testing.assert_allclose(run(half, make_feeds(half, [30, 9])), run(model, feeds[0]), rtol=0, atol=3e-2)
+    np.testing.assert_allclose(
+        run(fp16_model, make_feeds(fp16_model, [30, 9])), run(model, feeds[0]), rtol=0, atol=3e-2
+    )

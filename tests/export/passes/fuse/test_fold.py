@@ -1,4 +1,4 @@
-"""Floats that follow from fixed dimensions become constants; those that follow from tokens or weights do not."""
+"""Floats that depend only on fixed dimensions become constants; those that depend on tokens or weights do not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE = np.arange(130 * HIDDEN, dtype=np.float32).reshape(130, HIDDEN) / 1000
 
 
 def graph_of(*nodes: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """Embeddings `x` [batch, sequence, HIDDEN], times a `scale` that the nodes make."""
+    """Embeddings `x` [batch, sequence, HIDDEN], times a `scale` that the nodes compute."""
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", HIDDEN])
     first = helper.make_node("Gather", ["table", "input_ids"], ["x"])
@@ -26,13 +26,13 @@ def graph_of(*nodes: onnx.NodeProto, constants: dict[str, np.ndarray]) -> onnx.M
 
 
 def dimension(index: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    """Nodes that make the square root of a dimension of `x`, and their constants."""
+    """Nodes that compute the square root of a dimension of `x`, and their constants."""
     return [
         helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("Gather", ["shape", "place"], ["size"]),
+        helper.make_node("Gather", ["shape", "index"], ["size"]),
         helper.make_node("Cast", ["size"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Sqrt", ["wide"], ["scale"]),
-    ], {"place": np.asarray(index)}
+    ], {"index": np.asarray(index)}
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -53,17 +53,17 @@ def test_a_scale_from_a_fixed_dimension_is_a_constant():
     onnx.checker.check_model(result, full_check=True)
 
 
-def test_a_scale_from_the_length_is_computed_at_every_run():
+def test_a_scale_from_the_length_is_computed_in_every_run():
     nodes, constants = dimension(1)
     result = folded(graph_of(*nodes, constants=constants))
 
     assert count_operators(result.graph)["Sqrt"] == 1
 
 
-def test_what_is_read_off_a_large_table_is_left_alone():
-    """Large weights are zeros while values are looked for."""
+def test_a_value_from_a_large_table_is_not_folded():
+    """Large weights are zeros while constant values are searched for."""
     large = np.full(LARGE_BYTES, 3, np.float32)
-    nodes = (helper.make_node("Gather", ["large", "place"], ["scale"]),)
-    result = folded(graph_of(*nodes, constants={"large": large, "place": np.asarray(5)}))
+    nodes = (helper.make_node("Gather", ["large", "index"], ["scale"]),)
+    result = folded(graph_of(*nodes, constants={"large": large, "index": np.asarray(5)}))
 
     assert count_operators(result.graph)["Gather"] == 2

@@ -1,4 +1,4 @@
-"""Fused graphs give the same logits with fewer operators, the right ones for each provider."""
+"""Fused graphs give the same logits with fewer operators, chosen for each provider."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_layer_but_the_pruned_one_has_fused_attention(family, pruned):
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "electra"])
-def test_cuda_has_norms_fused_with_what_comes_before(family, pruned):
+def test_on_cuda_norms_are_fused_with_the_preceding_addition(family, pruned):
     counts = count_operators(fuse(pruned(family), architecture=architecture_of(family), provider="cuda").model.graph)
 
     assert counts["Attention"] == LAYERS - 1
@@ -77,20 +77,20 @@ def test_cuda_has_norms_fused_with_what_comes_before(family, pruned):
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_control_flow_and_nothing_approximate(family, provider, pruned):
+def test_there_is_no_control_flow_and_no_approximation(family, provider, pruned):
     fused = fuse(pruned(family), architecture=architecture_of(family), provider=provider).model
 
     assert not {*count_operators(fused.graph)} & (CONTROL_FLOW | {"FastGelu", "QuickGelu"})
 
 
-def test_heads_and_hidden_size_are_read_off_the_graph_where_unknown(pruned):
+def test_heads_and_hidden_size_are_inferred_from_the_graph_if_unknown(pruned):
     known = fuse(pruned("bert"), architecture=architecture_of("bert"), provider="cpu").model
     unknown = fuse(pruned("bert"), architecture=architecture_of("bert", heads=0, hidden=0), provider="cpu").model
 
     assert unknown.SerializeToString(deterministic=True) == known.SerializeToString(deterministic=True)
 
 
-def test_unpruned_graph_is_fused_whole(raw_graph):
+def test_every_layer_of_an_unpruned_graph_is_fused(raw_graph):
     model = raw_graph("bert", layers=LAYERS)
     fused = fuse(model, architecture=architecture_of("bert"), provider="cpu").model
 
@@ -100,7 +100,7 @@ def test_unpruned_graph_is_fused_whole(raw_graph):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_input_is_left_alone_and_result_is_deterministic(family, pruned):
+def test_the_input_graph_is_not_changed_and_the_result_is_deterministic(family, pruned):
     model = pruned(family)
     before = model.SerializeToString(deterministic=True)
 
@@ -137,15 +137,15 @@ def test_result_does_not_depend_on_the_process(pruned, tmp_path):
     assert len(digests.pop()) == hashlib.sha256().digest_size * 2
 
 
-def test_weights_too_large_to_hand_over_come_back(pruned):
+def test_weights_too_large_to_pass_to_onnxruntime_are_in_the_result(pruned):
     model = pruned("deberta-v2")
     whole = fold_constants(model)
-    apart = fold_constants(model, inline_limit=0)
+    without_weights = fold_constants(model, inline_limit=0)
 
     feeds = make_feeds(model, [25, 8])
-    np.testing.assert_array_equal(run(apart, feeds), run(whole, feeds))
-    assert [value.name for value in apart.graph.input] == [value.name for value in model.graph.input]
-    assert len(apart.graph.node) < len(model.graph.node)
+    np.testing.assert_array_equal(run(without_weights, feeds), run(whole, feeds))
+    assert [value.name for value in without_weights.graph.input] == [value.name for value in model.graph.input]
+    assert len(without_weights.graph.node) < len(model.graph.node)
 
 
 def test_nothing_is_printed(pruned, capfd):

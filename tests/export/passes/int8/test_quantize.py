@@ -1,4 +1,4 @@
-"""The int8 pass: what it quantizes, that scores do not depend on company, that the ranking stays, that it repeats."""
+"""The int8 pass: what it quantizes, that scores do not depend on the batch, that the ranking stays, that it repeats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pairs_of(model, *, seed=0, lengths=LENGTHS):
 
 
 def calibration_of(model):
-    """As many pairs as fix the range of every channel; the package's own are several hundred."""
+    """Enough pairs to measure the range of every channel; an export uses several hundred."""
     return pairs_of(model, lengths=LENGTHS * 4)
 
 
@@ -72,7 +72,7 @@ def quantized(prepared):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_products_are_integer_and_no_scale_is_taken_from_a_run(family, prepared):
+def test_products_are_integer_and_no_scale_is_computed_over_a_batch(family, prepared):
     model = prepared(family)
     result = quantize_int8(model, calibration=pairs_of(model), options=UNBOUNDED)
     before, after = count_operators(model.graph), count_operators(result.model.graph)
@@ -87,7 +87,7 @@ def test_products_are_integer_and_no_scale_is_taken_from_a_run(family, prepared)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_ranking_stays_on_pairs_that_were_not_calibrated_on(family, prepared, quantized):
+def test_the_ranking_stays_close_on_pairs_outside_the_calibration(family, prepared, quantized):
     model = prepared(family)
     others = pairs_of(model, seed=1000, lengths=LENGTHS * 2)
     assert kendall_tau(logits(model, others), logits(quantized(family).model, others)) >= 0.9
@@ -136,7 +136,7 @@ def random_pairs(model, length, count):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("length", [3, 16, 17, 40])
-def test_company_of_one_length_changes_no_bit_of_a_score(family, length, prepared, quantized):
+def test_other_pairs_of_the_same_length_change_no_bit_of_a_score(family, length, prepared, quantized):
     model = quantized(family).model
     pairs = random_pairs(prepared(family), length, 7)
     alone = logits(model, pairs)
@@ -145,19 +145,19 @@ def test_company_of_one_length_changes_no_bit_of_a_score(family, length, prepare
         np.testing.assert_array_equal(together, alone[:size])
 
 
-def test_scales_taken_from_a_run_let_the_neighbours_in(prepared):
+def test_scales_computed_over_a_batch_make_a_score_depend_on_the_other_pairs(prepared):
     dynamic = quantize_int8(prepared("bert")).model
     pairs = random_pairs(prepared("bert"), 20, 6)
     assert np.abs(run(session_of(dynamic), batch_of(pairs)).ravel() - logits(dynamic, pairs)).max() > 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_graph_takes_no_mask_that_it_would_only_half_obey(family, prepared, quantized):
+def test_the_graph_has_no_mask_input_because_attention_would_ignore_it(family, prepared, quantized):
     assert "attention_mask" in [item.name for item in prepared(family).graph.input]
     assert "attention_mask" not in [item.name for item in quantized(family).model.graph.input]
 
 
-def test_without_calibration_scales_are_taken_from_each_run(prepared):
+def test_without_calibration_scales_are_computed_over_each_batch(prepared):
     model = prepared("bert")
     result = quantize_int8(model)
     assert "scales of each run" in result.record.detail
@@ -166,15 +166,15 @@ def test_without_calibration_scales_are_taken_from_each_run(prepared):
     assert kendall_tau(logits(model, pairs), logits(result.model, pairs)) > 0.8
 
 
-def test_a_bound_out_of_reach_leaves_the_most_sensitive_in_float32_up_to_the_share(prepared):
+def test_an_unreachable_bound_leaves_the_most_sensitive_matrices_in_float32_up_to_the_share(prepared):
     model = prepared("bert")
     pairs = pairs_of(model)
     options = Int8Options(min_kendall_tau=1.01, max_float_share=0.5)
     result = quantize_int8(model, calibration=pairs, options=options)
     free = quantize_int8(model, calibration=pairs)
 
-    kept = count_operators(free.model.graph)["MatMulIntegerToFloat"]
-    assert count_operators(result.model.graph)["MatMulIntegerToFloat"] < kept
+    unbounded = count_operators(free.model.graph)["MatMulIntegerToFloat"]
+    assert count_operators(result.model.graph)["MatMulIntegerToFloat"] < unbounded
     assert "most sensitive left in float32" in result.record.detail
     assert result.model.ByteSize() > free.model.ByteSize()
     errors = [np.mean((logits(graph, pairs) - logits(model, pairs)) ** 2) for graph in (free.model, result.model)]
@@ -192,7 +192,7 @@ def foreign(*nodes, initializers, inputs=(("x", TensorProto.FLOAT, ["batch", 8])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
-def test_a_graph_without_constant_matrices_is_returned_as_it_is():
+def test_a_graph_without_constant_matrices_is_returned_unchanged():
     pick = np.array([0, 1], np.int64)
     model = foreign(helper.make_node("Gather", ["x", "pick"], ["logits"], axis=1), initializers={"pick": pick})
     result = quantize_int8(model)
@@ -203,7 +203,7 @@ def test_a_graph_without_constant_matrices_is_returned_as_it_is():
 @pytest.mark.parametrize("opset", [17, 18, 21])
 def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset):
     rng = np.random.default_rng(0)
-    shared, all_cores, narrow = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 8), (32, 8), (32, 2)))
+    shared, wide, narrow = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 8), (32, 8), (32, 2)))
     model = foreign(
         helper.make_node("MatMul", ["x", "shared"], ["one"]),
         helper.make_node("MatMul", ["one", "shared"], ["two"]),
@@ -211,7 +211,7 @@ def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset)
         helper.make_node("Relu", ["three"], ["four"]),
         helper.make_node("MatMul", ["four", "narrow"], ["five"]),
         helper.make_node("Add", ["bias", "five"], ["logits"]),
-        initializers={"shared": shared, "wide": all_cores, "narrow": narrow, "bias": np.ones(2, np.float32)},
+        initializers={"shared": shared, "wide": wide, "narrow": narrow, "bias": np.ones(2, np.float32)},
         opset=opset,
     )
     pairs = [{"x": rng.normal(size=(6, 8)).astype(np.float32)} for _ in range(20)]
@@ -221,8 +221,8 @@ def test_a_foreign_graph_with_shared_and_transposed_matrices_is_quantized(opset)
     assert counts["MatMulIntegerToFloat"] == 4
     assert not {"shared", "wide", "narrow"} & {item.name for item in result.model.graph.initializer}
     expected = session_of(model).run(None, pairs[0])[0]
-    found = session_of(result.model).run(None, pairs[0])[0]
-    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    logits = session_of(result.model).run(None, pairs[0])[0]
+    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def test_a_product_may_read_the_rows_of_a_table_directly():
@@ -242,8 +242,8 @@ def test_a_product_may_read_the_rows_of_a_table_directly():
         names = [name for node in result.model.graph.node for name in node.output]
         assert len(set(names)) == len(names)
         assert not set(names) & {item.name for item in result.model.graph.initializer}
-        found = session_of(result.model).run(None, {"ids": ids})[0]
-        assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+        logits = session_of(result.model).run(None, {"ids": ids})[0]
+        assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_rows_of_an_embedding_table_are_stored_in_eight_bits():

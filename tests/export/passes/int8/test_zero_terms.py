@@ -1,4 +1,4 @@
-"""Additions of zero go, and nothing that only looks like one."""
+"""Additions of zero are dropped, and only those."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from crossrank.export.graph.tools import count_operators
 from crossrank.export.passes.int8.zero_terms import drop_zero_terms
 
-WIDTH = 2000  # large enough for a weight, whose values are not looked at
+WIDTH = 2000  # large enough to count as a weight, whose values are not read
 
 
 def graph_adding(term):
@@ -48,7 +48,7 @@ def graph_adding(term):
 
 
 @pytest.mark.parametrize(("term", "left"), [("mask", 0), ("segments", 1), ("weight", 1)])
-def test_only_what_is_zero_for_every_input_is_dropped(term, left):
+def test_only_terms_that_are_zero_for_every_input_are_dropped(term, left):
     model = drop_zero_terms(graph_adding(term))
     assert count_operators(model.graph)["Add"] == left
     onnx.checker.check_model(model)

@@ -35,25 +35,25 @@ def test_logits_stay_the_same(family, num_labels, layers, exporter, raw_graph):
 
     assert result.record.changed
     before, after = session_of(model), session_of(result.model)
-    seen = []
+    logits = []
     for seed, lengths in enumerate(BATCHES):
         feeds = make_feeds(model, lengths, seed=seed)
         expected = before.run(["logits"], feeds)[0]
         np.testing.assert_allclose(after.run(["logits"], feeds)[0], expected, rtol=0, atol=1e-5)
-        seen.append(expected[:, 0])
-    assert np.std(np.concatenate(seen)) > 0.1  # the comparison means something
+        logits.append(expected[:, 0])
+    assert np.std(np.concatenate(logits)) > 0.1  # logits differ from pair to pair
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_projection_of_the_last_layer_sees_all_tokens(family, raw_graph):
+def test_no_projection_of_the_last_layer_reads_all_tokens(family, raw_graph):
     layers = 3
     model = raw_graph(family, layers=layers)
     pruned = prune_last_layer(model).model
 
-    # Queries, keys, values, attention output and two of feed-forward; ModernBERT packs the first three.
+    # Queries, keys, values, attention output and two of feed-forward; ModernBERT fuses the first three into one.
     a_layer = 4 if family == "modernbert" else 6
     before_layers = {"electra": 1}.get(family, 0)
-    # Keys that are rotated, or compared with relative positions, must be there; all else is absorbed.
+    # Keys that are rotated or compared with relative positions are still projected; all else is absorbed.
     keys_left = {"modernbert": 1, "deberta-v2": 1}.get(family, 0)
     assert sum(rows_of_projections(model)) == layers * a_layer + before_layers
     assert sum(rows_of_projections(pruned)) == (layers - 1) * a_layer + before_layers + keys_left
@@ -61,7 +61,7 @@ def test_no_projection_of_the_last_layer_sees_all_tokens(family, raw_graph):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_product_that_sums_over_all_tokens_has_more_rows_than_columns(family, raw_graph):
-    # onnxruntime cuts the larger of the two among its threads; cut into columns, the sums would depend on their number.
+    # onnxruntime divides the larger of the two among its threads; divided by columns, sums depend on the thread count.
     model = prune_last_layer(raw_graph(family)).model
     shapes = probe_shapes(model)
     sums = [
@@ -85,8 +85,8 @@ def test_removes_the_operations_it_reports(family, raw_graph):
     hidden, intermediate, tokens = 64, 128, 128
     heads = 4
     for_each_token = tokens * (4 * hidden * hidden + 2 * hidden * intermediate + 2 * tokens * hidden)
-    # Queries and attention output take one hidden**2 each now, keys and values two, because their rows go in twice;
-    # two products mix the tokens.
+    # Queries and attention output take one hidden**2 each now, keys and values two, because each row is passed twice;
+    # two products sum over tokens.
     for_one_token = 6 * hidden * hidden + 2 * hidden * intermediate + 2 * heads * tokens * hidden
     before = multiply_accumulates(model, sequence=tokens)
     removed = for_each_token - for_one_token
@@ -95,7 +95,7 @@ def test_removes_the_operations_it_reports(family, raw_graph):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_input_is_left_alone_and_result_is_deterministic(family, raw_graph):
+def test_the_input_graph_is_not_changed_and_the_result_is_deterministic(family, raw_graph):
     model = raw_graph(family)
     before = model.SerializeToString(deterministic=True)
 
@@ -115,7 +115,7 @@ def test_single_layer_is_pruned_too(raw_graph):
     assert sum(rows_of_projections(pruned)) == 0
 
 
-def test_mean_pooling_is_left_alone(raw_graph):
+def test_a_graph_with_mean_pooling_is_returned_unchanged(raw_graph):
     model = raw_graph("modernbert", classifier_pooling="mean")
     result = prune_last_layer(model)
 
@@ -132,10 +132,10 @@ def test_pruning_twice_changes_nothing_more(raw_graph):
     assert twice.model is once
 
 
-def test_unknown_operator_in_the_last_layer_is_named_and_the_graph_kept(raw_graph):
+def test_an_operator_without_a_rule_in_the_last_layer_is_named_and_the_graph_is_returned_unchanged(raw_graph):
     model = raw_graph("bert")
     softmax = [node for node in model.graph.node if node.op_type == "Softmax"][-1]
-    # The same values through an operator the pass has no rule for.
+    # An operator that the pass has no rule for.
     softmax.op_type = "Hardmax"
     result = prune_last_layer(model)
 
@@ -144,7 +144,7 @@ def test_unknown_operator_in_the_last_layer_is_named_and_the_graph_kept(raw_grap
     assert result.model is model
 
 
-def test_selection_by_slice_and_squeeze_is_found(raw_graph):
+def test_a_selection_by_slice_and_squeeze_is_recognised(raw_graph):
     model = raw_graph("roberta")
     [gather] = [node for node in model.graph.node if node.op_type == "Gather" and attributes(node).get("axis") == 1]
     index = list(model.graph.node).index(gather)

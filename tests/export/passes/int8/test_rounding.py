@@ -1,4 +1,4 @@
-"""Eight-bit rounding: exact in onnxruntime's kernels, near the matrix, better where it may make up for losses."""
+"""Rounding to eight bits: products stay exact in onnxruntime's kernels, and compensation lowers their error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from crossrank.export.passes.int8.quantized_numbers import (
+from crossrank.export.passes.int8.rounding import (
     LIMIT,
     PAIR_LIMIT,
     activation_range,
@@ -30,10 +30,10 @@ def heavy_tailed(rows, columns, seed, power=3.0):
 
 def assert_pairs_are_bounded(integers):
     assert integers.dtype == np.int8
-    all_cores = integers.astype(int)
-    assert np.abs(all_cores).max(initial=0) <= LIMIT
-    even = len(all_cores) // 2 * 2
-    assert np.abs(all_cores[0:even:2] + all_cores[1:even:2]).max(initial=0) <= PAIR_LIMIT
+    widened = integers.astype(int)
+    assert np.abs(widened).max(initial=0) <= LIMIT
+    even = len(widened) // 2 * 2
+    assert np.abs(widened[0:even:2] + widened[1:even:2]).max(initial=0) <= PAIR_LIMIT
 
 
 def exact_products(integers, activation):
@@ -61,7 +61,7 @@ def test_pairs_of_rows_stay_within_the_limit(case):
 
 @given(SHAPES)
 @settings(max_examples=30)
-def test_making_up_for_losses_keeps_pairs_within_the_limit(case):
+def test_compensated_rounding_keeps_pairs_within_the_limit(case):
     rows, columns, seed, power = case
     inputs = np.random.default_rng(seed).normal(size=(3 * rows, rows)).astype(np.float32)
     scale, zero = activation_range(float(inputs.min()), float(inputs.max()))
@@ -80,7 +80,7 @@ def test_the_largest_allowed_weights_multiply_exactly(rows):
     assert exact_products(integers, np.full((rows, 48), 255, np.uint8))
 
 
-def test_the_rounded_matrix_is_near():
+def test_the_rounded_matrix_is_close_to_the_original():
     weight = np.random.default_rng(0).normal(size=(384, 64)).astype(np.float32)
     integers, scales = quantize_columns(weight)
     error = np.sqrt(np.mean((integers * scales - weight) ** 2))
@@ -90,7 +90,7 @@ def test_the_rounded_matrix_is_near():
     assert error < 0.8 * of_seven_bits
 
 
-def test_making_up_for_losses_lowers_the_error_of_the_product():
+def test_compensated_rounding_lowers_the_error_of_the_product():
     rng = np.random.default_rng(1)
     mixing = rng.normal(size=(96, 96)).astype(np.float32)
     inputs, held_out = (rng.normal(size=(2000, 96)).astype(np.float32) @ mixing for _ in range(2))
@@ -112,7 +112,7 @@ def test_columns_and_rows_of_zeros_stay_zero():
     np.testing.assert_array_equal((integers * scales)[[0, 2]], 0)
 
 
-def test_every_row_of_a_table_has_a_scale_of_its_own():
+def test_every_row_of_a_table_has_its_scale():
     table = np.random.default_rng(2).normal(size=(50, 16)).astype(np.float32) * np.logspace(-3, 3, 50)[:, None]
     integers, scales = quantize_rows(table.astype(np.float32))
     assert integers.shape == (50, 16)
@@ -120,7 +120,7 @@ def test_every_row_of_a_table_has_a_scale_of_its_own():
     assert np.all(np.abs(integers * scales - table) <= scales * 0.5001)
 
 
-def test_a_stack_of_matrices_has_a_scale_a_column_of_each():
+def test_stacked_matrices_have_one_scale_per_column_of_each():
     stack = np.random.default_rng(3).normal(size=(4, 8, 16)).astype(np.float32)
     integers, scales = quantize_along(stack, axis=1)
     assert scales.shape == (4, 1, 16)
@@ -128,7 +128,7 @@ def test_a_stack_of_matrices_has_a_scale_a_column_of_each():
 
 
 @given(st.floats(-100, 100), st.floats(-100, 100))
-def test_a_range_always_holds_zero_exactly(left, right):
+def test_zero_is_always_represented_exactly(left, right):
     scale, zero = activation_range(min(left, right), max(left, right))
     assert scale > 0
     assert through_uint8(np.zeros(3, np.float32), scale, zero).tolist() == [0, 0, 0]

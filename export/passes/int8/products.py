@@ -1,4 +1,4 @@
-"""Finds what an int8 graph can hold in eight bits: products with constant matrices, and embedding tables."""
+"""Finds what can be quantized to int8: products with constant matrices, and embedding tables."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Site:
     """One product of an activation with a constant matrix.
 
     Attributes:
-        name: name of the result; unique in a graph, the same in every run of the export.
+        name: name of the result; unique in a graph, the same in every export.
         input: name of the activation, shape [..., rows].
         output: name of the result after the bias.
         weight: name of the initializer.
         transposed: whether the initializer is [columns, rows].
-        bias: name of the bias initializer, or "" where there is none.
+        bias: name of the bias initializer, or "" if there is no bias.
         nodes: indices, in the graph's node list, of the nodes that the quantized product replaces; the result
-            takes the place of the last one.
+            replaces the last one.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Table:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """Give an attribute of a node, or the default where the node has none of that name."""
+    """The value of a node's attribute, or the default if the node does not have it."""
     from onnx import helper
 
     for item in node.attribute:
@@ -67,12 +67,12 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 def consumers(nodes: Sequence[onnx.NodeProto]) -> dict[str, list[int]]:
     """Map each tensor name to the indices of the nodes that read it, in graph order."""
-    found: dict[str, list[int]] = {}
+    readers: dict[str, list[int]] = {}
     for index, node in enumerate(nodes):
         for name in dict.fromkeys(node.input):
             if name:
-                found.setdefault(name, []).append(index)
-    return found
+                readers.setdefault(name, []).append(index)
+    return readers
 
 
 def _is_matrix(array: NDArray[Any] | None) -> bool:
@@ -142,7 +142,7 @@ def _plain_gemm(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> boo
 
 
 def find_tables(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[Table]:
-    """Find embedding tables: float32 matrices of which nothing is used but rows taken by `Gather`."""
+    """Find embedding tables: float32 matrices that are read only by `Gather` along their rows."""
     graph = model.graph
     readers = consumers(graph.node)
     tables: list[Table] = []
@@ -151,10 +151,7 @@ def find_tables(model: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> l
         if not indices or not _is_matrix(array) or array.shape[0] < EMBEDDING_MIN_ROWS:
             continue
         nodes = [graph.node[index] for index in indices]
-        if all(
-            node.op_type == "Gather" and not node.domain and node.input[0] == name and attribute(node, "axis", 0) == 0
-            for node in nodes
-        ):
+        if all(_takes_rows(node, name) for node in nodes):
             tables.append(Table(name, tuple(indices)))
     return tables
 

@@ -1,4 +1,4 @@
-"""The pack pass: pairs of any lengths in one run, each with the very score it has alone."""
+"""The pack pass: pairs of any lengths share a batch, and each gets exactly the score it gets alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crossrank.export.graph.tools import count_operators
 from crossrank.export.passes.fuse.fusions import fuse
 from crossrank.export.passes.int8.attention import drop_mask, split_attention
 from crossrank.export.passes.int8.quantize import Int8Options, quantize_int8
-from crossrank.export.passes.pack.pack_pairs import pack_pairs
+from crossrank.export.passes.pack.packed_batches import pack_batches
 from crossrank.export.passes.prune.last_layer import prune_last_layer
 from crossrank.models.manifest import PACKED_ROWS, Architecture
 
@@ -79,7 +79,7 @@ def both(graphs):
     def get(family, kind="int8"):
         if (family, kind) not in made:
             model = graphs(family, kind)
-            made[family, kind] = session_of(model), session_of(pack_pairs(model).model)
+            made[family, kind] = session_of(model), session_of(pack_batches(model).model)
         return made[family, kind]
 
     return get
@@ -92,29 +92,29 @@ def test_every_pair_scores_bitwise_as_alone_in_the_graph_for_one_length(family, 
     alone, packed = both(family, kind)
     pairs = [random_pair(alone, length, seed) for seed, length in enumerate(lengths)]
     expected = np.concatenate([alone.run(["logits"], pair)[0] for pair in pairs])
-    found = packed.run(["logits"], together(pairs, pad=1))[0]
+    scores = packed.run(["logits"], together(pairs, pad=1))[0]
     if kind == "int8":
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(scores, expected)
     else:  # a float32 product of few rows may take another routine
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_no_company_order_or_padding_changes_a_bit(data, both):
+def test_no_other_pair_order_or_padding_changes_a_bit(data, both):
     alone, packed = both("bert")
     lengths = data.draw(st.lists(st.integers(3, MAX_LENGTH), min_size=1, max_size=PACKED_ROWS))
     pairs = [random_pair(alone, length, seed) for seed, length in enumerate(lengths)]
     order = data.draw(st.permutations(range(len(pairs))))
-    found = packed.run(["logits"], together([pairs[index] for index in order], pad=data.draw(st.integers(0, 5))))[0]
-    for index, row in zip(order, found, strict=True):
+    scores = packed.run(["logits"], together([pairs[index] for index in order], pad=data.draw(st.integers(0, 5))))[0]
+    for index, row in zip(order, scores, strict=True):
         np.testing.assert_array_equal(row[None], alone.run(["logits"], pairs[index])[0])
 
 
 @pytest.mark.parametrize("family", PACKED)
-def test_each_attention_is_there_for_pairs_of_one_length_and_once_for_every_place(family, graphs):
+def test_each_attention_exists_for_pairs_of_one_length_and_once_per_slot(family, graphs):
     before = graphs(family)
-    result = pack_pairs(before)
+    result = pack_batches(before)
     assert result.record.changed
     counts = count_operators(result.model.graph)
     assert counts["If"] == LAYERS
@@ -126,9 +126,9 @@ def test_each_attention_is_there_for_pairs_of_one_length_and_once_for_every_plac
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(PACKED)))
-def test_a_graph_whose_attention_has_no_node_of_its_own_is_left_as_it_is(family, graphs):
+def test_a_graph_without_fused_attention_nodes_is_returned_unchanged(family, graphs):
     model = graphs(family)
-    result = pack_pairs(model)
+    result = pack_batches(model)
     assert result.model is model
     assert not result.record.changed
     assert "attention" in result.record.detail
@@ -137,12 +137,12 @@ def test_a_graph_whose_attention_has_no_node_of_its_own_is_left_as_it_is(family,
 def test_the_input_is_not_changed_and_the_same_input_gives_the_same_bytes(graphs):
     model = graphs("bert")
     before = model.SerializeToString(deterministic=True)
-    first, second = (pack_pairs(model).model.SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (pack_batches(model).model.SerializeToString(deterministic=True) for _ in range(2))
     assert model.SerializeToString(deterministic=True) == before
     assert first == second != before
 
 
-def test_more_pairs_than_there_are_places_share_a_run_only_if_they_have_one_length(both):
+def test_more_pairs_than_slots_share_a_batch_only_if_they_have_one_length(both):
     alone, packed = both("bert")
     pairs = [random_pair(alone, 6, seed) for seed in range(2 * PACKED_ROWS + 1)]
     expected = np.concatenate([alone.run(["logits"], pair)[0] for pair in pairs])
@@ -162,8 +162,8 @@ def attention_of(graph):
     return next(node for node in graph.node if node.op_type == "MultiHeadAttention")
 
 
-def behind_attention(graph, make_nodes, **constants):
-    """Put nodes behind the first attention: `make_nodes(what it gives, what its readers read)`."""
+def insert_after_attention(graph, make_nodes, **constants):
+    """Insert nodes after the first attention: `make_nodes(its output, the tensor its readers read)`."""
     node = attention_of(graph)
     output = node.output[0]
     node.output[0] = f"{output}/before"
@@ -175,7 +175,7 @@ def behind_attention(graph, make_nodes, **constants):
 
 def mixes_tokens(graph):
     """A running sum along the sequence."""
-    behind_attention(
+    insert_after_attention(
         graph,
         lambda before, after: [helper.make_node("CumSum", [before, "axis"], [after], name="sum")],
         axis=np.asarray(1, np.int64),
@@ -183,8 +183,8 @@ def mixes_tokens(graph):
 
 
 def adds_a_constant_with_a_sequence_axis(graph):
-    """What stands there for each position is not looked at: packed tokens no longer know theirs."""
-    behind_attention(
+    """An addend per position, which packed tokens have lost; its values do not matter."""
+    insert_after_attention(
         graph,
         lambda before, after: [helper.make_node("Add", [before, "by_position"], [after], name="positions")],
         by_position=np.ones((1, 1, 64), np.float32),
@@ -192,8 +192,8 @@ def adds_a_constant_with_a_sequence_axis(graph):
 
 
 def reads_ids_again(graph):
-    """Ids of the tokens are wanted behind the point where padding is dropped."""
-    behind_attention(
+    """Token ids are read after the point where padding is dropped."""
+    insert_after_attention(
         graph,
         lambda before, after: [
             helper.make_node("Cast", ["input_ids"], ["ids/float"], name="cast", to=TensorProto.FLOAT),
@@ -205,15 +205,15 @@ def reads_ids_again(graph):
 
 
 @pytest.mark.parametrize("edit", [mixes_tokens, adds_a_constant_with_a_sequence_axis, reads_ids_again])
-def test_what_is_not_known_to_work_token_by_token_leaves_the_graph_as_it_is(edit, graphs):
+def test_a_graph_with_a_node_not_known_to_work_token_by_token_is_returned_unchanged(edit, graphs):
     model = edited(graphs("bert"), edit)
-    session_of(model)  # it is a good graph
-    result = pack_pairs(model)
+    session_of(model)  # the graph itself is valid
+    result = pack_batches(model)
     assert result.model is model
     assert not result.record.changed
 
 
-def test_a_graph_that_reads_its_mask_is_left_as_it_is(raw_graph):
-    result = pack_pairs(raw_graph("bert", layers=LAYERS))
+def test_a_graph_that_reads_its_mask_is_returned_unchanged(raw_graph):
+    result = pack_batches(raw_graph("bert", layers=LAYERS))
     assert not result.record.changed
     assert "mask" in result.record.detail

@@ -1,12 +1,12 @@
-"""Spares the last layer's key and value projections, once its attention has one query a pair.
+"""Absorbs the last layer's key and value projections, once its attention has one query per pair.
 
 For one query `q` of a head, the score of token `x` is `q . (x Wk)`, which is `(q Wk^T) . x`: project the one query
 back through the key weights instead of projecting every token forward. Likewise the head's context is
-`sum p_i (x_i Wv) = (sum p_i x_i) Wv`: mix the tokens first, then project the one mixture. Both are exact but for the
-order of additions. Per token, `2 * hidden**2` multiply-accumulates become `2 * heads * hidden`.
+`sum p_i (x_i Wv) = (sum p_i x_i) Wv`: take the weighted sum of the tokens first, then project that one vector. Both are
+exact up to the order of additions. Per token, `2 * hidden**2` multiply-accumulates become `2 * heads * hidden`.
 
-The keys' bias adds the same number to all scores of a head, which softmax does not see; the values' bias is added
-to the context, because the weights of a softmax sum to one.
+The keys' bias adds the same number to all scores of a head, which does not change their softmax, so it is dropped. The
+values' bias is added to the context, because the weights of a softmax sum to one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from crossrank.export.graph.tools import GraphView, attributes, constant_node, r
 
 _Array = np.ndarray[Any, Any]
 
-_KEY_ORDER = (0, 2, 3, 1)  # of [batch, sequence, heads, size]: keys stand transposed in their product
+_KEY_ORDER = (0, 2, 3, 1)  # of [batch, sequence, heads, size]: keys are transposed in the product of scores
 _VALUE_ORDER = (0, 2, 1, 3)
 
 
 @dataclass(frozen=True)
 class _Projection:
-    """Heads of keys or values, traced back to what they were projected from.
+    """The projection that makes the heads of keys or values.
 
     Attributes:
         source: hidden states, [batch, sequence, hidden].
@@ -37,7 +37,7 @@ class _Projection:
         bias: [heads, size], or None.
         scales: names of one-element tensors the heads are multiplied ("*name") or divided by ("/name").
         merged: whether batch and heads are one axis.
-        product: the node that projects.
+        product: the MatMul node of the projection.
     """
 
     source: str
@@ -49,18 +49,18 @@ class _Projection:
 
 
 def absorb_last_projections(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rewrite the attention that has one query a pair so that it needs no keys or no values, or neither.
+    """Rewrite the attention that has one query per pair to do without projected keys, values, or both.
 
-    Keys that are changed by their position after the projection (rotary embeddings) or read twice (relative
-    positions) stay; so does everything else that is not recognised.
+    Keys stay if rotary embeddings rotate them after the projection, or if relative positions read them as well.
+    Whatever else is not recognised stays too.
 
     Args:
         model: a pruned graph; not changed.
 
     Returns:
-        A new graph, or `model` itself where nothing was recognised.
+        A new graph, or `model` itself if nothing was recognised.
     """
-    for order, rewrite in ((_VALUE_ORDER, _mix_tokens_first), (_KEY_ORDER, _project_queries_back)):
+    for order, rewrite in ((_VALUE_ORDER, _sum_tokens_first), (_KEY_ORDER, _project_queries_back)):
         view, shapes = GraphView(model.graph), probe_shapes(model)
         for node in reversed(model.graph.node):
             projection = _recognise(node, order, view, shapes)
@@ -73,7 +73,7 @@ def absorb_last_projections(model: onnx.ModelProto) -> onnx.ModelProto:
 def _recognise(
     node: onnx.NodeProto, order: tuple[int, ...], view: GraphView, shapes: dict[str, Shape]
 ) -> _Projection | None:
-    """The projection behind the right side of a product whose left side has one row."""
+    """The projection that makes the right operand of a MatMul whose left operand has one row."""
     if node.op_type != "MatMul" or view.is_constant(node.input[1]):
         return None
     left, right = shapes.get(node.input[0], ()), shapes.get(node.input[1], ())
@@ -81,7 +81,7 @@ def _recognise(
     if rank not in (3, 4) or len(left) != rank or left[-2] != ONE or SEQUENCE not in right:
         return None
     chain = _Chain(view, shapes)
-    name = chain.climb(node.input[1])
+    name = chain.walk_up(node.input[1])
     merged = rank == 3  # noqa: PLR2004
     if chain.weight is None or chain.split is None or chain.merged != merged or chain.order != list(order):
         return None
@@ -92,7 +92,7 @@ def _recognise(
 
 
 class _Chain:
-    """Climbs from heads of keys or values to the hidden states they come from."""
+    """Walks from heads of keys or values up to the hidden states they are projected from."""
 
     def __init__(self, view: GraphView, shapes: dict[str, Shape]) -> None:
         self.view = view
@@ -105,8 +105,8 @@ class _Chain:
         self.projected = ""
         self.merged = False
 
-    def climb(self, name: str) -> str:
-        """Follow single inputs upwards; returns the name of the tensor that is projected, or where it stopped."""
+    def walk_up(self, name: str) -> str:
+        """Follow producers upwards; returns the name of the tensor that is projected, or of the last tensor reached."""
         while self.weight is None:
             node = self.view.producers.get(name)
             steps = {
@@ -130,7 +130,7 @@ class _Chain:
         perm = [int(axis) for axis in attributes(node).get("perm", [])]
         if self.split is not None or not perm:
             return None
-        if len(perm) == 3 and perm[0] == 0:  # noqa: PLR2004  batch and heads are one axis: never moved
+        if len(perm) == 3 and perm[0] == 0:  # noqa: PLR2004  batch and heads are one axis, which stays first
             perm = [0, 1, *(axis + 1 for axis in perm[1:])]
         if len(perm) != len(self.order):
             return None
@@ -183,14 +183,14 @@ class _Rewritten:
 
 
 def _project_queries_back(node: onnx.NodeProto, keys: _Projection) -> _Rewritten:
-    """`scores = q K^T` from the tokens themselves; [batch, heads, 1, sequence]."""
+    """`scores = q K^T` without keys: `(q Wk^T) x^T`, [batch, heads, 1, sequence]."""
     base = node.output[0]
     _, heads, size = keys.weight.shape
     build = _Builder(base)
     query = build.add("Reshape", [node.input[0], build.vector([-1, heads, size])])
     by_head = build.add("Transpose", [query], perm=[1, 0, 2])
     weight = build.weight("key_weight", np.transpose(keys.weight, (1, 2, 0)))
-    # Heads lead, so that a batch of pairs is one product a head and not one a pair and head.
+    # Heads are the first axis, so that there is one product per head and not one per pair and head.
     back = _matmul_by_head(build, by_head, weight, heads)
     for scale in keys.scales:
         back = build.add("Div" if scale[0] == "/" else "Mul", [back, scale[1:]])
@@ -201,24 +201,25 @@ def _project_queries_back(node: onnx.NodeProto, keys: _Projection) -> _Rewritten
     return build.done()
 
 
-def _mix_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
-    """`context = p V` from the tokens themselves; [batch, heads, 1, size], or with batch and heads as one axis."""
+def _sum_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
+    """`context = p V` without values: `(p x) Wv`, [batch, heads, 1, size], or with batch and heads as one axis."""
     base = node.output[0]
     _, heads, size = values.weight.shape
     build = _Builder(base)
-    share = node.input[0]
+    probabilities = node.input[0]
     if values.merged:
-        share = build.add("Squeeze", [share, build.vector([1])])
+        probabilities = build.add("Squeeze", [probabilities, build.vector([1])])
         rows = build.add("Shape", [values.source])
         batch = build.add("Gather", [rows, build.vector([0])])
         target = build.add("Concat", [batch, build.vector([heads]), build.vector([-1])], axis=0)
-        share = build.add("Reshape", [share, target])
+        probabilities = build.add("Reshape", [probabilities, target])
     else:
-        share = build.add("Squeeze", [share, build.vector([2])])
-    # Not `share x source`: onnxruntime cuts that into columns for its threads, and with few columns a thread sums over
-    # the tokens in other blocks. A product with more rows than columns is cut into rows, which changes no sum.
+        probabilities = build.add("Squeeze", [probabilities, build.vector([2])])
+    # Not `probabilities x source`: onnxruntime divides that product by columns among its threads, and the blocks in
+    # which a thread sums over tokens depend on how many columns it has. A product with more rows than columns is
+    # divided by rows, which changes no sum.
     tokens = build.add("Transpose", [values.source], perm=[0, 2, 1])
-    weights = build.add("Transpose", [share], perm=[0, 2, 1])
+    weights = build.add("Transpose", [probabilities], perm=[0, 2, 1])
     mixed = build.add("MatMul", [tokens, weights])
     by_head = build.add("Transpose", [mixed], perm=[2, 0, 1])
     weight = build.weight("value_weight", np.transpose(values.weight, (1, 0, 2)))
@@ -237,17 +238,17 @@ def _mix_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
 def _matmul_by_head(build: _Builder, rows: str, weight: str, heads: int) -> str:
     """`[heads, batch, k] x [heads, k, n]` whose rows are bitwise the same in a batch of any size.
 
-    onnxruntime's CPU provider multiplies a lone row by another routine than several, which rounds otherwise. So each
-    row goes in twice.
+    onnxruntime's CPU provider multiplies a single row with another routine than several rows, and the two round
+    differently. So each row is passed twice and one of the results is used.
     """
     twice = build.add("Concat", [rows, rows], axis=1)
     product = build.add("MatMul", [twice, weight])
-    halves = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
-    return build.add("Gather", [halves, build.scalar(0)], axis=1)
+    with_copies = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
+    return build.add("Gather", [with_copies, build.scalar(0)], axis=1)
 
 
 class _Builder:
-    """Collects nodes with names derived from one base, so that the same graph gives the same names."""
+    """Collects new nodes and weights, named after one tensor so that the same graph gives the same names."""
 
     def __init__(self, base: str) -> None:
         self._base = base
@@ -284,14 +285,14 @@ class _Builder:
 def _replaced(
     model: onnx.ModelProto, node: onnx.NodeProto, projection: _Projection, rewritten: _Rewritten
 ) -> onnx.ModelProto:
-    """The graph with a node replaced, or the old one where the projection is needed by something else as well."""
+    """The graph with a node replaced, or `model` itself if something else still needs the projection."""
     new = onnx.ModelProto()
     new.CopyFrom(model)
-    kept: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     for old in new.graph.node:
-        kept.extend(rewritten.nodes if old.output[0] == node.output[0] else [old])
-    replace(new.graph.node, kept)
+        nodes.extend(rewritten.nodes if old.output[0] == node.output[0] else [old])
+    replace(new.graph.node, nodes)
     new.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in rewritten.weights.items())
     remove_dead(new.graph)
-    still_there = any(projection.product.output[0] in left.output for left in new.graph.node)
-    return model if still_there else new
+    still_needed = any(projection.product.output[0] in other.output for other in new.graph.node)
+    return model if still_needed else new

@@ -1,4 +1,4 @@
-"""Rounding of matrices to eight bits. Pure numpy; knows nothing of graphs."""
+"""Rounds matrices and activations to eight bits, in numpy; independent of graphs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LIMIT = 127
 PAIR_LIMIT = 128
 """Largest sum, in magnitude, of two weights of one column that an AVX2 kernel without VNNI multiplies together.
 
-It adds two products of an unsigned byte with a signed one in sixteen saturating bits (vpmaddubsw), for rows 2k and
-2k + 1: 255 * 128 = 32640 fits. Holding each weight to 63 is the usual way out and loses a bit; holding only the
-*sums* keeps most of it, and every product stays exact."""
+The kernel adds the products of rows 2k and 2k + 1, each of an unsigned and a signed byte, in saturating 16-bit integers
+(vpmaddubsw): 255 * 128 = 32640 fits. The usual remedy is to limit each weight to 63, which loses a bit; limiting only
+the sum of the two loses less, and every product stays exact."""
 
 _CREST_STEPS = (63.5, 66, 70, 74, 78, 82, 86, 90, 95, 100, 106, 112, 120, 127)
 _DAMPING = 0.01
@@ -28,7 +28,7 @@ def quantize_columns(weight: Floats, importance: Floats | None = None) -> tuple[
 
     Args:
         weight: [rows, columns].
-        importance: weight of a row's error, [rows]; None for all alike.
+        importance: weight of each row's error, [rows]; None for equal weights.
 
     Returns:
         The integers, int8 [rows, columns], and the scales, float32 [columns].
@@ -38,11 +38,11 @@ def quantize_columns(weight: Floats, importance: Floats | None = None) -> tuple[
 
 
 def column_scales(weight: Floats, importance: Floats) -> NDArray[np.float32]:
-    """The scale of each column that loses least: a small one rounds finely, but more pairs of rows pass the limit.
+    """Each column's scale of least error. Small scales round finely but put more pairs of rows over the limit.
 
     Args:
         weight: [rows, columns].
-        importance: weight of a row's error, [rows].
+        importance: weight of each row's error, [rows].
     """
     largest = np.abs(weight).max(axis=0)
     largest = np.where(largest > np.finfo(np.float32).tiny, largest, 1.0)
@@ -56,16 +56,16 @@ def column_scales(weight: Floats, importance: Floats) -> NDArray[np.float32]:
 
 
 def quantize_columns_for(weight: Floats, inputs: Floats, rounded_inputs: Floats) -> tuple[Int8s, NDArray[np.float32]]:
-    """Round a matrix so that its product with the rounded inputs is near that of the exact ones.
+    """Round a matrix so that its product with the rounded inputs is close to the exact product.
 
-    Rows are rounded one after the other, the most used first, and what each loses is made up for by those still to
-    come (GPTQ, Frantar et al. 2022, arXiv 2210.17323); before, the matrix is moved to the least squares solution for
-    the rounded inputs.
+    First the matrix is replaced by the least squares solution for the rounded inputs. Then rows are rounded one after
+    the other, those with the largest inputs first, and the rows that follow are adjusted to compensate each row's error
+    (GPTQ, Frantar et al. 2022, arXiv 2210.17323).
 
     Args:
         weight: [rows, columns].
         inputs: samples of the activation, [samples, rows].
-        rounded_inputs: the same after they went through eight bits.
+        rounded_inputs: the same samples after rounding to eight bits.
 
     Returns:
         The integers, int8 [rows, columns], and the scales, float32 [columns].
@@ -75,12 +75,12 @@ def quantize_columns_for(weight: Floats, inputs: Floats, rounded_inputs: Floats)
     damping = _DAMPING * max(float(np.mean(np.diag(hessian))), 1e-12)
     target = (rounded_inputs.T @ (inputs @ weight)).astype(np.float64) + damping * weight
     hessian[np.diag_indices(rows)] += damping
-    moved = np.linalg.solve(hessian, target)
-    scale = column_scales(moved, np.diag(hessian))
+    solution = np.linalg.solve(hessian, target)
+    scale = column_scales(solution, np.diag(hessian))
     order = np.argsort(-np.diag(hessian), kind="stable")
     index = np.argsort(order, kind="stable")
     upper = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T
-    left = moved[order] / scale
+    left = solution[order] / scale
     rounded = np.zeros((rows, columns))
     for start in range(0, rows, _BLOCK):
         stop = min(start + _BLOCK, rows)
@@ -111,7 +111,7 @@ def quantize_along(array: Floats, axis: int) -> tuple[Int8s, NDArray[np.float32]
 
     Args:
         array: of any shape.
-        axis: the one that shares a scale.
+        axis: axis whose values share a scale.
 
     Returns:
         The integers and the scales, which have size 1 on that axis.
@@ -122,14 +122,14 @@ def quantize_along(array: Floats, axis: int) -> tuple[Int8s, NDArray[np.float32]
 
 
 def activation_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point that spread 0 to 255 over a range widened to hold zero."""
+    """Scale and zero point that map 0 to 255 onto a range, which is widened to contain zero."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32(max((high - low) / 255, float(np.finfo(np.float32).tiny)))
     return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
 
 
 def through_uint8(values: Floats, scale: np.float32, zero_point: np.uint8) -> Floats:
-    """What is left of values after QuantizeLinear and back."""
+    """Values after QuantizeLinear and DequantizeLinear."""
     zero = np.float32(zero_point)
     rounded: Floats = (np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale
     return rounded
@@ -152,14 +152,14 @@ def _clipped(values: Floats) -> Floats:
 
 
 def _shrink(value: Floats, other: Floats) -> Floats:
-    """Take a value's half of what it and its partner have over the limit."""
+    """Reduce a value by half of the excess that its sum with its partner has over the limit."""
     excess = np.where(value * other > 0, np.maximum(np.abs(value + other) - PAIR_LIMIT, 0), 0) / 2
     shrunk: Floats = np.sign(value) * np.maximum(np.abs(value) - excess, 0)
     return shrunk
 
 
 def _project(values: Floats) -> Floats:
-    """Bring pairs of rows within the limit, each giving half."""
+    """Bring pairs of rows within the limit, reducing both equally."""
     even = len(values) // 2 * 2
     first, second = values[0:even:2], values[1:even:2]
     result = values.copy()
@@ -168,7 +168,7 @@ def _project(values: Floats) -> Floats:
 
 
 def _bound_seconds(integers: Floats) -> Floats:
-    """Rounding may lift a pair one over the limit: the second gives way."""
+    """Clip the second row of each pair, because rounding may bring a pair one over the limit."""
     even = len(integers) // 2 * 2
     first, second = integers[0:even:2], integers[1:even:2]
     low, high = -PAIR_LIMIT - np.minimum(first, 0), PAIR_LIMIT - np.maximum(first, 0)

@@ -1,14 +1,13 @@
-"""Lets pairs of any lengths share a run without padding.
+"""Makes graphs for packed batches: pairs of any lengths in one batch, without padding between them.
 
-Nothing but attention looks from one token to another. So the tokens of all pairs of a run, padding left out, stand in
-one row behind each other: products, norms and activations take `[1, tokens, hidden]` and see no difference. Attention
-alone is done pair by pair, each on tokens of its own, in as many copies of its node as a run may hold pairs; copies
-that a run does not need get no tokens. Where all pairs of a run have one length, attention takes them at once. A pair's
-own arithmetic is then the same in every company, bit by bit, because each row of an int8 product and each norm is
-worked out by itself.
+Only attention combines different tokens. So the tokens of all pairs of a batch are concatenated without padding, and
+products, norms and activations work on `[1, tokens, hidden]` unchanged. Attention is computed pair by pair: its node is
+copied once per slot, and a packed batch has `PACKED_ROWS` slots of one pair each; an unused slot gets no tokens. If all
+pairs have the same length, one attention node takes them at once. Either way the arithmetic of a pair is bitwise the
+same whatever else is in the batch, because each row of an int8 product and each norm is computed separately.
 
-Padded inputs come in, so that embeddings and positions are made as the exporter wrote them; their padding is dropped
-where the hidden states of the first layer begin.
+The graph's inputs are padded, so that embeddings and positions are computed as the exporter wrote them. Padding is
+dropped from the hidden states that the first layer reads.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from onnx import helper, numpy_helper
 from crossrank.export.graph.shapes import SEQUENCE, probe_shapes
 from crossrank.export.graph.tools import GraphView, opset_of, reads, remove_dead, replace
 from crossrank.export.passes.base import PassResult
-from crossrank.export.passes.pack.pair_branches import Places, even_branch, places_branch, with_inputs
-from crossrank.export.passes.pack.pair_rules import TOKENS_RANK, PairRules
+from crossrank.export.passes.pack.node_rules import TOKENS_RANK, PackingRules
+from crossrank.export.passes.pack.per_pair_branches import PairSlots, equal_lengths_branch, slots_branch, with_inputs
 from crossrank.models.manifest import PACKED_ROWS, PassRecord
 
 if TYPE_CHECKING:
@@ -37,21 +36,21 @@ _FIRST_OPSET = 13  # Split, Squeeze, Unsqueeze and ReduceSum take sizes and axes
 
 
 class _UnknownNodeError(Exception):
-    """The graph has something that is not known to work on packed tokens; the message says what."""
+    """The graph has a node or tensor that is not known to work in packed batches; the message says which."""
 
 
-def pack_pairs(model: onnx.ModelProto) -> PassResult:
-    """Make a graph whose runs hold pairs of any lengths, without padding between them.
+def pack_batches(model: onnx.ModelProto) -> PassResult:
+    """Make a graph whose batches hold pairs of any lengths, without padding between them.
 
     Args:
         model: a graph for pairs of one length, without a mask, whose attention is `MultiHeadAttention`; not changed.
 
     Returns:
         A graph that takes right-padded pairs and their mask: any number of one length, or at most `PACKED_ROWS` of
-        several lengths. Or `model` itself, with the reason, where it has something that is not recognised.
+        several lengths. Or `model` itself, with the reason, if it has something that is not recognised.
     """
     try:
-        packed = _Packer(model).packed()
+        packed = _Packer(model).pack()
     except _UnknownNodeError as reason:
         return PassResult(model, PassRecord(name=NAME, changed=False, detail=str(reason)))
     detail = f"up to {PACKED_ROWS} pairs of several lengths a run; no padding from {packed.cut} on"
@@ -66,22 +65,20 @@ class _Packed:
 
 @dataclass
 class _Kinds:
-    """What tensors behind the cut hold.
+    """What the tensors after the cut hold.
 
     Attributes:
         tokens: [1, tokens, channels], the tokens of all pairs.
-        pairs: [pairs, ...], nothing of the sequence left.
-        apart: of each pair its own, inside the region that is being collected.
+        pairs: [pairs, ...], without an axis of tokens.
+        per_pair: computed for each pair separately, inside the region that is being collected.
     """
 
     tokens: set[str] = field(default_factory=set)
     pairs: set[str] = field(default_factory=set)
-    apart: set[str] = field(default_factory=set)
+    per_pair: set[str] = field(default_factory=set)
 
 
 class _Packer:
-    """One graph's rewriting."""
-
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
@@ -92,25 +89,25 @@ class _Packer:
         self.view = GraphView(model.graph)
         self.nodes = list(self.model.graph.node)
         self.computed = _depending_on(self.view.inputs, self.nodes)
-        self.rules = PairRules(self.view, probe_shapes(model), self.computed)
+        self.rules = PackingRules(self.view, probe_shapes(model), self.computed)
         self.kinds = _Kinds()
         self.made: list[onnx.NodeProto] = []
         self.renamed: dict[str, str] = {}
         self.region: list[onnx.NodeProto] = []
 
-    def packed(self) -> _Packed:
-        """Rewrite everything behind the cut."""
-        position, cut = self._cut()
-        taken = {name for node in self.nodes for name in (*node.input, *node.output)} | set(self.view.inputs)
-        if _MASK in taken:
+    def pack(self) -> _Packed:
+        """Rewrite all nodes after the cut."""
+        index, cut = self._cut()
+        names = {name for node in self.nodes for name in (*node.input, *node.output)} | set(self.view.inputs)
+        if _MASK in names:
             raise _UnknownNodeError(f"a tensor called {_MASK!r}")
-        before, after = self.nodes[: position + 1], self.nodes[position + 1 :]
+        before, after = self.nodes[: index + 1], self.nodes[index + 1 :]
         self._drop_padding(cut)
         for node in after:
             self._rewrite(node)
-        left_over = self.view.outputs - self.kinds.pairs
-        if left_over:
-            raise _UnknownNodeError(f"output {min(left_over)} is no score of a pair")
+        unpacked = self.view.outputs - self.kinds.pairs
+        if unpacked:
+            raise _UnknownNodeError(f"output {min(unpacked)} is no score of a pair")
         graph = self.model.graph
         replace(graph.node, [*before, *self.made])
         kind = next(value for value in graph.input if value.name == "input_ids").type.tensor_type.elem_type
@@ -120,7 +117,7 @@ class _Packer:
         return _Packed(self.model, cut)
 
     def _cut(self) -> tuple[int, str]:
-        """The last node before the first attention behind which hidden states are all that is still needed."""
+        """Index and output of the last node before attention after which only its hidden states are still read."""
         attention = [index for index, node in enumerate(self.nodes) if self.rules.is_attention(node)]
         if not attention:
             raise _UnknownNodeError("no attention without a mask on its own node")
@@ -135,32 +132,33 @@ class _Packer:
         raise _UnknownNodeError("hidden states are not all that the layers read")
 
     def _drop_padding(self, hidden: str) -> None:
-        """Nodes that tell which token belongs to whom, and the hidden states without padding."""
+        """Add the nodes that compute which tokens belong to which pair, and the hidden states without padding."""
         rows = PACKED_ROWS
-        flat = self._add("Reshape", [_MASK, self._whole("flat", [-1])], "mask")
-        index = self._add("Squeeze", [self._add("NonZero", [flat], "nonzero"), self._whole("first_axis", [0])], "index")
+        flat = self._add("Reshape", [_MASK, self._constant("flat", [-1])], "mask")
+        nonzero = self._add("NonZero", [flat], "nonzero")
+        index = self._add("Squeeze", [nonzero, self._constant("first_axis", [0])], "index")
         merged = self._add("Flatten", [hidden], "merged", axis=2)
         tokens = self._add("Gather", [merged, index], "tokens", axis=0)
-        self.renamed[hidden] = self._add("Unsqueeze", [tokens, self._whole("first_axis", [0])], "hidden")
-        all_cores = self._add("Cast", [_MASK], "mask64", to=onnx.TensorProto.INT64)
-        self.lengths = self._add("ReduceSum", [all_cores, self._whole("last_axis", [1])], "lengths", keepdims=0)
-        filled = self._add("Concat", [self.lengths, self._whole("no_tokens", [0] * rows)], "filled", axis=0)
-        bounds = [self._whole(name, [value]) for name, value in (("zero", 0), ("rows", rows))]
-        self.by_copy = self._add("Slice", [filled, *bounds], "lengths_by_copy")
-        ends = self._add("CumSum", [self.lengths, self._whole("zero_axis", 0)], "ends")
+        self.renamed[hidden] = self._add("Unsqueeze", [tokens, self._constant("first_axis", [0])], "hidden")
+        mask_int64 = self._add("Cast", [_MASK], "mask64", to=onnx.TensorProto.INT64)
+        self.lengths = self._add("ReduceSum", [mask_int64, self._constant("last_axis", [1])], "lengths", keepdims=0)
+        filled = self._add("Concat", [self.lengths, self._constant("no_tokens", [0] * rows)], "filled", axis=0)
+        bounds = [self._constant(name, [value]) for name, value in (("zero", 0), ("rows", rows))]
+        self.slot_lengths = self._add("Slice", [filled, *bounds], "lengths_by_copy")
+        ends = self._add("CumSum", [self.lengths, self._constant("zero_axis", 0)], "ends")
         self.starts = self._add("Sub", [ends, self.lengths], "starts")
-        self.count = self._add("Shape", [self.lengths], "count")
-        last = self._add("Sub", [self.count, self._whole("one", [1])], "last")
-        # Places without a pair of their own work on the last one's row, and on none of its tokens.
-        self.rows = self._add("Min", [self._whole("every_place", list(range(rows))), last], "rows")
+        self.pair_count = self._add("Shape", [self.lengths], "count")
+        last = self._add("Sub", [self.pair_count, self._constant("one", [1])], "last")
+        # An unused slot reads the row of the last pair, but none of its tokens.
+        self.slot_pairs = self._add("Min", [self._constant("every_place", list(range(rows))), last], "rows")
         size = self._add("Shape", [_MASK], "size")
-        self.even_shape = self._add("Concat", [size, self._whole("the_rest", [-1])], "even_shape", axis=0)
-        found = self._add("Shape", [index], "found")
-        self.even = self._add("Equal", [found, self._add("Shape", [flat], "all")], "even")
+        self.equal_shape = self._add("Concat", [size, self._constant("the_rest", [-1])], "even_shape", axis=0)
+        real_tokens = self._add("Shape", [index], "found")
+        self.equal_lengths = self._add("Equal", [real_tokens, self._add("Shape", [flat], "all")], "even")
         self.kinds.tokens.add(hidden)
 
     def _rewrite(self, node: onnx.NodeProto) -> None:
-        """Put what a node becomes behind what was made so far."""
+        """Append what a node becomes in the packed graph."""
         read = {name for name in reads(node) if name in self.computed}
         kinds = self.kinds
         if read <= kinds.pairs:
@@ -174,27 +172,27 @@ class _Packer:
         elif read <= kinds.tokens and self.rules.is_attention(node):
             self.made.append(self._by_pair([node], joined_axis=1))
             kinds.tokens.add(node.output[0])
-        elif read <= kinds.tokens | kinds.pairs | kinds.apart and self.rules.works_by_pair(node):
+        elif read <= kinds.tokens | kinds.pairs | kinds.per_pair and self.rules.works_by_pair(node):
             self.region.append(node)
             output = node.output[0]
             if SEQUENCE in self.rules.shape(output):
-                kinds.apart.add(output)
+                kinds.per_pair.add(output)
                 return
             self.made.append(self._by_pair(self.region, joined_axis=0))
             self.region = []
-            kinds.apart.clear()  # what else reads it has no place
+            kinds.per_pair.clear()  # nothing outside the region can read these
             kinds.pairs.add(output)
         else:
             raise _UnknownNodeError(f"{node.op_type} {node.name} is not known to work pair by pair")
 
     def _by_pair(self, nodes: list[onnx.NodeProto], *, joined_axis: int) -> onnx.NodeProto:
-        """Nodes that work on each pair by itself: as they are for pairs of one length, else once for every place."""
-        places = Places(
-            even_shape=self.even_shape,
-            rows=PACKED_ROWS,
-            lengths=self.by_copy,
-            pair_of=self.rows,
-            count=self.count,
+        """An If node: some nodes unchanged for pairs of one length, else one copy of them for every slot."""
+        slots = PairSlots(
+            equal_shape=self.equal_shape,
+            count=PACKED_ROWS,
+            lengths=self.slot_lengths,
+            pair_of=self.slot_pairs,
+            pair_count=self.pair_count,
             tokens=frozenset(self.kinds.tokens),
             pairs=frozenset(self.kinds.pairs),
         )
@@ -203,26 +201,26 @@ class _Packer:
         channels = last.factor if joined_axis == 1 and last is not None else None
         return helper.make_node(
             "If",
-            [self.even],
+            [self.equal_lengths],
             [output],
             name=f"{output}/by_pair",
-            then_branch=even_branch(nodes, self.renamed, places, channels=channels),
-            else_branch=places_branch(nodes, self.renamed, places, joined_axis=joined_axis),
+            then_branch=equal_lengths_branch(nodes, self.renamed, slots, channels=channels),
+            else_branch=slots_branch(nodes, self.renamed, slots, joined_axis=joined_axis),
         )
 
     def _gather_first_tokens(self, node: onnx.NodeProto) -> None:
         source = self.renamed.get(node.input[0], node.input[0])
         output = node.output[0]
-        row = self._add("Squeeze", [source, self._whole("first_axis", [0])], f"{output}/tokens")
+        row = self._add("Squeeze", [source, self._constant("first_axis", [0])], f"{output}/tokens")
         if len(self.rules.shape(output)) == TOKENS_RANK:
             first = self._add("Gather", [row, self.starts], f"{output}/first", axis=0)
-            self._put(output, "Unsqueeze", [first, self._whole("last_axis", [1])])
+            self._append(output, "Unsqueeze", [first, self._constant("last_axis", [1])])
         else:
-            self._put(output, "Gather", [row, self.starts], axis=0)
+            self._append(output, "Gather", [row, self.starts], axis=0)
         self.kinds.pairs.add(output)
 
-    def _whole(self, name: str, value: list[int] | int) -> str:
-        """An initializer of whole numbers, made once."""
+    def _constant(self, name: str, value: list[int] | int) -> str:
+        """Name of an int64 initializer, which is added once."""
         full = f"{NAME}/constant/{name}"
         if full not in {item.name for item in self.model.graph.initializer}:
             self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), full))
@@ -230,16 +228,16 @@ class _Packer:
 
     def _add(self, op_type: str, inputs: list[str], name: str, **values: int) -> str:
         full = f"{NAME}/{name}"
-        self._put(full, op_type, inputs, **values)
+        self._append(full, op_type, inputs, **values)
         return full
 
-    def _put(self, output: str, op_type: str, inputs: list[str], **values: int) -> None:
+    def _append(self, output: str, op_type: str, inputs: list[str], **values: int) -> None:
         self.made.append(helper.make_node(op_type, inputs, [output], name=f"{output}/{op_type}", **values))
 
 
 def _depending_on(inputs: Iterable[str], nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    found = set(inputs)
+    dependent = set(inputs)
     for node in nodes:
-        if found.intersection(reads(node)):
-            found.update(name for name in node.output if name)
-    return found
+        if dependent.intersection(reads(node)):
+            dependent.update(name for name in node.output if name)
+    return dependent

@@ -1,4 +1,4 @@
-"""What of a graph works on packed tokens as it stands, and what has to be done pair by pair."""
+"""Rules for packed batches: which nodes work on packed tokens unchanged, and which have to run pair by pair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from crossrank.export.graph.shapes import BATCH, SEQUENCE
 from crossrank.export.graph.tools import attributes
-from crossrank.export.passes.prune.selection import ELEMENTWISE
+from crossrank.export.passes.prune.node_rules import ELEMENTWISE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,13 +30,13 @@ _BY_PAIR = ELEMENTWISE | {"MatMul", "Transpose", "Unsqueeze", "Squeeze", "Softma
 
 
 @dataclass(frozen=True)
-class PairRules:
+class PackingRules:
     """Rules for the nodes of one graph.
 
     Attributes:
         view: the graph.
-        shapes: of its tensors, by batch and sequence.
-        computed: names of what depends on the graph's inputs; everything else is constant.
+        shapes: shapes of its tensors, from `probe_shapes`.
+        computed: names of the tensors that depend on the graph's inputs; all others are constant.
     """
 
     view: GraphView
@@ -44,7 +44,7 @@ class PairRules:
     computed: AbstractSet[str]
 
     def shape(self, name: str) -> Shape:
-        """A tensor's shape; empty where it is not known."""
+        """A tensor's shape; empty if it is not known."""
         return self.shapes.get(name, ())
 
     def is_hidden(self, name: str) -> bool:
@@ -53,18 +53,18 @@ class PairRules:
         return len(shape) == TOKENS_RANK and shape[:2] == (BATCH, SEQUENCE) and _is_constant(shape[2])
 
     def is_attention(self, node: onnx.NodeProto) -> bool:
-        """Whether a node is attention that reads queries, keys and values and nothing else."""
+        """Whether a node is attention that reads only queries, keys and values."""
         return node.op_type == "MultiHeadAttention" and [self.is_hidden(name) for name in node.input] == [True] * 3
 
     def is_token_wise(self, node: onnx.NodeProto) -> bool:
-        """Whether each token's result comes from that token alone, wherever it stands."""
+        """Whether each token's result depends on that token only, and not on its position."""
         if len(node.output) != 1 or not self.is_hidden(node.output[0]):
             return False
         constants = [name for name in node.input if name and name not in self.computed]
         if node.op_type in _PRODUCTS:
             return node.input[0] in self.computed and len(constants) == sum(map(bool, node.input)) - 1
-        # A constant that extends along the sequence would be another for the same token elsewhere.
-        return all(len(self.shape(name)) <= 1 for name in constants) and self._keeps_to_channels(node, constants)
+        # A constant with an axis of tokens would make the result depend on the position.
+        return all(len(self.shape(name)) <= 1 for name in constants) and self._combines_channels_only(node, constants)
 
     def takes_first_token(self, node: onnx.NodeProto) -> bool:
         """Whether a node picks token 0 of every pair: `Gather` or `Slice` along the sequence."""
@@ -77,7 +77,7 @@ class PairRules:
         return node.op_type == "Slice" and values in ([[0], [1], [1]], [[0], [1], [1], [1]])
 
     def works_by_pair(self, node: onnx.NodeProto) -> bool:
-        """Whether the result for a pair, alone and without padding, is its part of the result for all."""
+        """Whether a node gives for one unpadded pair what it gives for that pair in a batch."""
         if node.op_type not in _BY_PAIR or len(node.output) != 1:
             return False
         shapes = [self.shape(name) for name in (*node.input, *node.output) if name in self.computed]
@@ -92,7 +92,7 @@ class PairRules:
             return self._axes(node, lambda axis: axis > 0)
         return True
 
-    def _keeps_to_channels(self, node: onnx.NodeProto, constants: list[str]) -> bool:
+    def _combines_channels_only(self, node: onnx.NodeProto, constants: list[str]) -> bool:
         if node.op_type == "LayerNormalization":
             return attributes(node).get("axis", -1) in _LAST
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -102,7 +102,7 @@ class PairRules:
         return node.op_type in ELEMENTWISE
 
     def _axes(self, node: onnx.NodeProto, allowed: Callable[[int], bool]) -> bool:
-        """Whether a node's axes, an attribute or its second input, are known and all allowed."""
+        """Whether a node's axes (an attribute or its second input) are known and all allowed."""
         axes = attributes(node).get("axes")
         if axes is None and len(node.input) > 1:
             axes = self.view.constant(node.input[1])
@@ -114,5 +114,5 @@ def _is_constant(dim: Dim | None) -> bool:
 
 
 def _is_plain(dim: Dim | None) -> bool:
-    """Whether a dimension behind the first is the sequence or a constant."""
+    """Whether a dimension is the sequence length or a constant."""
     return dim is not None and (dim == SEQUENCE or dim.is_constant)
