@@ -119,7 +119,7 @@ def _ceiling(rows: list[dict[str, Any]], path: Path) -> Path:
 
 
 def _deadlines(collections: list[dict[str, Any]], path: Path) -> Path:
-    """nDCG@10 against the limit, between the candidates' own order and ranking without a limit."""
+    """nDCG@10 against the limit, with lines for the first-stage order and for ranking without a limit."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")

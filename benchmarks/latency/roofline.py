@@ -1,4 +1,4 @@
-"""The share of this machine's matrix-product ceiling that scoring reaches, at several pair lengths."""
+"""The roofline: which share of this machine's ceiling for matrix products scoring reaches, by length of the pairs."""
 
 from __future__ import annotations
 
