@@ -152,9 +152,7 @@ def test_judgements_without_a_relevant_document_for_any_query_are_refused(collec
         tuning.tune_cascade(plan_of(tiny_artifact, collection))
 
 
-def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(
-    collection, tiny_artifact, tmp_path, monkeypatch
-):
+def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InvalidInputError, match="is not there"):
         tuning.tune_cascade(plan_of(tiny_artifact, collection, tmp_path / "nowhere"))
