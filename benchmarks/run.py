@@ -1,11 +1,11 @@
-"""A whole benchmark run: what was asked for, measured, as one document for JSON."""
+"""Runs what `crossrank bench` was asked to measure and returns one document for JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.cascade.stage_scores import chosen_candidates
+from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.harness.dependencies import require_ir_measures, require_onnx
 from crossrank.benchmarks.harness.environment import describe_artifact, describe_run
 from crossrank.benchmarks.harness.gpu import describe_gpu
@@ -14,7 +14,7 @@ from crossrank.benchmarks.harness.passages import beir_passages, standard_librar
 from crossrank.benchmarks.harness.sampling import Effort
 from crossrank.benchmarks.harness.workloads import ONE_PAIR_TOKENS, WorkloadMaker
 from crossrank.benchmarks.latency.deadlines import CANDIDATES, LIMITS_MS, measure_deadlines
-from crossrank.benchmarks.latency.grid import measure_latency
+from crossrank.benchmarks.latency.latency_grid import measure_latency
 from crossrank.benchmarks.latency.roofline import PAIR_TOKENS, measure_roofline
 from crossrank.benchmarks.peers.comparison import Scenario, compare
 from crossrank.benchmarks.peers.contenders import chosen_peers, own_contenders
@@ -50,24 +50,24 @@ class BenchmarkPlan:
     Attributes:
         model: as `crossrank.Reranker` takes it.
         provider: execution provider that everything runs on.
-        precisions: wanted precisions.
-        checkpoint: folder with the model's weights, for the peers and for precisions the artifact lacks.
+        precisions: which to measure.
+        checkpoint: folder with the model's weights, for the peers and for precisions that the artifact lacks.
         texts: BEIR folder to take documents from; None takes the standard library's documentation.
-        lengths: document lengths of the latency grid; none leaves it out.
-        top_ks: its numbers of documents.
-        effort: how often each of its cells is called.
-        peers_folder: where the peers' environments are; None compares with nobody.
+        lengths: document lengths of the latency grid; an empty sequence leaves the grid out.
+        top_ks: numbers of documents of the latency grid.
+        effort: how often each cell of the latency grid is called.
+        peers_folder: where the peers' environments are; None leaves the comparison out.
         peers: which peers; None takes all.
         rounds: rounds of the comparison.
-        curve_top_ks: top-ks of the comparison's latency curve (middle documents); none leaves it out.
+        curve_top_ks: top-ks of the comparison's latency curve (middle documents); an empty sequence leaves it out.
         scenarios: whether to run the comparison's three scenarios.
         roofline_rounds: rounds of the roofline; 0 leaves it out.
         quality: BEIR folders to judge ranking on.
         long_documents: BEIR folders to join to long documents and read in windows.
         quality_queries: queries of each of all these; None takes all.
         deadlines: BEIR folders to rank under time limits.
-        limits_ms: the limits; ranking without one comes on top.
-        candidates: documents of a query there.
+        limits_ms: the time limits; ranking without a limit is measured as well.
+        candidates: documents of each query that is ranked under time limits.
     """
 
     model: str = "default"
@@ -97,7 +97,10 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
 
     Args:
         plan: what to measure.
-        progress: told what is going on.
+        progress: called with each step as it begins.
+
+    Returns:
+        The conditions, and the figures of each part of the plan.
 
     Raises:
         ProviderError: the provider does not work here; nothing was measured.
@@ -175,13 +178,14 @@ def check_plan(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
         plan: what to measure.
 
     Returns:
-        The peers that take part, and why others do not.
+        The peers that take part, and for each other one the reason why it does not.
 
     Raises:
-        InvalidInputError: a precision does not run on the provider, a peer is not known, the checkpoint is none or
-            missing, or a BEIR folder does not hold what is measured on it.
-        MissingDependencyError: ir-measures is not installed, and rankings are to be judged; or onnx, for the roofline.
-        ProviderError: the provider does not work here; the message has the reason and the mend.
+        InvalidInputError: a precision does not run on the provider, a peer is unknown, the checkpoint is missing or not
+            a checkpoint, or a BEIR folder lacks what is measured on it.
+        MissingDependencyError: ir-measures is not installed and ranking quality is to be measured, or onnx is not
+            installed and the roofline is.
+        ProviderError: the provider does not work here; the message has the reason and the fix.
     """
     check_measurable(plan.provider, plan.precisions)
     if plan.checkpoint is not None:
@@ -194,23 +198,27 @@ def check_plan(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
 
 
 def missing_environments(plan: BenchmarkPlan) -> list[str]:
-    """Environments of the plan's peers that are not installed."""
+    """Names of the environments that the plan's peers need and that are not installed.
+
+    Args:
+        plan: what to measure.
+    """
     if plan.peers_folder is None:
         return []
-    wanted = {peer.environment for peer in _peers(plan)[0] if peer.environment is not None}
-    return sorted(name for name in wanted if interpreter(plan.peers_folder, name) is None)
+    needed = {peer.environment for peer in _peers(plan)[0] if peer.environment is not None}
+    return sorted(name for name in needed if interpreter(plan.peers_folder, name) is None)
 
 
 def check_measurable(provider: Provider, precisions: Sequence[Precision]) -> None:
-    """Refuse what cannot be measured here, before anything is.
+    """Refuse a provider that does not work here, and precisions that do not run on it.
 
     Args:
         provider: execution provider.
-        precisions: wanted precisions.
+        precisions: which to measure.
 
     Raises:
         InvalidInputError: a precision does not run on the provider.
-        ProviderError: the provider does not work here; the message has the reason and the mend.
+        ProviderError: the provider does not work here; the message has the reason and the fix.
     """
     if provider == "cuda" and "int8" in precisions:
         raise InvalidInputError(
@@ -220,7 +228,12 @@ def check_measurable(provider: Provider, precisions: Sequence[Precision]) -> Non
 
 
 def comparison_scenarios(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scenario]:
-    """The three scenarios, then the points of the curve."""
+    """The workloads of the comparison: the three scenarios, then the points of the curve.
+
+    Args:
+        plan: which of them to make.
+        maker: makes the workloads.
+    """
     scenarios = []
     if plan.scenarios:
         scenarios = [
@@ -232,19 +245,19 @@ def comparison_scenarios(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scen
 
 
 def _peers(plan: BenchmarkPlan) -> tuple[list[Contender], dict[str, str]]:
-    """The peers of the plan, checked before anything is measured, and why others take no part."""
+    """The peers that take part, and for each other one the reason why it does not."""
     if plan.peers_folder is None:
         return [], {}
     peers, absent = chosen_peers(plan.peers, plan.provider)
     if peers and plan.checkpoint is None:
         raise InvalidInputError(
-            "the peers load the model's own checkpoint, and none was given: name its folder with --checkpoint"
+            "no checkpoint given: the peers load the model's own checkpoint; name its folder with --checkpoint"
         )
     return peers, absent
 
 
 def _scenarios_of_checked_texts(plan: BenchmarkPlan, maker: WorkloadMaker) -> list[Scenario]:
-    """The comparison's scenarios, if there is one; texts that do not suffice for a part are refused before any runs."""
+    """The scenarios of the comparison, if there is one; refuses texts that are too few or short for any part."""
     if "mixed" in plan.lengths and plan.top_ks:
         maker.mixed(max(plan.top_ks))
     if plan.roofline_rounds:

@@ -79,9 +79,9 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and what is refused."""
     from crossrank.benchmarks.harness.dependencies import require_matplotlib
     from crossrank.benchmarks.harness.report import conditions_table
+    from crossrank.benchmarks.load.load_benchmark import run_load_benchmark
+    from crossrank.benchmarks.load.load_report import load_tables
     from crossrank.benchmarks.load.measure import LoadPlan
-    from crossrank.benchmarks.load.report import load_tables
-    from crossrank.benchmarks.load.run import run_load_benchmark
 
     if peers is not None and peers_folder is None:
         raise InvalidInputError("--peers goes with --peers-folder")
@@ -122,7 +122,7 @@ def _write(
         write_file(json_file, json.dumps(result, indent=2) + "\n")
     images = []
     if plots is not None:
-        from crossrank.benchmarks.load.plots import write_load_plot
+        from crossrank.benchmarks.load.load_report import write_load_plot
 
         images = [write_load_plot(result["load"], plots)]
     if markdown is not None:

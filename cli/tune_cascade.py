@@ -61,8 +61,8 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trade-off as PNG.")] = None,
 ) -> None:
     """Find a cascade; scoring all candidates at every length takes minutes a query on a few cores."""
-    from crossrank.benchmarks.cascade.report import toml_text, trade_off_table
     from crossrank.benchmarks.cascade.tune import MAX_LENGTHS, TuningPlan, tune_cascade
+    from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table
     from crossrank.benchmarks.harness.dependencies import require_matplotlib
 
     plan = TuningPlan(
@@ -103,7 +103,7 @@ def _write(
     if json_file is not None:
         write_file(json_file, json.dumps(result, indent=2) + "\n")
     if plot is not None:
-        from crossrank.benchmarks.cascade.report import write_plot
+        from crossrank.benchmarks.cascade.tuning_report import write_plot
 
         plot.parent.mkdir(parents=True, exist_ok=True)
         write_plot(result, plot)

@@ -1,6 +1,7 @@
-"""A look inside: which node of a graph goes to which provider, and what a profiled run spends its time on.
+"""Which provider runs each node of a graph, and what a profiled run spends its time on.
 
-Both are asked of a session of its own, made as the engine makes it but without CUDA graphs, whose replay has no nodes.
+Both are read from a separate session, made as the engine makes its own but without CUDA graphs: a replayed graph has no
+nodes to profile.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _LONGEST = 128
 
 @dataclass(frozen=True)
 class AssignedNode:
-    """A node and the provider it was given to when the graph was cut up, before a provider's own fusions."""
+    """A node and the provider that onnxruntime assigned it to, before that provider's own fusions."""
 
     name: str
     operator: str
@@ -46,7 +47,7 @@ class NodeRun:
         operator: its operator, with the domain left out.
         provider: where it ran.
         seconds: of host time; on CUDA that is the launch, not the kernel.
-        outputs: type and number of dimensions of each output; None where the profile does not tell.
+        outputs: type and number of dimensions of each output; None where the profile lacks them.
     """
 
     name: str
@@ -58,12 +59,12 @@ class NodeRun:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen of one graph.
+    """What was read about one graph.
 
     Attributes:
-        assigned: nodes as they were given out; None where this onnxruntime does not tell.
+        assigned: every node with its provider; None where this onnxruntime does not report it.
         runs: nodes of the profiled run.
-        kernels: device kernels of the profiled run by name, in seconds; empty where this build does not tell.
+        kernels: device kernels of the profiled run by name, in seconds; empty where this build does not report them.
     """
 
     assigned: tuple[AssignedNode, ...] | None
@@ -94,7 +95,7 @@ def inspect_graph(subject: Subject, precision: Precision) -> Inspection:
             profile=Path(folder) / "profile",
         )
         feeds = _feeds(subject, checked_inputs(session, path))
-        for _ in range(2):  # the first run makes what is made once; the last one counts
+        for _ in range(2):  # the first run allocates and initializes; the last one is read
             session.run(None, feeds)
         assigned = _assignment(session)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -109,10 +110,10 @@ def read_profile(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[NodeRun, ..
         events: the profile's JSON list.
     """
     starts = [event["ts"] for event in events if event.get("cat") == "Session" and event.get("name") == "model_run"]
-    last = max(starts, default=0)
+    last_start = max(starts, default=0)
     runs, kernels = [], dict[str, float]()
     for event in events:
-        if event.get("ts", 0) < last:
+        if event.get("ts", 0) < last_start:
             continue
         name, arguments = event.get("name", ""), event.get("args", {})
         seconds = event.get("dur", 0) / 1e6
@@ -138,16 +139,18 @@ def _types(outputs: Iterable[Mapping[str, Sequence[int]]]) -> Iterable[tuple[str
 
 
 def _assignment(session: Any) -> tuple[AssignedNode, ...] | None:
-    ask = getattr(session, "get_provider_graph_assignment_info", None)
-    if ask is None:  # onnxruntime tells from 1.24 on
+    assignment = getattr(session, "get_provider_graph_assignment_info", None)
+    if assignment is None:  # onnxruntime has it from 1.24 on
         return None
     return tuple(
-        AssignedNode(node.name, node.op_type, subgraph.ep_name) for subgraph in ask() for node in subgraph.get_nodes()
+        AssignedNode(node.name, node.op_type, subgraph.ep_name)
+        for subgraph in assignment()
+        for node in subgraph.get_nodes()
     )
 
 
 def _feeds(subject: Subject, types: Mapping[str, type[np.integer[Any]]]) -> dict[str, Any]:
-    """A padded batch of pairs, in the integers the graph takes."""
+    """A padded batch of pairs, in the integer types that the graph takes."""
     encoder = artifact_encoder(subject.artifact)
     documents = subject.texts.mixed(_DOCUMENTS, longest=_LONGEST)
     pairs = encode_pairs(encoder, [(subject.texts.query, document) for document in documents])

@@ -1,4 +1,4 @@
-"""Whether memory stays where it is over many calls."""
+"""Whether memory grows over many calls."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 NAME = "memory"
 ALLOWED_MIB = 32.0
-"""Growth between the first and the last fifth of the samples. Allocators keep some pages more or fewer; a leak of 4 KB
-a call passes it after some 10 000 calls, one of 100 KB after some 400."""
+"""Growth allowed between the first and the last fifth of the samples. Allocators keep a varying number of pages; a leak
+of 4 KB a call exceeds this after some 10 000 calls, one of 100 KB after some 400."""
 _SAMPLES = 25
 _DOCUMENTS = 40
-_DOCUMENTS_A_CALL = (1, 3, 8, 5)
+_DOCUMENTS_PER_CALL = (1, 3, 8, 5)
 _LONGEST = 128
 _STATUS = Path("/proc/self/status")
 
@@ -38,13 +38,13 @@ def resident_mebibytes() -> float | None:
 def check_memory(
     subject: Subject, precision: Precision, calls: int, *, progress: Callable[[str], None] = lambda _: None
 ) -> CheckResult:
-    """Make many calls of changing sizes and compare the memory at the beginning with that at the end.
+    """Make many calls of changing sizes and compare memory at the end with memory at the beginning.
 
     Args:
         subject: what is checked.
         precision: of the graph.
         calls: how many calls.
-        progress: told how far it is.
+        progress: called with each step as it begins.
 
     Raises:
         CrossrankError: the engine failed.
@@ -55,34 +55,34 @@ def check_memory(
     device: list[float] = []
     with subject.engine(precision) as engine:
         engine.score(query, documents)
-        # Calls repeat after so many; what the first round takes once and keeps is no growth.
+        # The same calls recur every _DOCUMENTS calls; memory that the first cycle allocates once and keeps is no leak.
         for call in range(-_DOCUMENTS, calls):
             first = 7 * call % _DOCUMENTS
-            count = _DOCUMENTS_A_CALL[call % len(_DOCUMENTS_A_CALL)]
+            count = _DOCUMENTS_PER_CALL[call % len(_DOCUMENTS_PER_CALL)]
             engine.score(query, [documents[(first + index) % _DOCUMENTS] for index in range(count)])
             if call >= 0 and call % every == every - 1:
                 progress(f"memory: call {call + 1} of {calls}")
-                _add(host, resident_mebibytes())
+                _append_known(host, resident_mebibytes())
                 if subject.provider == "cuda":
-                    _add(device, used_mebibytes(subject.device))
+                    _append_known(device, used_mebibytes(subject.device))
     figures: dict[str, Any] = {"calls": calls, "allowed_mib": ALLOWED_MIB, "host_mib": host, "device_mib": device}
-    grown = {name: growth(samples) for name, samples in (("host", host), ("device", device)) if samples}
-    figures["growth_mib"] = grown
-    if not grown:
-        return CheckResult(NAME, None, "neither /proc nor nvidia-smi tells memory here", figures, precision)
-    detail = ", ".join(f"{name} {value:+.1f} MiB" for name, value in grown.items())
+    growths = {name: growth(samples) for name, samples in (("host", host), ("device", device)) if samples}
+    figures["growth_mib"] = growths
+    if not growths:
+        return CheckResult(NAME, None, "neither /proc nor nvidia-smi reports memory here", figures, precision)
+    detail = ", ".join(f"{name} {value:+.1f} MiB" for name, value in growths.items())
     detail = f"{calls} calls: {detail}; {ALLOWED_MIB:g} allowed"
     if subject.provider == "cuda" and not device:
-        detail += "; nvidia-smi does not tell the device's"
-    return CheckResult(NAME, max(grown.values()) <= ALLOWED_MIB, detail, figures, precision)
+        detail += "; nvidia-smi does not report the device's memory"
+    return CheckResult(NAME, max(growths.values()) <= ALLOWED_MIB, detail, figures, precision)
 
 
 def growth(samples: Sequence[float]) -> float:
     """Median of the last fifth of the samples minus that of the first fifth."""
-    share = max(1, len(samples) // 5)
-    return statistics.median(samples[-share:]) - statistics.median(samples[:share])
+    fifth = max(1, len(samples) // 5)
+    return statistics.median(samples[-fifth:]) - statistics.median(samples[:fifth])
 
 
-def _add(samples: list[float], value: float | None) -> None:
+def _append_known(samples: list[float], value: float | None) -> None:
     if value is not None:
         samples.append(value)

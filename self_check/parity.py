@@ -1,4 +1,4 @@
-"""Whether the engine's scores on this machine are those of the plain graph on the CPU, and those recorded at export."""
+"""Whether the engine's scores here equal those of the plain graph on the CPU, and those recorded at export."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ NAME = "parity"
 
 
 def check_parity(subject: Subject, precision: Precision) -> CheckResult:
-    """Score pairs of every length, and the reference pairs, and compare.
+    """Compare the engine's scores of the reference pairs, and of pairs of every length, with a reference.
 
-    The reference is the artifact's fp32 graph on the CPU, one pair a run; where it has none, and for int8, whose
-    distance to fp32 is the export's business, the same graph run that way. The order of pairs is not judged: a bound on
-    the differences keeps it wherever logits are further apart than twice the bound, and nearer ones may change places.
+    The reference is the artifact's fp32 graph, run on the CPU one pair at a time. Where the artifact has no fp32 graph,
+    and for int8 (whose distance to fp32 is verified at export), it is the engine's own graph, run the same way. The
+    ranking is not checked separately: within the tolerance, only pairs whose logits differ by less than twice the
+    tolerance can change places.
 
     Args:
         subject: what is checked.
@@ -46,9 +47,9 @@ def check_parity(subject: Subject, precision: Precision) -> CheckResult:
         warnings.simplefilter("ignore", TruncationWarning)
         logits = engine.score_pairs(pairs)
     graph = subject.graph(precision)
-    exact = next((other for other in manifest.graphs if other.precision == "fp32"), None)
-    reference = exact if exact is not None and precision != "int8" else graph
-    expected = _plain(subject, reference, pairs)
+    fp32_graph = next((other for other in manifest.graphs if other.precision == "fp32"), None)
+    reference = fp32_graph if fp32_graph is not None and precision != "int8" else graph
+    expected = _plain_logits(subject, reference, pairs)
     recorded = np.asarray(graph.reference_logits, dtype=np.float32)
     to_recorded = relative_difference(logits[: len(recorded)], recorded)
     to_reference = relative_difference(logits, expected)
@@ -66,9 +67,9 @@ def check_parity(subject: Subject, precision: Precision) -> CheckResult:
         "logits": [float(value) for value in logits],
         "expected": [float(value) for value in expected],
     }
-    if precision == "int8" and exact is not None:
-        full = _plain(subject, exact, pairs)
-        figures["fp32"] = {"difference": relative_difference(logits, full), "kendall_tau": _tau(full, logits)}
+    if precision == "int8" and fp32_graph is not None:
+        fp32 = _plain_logits(subject, fp32_graph, pairs)
+        figures["fp32"] = {"difference": relative_difference(logits, fp32), "kendall_tau": _tau(fp32, logits)}
     detail = (
         f"{len(pairs)} pairs of up to {lengths[-1]} tokens: difference {to_reference:.2g} to {figures['reference']} "
         f"(tau {figures['kendall_tau']:.3f}), {to_recorded:.2g} to what the export recorded; {tolerance:g} allowed"
@@ -76,10 +77,10 @@ def check_parity(subject: Subject, precision: Precision) -> CheckResult:
     return CheckResult(NAME, max(to_reference, to_recorded) <= tolerance, detail, figures, precision)
 
 
-def _plain(subject: Subject, graph: Graph, pairs: list[tuple[str, str]]) -> npt.NDArray[np.float32]:
+def _plain_logits(subject: Subject, graph: Graph, pairs: list[tuple[str, str]]) -> npt.NDArray[np.float32]:
     encoder = artifact_encoder(subject.artifact)
     return plain_logits(subject.artifact, graph, encoder, encode_pairs(encoder, pairs))
 
 
-def _tau(expected: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
-    return kendall_tau(expected, found) if expected.shape == found.shape else 0.0
+def _tau(expected: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> float:
+    return kendall_tau(expected, logits) if expected.shape == logits.shape else 0.0

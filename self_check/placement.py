@@ -1,4 +1,4 @@
-"""Where the nodes of a graph run, and what they are: nothing that computes may be on the CPU of a GPU's owner."""
+"""Where the nodes of a graph run, and which operators they are: on CUDA, no node that computes may run on the CPU."""
 
 from __future__ import annotations
 
@@ -22,52 +22,53 @@ _SHAPE_OPERATORS = frozenset(
         "Squeeze", "Sub", "Unsqueeze", "Where",
     }
 )  # fmt: skip
-_SURELY_SHAPE = frozenset({"Constant", "Shape", "Size"})
+_ALWAYS_SHAPE = frozenset({"Constant", "Shape", "Size"})
 _INTEGERS = frozenset({"bool", "int32", "int64"})
-_NAMED = 10
+_MOST_NAMED = 10
 
 
 def check_placement(inspection: Inspection, provider: Provider, precision: Precision) -> CheckResult:
-    """Nodes that compute ran on the provider; those that work out shapes may be on the CPU.
+    """Check that every node that computes ran on the provider; nodes that compute shapes may be on the CPU.
 
-    A node works out a shape if its operator may and all it gives are integers or booleans of one dimension at most.
+    A node computes a shape if its operator is one of `_SHAPE_OPERATORS` and every output holds integers or booleans in
+    at most one dimension.
 
     Args:
         inspection: of the graph.
-        provider: that the graph was loaded for.
+        provider: what the graph was loaded for.
         precision: of the graph.
     """
-    wanted = provider_name(provider)
-    elsewhere = [run for run in inspection.runs if run.provider != wanted]
+    expected = provider_name(provider)
+    elsewhere = [run for run in inspection.runs if run.provider != expected]
     copies = [run for run in inspection.runs if run.operator in _COPIES]
     wrong = [f"{run.name} ({run.operator})" for run in elsewhere if not _is_shape(run)]
     wrong += [f"{run.name} ({run.operator})" for run in copies if run not in elsewhere]
-    seen = {run.name for run in inspection.runs}
-    # What was fused or folded later has no run of its own; it counts where nothing else can be said of it.
-    unseen = [node for node in inspection.assigned or () if node.provider != wanted and node.name not in seen]
-    wrong += [f"{node.name} ({node.operator})" for node in unseen if node.operator not in _SHAPE_OPERATORS]
-    ran = Counter(run.provider for run in inspection.runs)
+    profiled = {run.name for run in inspection.runs}
+    # A node that was fused or folded later does not appear in the profile, so only its operator can be judged.
+    unprofiled = [node for node in inspection.assigned or () if node.provider != expected and node.name not in profiled]
+    wrong += [f"{node.name} ({node.operator})" for node in unprofiled if node.operator not in _SHAPE_OPERATORS]
+    nodes_on = Counter(run.provider for run in inspection.runs)
     figures = {
-        "ran": dict(ran),
+        "ran": dict(nodes_on),
         "assigned": _assigned(inspection.assigned),
         "wrong": wrong,
         "shape_nodes": sorted({run.operator for run in elsewhere if _is_shape(run)}),
     }
     if not inspection.runs:
         return CheckResult(PLACEMENT, False, "the profiled run named no node", figures, precision)
-    words = ", ".join(f"{count} nodes on {name}" for name, count in ran.items())
+    detail = ", ".join(f"{count} nodes on {name}" for name, count in nodes_on.items())
     if wrong:
-        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        words += f"; not on {wanted}, or copying between host and device: {', '.join(wrong[:_NAMED])}{more}"
+        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+        detail += f"; not on {expected}, or copying between host and device: {', '.join(wrong[:_MOST_NAMED])}{more}"
     elif elsewhere:
-        words += f"; those not on {wanted} work out shapes"
-    return CheckResult(PLACEMENT, not wrong, words, figures, precision)
+        detail += f"; those not on {expected} compute shapes"
+    return CheckResult(PLACEMENT, not wrong, detail, figures, precision)
 
 
 def list_operators(inspection: Inspection, precision: Precision) -> CheckResult:
-    """Operators of a run with their provider and share of time, and device kernels where the build names them.
+    """List the operators of a run with provider and share of time, and device kernels where the build reports them.
 
-    It tells and does not judge: `passed` is None.
+    Nothing is checked here: `passed` is None.
 
     Args:
         inspection: of the graph.
@@ -81,10 +82,10 @@ def list_operators(inspection: Inspection, precision: Precision) -> CheckResult:
         {"operator": name, "provider": where, "nodes": len(times), "share": sum(times) / total if total else 0.0}
         for (name, where), times in sorted(groups.items(), key=lambda item: -sum(item[1]))
     ]
-    first = ", ".join(f"{row['operator']} {row['share']:.0%}" for row in rows[:4])
-    detail = f"{len(rows)} kinds of operators; of the host's time: {first}"
+    slowest = ", ".join(f"{row['operator']} {row['share']:.0%}" for row in rows[:4])
+    detail = f"{len(rows)} kinds of operators; of the host's time: {slowest}"
     kernels = dict(sorted(inspection.kernels.items(), key=lambda item: -item[1]))
-    detail += f"; {len(kernels)} device kernels" if kernels else "; no device kernels are named"
+    detail += f"; {len(kernels)} device kernels" if kernels else "; no device kernels reported"
     return CheckResult(OPERATORS, None, detail, {"operators": rows, "kernels": kernels}, precision)
 
 
@@ -92,7 +93,7 @@ def _is_shape(run: NodeRun) -> bool:
     if run.operator in _COPIES or run.operator not in _SHAPE_OPERATORS:
         return False
     if run.outputs is None:
-        return run.operator in _SURELY_SHAPE
+        return run.operator in _ALWAYS_SHAPE
     return all(kind in _INTEGERS and dimensions <= 1 for kind, dimensions in run.outputs)
 
 

@@ -17,10 +17,10 @@ class CheckResult:
 
     Attributes:
         name: what was checked.
-        passed: None where it does not apply here; `detail` says why.
-        detail: what was found, in a sentence.
+        passed: None where the check does not apply; `detail` says why.
+        detail: the outcome in a sentence.
         figures: what was measured, for the report file.
-        precision: of the graph that was checked; None for what concerns them all.
+        precision: of the graph that was checked; None for a check of all precisions.
     """
 
     name: str
@@ -31,24 +31,24 @@ class CheckResult:
 
     @property
     def verdict(self) -> str:
-        """In a word, for a table."""
+        """PASS, FAIL or n.a., for a table."""
         return "n.a." if self.passed is None else "PASS" if self.passed else "FAIL"
 
     def as_json(self) -> dict[str, Any]:
-        """For the report file."""
+        """The result as the report file holds it."""
         return {
             "name": self.name,
             "precision": self.precision,
             "passed": self.passed,
             "detail": self.detail,
-            "figures": _plain(self.figures),
+            "figures": _json_value(self.figures),
         }
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers that are none, as words."""
+def _json_value(value: Any) -> Any:
+    """A value as JSON can hold it; NaN and infinity, which JSON lacks, become strings."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""All checks, one after the other, as one document for JSON."""
+"""Runs all checks, one after the other, and collects them in one document for JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from crossrank.engine.runtime.providers import choose_provider
 from crossrank.errors import ProviderError
 from crossrank.models.artifact import Artifact
 from crossrank.resolve import resolve_model
-from crossrank.self_check.batch_invariance import BATCHING, CALLERS, check_batching, check_callers
 from crossrank.self_check.capture import CAPTURE, NEW_TEXTS, check_capture, check_new_texts
 from crossrank.self_check.inspection import inspect_graph
 from crossrank.self_check.memory import NAME as MEMORY
 from crossrank.self_check.memory import check_memory
+from crossrank.self_check.pair_independence import BATCHING, CALLERS, check_batching, check_callers
 from crossrank.self_check.parity import NAME as PARITY
 from crossrank.self_check.parity import check_parity
 from crossrank.self_check.placement import OPERATORS, PLACEMENT, check_placement, list_operators
@@ -45,17 +45,17 @@ def run_self_check(
 ) -> dict[str, Any]:
     """Check the engine on this machine.
 
-    A provider that does not start is a failed check, not an error: the report is then the thing to attach to a bug.
+    A provider that does not start is a failed check, not an error, so that there is a report to attach to a bug.
 
     Args:
         model: as `crossrank.Reranker` takes it.
         provider: what to check.
         device: CUDA device id.
         calls: of the memory check; None takes the provider's default.
-        progress: told what is going on.
+        progress: called with each step as it begins.
 
     Returns:
-        `passed`, `results`, and what they were found with.
+        `passed`, `results`, and the conditions: machine, versions, provider, artifact.
 
     Raises:
         CrossrankError: the model cannot be used, or onnxruntime is not installed.
@@ -66,8 +66,8 @@ def run_self_check(
     try:
         chosen = choose_provider(provider, (device,))
     except ProviderError as error:
-        failed = CheckResult(PROVIDER, False, str(error))
-        return document | {"gpu": describe_gpu(device)} | _summary([_timed(lambda: failed)])
+        failure = CheckResult(PROVIDER, False, str(error))
+        return document | {"gpu": describe_gpu(device)} | _summary([_timed(lambda: failure)])
     document |= {"provider": chosen.provider, "provider_reason": chosen.reason}
     if chosen.provider == "cuda":
         document["gpu"] = describe_gpu(device)
@@ -76,8 +76,8 @@ def run_self_check(
     document["artifact"] = describe_artifact(artifact)
     texts = CheckTexts(artifact)
     subject = Subject(artifact, chosen.provider, device, texts, opener(artifact, chosen.provider, device))
-    starts = CheckResult(PROVIDER, True, f"{chosen.provider} ({chosen.reason})")
-    document |= _summary([_timed(lambda: starts), *run_checks(subject, calls=calls, progress=progress)])
+    started = CheckResult(PROVIDER, True, f"{chosen.provider} ({chosen.reason})")
+    document |= _summary([_timed(lambda: started), *run_checks(subject, calls=calls, progress=progress)])
     if chosen.provider == "cuda":
         document["gpu_after"] = describe_gpu(device)
     return document
@@ -86,14 +86,14 @@ def run_self_check(
 def run_checks(
     subject: Subject, *, calls: int | None = None, progress: Callable[[str], None] = lambda _: None
 ) -> list[dict[str, Any]]:
-    """Every check of a subject, for each precision that its provider can run.
+    """Run every check of a subject, for each precision that its provider can run.
 
-    A check that ends with an error has failed; the report has its traceback.
+    A check that raises an error has failed; the report has its traceback.
 
     Args:
         subject: what is checked.
-        calls: of the memory check, which is made once, with the precision that users get; None takes the default.
-        progress: told what is going on.
+        calls: of the memory check, which runs once, with the precision that "auto" chooses; None takes the default.
+        progress: called with each step as it begins.
     """
     results: list[dict[str, Any]] = []
 
@@ -106,8 +106,8 @@ def run_checks(
             add(name, precision, lambda: check(subject, precision))  # noqa: B023  called before the next
         results.extend(_inspected(subject, precision, progress))
     count = calls or DEFAULT_CALLS[subject.provider]
-    usual = subject.graph("auto").precision
-    add(MEMORY, usual, lambda: check_memory(subject, usual, count, progress=progress))
+    default = subject.graph("auto").precision
+    add(MEMORY, default, lambda: check_memory(subject, default, count, progress=progress))
     return results
 
 
@@ -121,27 +121,27 @@ _PER_PRECISION: dict[str, Callable[[Subject, Precision], CheckResult]] = {
 
 
 def _inspected(subject: Subject, precision: Precision, progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Placement and operators, from one look inside."""
+    """Placement and operators, both from one profiled run."""
     progress(f"{PLACEMENT}, {precision}")
-    found = []
+    operators = CheckResult(OPERATORS, None, "the graph could not be inspected", {}, precision)
 
-    def look() -> CheckResult:
+    def inspect_and_check() -> CheckResult:
+        nonlocal operators
         inspection = inspect_graph(subject, precision)
-        found.append(list_operators(inspection, precision))
+        operators = list_operators(inspection, precision)
         return check_placement(inspection, subject.provider, precision)
 
-    placement = _guarded(PLACEMENT, precision, look)
-    operators = found[0] if found else CheckResult(OPERATORS, None, "the graph could not be looked at", {}, precision)
+    placement = _guarded(PLACEMENT, precision, inspect_and_check)
     return [placement, _timed(lambda: operators)]
 
 
 def _guarded(name: str, precision: Precision, check: Callable[[], CheckResult]) -> dict[str, Any]:
     try:
         return _timed(check)
-    except Exception as error:  # a check that cannot be made is what the report is for
-        words = f"{type(error).__name__}: {error}"
-        failed = CheckResult(name, False, words, {"traceback": traceback.format_exc()}, precision)
-        return _timed(lambda: failed)
+    except Exception as error:  # the report must say which check broke, and why
+        detail = f"{type(error).__name__}: {error}"
+        failure = CheckResult(name, False, detail, {"traceback": traceback.format_exc()}, precision)
+        return _timed(lambda: failure)
 
 
 def _timed(check: Callable[[], CheckResult]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What is checked: an artifact on a provider, with a way to open the engine on it.
+"""What is checked: an artifact on a provider, and how to open the engine on it.
 
-Every check opens its engines through `Subject.open`, which is where tests put an engine that is wrong.
+Every check opens its engines through `Subject.open`; tests replace it to check an engine that is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Graph, Precision, PrecisionChoice, Provider
     from crossrank.self_check.texts import CheckTexts
 
-_ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 class Engine(Protocol):
@@ -39,11 +39,11 @@ class Engine(Protocol):
         ...
 
     def info(self) -> RerankerInfo:
-        """What runs."""
+        """What the engine runs: graph, provider, CUDA graphs."""
         ...
 
     def close(self) -> None:
-        """Free it."""
+        """Free sessions and threads."""
         ...
 
 
@@ -51,7 +51,7 @@ class Opener(Protocol):
     """Opens an engine of a precision; `cuda_graphs` says whether its runs are captured as CUDA graphs."""
 
     def __call__(self, precision: Precision, *, cuda_graphs: bool) -> Engine:
-        """Open it."""
+        """Open an engine."""
         ...
 
 
@@ -62,9 +62,9 @@ class Subject:
     Attributes:
         artifact: opened, its files verified.
         provider: execution provider, already probed.
-        device: CUDA device id; of no meaning on the CPU.
+        device: CUDA device id; ignored on the CPU.
         texts: what is scored.
-        open: makes an engine.
+        open: opens an engine.
     """
 
     artifact: Artifact
@@ -75,7 +75,7 @@ class Subject:
 
     @contextmanager
     def engine(self, precision: Precision, *, cuda_graphs: bool = True) -> Iterator[Engine]:
-        """An engine, closed at the end."""
+        """An open engine, closed when the context ends."""
         engine = self.open(precision, cuda_graphs=cuda_graphs)
         try:
             yield engine
@@ -83,23 +83,23 @@ class Subject:
             engine.close()
 
     def graph(self, precision: PrecisionChoice) -> Graph:
-        """The graph that the engine runs for a precision; "auto" gives the one that users get."""
+        """The graph that the engine runs for a precision; "auto" gives the one that users get by default."""
         return choose_graph(self.artifact, self.provider, precision)
 
     def precisions(self) -> list[Precision]:
-        """Every precision that the artifact has a graph of for the provider."""
-        found: list[Precision] = []
-        for precision in _ALL:
+        """Every precision for which the artifact has a graph that runs on the provider."""
+        available: list[Precision] = []
+        for precision in _PRECISIONS:
             try:
                 self.graph(precision)
             except PrecisionError:
                 continue
-            found.append(precision)
-        return found
+            available.append(precision)
+        return available
 
 
 def opener(artifact: Artifact, provider: Provider, device: int) -> Opener:
-    """The real engine, on the provider."""
+    """Opens the real engine on a provider."""
 
     def open_engine(precision: Precision, *, cuda_graphs: bool) -> Engine:
         from crossrank import Reranker

@@ -1,4 +1,4 @@
-"""The texts that are scored: real words, in pairs of every length that matters."""
+"""The texts that are scored: real words, in pairs of every length that the engine treats differently."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from crossrank.models.artifact import Artifact
 
 _QUERY = "read a text file"
-_SPREAD = 12
+_EVEN_LENGTHS = 12
 
 
 class CheckTexts:
-    """Makes documents for one artifact; the same ones at every call.
+    """Makes documents for one artifact, the same ones at every call.
 
     Attributes:
-        query: of all of them; short, so that short pairs can be made.
+        query: of every pair; short, so that short pairs can be made.
     """
 
     def __init__(self, artifact: Artifact, passages: Passages | None = None) -> None:
         """Load the artifact's tokenizer.
 
         Args:
-            artifact: whose tokenizer counts.
+            artifact: its tokenizer counts the tokens.
             passages: where the words come from; None takes the standard library's documentation.
         """
         passages = passages or dataclasses.replace(standard_library_passages(), query=_QUERY)
@@ -41,26 +41,26 @@ class CheckTexts:
         self._shortest = self._maker.shortest_pair
 
     def lengths(self) -> list[int]:
-        """Lengths of pairs from the shortest to the longest; among them those of CUDA's shapes, and one token more."""
-        even = np.linspace(self._shortest, self._longest, _SPREAD).astype(int)
-        edges = [edge + more for edge in LENGTHS for more in (0, 1)]
+        """Lengths of pairs from the shortest to the longest, with those of CUDA's shapes and one token above each."""
+        even = np.linspace(self._shortest, self._longest, _EVEN_LENGTHS).astype(int)
+        edges = [edge + extra for edge in LENGTHS for extra in (0, 1)]
         usable = {int(length) for length in (*even, *edges) if self._shortest <= length <= self._longest}
         return sorted(usable)
 
     def grid_lengths(self) -> list[int]:
-        """Lengths that runs are padded to, as far as query and model leave room; at least the model's longest."""
+        """The lengths of CUDA's shapes that query and model allow; the model's longest if there are none."""
         return [edge for edge in LENGTHS if self._shortest <= edge <= self._longest] or [self._longest]
 
     def of_lengths(self, lengths: list[int]) -> list[str]:
-        """A document for each length of a pair, all of them different."""
+        """One document for each length of a pair, all of them different."""
         return list(self._maker.of_pair_lengths(lengths).documents)
 
     def shortened(self, length: int, tokens: int, count: int) -> list[str]:
-        """So many documents for pairs that are some tokens shorter than a length, as far as the query allows."""
+        """`count` documents for pairs that are `tokens` shorter than `length`, as far as the query allows."""
         return self.of_lengths([max(length - tokens, self._shortest)] * count)
 
     def mixed(self, count: int, *, longest: int | None = None) -> list[str]:
-        """So many different documents, of lengths spread evenly from the shortest pair to the longest.
+        """`count` different documents, of lengths spread evenly from the shortest pair to the longest.
 
         Args:
             count: how many.
@@ -68,6 +68,6 @@ class CheckTexts:
         """
         longest = min(longest or self._longest, self._longest)
         lengths = np.linspace(self._shortest, longest, count).astype(int)
-        # Neighbours differ much, as in a user's list, so that sorting by length has to be undone.
+        # Neighbours differ in length, as in a user's list, so that the engine's sorting by length has to be undone.
         order = np.argsort([index * 7919 % 104729 for index in range(count)])
         return self.of_lengths([int(lengths[index]) for index in order])

@@ -1,1 +1,1 @@
-"""Choosing the stages of a cascade."""
+"""Tuning a cascade: measures scores and times of possible stages and chooses the fastest cascade that ranks well."""

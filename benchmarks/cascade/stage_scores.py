@@ -1,7 +1,7 @@
-"""Scores of many candidates at several lengths, with the time they took: what cascades are tuned on.
+"""Scores of many candidates at several lengths, and the time they took: the data that cascades are tuned on.
 
-Scoring a thousand candidates a query takes long, so scores can be kept in a file, a JSON line for each query and
-length, and are taken from there when the same is asked again.
+Scoring a thousand candidates of a query takes long, so scores can be stored in a file, one JSON line for each query and
+length, and are read from it when they are needed again.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.quality.beir import read_collection
 from crossrank.errors import InvalidInputError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.benchmarks.quality.beir import Collection
     from crossrank.engine.artifact_reranker import ArtifactReranker
     from crossrank.engine.text.prepared import PreparedDocuments
 
@@ -34,11 +34,11 @@ class StageScores:
     Attributes:
         name: of the collection.
         queries: query identifiers.
-        candidates: for each query its candidates, best of the run first.
-        judged: for each query {document identifier: grade}; empty where there are no judgements.
+        candidates: for each query the document identifiers, best of the run first.
+        judged: for each query {document identifier: grade}; empty if the collection has no judgements.
         logits: max_length to float32 (queries, candidates).
-        seconds: max_length to seconds a document, mean over all calls.
-        encoding_seconds: seconds to encode a document whole.
+        seconds: max_length to scoring seconds per document, mean over all calls.
+        encoding_seconds: seconds to encode a whole document, mean.
     """
 
     name: str
@@ -51,45 +51,55 @@ class StageScores:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """One query's scores at one length, as a file holds them."""
+class _TimedScores:
+    """One query's scores at one length, and the seconds they took."""
 
     seconds: float
     logits: list[float]
 
 
 class ScoreFile:
-    """Scores kept in a file of JSON lines, or only in memory."""
+    """Scores stored in a file of JSON lines, or only in memory."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is there.
+        """Read the scores that the file holds already.
+
+        Args:
+            path: the file, made when the first scores are stored; None keeps scores in memory only.
 
         Raises:
-            InvalidInputError: the file holds something else.
+            InvalidInputError: a line of the file is not a record of scores.
         """
         self._path = path
-        self._kept: dict[str, _Kept] = {}
+        self._stored: dict[str, _TimedScores] = {}
         if path is None or not path.exists():
             return
-        # Undecodable bytes are no scores either: read as U+FFFD, they are refused with their line.
+        # Bytes that are not UTF-8 become U+FFFD, so that their line is refused as any other wrong line.
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             try:
                 record = json.loads(line)
-                self._kept[record["key"]] = _Kept(float(record["seconds"]), list(map(float, record["logits"])))
+                logits = list(map(float, record["logits"]))
+                self._stored[record["key"]] = _TimedScores(float(record["seconds"]), logits)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InvalidInputError(f"{path}, line {number} holds no scores of a stage: {error!r}") from error
 
-    def get(self, key: str, make: Callable[[], npt.NDArray[np.float32]]) -> _Kept:
-        """Scores and time under a key, made and kept where they are not there."""
-        if key not in self._kept:
+    def get(self, key: str, compute: Callable[[], npt.NDArray[np.float32]]) -> _TimedScores:
+        """Scores and time stored under a key; computed, timed and stored if there are none.
+
+        Args:
+            key: what the scores are of.
+            compute: gives the scores.
+        """
+        if key not in self._stored:
             started = time.perf_counter()
-            logits = make()
-            self._kept[key] = _Kept(time.perf_counter() - started, logits.tolist())
+            logits = compute()
+            scores = _TimedScores(time.perf_counter() - started, logits.tolist())
+            self._stored[key] = scores
             if self._path is not None:
                 with self._path.open("a", encoding="utf-8") as stream:
-                    record = {"key": key, "seconds": self._kept[key].seconds, "logits": self._kept[key].logits}
+                    record = {"key": key, "seconds": scores.seconds, "logits": scores.logits}
                     stream.write(json.dumps(record) + "\n")
-        return self._kept[key]
+        return self._stored[key]
 
 
 def score_stages(
@@ -99,46 +109,44 @@ def score_stages(
     max_lengths: Sequence[int],
     queries: int | None,
     candidates: int,
-    kept: ScoreFile,
+    score_file: ScoreFile,
     progress: Callable[[str], None] = lambda _: None,
 ) -> StageScores:
     """Score every candidate of some queries at every length.
 
-    Candidates are the run's documents, best first, then others of the corpus in its order until there are enough.
-
     Args:
-        reranker: scores; its own length should be among `max_lengths`.
-        folder: BEIR folder; its run and judgements are used where it has them.
+        reranker: computes the scores; its own `max_length` should be among `max_lengths`.
+        folder: BEIR folder; its run and judgements are used if it has them.
         max_lengths: tokens of a pair.
         queries: how many queries, evenly spread over the file; None takes all.
-        candidates: of each query at most.
-        kept: scores that are known, and where to keep those that are not.
-        progress: told what is going on.
+        candidates: of each query; see `chosen_candidates`.
+        score_file: has the scores that are known, and stores the others.
+        progress: called with each step as it begins.
 
     Raises:
-        InvalidInputError: the folder cannot be read, or not used: see `chosen_candidates`.
+        InvalidInputError: the folder cannot be read, or `chosen_candidates` refuses the collection.
     """
     collection = read_collection(folder)
-    found = chosen_candidates(folder, collection, queries, candidates)
+    candidates_of = chosen_candidates(folder, collection, queries, candidates)
     names = list(collection.documents)
     index_of = {name: index for index, name in enumerate(names)}
     started = time.perf_counter()
     prepared = reranker.prepare([collection.documents[name] for name in names])
     encoding_seconds = (time.perf_counter() - started) / len(names)
-    chosen = list(found)
+    chosen = list(candidates_of)
     graph = reranker.info().graph_sha256[:16]
     logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in max_lengths}
     seconds = dict.fromkeys(max_lengths, 0.0)
     for row, query in enumerate(chosen):
-        indices = np.asarray([index_of[name] for name in found[query]])
+        indices = np.asarray([index_of[name] for name in candidates_of[query]])
         for length in max_lengths:
             progress(f"{folder.name}: query {row + 1} of {len(chosen)}, {length} tokens")
-            scorer = _Scoring(reranker, collection.queries[query], prepared, indices, length)
-            scores = kept.get(f"{folder.name} {query} {length} {len(indices)} {graph}", scorer)
+            compute = _Scoring(reranker, collection.queries[query], prepared, indices, length)
+            scores = score_file.get(f"{folder.name} {query} {length} {len(indices)} {graph}", compute)
             logits[length][row] = scores.logits
             seconds[length] += scores.seconds / (len(chosen) * len(indices))
     judged = {query: collection.judgements.get(query, {}) for query in chosen} if collection.judgements else {}
-    return StageScores(folder.name, tuple(chosen), found, judged, logits, seconds, encoding_seconds)
+    return StageScores(folder.name, tuple(chosen), candidates_of, judged, logits, seconds, encoding_seconds)
 
 
 @dataclass(frozen=True)
@@ -153,49 +161,3 @@ class _Scoring:
 
     def __call__(self) -> npt.NDArray[np.float32]:
         return self.reranker.score_indices(self.query, self.documents, self.indices, max_length=self.max_length).logits
-
-
-def chosen_candidates(
-    folder: Path, collection: Collection, queries: int | None, candidates: int
-) -> dict[str, tuple[str, ...]]:
-    """Queries that something is relevant to, evenly spread, each with the run's documents, then others of the corpus.
-
-    Args:
-        folder: the collection's, for the message.
-        collection: where there are no judgements, all queries count.
-        queries: how many; None takes all.
-        candidates: of each query.
-
-    Raises:
-        InvalidInputError: the corpus has fewer documents, or the judgements are for none of the queries.
-    """
-    names = list(collection.documents)
-    if len(names) < candidates:
-        raise InvalidInputError(
-            f"{folder}, {candidates} candidates: the corpus has {len(names)} documents; at most that many expected"
-        )
-    usable = _usable_queries(collection)
-    if not usable:
-        raise InvalidInputError(
-            f"{folder}: none of its {len(collection.queries)} queries has a document with a grade above 0; "
-            "judgements of the queries in queries.jsonl expected"
-        )
-    chosen = _spread(usable, queries)
-    return {query: _candidates(collection, query, names, candidates) for query in chosen}
-
-
-def _usable_queries(collection: Collection) -> list[str]:
-    """Queries that something is relevant to; all where there are no judgements."""
-    if not collection.judgements:
-        return list(collection.queries)
-    return [query for query in collection.queries if collection.has_relevant(query)]
-
-
-def _candidates(collection: Collection, query: str, names: list[str], count: int) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*collection.runs.get(query, ()), *names)))[:count]
-
-
-def _spread(items: list[Any], count: int | None) -> list[Any]:
-    if count is None or count >= len(items):
-        return items
-    return [items[index * len(items) // count] for index in range(count)]

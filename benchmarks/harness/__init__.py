@@ -1,1 +1,1 @@
-"""What all benchmarks share: workloads, sampling, the description of the machine, reports."""
+"""What the benchmarks share: texts and workloads, timing, descriptions of machine and GPU, tables and plots."""

@@ -1,4 +1,4 @@
-"""Asking for the optional packages of the benchmarks: before anything is measured, and again where they are used."""
+"""Checks that optional packages are installed: before anything is measured, and again where they are used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from crossrank.errors import MissingDependencyError
 
 
 def require_ir_measures() -> None:
-    """Refuse to judge rankings without ir-measures.
+    """Check that ir-measures can be imported, which computes nDCG.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -17,7 +17,7 @@ def require_ir_measures() -> None:
 
 
 def require_matplotlib() -> None:
-    """Refuse to draw without matplotlib, and have it draw without a display.
+    """Check that matplotlib can be imported, and set it to draw without a display.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -29,7 +29,7 @@ def require_matplotlib() -> None:
 
 
 def require_onnx() -> None:
-    """Refuse to measure a ceiling without onnx.
+    """Check that onnx can be imported, which builds the graphs of the roofline.
 
     Raises:
         MissingDependencyError: it is not installed.

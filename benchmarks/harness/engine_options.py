@@ -1,4 +1,4 @@
-"""How benchmarks and self-check open the engine on a provider: the one place that knows its options for CUDA."""
+"""The engine's options for a provider, as benchmarks and self-check open it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Precision, Provider
 
 DEFAULT_PRECISIONS: dict[Provider, tuple[Precision, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
-"""What is measured where no precision is named."""
+"""The precisions that are measured unless others are named."""
 
 
 def engine_options(provider: Provider, *, device: int = 0, cuda_graphs: bool = True) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a figure was measured on: machine, versions, load, and the artifact's digest."""
+"""Describes what a figure was measured with: machine, versions, load, and the artifact's digests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def library_versions() -> dict[str, str]:
 
 
 def describe_artifact(artifact: Artifact) -> dict[str, Any]:
-    """Name and digests of an artifact, and what each graph went through."""
+    """Name, architecture and digests of an artifact, and the passes that changed each graph."""
     manifest = artifact.manifest
     digests = {record.path: record.sha256 for record in manifest.files}
     return {
@@ -77,7 +77,7 @@ def describe_artifact(artifact: Artifact) -> dict[str, Any]:
 
 
 def _cpu_fields() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo."""
+    """Fields of the first processor in /proc/cpuinfo; empty if there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -1,7 +1,7 @@
-"""What a figure on a GPU was measured with: nvidia-smi's account of the device, CUDA libraries, onnxruntime's build.
+"""Describes the GPU that a figure was measured on: nvidia-smi's fields, CUDA libraries, onnxruntime's build.
 
-Read through the nvidia-smi program, which comes with every driver, so that no further library is needed. Not run on a
-GPU yet: reading its answers is tested with sample text.
+The nvidia-smi program comes with every driver, so no further library is needed. Not run on a GPU yet: parsing of its
+output is tested with sample text.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ FIELDS = (
     "memory.total",
     "memory.used",
 )
-"""What is asked of nvidia-smi; its `--help-query-gpu` lists them."""
+"""The fields that nvidia-smi is asked for; `nvidia-smi --help-query-gpu` lists all."""
 _PROGRAM = "nvidia-smi"
 _TIMEOUT = 30.0
-_NOT_KNOWN = ("[N/A]", "[Not Supported]", "[Unknown Error]", "")
+_UNKNOWN = ("[N/A]", "[Not Supported]", "[Unknown Error]", "")
 
 
 @dataclass(frozen=True)
 class SmiAnswer:
-    """What nvidia-smi said.
+    """The answer of nvidia-smi.
 
     Attributes:
-        devices: for each GPU its fields with units, None where the driver does not tell one.
-        reason: why there are none; empty where it answered.
+        devices: for each GPU its fields with units; None for a field that the driver does not report.
+        reason: why there is no device; empty if there are some.
     """
 
     devices: tuple[Mapping[str, str | None], ...] = ()
@@ -51,32 +51,30 @@ class SmiAnswer:
 
 
 def parse_smi(text: str, fields: Sequence[str] = FIELDS) -> SmiAnswer:
-    """Read the answer to `nvidia-smi --query-gpu=FIELDS --format=csv,noheader`.
+    """Parse the output of `nvidia-smi --query-gpu=FIELDS --format=csv,noheader`.
 
     Args:
-        text: what it printed.
-        fields: what was asked, in that order.
+        text: the output.
+        fields: the fields that were asked for, in that order.
     """
     devices = []
     for row in csv.reader(io.StringIO(text), skipinitialspace=True):
         if not row:
             continue
         if len(row) != len(fields):
-            return SmiAnswer(reason=f"{_PROGRAM} said {','.join(row)!r}; {len(fields)} fields expected")
+            return SmiAnswer(reason=f"{_PROGRAM} printed {','.join(row)!r}; {len(fields)} fields expected")
         values = (value.strip() for value in row)
-        devices.append(
-            {name: None if value in _NOT_KNOWN else value for name, value in zip(fields, values, strict=True)}
-        )
+        devices.append({name: None if value in _UNKNOWN else value for name, value in zip(fields, values, strict=True)})
     return SmiAnswer(tuple(devices), "" if devices else f"{_PROGRAM} named no GPU")
 
 
 def ask_smi(fields: Sequence[str] = FIELDS, *, selector: str | None = None, program: str = _PROGRAM) -> SmiAnswer:
-    """Ask nvidia-smi; where it is not there or fails, the answer says why.
+    """Run nvidia-smi; if it is missing or fails, the answer has the reason.
 
     Args:
-        fields: what to ask.
+        fields: what to ask for.
         selector: which GPU, by its index or UUID; None asks for all.
-        program: nvidia-smi.
+        program: path or name of nvidia-smi.
     """
     command = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     if selector is not None:
@@ -88,16 +86,16 @@ def ask_smi(fields: Sequence[str] = FIELDS, *, selector: str | None = None, prog
     except subprocess.TimeoutExpired:
         return SmiAnswer(reason=f"{program} gave no answer within {_TIMEOUT:.0f} s")
     if done.returncode != 0:
-        words = " ".join((done.stdout + done.stderr).split())
-        return SmiAnswer(reason=f"{program} ended with exit status {done.returncode}: {words or 'it said nothing'}")
+        output = " ".join((done.stdout + done.stderr).split())
+        return SmiAnswer(reason=f"{program} ended with exit status {done.returncode}: {output or 'it printed nothing'}")
     return parse_smi(done.stdout, fields)
 
 
 def smi_selector(device: int, visible: str | None) -> str:
-    """What nvidia-smi calls a CUDA device.
+    """The name of a CUDA device for nvidia-smi.
 
-    nvidia-smi sees every GPU, a CUDA program only those that CUDA_VISIBLE_DEVICES names, counted from 0 in its order.
-    Without that variable the numbers are the same where all GPUs are alike or CUDA_DEVICE_ORDER is PCI_BUS_ID.
+    nvidia-smi lists every GPU; a CUDA program sees those that CUDA_VISIBLE_DEVICES names, numbered from 0 in its order.
+    Without that variable the numbers are the same if all GPUs are of one model or CUDA_DEVICE_ORDER is PCI_BUS_ID.
 
     Args:
         device: CUDA device id.
@@ -108,7 +106,7 @@ def smi_selector(device: int, visible: str | None) -> str:
 
 
 def used_mebibytes(device: int) -> int | None:
-    """Memory in use on a device by all processes, in MiB; None where nvidia-smi does not tell."""
+    """Memory that all processes use on a device, in MiB; None if nvidia-smi does not report it."""
     answer = ask_smi(("memory.used",), selector=smi_selector(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
     value = answer.devices[0]["memory.used"] if answer.devices else None
     number, _, unit = (value or "").partition(" ")
@@ -117,16 +115,16 @@ def used_mebibytes(device: int) -> int | None:
 
 def cuda_libraries() -> dict[str, str]:
     """Versions of NVIDIA's libraries that pip installed, by package."""
-    found = {}
+    versions = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"] or ""
         if name.startswith("nvidia-"):
-            found[name] = distribution.version
-    return dict(sorted(found.items()))
+            versions[name] = distribution.version
+    return dict(sorted(versions.items()))
 
 
 def describe_onnxruntime() -> dict[str, Any]:
-    """The installed onnxruntime: version, packages, providers, how it was built.
+    """The installed onnxruntime: version, packages, providers, build.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -141,7 +139,7 @@ def describe_onnxruntime() -> dict[str, Any]:
 
 
 def describe_gpu(device: int = 0) -> dict[str, Any]:
-    """Device, driver, clocks and library versions; call it before measuring, and again after for the clocks.
+    """Device, driver, clocks and library versions. Call it before measuring, and again afterwards for the clocks.
 
     Args:
         device: CUDA device id.

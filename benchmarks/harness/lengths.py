@@ -1,4 +1,4 @@
-"""Documents of a wanted number of tokens, cut and joined from passages."""
+"""Documents of given numbers of tokens, cut and joined from passages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _FILLERS = (" a", ".", " the", "a")
-"""Short enough to be one token in a vocabulary: they fill the last tokens where a word cannot be cut."""
+"""Texts that are one token in most vocabularies; they fill up a document where the next word would be too long."""
 
 
 class DocumentCutter:
-    """Cuts passages to documents of wanted token counts with a model's tokenizer."""
+    """Cuts passages to documents of given token counts with a model's tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, passages: Sequence[str]) -> None:
-        """Use a tokenizer without truncation and padding, and distinct passages."""
+        """Set up the cutter.
+
+        Args:
+            tokenizer: without truncation and padding.
+            passages: distinct texts.
+        """
         self._tokenizer = tokenizer
         self._passages = passages
 
@@ -27,11 +32,11 @@ class DocumentCutter:
         return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     def documents(self, token_counts: Sequence[int]) -> list[str]:
-        """Documents of these many tokens each, without special tokens.
+        """Documents with these numbers of tokens, without special tokens.
 
-        Every document starts at a passage of its own; passages that follow are joined on until it is long enough.
-        More documents than passages start over further in. A document falls short of its count by some tokens only
-        where the vocabulary has no word of one token to end it with.
+        Every document starts with another passage; the passages after it are appended until it is long enough. When all
+        passages have been used, the next document starts with the first passage again, one word further in. A document
+        is some tokens shorter than asked for only if the vocabulary has no text of one token to end it with.
         """
         return [self._document(index, tokens) for index, tokens in enumerate(token_counts)]
 
@@ -39,7 +44,7 @@ class DocumentCutter:
         size = len(self._passages)
         round_number, start = divmod(index, size)
         words = self._passages[start].split()
-        text = " ".join(words[round_number % len(words) :])  # a later round starts further in
+        text = " ".join(words[round_number % len(words) :])
         following = start
         while self.count(text) < tokens:
             following = (following + 1) % size
@@ -47,7 +52,7 @@ class DocumentCutter:
         return self._cut(text, tokens)
 
     def _cut(self, text: str, tokens: int) -> str:
-        """The text's first words with so many tokens, filled up where a word would not fit whole."""
+        """The first words of a text, up to this number of tokens, filled up if the next word would be too long."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         end = encoding.offsets[tokens - 1][1]
         if end < len(text) and not text[end].isspace():
@@ -64,15 +69,15 @@ class DocumentCutter:
 
 
 def mixed_lengths(count: int, *, shortest: int, longest: int, mean: float, seed: int = 0) -> list[int]:
-    """Lengths between two bounds with a wanted mean, more short than long ones, shuffled the same way every time.
+    """Lengths between two bounds with a given mean, more short than long ones, shuffled the same way every time.
 
-    The i-th of them, before the shuffle, is `shortest + (longest - shortest) * (i / (count - 1)) ** power`, with the
-    power found by bisection; a larger one gives a smaller mean.
+    Before the shuffle the i-th length is `shortest + (longest - shortest) * (i / (count - 1)) ** power`. The power is
+    determined by bisection; a larger one gives a smaller mean.
 
     Args:
         count: how many, at least 2.
-        shortest: the smallest length, always there.
-        longest: the largest length, always there.
+        shortest: the smallest length, always included.
+        longest: the largest length, always included.
         mean: their mean, met within rounding.
         seed: of the shuffle.
     """

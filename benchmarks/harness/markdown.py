@@ -1,4 +1,4 @@
-"""The report as markdown."""
+"""Tables and plots as markdown."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def to_markdown(result: Mapping[str, Any], *, plots: Sequence[str] = ()) -> str:
-    """Every table of the result, then the plots.
+    """Every table of a result, then the plots.
 
     Args:
-        result: the result document.
-        plots: paths of the images, as the text is to link them.
+        result: what `run_benchmark` returned.
+        plots: paths of the images, as the links have them.
     """
     return tables_to_markdown(report_tables(result), plots=plots)
 
@@ -27,7 +27,7 @@ def tables_to_markdown(tables: Iterable[ReportTable], *, plots: Sequence[str] = 
 
     Args:
         tables: in their order.
-        plots: paths of the images, as the text is to link them.
+        plots: paths of the images, as the links have them.
     """
     parts = []
     for table in tables:

@@ -1,4 +1,4 @@
-"""Which artifact serves each precision that is measured."""
+"""Finds or exports the artifact of each precision that is measured."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ def find_artifacts(
 ) -> tuple[dict[Precision, Path], dict[Precision, str]]:
     """Find an artifact for each precision.
 
-    A precision that the model's artifact lacks is exported from the checkpoint, once into the cache, so that the
-    embedded model, which ships without a float32 graph, can be measured in float32 too.
+    A precision that the model's artifact lacks is exported from the checkpoint into the cache, once. So the embedded
+    model, which is shipped without a float32 graph, can be measured in float32 too.
 
     Args:
         model: as `crossrank.Reranker` takes it.
-        precisions: wanted ones.
+        precisions: to find artifacts for.
         checkpoint: folder with the same weights, or None.
         provider: execution provider that the graphs must be for.
 
     Returns:
-        The artifact folder of each precision, in the order wanted, and why the others are missing.
+        The artifact folder of each available precision, in the given order, and for each other one the reason.
 
     Raises:
-        PrecisionError: none of them is to be had.
+        PrecisionError: no precision is available.
         ProviderError: the model has to be exported, and the provider does not work here.
     """
-    found: dict[Precision, Path] = {}
+    folders: dict[Precision, Path] = {}
     missing: dict[Precision, str] = {}
     for precision in precisions:
         folder = resolve_model(model, provider=provider, precision=precision)
         if Artifact.open(folder).find_graph(precision, provider) is not None:
-            found[precision] = folder
+            folders[precision] = folder
         elif checkpoint is None:
             missing[precision] = (
                 f"{folder} has no {precision} graph for provider {provider!r}, and no checkpoint was given"
             )
         else:
             try:
-                found[precision] = resolve_model(checkpoint, provider=provider, precision=precision)
+                folders[precision] = resolve_model(checkpoint, provider=provider, precision=precision)
             except CrossrankError as error:
                 missing[precision] = str(error)
-    if not found:
+    if not folders:
         raise PrecisionError("; ".join(missing.values()))
-    return found, missing
+    return folders, missing

@@ -1,7 +1,7 @@
-"""Text to measure on: passages of the standard library's own documentation, or of a BEIR folder.
+"""The texts that are measured on: docstrings of Python's standard library, or the documents of a BEIR folder.
 
-Docstrings are on every machine that runs Python, so nothing is fetched and nothing has to be shipped. They differ a
-little between Python versions; a result file carries their digest, so that two runs can be told apart.
+Docstrings are on every machine that runs Python, so nothing has to be fetched or shipped. They differ a little between
+Python versions; a result file has their digest, so that results on different texts can be distinguished.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _MODULES = (
     "xml.etree.ElementTree", "xmlrpc.client", "zipfile",
 )  # fmt: skip
 _FEWEST_WORDS = 12
-"""Shorter docstrings ("Return the value.") say too little to be a document."""
+"""Shorter docstrings ("Return the value.") are left out."""
 _QUERY = "how to read a file line by line without loading all of it into memory"
 
 
 @dataclass(frozen=True)
 class Passages:
-    """Where benchmark documents come from.
+    """The texts that benchmark documents are made of.
 
     Attributes:
-        name: what it is, for the result file.
+        name: of the source, for the result file.
         query: the query to score them against.
         texts: distinct passages of many lengths, in a fixed order.
-        natural: passages to take as they are where a workload wants natural lengths; empty where there are none.
+        natural: documents that a workload of mixed lengths uses unchanged; empty if the source has none.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Passages:
 
 @functools.cache
 def standard_library_passages() -> Passages:
-    """The docstrings of the standard library's modules, classes and functions: the same ones at every call."""
+    """Docstrings of the standard library's modules, classes and functions, the same ones at every call."""
     texts: dict[str, None] = {}
     for name in _MODULES:
         try:
@@ -75,10 +75,10 @@ def standard_library_passages() -> Passages:
 
 
 def beir_passages(folder: Path) -> Passages:
-    """The documents of a BEIR folder, with its first query; natural ones are that query's BM25 run, if there is one.
+    """The documents of a BEIR folder and its first query; natural ones are that query's run, or all without a run.
 
     Raises:
-        InvalidInputError: the folder is no BEIR collection.
+        InvalidInputError: the folder is not a BEIR collection.
     """
     collection = read_collection(folder)
     first = next(iter(collection.queries))
@@ -90,19 +90,19 @@ def beir_passages(folder: Path) -> Passages:
 
 def _docstrings(module: object) -> Iterator[str]:
     """Docstrings of a module, of its public classes and functions, and of the classes' public methods."""
-    yield _clean(module)
+    yield _docstring(module)
     for name, item in sorted(vars(module).items()):
-        own = getattr(item, "__module__", None) == getattr(module, "__name__", "")
-        if name.startswith("_") or not own or not (inspect.isclass(item) or inspect.isroutine(item)):
+        defined_here = getattr(item, "__module__", None) == getattr(module, "__name__", "")
+        if name.startswith("_") or not defined_here or not (inspect.isclass(item) or inspect.isroutine(item)):
             continue
-        yield _clean(item)
+        yield _docstring(item)
         if inspect.isclass(item):
             for member, method in sorted(vars(item).items()):
                 if not member.startswith("_") and inspect.isroutine(method):
-                    yield _clean(method)
+                    yield _docstring(method)
 
 
-def _clean(item: object) -> str:
-    """The item's own docstring on one line; memory addresses and the like never are in one."""
+def _docstring(item: object) -> str:
+    """The item's docstring on one line; empty if it has none."""
     text = getattr(item, "__doc__", None)
     return " ".join(text.split()) if isinstance(text, str) else ""

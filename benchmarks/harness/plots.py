@@ -1,4 +1,4 @@
-"""The plots of a result: latency against top-k, with peers, and the share of the ceiling."""
+"""The plots of `crossrank bench`: latency against top-k, with peers, share of the ceiling, time limits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 _COLOURS = {"fp32": "#1b4f9c", "int8": "#c0392b", "fp16": "#2e8b57"}
 _OWN_COLOURS = _COLOURS | {f"crossrank-{precision}": colour for precision, colour in _COLOURS.items()}
-# As many as there are peers, so that no two of them look alike.
+# One for each peer.
 _PEER_COLOURS = ("#e08e0b", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030", "#7fb0e6", "#111111")
 _LENGTH_STYLES = {"short": ":", "middle": "-", "long": "--", "mixed": "-."}
 
 
 def write_plots(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write a PNG for each kind of figure the result has.
+    """Write a PNG for each kind of figure that the result has.
 
     Args:
-        result: the result document.
-        folder: made if it is not there.
+        result: what `run_benchmark` returned.
+        folder: made if it does not exist.
 
     Returns:
         The files written.
@@ -47,7 +47,7 @@ def write_plots(result: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _curve_points(comparison: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """For each contender (top-k, median seconds) over the scenarios of middle documents."""
+    """For each contender the points (top-k, median seconds) of the scenarios with documents of middle length."""
     points: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for scenario in comparison.get("scenarios", ()):
         if scenario["name"].startswith("middle-"):
@@ -81,13 +81,13 @@ def _peers(curve: Mapping[str, list[tuple[int, float]]], path: Path) -> Path:
     colours = iter(_PEER_COLOURS * 2)
     for name, points in curve.items():
         ks, seconds = zip(*sorted(points), strict=True)
-        own = name in _OWN_COLOURS
+        is_own = name in _OWN_COLOURS
         axes.plot(
             ks,
             [value * 1e3 for value in seconds],
-            "-" if own else "--",
-            color=_OWN_COLOURS[name] if own else next(colours, None),
-            linewidth=2.5 if own else 1.2,
+            "-" if is_own else "--",
+            color=_OWN_COLOURS[name] if is_own else next(colours, None),
+            linewidth=2.5 if is_own else 1.2,
             marker="o",
             markersize=4,
             label=name,
@@ -119,18 +119,19 @@ def _ceiling(rows: list[dict[str, Any]], path: Path) -> Path:
 
 
 def _deadlines(collections: list[dict[str, Any]], path: Path) -> Path:
-    """nDCG@10 against the limit, between the candidates' own order and ranking without a limit."""
+    """nDCG@10 against the limit, with lines for the first-stage order and for ranking without a limit."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
-    for found, colour in zip(collections, _PEER_COLOURS * len(collections), strict=False):
-        points = [(limit["limit_ms"], limit["ndcg"]) for limit in found["limits"] if limit["limit_ms"] is not None]
-        name = found["collection"]
+    for figures, colour in zip(collections, _PEER_COLOURS * len(collections), strict=False):
+        points = [(limit["limit_ms"], limit["ndcg"]) for limit in figures["limits"] if limit["limit_ms"] is not None]
+        name = figures["collection"]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=name)
-        axes.axhline(found["first_stage"], color=colour, linewidth=1, linestyle=":", label=f"{name}, candidates' order")
-        for limit in found["limits"]:
+        first_stage_label = f"{name}, first-stage order"
+        axes.axhline(figures["first_stage"], color=colour, linewidth=1, linestyle=":", label=first_stage_label)
+        for limit in figures["limits"]:
             if limit["limit_ms"] is None:
                 seconds = limit["seconds"]["p50"]
                 label = f"{name}, no limit ({seconds:.1f} s)"
@@ -139,7 +140,7 @@ def _deadlines(collections: list[dict[str, Any]], path: Path) -> Path:
     axes.set_ylabel("nDCG@10")
     axes.set_title(f"ranking {collections[0]['candidates']} candidates under a time limit", fontsize=11)
     axes.grid(visible=True, color="0.9", linewidth=0.6)
-    limits = sorted({limit["limit_ms"] for found in collections for limit in found["limits"] if limit["limit_ms"]})
+    limits = sorted({limit["limit_ms"] for figures in collections for limit in figures["limits"] if limit["limit_ms"]})
     axes.set_xticks(limits, [f"{limit:g}" for limit in limits])
     axes.minorticks_off()
     axes.legend(fontsize=8, framealpha=1.0, edgecolor="none", loc="best")

@@ -1,4 +1,4 @@
-"""The result document as tables, for a terminal and for markdown."""
+"""The result of `crossrank bench` as tables, for a terminal and for markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEFT = frozenset(
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of text cells, with a line under it."""
+    """A table of text cells with a title, and a note under it."""
 
     title: str
     columns: tuple[str, ...]
@@ -23,12 +23,16 @@ class ReportTable:
     note: str = ""
 
     def is_left(self, column: str) -> bool:
-        """Whether a column holds words rather than figures."""
+        """Whether a column is aligned to the left: it holds words, not figures."""
         return column in _LEFT
 
 
 def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
-    """Every table that the result has figures for."""
+    """Every table that the result has figures for.
+
+    Args:
+        result: what `run_benchmark` returned.
+    """
     tables = [conditions_table(result)]
     if result.get("latency"):
         tables.append(_latency(result["latency"]))
@@ -45,18 +49,22 @@ def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
         tables.append(_long_documents(result["long_documents"]))
         tables.append(_window_times(result["window_times"]))
     if result.get("deadlines"):
-        tables += [_deadlines(found) for found in result["deadlines"]]
+        tables += [_deadlines(figures) for figures in result["deadlines"]]
     return tables
 
 
 def milliseconds(seconds: float) -> str:
-    """A time with three significant digits, as text in milliseconds."""
+    """Seconds as text in milliseconds, with about three significant digits."""
     value = seconds * 1e3
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def conditions_table(result: Mapping[str, Any]) -> ReportTable:
-    """What a result was measured on and with."""
+    """The conditions that a result was measured under.
+
+    Args:
+        result: what `run_benchmark` or `run_load_benchmark` returned.
+    """
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     rows = [
@@ -81,7 +89,7 @@ def conditions_table(result: Mapping[str, Any]) -> ReportTable:
 
 
 def _gpu(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The device's rows of the conditions; none on the CPU."""
+    """Rows of the conditions that describe the GPU; none on the CPU."""
     if "gpu" not in result:
         return []
     smi = result["gpu"]["nvidia_smi"]
@@ -145,19 +153,19 @@ def _contenders(comparison: Mapping[str, Any]) -> ReportTable:
         if "failed" in load:
             rows.append((load["title"], "", "", "", "", load["failed"]))
             continue
-        found = agreement.get(name, {})
+        scores = agreement.get(name, {})
         versions = ", ".join(f"{package} {version}" for package, version in load["versions"].items())
         rows.append(
             (
                 load["title"],
                 f"{load['seconds']:.2f}",
                 f"{load['peak_mib']:.0f}",
-                f"{found['largest_difference']:.1g}" if "largest_difference" in found else "",
-                f"{found['kendall_tau']:.3f}" if "kendall_tau" in found else "",
-                found.get("failed", versions),
+                f"{scores['largest_difference']:.1g}" if "largest_difference" in scores else "",
+                f"{scores['kendall_tau']:.3f}" if "kendall_tau" in scores else "",
+                scores.get("failed", versions),
             )
         )
-    rows.extend((name, "", "", "", "", f"left out: {why}") for name, why in comparison.get("absent", {}).items())
+    rows.extend((name, "", "", "", "", f"left out: {reason}") for name, reason in comparison.get("absent", {}).items())
     columns = ("contender", "load s", "peak MiB", "max |diff|", "tau", "reason" if not rows else "what")
     note = (
         f"Differences of sigmoid scores, and Kendall's tau, against {comparison['agreement'].get('reference', 'none')} "
@@ -191,11 +199,11 @@ def _roofline(roofline: Mapping[str, Any]) -> ReportTable:
         "share",
     )
     on_gpu = roofline.get("provider") == "cuda"
-    where = "One GPU" if on_gpu else f"{roofline['cores']} cores"
+    machine = "One GPU" if on_gpu else f"{roofline['cores']} cores"
     note = (
-        f"{where}, {roofline['rounds']} rounds, ceiling and scoring in turn; medians, and of the share, which is taken "
-        "round by round, smallest and largest. Operations are those of the pruned model; the ceiling is the median "
-        "over a layer's own products."
+        f"{machine}, {roofline['rounds']} rounds of ceiling and scoring in turn: medians; the share is taken round by "
+        "round, with its smallest and largest value in brackets. Operations are those of the pruned model; the ceiling "
+        "is the median over the matrix products of a layer."
     )
     return ReportTable("Share of the matrix-product ceiling", columns, cells, note)
 
@@ -257,9 +265,9 @@ def _window_times(rows: list[dict[str, Any]]) -> ReportTable:
     return ReportTable("Time by windows", ("windows a document", "ms a document", "ms a window"), cells)
 
 
-def _deadlines(found: dict[str, Any]) -> ReportTable:
-    rows = [("first stage", "0 (candidates' order)", f"{found['first_stage']:.4f}", "0", "", "", "")]
-    for limit in found["limits"]:
+def _deadlines(figures: dict[str, Any]) -> ReportTable:
+    rows = [("first stage", "0 (first-stage order)", f"{figures['first_stage']:.4f}", "0", "", "", "")]
+    for limit in figures["limits"]:
         over = limit.get("over_seconds")
         rows.append(
             (
@@ -274,8 +282,8 @@ def _deadlines(found: dict[str, Any]) -> ReportTable:
         )
     columns = ("what", "limit, ms", "nDCG@10", "scored", "time p50, ms", "over the limit p99, ms", "kept")
     note = (
-        f"{found['queries']} queries, {found['candidates']} candidates each in the order of promise, "
-        f"{found['precision']}. Kept: at most a tenth and the longest single run over the limit; "
-        "times under it count as negative."
+        f"{figures['queries']} queries, {figures['candidates']} candidates each in first-stage order, "
+        f"{figures['precision']}. Kept: calls that exceeded the limit by at most a tenth of it and the longest single "
+        "run. Time over the limit is negative for calls that ended before it."
     )
-    return ReportTable(f"Ranking under a time limit: {found['collection']}", columns, tuple(rows), note)
+    return ReportTable(f"Ranking under a time limit: {figures['collection']}", columns, tuple(rows), note)

@@ -1,4 +1,4 @@
-"""Times of repeated calls: warm-up, a budget, percentiles, ratios with their spread."""
+"""Times of repeated calls: warm-up, a time budget, percentiles, ratios with their spread."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Effort:
-    """How often to call.
+    """How many calls to time.
 
     Attributes:
-        warm_up: calls before those that count.
-        fewest: calls that count, whatever they take.
-        most: calls that count at most.
-        seconds: no further call is started once those that count took so long.
+        warm_up: calls before the timed ones.
+        fewest: smallest number of timed calls, however long they take.
+        most: largest number of timed calls.
+        seconds: no further call starts when the timed calls have taken this long together.
     """
 
     warm_up: int = 1
@@ -32,7 +32,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles of the calls' times, in seconds."""
+    """Number of calls, and percentiles of their times in seconds."""
 
     calls: int
     p50: float
@@ -41,7 +41,7 @@ class Latency:
     fastest: float
 
     def as_json(self) -> dict[str, Any]:
-        """For the result file."""
+        """The values as the result file holds them."""
         return asdict(self)
 
 
@@ -54,12 +54,17 @@ class Ratio:
     largest: float
 
     def as_json(self) -> dict[str, Any]:
-        """For the result file."""
+        """The values as the result file holds them."""
         return asdict(self)
 
 
 def call_times(call: Callable[[], object], effort: Effort) -> list[float]:
-    """Seconds of each call that counts, in order."""
+    """Seconds of each timed call, in order.
+
+    Args:
+        call: what is timed.
+        effort: how many calls.
+    """
     for _ in range(effort.warm_up):
         call()
     times: list[float] = []
@@ -71,24 +76,26 @@ def call_times(call: Callable[[], object], effort: Effort) -> list[float]:
 
 
 def latency(times: Sequence[float]) -> Latency:
-    """Percentiles of times, interpolated linearly between the two nearest calls."""
+    """Percentiles of times in seconds, interpolated linearly between the two nearest calls."""
     p50, p90, p99 = (float(value) for value in np.percentile(times, [50, 90, 99]))
     return Latency(len(times), p50, p90, p99, min(times))
 
 
 def ratio_per_round(times: Sequence[float], reference: Sequence[float]) -> Ratio:
-    """Ratio of two contenders' times, round by round: what disturbs the machine in a round disturbs both.
+    """Ratio of two contenders' times, taken round by round.
+
+    A change of the machine's speed in one round affects both, so it hardly changes their ratio.
 
     Args:
         times: one of each round.
-        reference: of the same rounds.
+        reference: times of the other contender in the same rounds.
     """
-    ratios = [own / other for own, other in zip(times, reference, strict=True)]
+    ratios = [seconds / reference_seconds for seconds, reference_seconds in zip(times, reference, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90 and p99, or nothing of nothing."""
+    """p50, p90 and p99 by name; empty if there are no values."""
     if not seconds:
         return {}
     return dict(zip(("p50", "p90", "p99"), np.percentile(seconds, [50, 90, 99]).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What is measured: one query with its documents, by name."""
+"""Workloads: one query with its documents, of given lengths."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Workload:
 
     Attributes:
         name: short name.
-        title: what it is, in words.
+        title: description for tables.
         query: the query.
         documents: its documents.
-        pair_tokens: tokens of each pair, special tokens included, before any cut.
+        pair_tokens: tokens of each pair, special tokens included, before truncation.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Workload:
 
 
 class WorkloadMaker:
-    """Makes workloads from passages for one model's tokenizer."""
+    """Makes workloads from passages, with lengths counted by one model's tokenizer."""
 
     def __init__(self, passages: Passages, tokenizer_file: Path, *, max_length: int) -> None:
         """Load the tokenizer.
 
         Args:
-            passages: where the text comes from.
+            passages: the texts that documents are made of.
             tokenizer_file: the model's `tokenizer.json`.
-            max_length: tokens of a pair that the model reads.
+            max_length: tokens of the longest pair that the model takes.
         """
         from tokenizers import Tokenizer
 
@@ -65,16 +65,24 @@ class WorkloadMaker:
         self._overhead = len(tokenizer.encode(passages.query, "")) if passages.query else 0
 
     def of_length(self, length: DocumentLength, top_k: int) -> Workload:
-        """A workload of `top_k` documents of a length class."""
+        """A workload of `top_k` documents of a length class.
+
+        Raises:
+            InvalidInputError: length "mixed", and a BEIR folder has fewer different documents.
+        """
         if length == "mixed":
             return self.mixed(top_k)
         tokens = DOCUMENT_TOKENS[length]
         return self._cut(f"{length}-{top_k}", f"{top_k} {length} documents of {tokens} tokens", [tokens] * top_k)
 
     def mixed(self, top_k: int = 100) -> Workload:
-        """Pairs of 51 to 512 tokens, mean 233; of a BEIR folder, the first query's documents as they are."""
+        """Pairs of 51 to 512 tokens, mean 233; from a BEIR folder, the first query's candidates unchanged.
+
+        Raises:
+            InvalidInputError: the BEIR folder has fewer different documents.
+        """
         if self.passages.natural:
-            # Distinct ones: equal documents of a call are scored once.
+            # Without duplicates, because equal documents of a call are scored once.
             documents = tuple(dict.fromkeys((*self.passages.natural, *self.passages.texts)))[:top_k]
             if len(documents) < top_k:
                 raise InvalidInputError(f"{top_k} documents: {self.passages.name} has {len(documents)} different ones")
@@ -89,10 +97,10 @@ class WorkloadMaker:
         return self._cut(f"mixed-{top_k}", title, [tokens - self._overhead for tokens in lengths])
 
     def of_pair_length(self, pair_tokens: int, count: int) -> Workload:
-        """Pairs of exactly so many tokens, special tokens included.
+        """`count` pairs of exactly `pair_tokens` tokens, special tokens included.
 
         Raises:
-            InvalidInputError: the query alone is longer.
+            InvalidInputError: the query leaves no room for a document.
         """
         if pair_tokens <= self._overhead:
             raise InvalidInputError(
@@ -103,14 +111,14 @@ class WorkloadMaker:
 
     @property
     def shortest_pair(self) -> int:
-        """Tokens of the query, the special tokens and one more."""
+        """Length of the shortest pair: the query, the special tokens and one token of a document."""
         return self._overhead + 1
 
     def of_pair_lengths(self, lengths: Sequence[int]) -> Workload:
-        """Pairs of exactly so many tokens each, special tokens included; every document starts differently.
+        """One pair for each length in tokens, special tokens included; every document starts differently.
 
         Raises:
-            InvalidInputError: the query alone is longer than one of them.
+            InvalidInputError: the query leaves no room for a document in one of them.
         """
         if min(lengths, default=self.shortest_pair) < self.shortest_pair:
             raise InvalidInputError(

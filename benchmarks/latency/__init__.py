@@ -1,1 +1,1 @@
-"""How long calls take, and how near they come to the machine's limit."""
+"""How long calls take, how close they come to the machine's limit, and what a time limit does to the ranking."""

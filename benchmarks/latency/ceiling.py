@@ -1,8 +1,8 @@
 """How fast this machine multiplies matrices through onnxruntime: the ceiling for a model made of such products.
 
-One graph of one product a shape, with constant weights, as the model has them; run the way the engine runs. On the CPU:
-a session whose operators use one thread, called from as many threads as there are cores, each with a matrix of its own.
-On CUDA: one session, one run after the other, everything on the device.
+Each shape of product is a graph of its own, with constant weights as in the model, and is run as the engine runs a
+model. On the CPU: a session whose operators use one thread, called from as many threads as there are cores, each with
+its own input matrix. On CUDA: one session, one run after the other, with all matrices on the device.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.latency.products import model_shapes, product_graph
+from crossrank.benchmarks.latency.matrix_products import model_shapes, product_graph
 from crossrank.engine.runtime.cuda.options import cuda_provider_options
 from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
 from crossrank.engine.runtime.providers import provider_name
 from crossrank.errors import ProviderError
 
 if TYPE_CHECKING:
-    from crossrank.benchmarks.latency.products import ProductPrecision, ProductShape
+    from crossrank.benchmarks.latency.matrix_products import ProductPrecision, ProductShape
     from crossrank.models.manifest import Architecture, Provider
 
 _TYPES: dict[ProductPrecision, Any] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float32}
-"""Of the results; of the factors too, but for int8."""
-_RUNS_A_WAIT = 20
-"""Products on a device between two moments of waiting for it."""
+"""Type of the results; of the factors too, except for int8."""
+_RUNS_PER_WAIT = 20
+"""Number of products that are launched on a device before it is waited for."""
 
 
 class ProductMeter:
-    """Measures the rate of one product on all cores; sessions are made once and used for every measurement."""
+    """Measures the rate of one product on all cores, with one session for all measurements."""
 
     def __init__(self, shape: ProductShape, precision: ProductPrecision, *, threads: int) -> None:
         """Load the graph.
@@ -39,7 +39,7 @@ class ProductMeter:
         Args:
             shape: of the product.
             precision: of its factors.
-            threads: how many products go on at once.
+            threads: how many products are computed at once.
 
         Raises:
             MissingDependencyError: onnx or onnxruntime is not installed.
@@ -55,7 +55,7 @@ class ProductMeter:
         self._bindings = [self._binding(onnxruntime, precision, seed) for seed in range(threads)]
 
     def _binding(self, onnxruntime: Any, precision: ProductPrecision, seed: int) -> Any:
-        """Inputs and outputs of one thread, bound once: a call then costs little besides the product."""
+        """Inputs and outputs of one thread, bound once, so that a call costs little besides the product."""
         random = np.random.default_rng(seed)
         size = (self.shape.rows, self.shape.inner)
         if precision != "int8":
@@ -69,7 +69,11 @@ class ProductMeter:
         return binding
 
     def rate(self, seconds: float) -> float:
-        """Operations a second of all threads together, measured over about so many seconds."""
+        """Operations per second of all threads together.
+
+        Args:
+            seconds: how long to measure.
+        """
         counts = [0] * len(self._bindings)
         spans = [0.0] * len(self._bindings)
         barrier = threading.Barrier(len(self._bindings))
@@ -93,7 +97,7 @@ class ProductMeter:
 
 
 class DeviceProductMeter:
-    """Measures the rate of one product on a device, with both factors and the result there. Not run on a GPU yet."""
+    """Measures the rate of one product on a device, with factors and result in its memory. Not run on a GPU yet."""
 
     def __init__(self, shape: ProductShape, precision: ProductPrecision, *, provider: Provider, device: int) -> None:
         """Load the graph and put a matrix on the device.
@@ -121,30 +125,34 @@ class DeviceProductMeter:
         self.shape = shape
         random = np.random.default_rng(0)
         values = random.standard_normal((shape.rows, shape.inner), dtype=np.float32).astype(_TYPES[precision])
-        where = (provider, device)
+        location = (provider, device)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(values, *where))
+        self._binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(values, *location))
         result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-            [shape.rows, shape.columns], _TYPES[precision], *where
+            [shape.rows, shape.columns], _TYPES[precision], *location
         )
         self._binding.bind_ortvalue_output("c", result)
         self._options = onnxruntime.RunOptions()
-        # Without waiting for the device after each run, launching one product hides behind the one before it.
+        # The device is not waited for after each run, so that a product is launched while the one before it runs.
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def rate(self, seconds: float) -> float:
-        """Operations a second, measured over about so many seconds."""
+        """Operations per second.
+
+        Args:
+            seconds: how long to measure.
+        """
         self._series()
         count, span = 0, 0.0
         started = time.perf_counter()
         while span < seconds:
             self._series()
-            count += _RUNS_A_WAIT
+            count += _RUNS_PER_WAIT
             span = time.perf_counter() - started
         return count / span * self.shape.operations
 
     def _series(self) -> None:
-        for _ in range(_RUNS_A_WAIT):
+        for _ in range(_RUNS_PER_WAIT):
             self._session.run_with_iobinding(self._binding, self._options)
         self._binding.synchronize_outputs()
 
@@ -165,10 +173,10 @@ class Ceiling:
         """Load a meter for each shape.
 
         Args:
-            architecture: whose products.
-            tokens: rows of the products: on the CPU those of a pair, on CUDA those of a run.
+            architecture: of the model whose products are measured.
+            tokens: rows of the products: tokens of a pair on the CPU, of a run on CUDA.
             precision: of the factors.
-            threads: how many products go on at once on the CPU; see `ProductMeter`.
+            threads: how many products are computed at once on the CPU; see `ProductMeter`.
             provider: execution provider.
             device: CUDA device id.
 
@@ -185,14 +193,18 @@ class Ceiling:
         self._rates: list[list[float]] = [[] for _ in self._meters]
 
     def measure(self, seconds: float) -> float:
-        """One round: every shape for so many seconds; returns the median of their rates."""
+        """Measure one round and return the median rate of the shapes.
+
+        Args:
+            seconds: how long to measure each shape.
+        """
         for meter, rates in zip(self._meters, self._rates, strict=True):
             rates.append(meter.rate(seconds))
         return statistics.median(rates[-1] for rates in self._rates)
 
     @property
     def rate(self) -> float:
-        """Operations a second: the median over shapes of the median over rounds."""
+        """Operations per second: the median over shapes of the median over rounds."""
         return statistics.median(self.shape_rates().values())
 
     def shape_rates(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a time limit does to ranking quality, and whether it is kept: `rank(deadline_ms=...)` over many candidates."""
+"""Ranking quality under time limits, and whether the limits are kept: `rank(deadline_ms=...)` on many candidates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.cascade.stage_scores import chosen_candidates
+from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.harness.engine_options import engine_options
 from crossrank.benchmarks.harness.sampling import percentiles
 from crossrank.benchmarks.quality.beir import read_judged_collection
@@ -41,47 +41,49 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
 ) -> dict[str, Any]:
     """Rank the same candidates under every limit, in turn.
 
-    Candidates are the run's documents, best first, then others of the corpus; their order is the order of promise.
+    The candidates are the documents of the run, best first, then others of the corpus. They are scored in this
+    first-stage order.
 
     Args:
-        artifact: the model's.
+        artifact: folder of the model's artifact.
         folder: BEIR folder with judgements and one `*.trec` run.
         precision: of the graph.
         queries: how many of those with judgements, evenly spread; None takes all.
-        limits_ms: the limits; None for none.
+        limits_ms: the limits; None among them ranks without a limit.
         candidates: of each query.
-        rounds: how often every query is ranked under every limit; once without one.
+        rounds: how often every query is ranked under every limit; without a limit it is ranked once.
         provider: execution provider.
-        progress: told what is going on.
+        progress: called with each step as it begins.
 
     Returns:
-        nDCG@10 of the candidates' own order, and for each limit nDCG@10, documents scored, and the time over the limit.
+        nDCG@10 of the first-stage order, and for each limit nDCG@10, documents scored, and the time over the limit.
 
     Raises:
-        InvalidInputError: the folder has no judgements, no run, none for its queries, or too few documents.
+        InvalidInputError: the folder has no judgements, none for its queries, no run, or too few documents.
         MissingDependencyError: ir-measures is not installed.
     """
     collection = read_judged_collection(folder)
-    found = chosen_candidates(folder, collection, queries, candidates)
-    judged = {query: collection.judgements.get(query, {}) for query in found}
+    candidates_of = chosen_candidates(folder, collection, queries, candidates)
+    judged = {query: collection.judgements.get(query, {}) for query in candidates_of}
     result: dict[str, Any] = {
         "collection": folder.name,
-        "queries": len(found),
+        "queries": len(candidates_of),
         "candidates": candidates,
         "precision": precision,
-        "first_stage": ndcg(judged, {query: _descending(names) for query, names in found.items()}),
+        "first_stage": ndcg(judged, {query: _descending(names) for query, names in candidates_of.items()}),
     }
     with Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker:
-        calls = _Calls(reranker, collection, found)
-        calls.run(_WARM_UP_MS, next(iter(found)))
-        longest = _LongestRuns(reranker)
+        calls = _Calls(reranker, collection, candidates_of)
+        calls.run(_WARM_UP_MS, next(iter(candidates_of)))
+        longest_run = _LongestRun(reranker)
         rows: dict[float | None, list[dict[str, Any]]] = {}
         for round_number in range(rounds):
-            for index, query in enumerate(found):
-                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {index + 1} of {len(found)}")
+            for number, query in enumerate(candidates_of, start=1):
+                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {number} of {len(candidates_of)}")
                 for limit in limits_ms:
                     if limit is not None or round_number == 0:
-                        rows.setdefault(limit, []).append(calls.run(limit, query) | {"longest_run": longest.take()})
+                        call = calls.run(limit, query) | {"longest_run": longest_run.seconds_since_last()}
+                        rows.setdefault(limit, []).append(call)
     result["limits"] = [_summary(limit, entries, judged) for limit, entries in rows.items()]
     return result
 
@@ -89,13 +91,13 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
 class _Calls:
     """Calls of one reranker under limits."""
 
-    def __init__(self, reranker: Reranker, collection: Collection, found: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, reranker: Reranker, collection: Collection, candidates_of: dict[str, tuple[str, ...]]) -> None:
         self._reranker = reranker
         self._collection = collection
-        self._found = found
+        self._candidates_of = candidates_of
 
     def run(self, limit_ms: float | None, query: str) -> dict[str, Any]:
-        names = self._found[query]
+        names = self._candidates_of[query]
         documents = [self._collection.documents[name] for name in names]
         started = time.perf_counter()
         ranking = self._reranker.rank(
@@ -110,18 +112,19 @@ class _Calls:
         }
 
 
-class _LongestRuns:
-    """The longest run since it was last asked."""
+class _LongestRun:
+    """Observes a reranker's runs and keeps the time of the longest."""
 
     def __init__(self, reranker: Reranker) -> None:
         self._longest = 0.0
-        reranker.observe_batches(self._see)
+        reranker.observe_batches(self._observe)
 
-    def take(self) -> float:
+    def seconds_since_last(self) -> float:
+        """Seconds of the longest run since this was last called."""
         longest, self._longest = self._longest, 0.0
         return longest
 
-    def _see(self, batch: Any) -> None:
+    def _observe(self, batch: Any) -> None:
         self._longest = max(self._longest, batch.seconds)
 
 
@@ -136,7 +139,11 @@ def _descending(names: Sequence[str]) -> dict[str, float]:
 def _summary(
     limit_ms: float | None, entries: Sequence[dict[str, Any]], judged: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
-    """A limit's figures. Over is the time beyond the limit; `kept` the share of calls within 10% and one run of it."""
+    """Figures of one limit.
+
+    `over_seconds` is the time beyond the limit; `kept` the share of calls that exceeded it by at most a tenth of the
+    limit and the longest run.
+    """
     seconds = np.asarray([entry["seconds"] for entry in entries])
     summary: dict[str, Any] = {
         "limit_ms": limit_ms,

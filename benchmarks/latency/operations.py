@@ -1,8 +1,8 @@
-"""Operations that a score needs, counted from the model's dimensions: a multiplication and an addition are two.
+"""Number of operations that a score needs, from the model's dimensions; a multiplication and an addition are two.
 
-Counted for the pruned graph, whatever graph is measured, so that work which no score needs lowers the share of the
-ceiling instead of hiding in it. Norms, activations, softmax and the embedding look-up are left out: they are no
-matrix products, and their time is what keeps a model from its ceiling.
+They are counted for the pruned graph, whatever graph is measured, so that superfluous work of a graph lowers its share
+of the ceiling. Norms, activations, softmax and the embedding look-up are not counted, because they are not matrix
+products; the time they take is part of what separates a model from the ceiling.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Operations:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Sum of all."""
         return self.full_layers + self.last_layer_keys_values + self.single_token + self.attention
 
 

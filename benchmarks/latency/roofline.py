@@ -1,4 +1,4 @@
-"""The share of this machine's matrix-product ceiling that scoring reaches, at several pair lengths."""
+"""The roofline: which share of this machine's ceiling for matrix products scoring reaches, by length of the pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crossrank.benchmarks.harness.workloads import WorkloadMaker
-    from crossrank.benchmarks.latency.products import ProductPrecision
+    from crossrank.benchmarks.latency.matrix_products import ProductPrecision
     from crossrank.models.manifest import Precision, Provider
 
 PAIR_TOKENS = (32, 128, 256, 512)
@@ -39,22 +39,21 @@ def measure_roofline(
 ) -> dict[str, Any]:
     """Measure ceiling and scoring in turn, round by round, on all cores or on a GPU.
 
-    What is timed for the share is the scoring of documents that were encoded before; whole calls, text to scores,
-    are timed beside it. The operations are those that the scores need. The share is taken round by round, because a
+    The share is that of scoring documents which were encoded before; whole calls, from text to scores, are timed as
+    well. Only operations that the scores need are counted. The share is taken round by round, because the speed of a
     shared machine drifts.
 
     Args:
-        artifacts: the artifact of each precision; measured are fp32 and int8 on the CPU, fp16 and
-            fp32 on CUDA.
+        artifacts: the artifact of each precision; fp32 and int8 are measured on the CPU, fp16 and fp32 on CUDA.
         maker: makes the pairs.
-        rounds: how often each is measured.
+        rounds: how often each length is measured.
         provider: execution provider.
         pair_tokens: lengths to measure.
-        progress: told what is going on.
+        progress: called with each step as it begins.
 
     Raises:
         MissingDependencyError: onnx is not installed.
-        InvalidInputError: the artifact does not say its dimensions.
+        InvalidInputError: a manifest lacks the model's dimensions.
     """
     rows = []
     for precision in _PRECISIONS[provider]:
@@ -73,9 +72,11 @@ def _row(
     manifest = Artifact.open(folder).manifest
     architecture = manifest.architecture
     if not (architecture.hidden_size and architecture.intermediate_size and architecture.num_hidden_layers):
-        raise InvalidInputError(f"{folder}: its manifest lacks the model's dimensions, which a roofline counts with")
+        raise InvalidInputError(
+            f"{folder}: its manifest lacks the model's dimensions, which the roofline needs; export the model again"
+        )
     cores = available_cores()
-    # A GPU is filled by a whole run, a core by a pair.
+    # A GPU needs a whole run of pairs to be busy, a core needs one pair.
     pairs = DEFAULT_BATCH_TOKENS["cuda"] // tokens if provider == "cuda" else _PAIRS_PER_CORE * cores
     rows = pairs * tokens if provider == "cuda" else tokens
     workload = maker.of_pair_length(tokens, pairs)
@@ -94,8 +95,7 @@ def _row(
             call_times.append(time.perf_counter() - scored)
     operations = operations_per_pair(architecture, tokens, labels=manifest.num_labels)
     seconds = statistics.median(times) / len(workload.documents)
-    reached = operations.total / seconds
-    shares = [operations.total * pairs / (time * rate) for time, rate in zip(times, ceilings, strict=True)]
+    shares = [operations.total * pairs / (elapsed * rate) for elapsed, rate in zip(times, ceilings, strict=True)]
     return {
         "precision": precision,
         "pair_tokens": tokens,
@@ -103,7 +103,7 @@ def _row(
         "operations_per_pair": operations.total,
         "seconds_per_pair": seconds,
         "call_seconds_per_pair": statistics.median(call_times) / len(workload.documents),
-        "reached_operations_per_second": reached,
+        "reached_operations_per_second": operations.total / seconds,
         "ceiling_operations_per_second": ceiling.rate,
         "shape_operations_per_second": ceiling.shape_rates(),
         "share": statistics.median(shares),

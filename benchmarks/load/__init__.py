@@ -1,1 +1,1 @@
-"""Many callers at once: latency against offered load, throughput, shedding, memory, for crossrank and its peers."""
+"""Many callers at once: latency against offered load, throughput, refused requests, memory; crossrank and its peers."""

@@ -1,4 +1,4 @@
-"""When requests arrive, and how large they are: open loop, so a slow contender gets no fewer of them."""
+"""When requests arrive, and how large they are. They arrive in an open loop: a slow contender gets no fewer of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 SIZES = (10, 20, 50, 100)
 SHARES = (0.4, 0.3, 0.2, 0.1)
-"""Candidates of a request, and how many requests have so many: most are small, and each size has the same work."""
+"""Numbers of candidates, and the share of requests that have them: small requests are the most frequent."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A time with one rate.
+    """A period of one arrival rate.
 
     Attributes:
-        name: what it is called in results.
+        name: its name in results.
         rate: requests a second, on average.
         seconds: how long it lasts.
     """
@@ -32,7 +32,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Arrival:
-    """One request: due so many seconds after the start, in a phase, with so many documents from a place on."""
+    """One request.
+
+    Attributes:
+        due: seconds after the start at which it arrives.
+        phase: name of its phase.
+        first: index of its first document; the following documents come after it in order.
+        count: number of its documents.
+    """
 
     due: float
     phase: str
@@ -41,16 +48,16 @@ class Arrival:
 
 
 def mean_size() -> float:
-    """Candidates of a request, on average."""
+    """Mean number of candidates of a request."""
     return float(np.dot(SIZES, SHARES))
 
 
 def poisson_arrivals(phases: Sequence[Phase], *, documents: int, seed: int = 0) -> list[Arrival]:
-    """Requests at the moments of a Poisson process whose rate is that of the phase.
+    """Requests that arrive as a Poisson process with the rate of each phase.
 
     Args:
         phases: one after the other.
-        documents: how many there are to take from.
+        documents: number of documents to choose from.
         seed: equal seeds give equal requests.
     """
     random = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
-"""Measuring one contender under load, and all of them.
+"""Measures contenders under load.
 
-Every offered load has a process of its own: a peer that refuses nobody carries its backlog along, and it must not weigh
-on the next figure.
+Each offered load is measured in a new process: a peer that refuses no request has a backlog at the end, which would
+slow down the next measurement.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from crossrank.benchmarks.harness.sampling import percentiles
 from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
-from crossrank.benchmarks.load.contenders import LoadProcess
+from crossrank.benchmarks.load.load_contenders import LoadProcess
 from crossrank.benchmarks.peers.comparison import contender_python
 from crossrank.benchmarks.peers.worker_process import WorkerError
 from crossrank.engine.runtime.cores import available_cores
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 SMALLEST = SIZES[0]
 CALLERS = 8
-"""Callers at once that are taken to saturate a contender."""
+"""Number of concurrent callers that is taken to saturate a contender."""
 _SETTLE = 2.0
-"""Seconds after an overload in which latency may still be out of order."""
+"""Seconds after an overload in which latency may still be high."""
 _AFTER_RATE = 0.5
 _TURNS = 5
-"""One caller and many in turn: the machine's own ups and downs are larger than the difference."""
+"""How often one caller and many are measured in turn: the machine's speed varies by more than their difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,11 @@ class LoadPlan:
     """What to measure.
 
     Attributes:
-        loads: offered loads, as shares of what the contender itself does when saturated.
+        loads: offered loads, as shares of the contender's own saturated throughput.
         seconds: how long each is offered.
-        drain: seconds that are given to finish what is open after the last arrival.
-        overload_seconds: how long twice the saturating load is offered before the recovery is watched; 0 leaves it out.
-        after_seconds: how long the recovery is watched.
+        drain: seconds that unanswered requests get after the last arrival.
+        overload_seconds: how long twice the saturating load is offered before recovery is measured; 0 leaves it out.
+        after_seconds: how long half the saturating load is offered before the overload, and again after it.
     """
 
     loads: Sequence[float] = (0.3, 0.5, 0.7, 0.9, 1.0, 1.5, 2.0)
@@ -71,18 +71,21 @@ def measure_load(
     """Measure every contender; one that fails is reported with its reason.
 
     Args:
-        contenders: who takes part.
-        texts: what requests take their texts from.
-        plan: what to measure.
+        contenders: what to measure.
+        texts: the query and the documents that requests are made of.
+        plan: how to measure.
         peers_folder: where the peers' environments are.
         weights: forms of the weights for the peers.
-        progress: told what is going on.
+        progress: called with each step as it begins.
+
+    Returns:
+        For each contender by its name its title and its figures, or `failed` with the reason.
     """
     results: dict[str, Any] = {}
     for contender in contenders:
-        start = partial(_process, contender, texts, peers_folder, weights)
+        start = partial(_loaded_process, contender, texts, peers_folder, weights)
         try:
-            figures = _measure_one(start, len(texts.documents), plan, partial(_tell, progress, contender.name))
+            figures = _measure_one(start, len(texts.documents), plan, partial(_report_step, progress, contender.name))
         except WorkerError as error:
             figures = {"failed": str(error)}
         results[contender.name] = {"title": contender.title, **figures}
@@ -90,34 +93,33 @@ def measure_load(
 
 
 @contextmanager
-def _process(
+def _loaded_process(
     contender: Contender, texts: Workload, peers_folder: Path | None, weights: Weights | None
 ) -> Iterator[LoadProcess]:
-    """A contender's process, loaded."""
-    with LoadProcess(contender_python(contender, peers_folder)) as started:
-        started.load(contender.adapter, contender.load_options(weights))
-        started.give_texts(texts.query, texts.documents)
-        yield started
+    with LoadProcess(contender_python(contender, peers_folder)) as process:
+        process.load(contender.adapter, contender.load_options(weights))
+        process.send_texts(texts.query, texts.documents)
+        yield process
 
 
-def _tell(progress: Callable[[str], None], name: str, step: str) -> None:
+def _report_step(progress: Callable[[str], None], name: str, step: str) -> None:
     progress(f"{name}: {step}")
 
 
 def _measure_one(
-    process: Callable[[], AbstractContextManager[LoadProcess]],
+    start: Callable[[], AbstractContextManager[LoadProcess]],
     documents: int,
     plan: LoadPlan,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    alone, saturated, idle = [], [], []
-    with process() as worker:
+    one_caller, saturated, idle_times = [], [], []
+    with start() as process:
         for turn in range(_TURNS):
-            progress(f"alone and saturated, {turn + 1} of {_TURNS}")
+            progress(f"one caller and saturated, {turn + 1} of {_TURNS}")
             seconds = plan.seconds / _TURNS
-            alone.append(_pairs_per_second(worker.closed_loop(callers=1, seconds=seconds, sizes=SIZES)))
-            idle += worker.closed_loop(callers=1, seconds=seconds / 2, sizes=[SMALLEST])["times"]
-            saturated.append(_pairs_per_second(worker.closed_loop(callers=CALLERS, seconds=seconds, sizes=SIZES)))
+            one_caller.append(_pairs_per_second(process.closed_loop(callers=1, seconds=seconds, sizes=SIZES)))
+            idle_times += process.closed_loop(callers=1, seconds=seconds / 2, sizes=[SMALLEST])["times"]
+            saturated.append(_pairs_per_second(process.closed_loop(callers=CALLERS, seconds=seconds, sizes=SIZES)))
     pairs_per_second = float(np.median(saturated))
     rate = pairs_per_second / mean_size()
     points = []
@@ -125,14 +127,14 @@ def _measure_one(
         progress(f"{load:.0%} of saturation")
         steady = [Phase("steady", load * rate, plan.seconds)]
         arrivals = poisson_arrivals(steady, documents=documents)
-        with process() as worker:
-            outcome = worker.open_loop(arrivals, drain=plan.drain)
+        with start() as process:
+            outcome = process.open_loop(arrivals, drain=plan.drain)
         points += [{"load": load, **figures} for figures in summary(steady, arrivals, outcome).values()]
     figures = {
-        "one_caller_pairs_per_second": float(np.median(alone)),
+        "one_caller_pairs_per_second": float(np.median(one_caller)),
         "saturated_pairs_per_second": pairs_per_second,
-        "turns": {"one_caller": alone, "saturated": saturated},
-        "idle_small_p50": float(np.median(idle)),
+        "turns": {"one_caller": one_caller, "saturated": saturated},
+        "idle_small_p50": float(np.median(idle_times)),
         "points": points,
     }
     if plan.overload_seconds > 0:
@@ -144,49 +146,56 @@ def _measure_one(
             Phase("after", _AFTER_RATE * rate, plan.after_seconds),
         ]
         arrivals = poisson_arrivals(phases, documents=documents)
-        with process() as worker:
-            outcome = worker.open_loop(arrivals, drain=plan.drain)
+        with start() as process:
+            outcome = process.open_loop(arrivals, drain=plan.drain)
         figures["recovery"] = {"phases": summary(phases, arrivals, outcome), "memory": outcome["memory"]}
     return figures
 
 
-def _pairs_per_second(closed: Mapping[str, Any]) -> float:
-    return float(closed["pairs"] / closed["seconds"])
+def _pairs_per_second(outcome: Mapping[str, Any]) -> float:
+    return float(outcome["pairs"] / outcome["seconds"])
 
 
 def summary(
     phases: Sequence[Phase], arrivals: Sequence[Arrival], outcome: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Figures of each phase of an open loop; of one that no request arrived in, zeros and no latencies.
+    """Figures of each phase of an open loop; zeros and no latencies for a phase without requests.
 
-    Latencies of requests that were not done at the end count with the time they had waited by then, so percentiles of
-    an overloaded contender are lower bounds.
+    A request that was not done at the end counts with the time it had waited by then, so the percentiles of an
+    overloaded contender are lower bounds.
+
+    Args:
+        phases: one after the other.
+        arrivals: the requests.
+        outcome: what `LoadProcess.open_loop` returned for them.
     """
     figures: dict[str, dict[str, Any]] = {}
     memory = [mib for _, mib in outcome["memory"]]
     end = 0.0
     for phase in phases:
         end += phase.seconds
-        chosen = [
+        of_phase = [
             (arrival, latency, kind)
             for arrival, (latency, kind) in zip(arrivals, outcome["outcomes"], strict=True)
             if arrival.phase == phase.name
         ]
-        kinds = Counter(kind for _, _, kind in chosen)
-        waited = [latency for _, latency, kind in chosen if kind in {"ok", "late"}]
-        small = [latency for arrival, latency, kind in chosen if kind in {"ok", "late"} and arrival.count == SMALLEST]
-        in_time = sum(
-            arrival.count for arrival, latency, kind in chosen if kind == "ok" and arrival.due + latency <= end
+        kinds = Counter(kind for _, _, kind in of_phase)
+        latencies = [latency for _, latency, kind in of_phase if kind in {"ok", "late"}]
+        small_latencies = [
+            latency for arrival, latency, kind in of_phase if kind in {"ok", "late"} and arrival.count == SMALLEST
+        ]
+        pairs_done = sum(
+            arrival.count for arrival, latency, kind in of_phase if kind == "ok" and arrival.due + latency <= end
         )
         figures[phase.name] = {
-            "requests": len(chosen),
-            "offered_pairs_per_second": sum(arrival.count for arrival, _, _ in chosen) / phase.seconds,
-            "done_pairs_per_second": in_time / phase.seconds,
+            "requests": len(of_phase),
+            "offered_pairs_per_second": sum(arrival.count for arrival, _, _ in of_phase) / phase.seconds,
+            "done_pairs_per_second": pairs_done / phase.seconds,
             "kinds": dict(kinds),
-            "shed_share": kinds["shed"] / max(len(chosen), 1),
-            "late_share": kinds["late"] / max(len(chosen), 1),
-            "latency": percentiles(waited),
-            "small_latency": percentiles(small),
+            "shed_share": kinds["shed"] / max(len(of_phase), 1),
+            "late_share": kinds["late"] / max(len(of_phase), 1),
+            "latency": percentiles(latencies),
+            "small_latency": percentiles(small_latencies),
             "cpu_share": outcome["cpu_seconds"] / max(outcome["seconds"], 1e-9) / available_cores(),
             "memory_mib": {"first": memory[0], "largest": max(memory), "last": memory[-1]} if memory else {},
         }

@@ -1,9 +1,9 @@
-"""The comparison with other rerankers on the same weights: each in a process of its own, in turn, round by round.
+"""The comparison with other rerankers on the same weights: each in its own process, in turn, round by round.
 
-A shared machine drifts, and contenders' threads disturb each other when they run at once. So one call of each is timed
-in every round, one after the other, and only the ratio to our own time of the same round counts. Between two calls
-there is a rest in which threads that still spin go to sleep, and in which a process that holds much memory is ended; it
-is started again, loaded and warmed up before its next turn.
+The speed of a shared machine drifts, and contenders that run at once take processor time from each other. So in every
+round each contender is timed alone, one after the other, and only the ratio to our own time of the same round counts.
+After each turn there is a pause, in which threads that still spin go to sleep. A process that holds much memory is
+ended after its turn, and started, loaded and warmed up again before its next one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from crossrank.benchmarks.harness.sampling import latency, ratio_per_round
 from crossrank.benchmarks.peers.agreement import compare_scores
 from crossrank.benchmarks.peers.contenders import OWN_PREFIX
 from crossrank.benchmarks.peers.environments import interpreter
-from crossrank.benchmarks.peers.held_worker import HeldWorker
+from crossrank.benchmarks.peers.restartable_worker import RestartableWorker
 from crossrank.benchmarks.peers.worker_process import WorkerError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from crossrank.benchmarks.peers.contenders import Contender
     from crossrank.benchmarks.peers.weights import Weights
 
-REST_SECONDS = 0.2
+PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Scenario:
     Attributes:
         workload: what every contender scores.
         rounds: timed rounds.
-        calls: calls a contender makes in a round; the median counts. More than one for very short calls.
+        calls: calls of a contender in a round, whose median counts; more than one where calls are very short.
     """
 
     workload: Workload
@@ -49,25 +49,25 @@ class Scenario:
 
 def start_workers(
     contenders: Iterable[Contender], peers_folder: Path | None, weights: Weights | None, stack: ExitStack
-) -> tuple[dict[str, HeldWorker], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, RestartableWorker], dict[str, dict[str, Any]]]:
     """Start and load every contender.
 
     Args:
         contenders: who takes part.
         peers_folder: where the peers' environments are.
         weights: forms of the weights for the peers.
-        stack: ends the processes.
+        stack: ends the processes when it is closed.
 
     Returns:
-        The processes of those that loaded, and for every contender what its load said or why it failed.
+        The workers that loaded, and for every contender what it reported on loading or why it failed.
     """
-    workers: dict[str, HeldWorker] = {}
+    workers: dict[str, RestartableWorker] = {}
     loads: dict[str, dict[str, Any]] = {}
     for contender in contenders:
         entry: dict[str, Any] = {"title": contender.title}
         loads[contender.name] = entry
         try:
-            worker = stack.enter_context(HeldWorker(partial(_started, contender, peers_folder, weights)))
+            worker = stack.enter_context(RestartableWorker(partial(_start, contender, peers_folder, weights)))
             entry.update(worker.load)
             workers[contender.name] = worker
         except WorkerError as error:
@@ -76,18 +76,18 @@ def start_workers(
 
 
 def run_scenario(
-    scenario: Scenario, workers: Mapping[str, HeldWorker], *, progress: Callable[[str], None] = lambda _: None
+    scenario: Scenario, workers: Mapping[str, RestartableWorker], *, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """Time one workload on all contenders in turn.
 
     Args:
         scenario: the workload and how often.
         workers: loaded contenders by name.
-        progress: told what is going on.
+        progress: called with each step as it begins.
 
     Returns:
-        For every contender its latency, pairs a second, and its time as a ratio to each of our own contenders';
-        a contender that fails on the way is reported with its reason and takes no further part.
+        For every contender its latency, pairs a second, and the ratio of its time to that of each contender of ours.
+        One that fails is reported with its reason and takes no further part.
     """
     workload = scenario.workload
     failed: dict[str, str] = {}
@@ -98,14 +98,14 @@ def run_scenario(
                 continue
             progress(f"{workload.name}: {'warm-up' if round_number < 0 else f'round {round_number + 1}'}, {name}")
             try:
-                worker.get_ready(workload)
+                worker.prepare(workload)
                 if round_number >= 0:
                     seconds = worker.time(workload, calls=scenario.calls)
                     times[name].append(sorted(seconds)[len(seconds) // 2])
-                worker.rest()
+                worker.end_turn()
             except WorkerError as error:
                 failed[name] = str(error)
-            time.sleep(REST_SECONDS)
+            time.sleep(PAUSE_SECONDS)
     references = [name for name in workers if name.startswith(OWN_PREFIX) and name not in failed]
     return {
         "name": workload.name,
@@ -128,14 +128,17 @@ def compare(
     weights: Weights | None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run all scenarios, and check on the first that all contenders give the scores of our first.
+    """Time all scenarios, and compare every contender's scores of the first one with those of the first contender.
 
     Args:
         contenders: who takes part, ours first.
         scenarios: what is timed.
         peers_folder: where the peers' environments are.
         weights: forms of the weights for the peers; None where only ours take part.
-        progress: told what is going on.
+        progress: called with each step as it begins.
+
+    Returns:
+        `contenders` (what each reported on loading, and its peak memory), `agreement` of scores, and `scenarios`.
     """
     with ExitStack() as stack:
         progress("loading the contenders")
@@ -161,16 +164,16 @@ def contender_python(contender: Contender, peers_folder: Path | None) -> Path | 
     python = interpreter(peers_folder, contender.environment) if peers_folder else None
     if python is None:
         raise WorkerError(
-            f"environment {contender.environment!r} is not installed in {peers_folder}; "
-            "run 'crossrank bench --install-peers' for that folder, it tells why where it cannot be"
+            f"environment {contender.environment!r} is not installed in {peers_folder}; install it with "
+            "'crossrank bench --install-peers FOLDER', which says why if it fails"
         )
     return python
 
 
-def _started(
+def _start(
     contender: Contender, peers_folder: Path | None, weights: Weights | None
 ) -> tuple[WorkerProcess, dict[str, Any]]:
-    """A process with the contender loaded, and what its load said."""
+    """A process with the contender loaded, and what it reported on loading."""
     worker = WorkerProcess(contender_python(contender, peers_folder))
     try:
         return worker, worker.load(contender.adapter, contender.load_options(weights))
@@ -182,11 +185,11 @@ def _started(
 def _figures(
     times: Mapping[str, Sequence[float]], name: str, references: Sequence[str], workload: Workload
 ) -> dict[str, Any]:
-    own = latency(times[name])
+    percentiles = latency(times[name])
     return {
         "seconds": list(times[name]),
-        "latency": own.as_json(),
-        "pairs_per_second": len(workload.documents) / own.p50,
+        "latency": percentiles.as_json(),
+        "pairs_per_second": len(workload.documents) / percentiles.p50,
         "times_as_long_as": {
             reference: ratio_per_round(times[name], times[reference]).as_json()
             for reference in references

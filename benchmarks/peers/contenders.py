@@ -1,4 +1,4 @@
-"""Who takes part in the comparison, and what each needs."""
+"""The contenders of the comparison, and what each needs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ OWN_PREFIX = "crossrank"
 
 @dataclass(frozen=True)
 class Contender:
-    """A reranker in a process of its own.
+    """A reranker that runs in its own process.
 
     Attributes:
         name: short name.
-        title: what it is, in words.
+        title: name for tables.
         environment: which of the peers' environments it runs in; None for the one that runs the benchmark.
         adapter: module of `workers/` that loads it.
-        options: what the adapter is given.
+        options: passed to the adapter.
         weights: which form of the weights it loads: option name to attribute of `Weights`.
-        absent: on which provider it takes no part, and why.
+        absent: reason why it cannot run, for each provider where it cannot.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Contender:
 
     @property
     def is_own(self) -> bool:
-        """Whether this is crossrank itself."""
+        """Whether it is crossrank itself."""
         return self.environment is None
 
     def on(self, provider: Provider) -> Contender:
-        """The same on a provider: its environment there, and the device among the adapter's options."""
+        """The contender set up for a provider: in its environment for it, with the device among the options."""
         environment = None if self.environment is None else environment_on(self.environment, provider)
         return replace(self, environment=environment, options={**self.options, "device": provider})
 
     def load_options(self, weights: Weights | None) -> dict[str, Any]:
         """Options of the adapter, with the paths of the weights filled in."""
-        return {**self.options, **{name: str(getattr(weights, which)) for name, which in self.weights.items()}}
+        return {**self.options, **{name: str(getattr(weights, form)) for name, form in self.weights.items()}}
 
 
 _FLASHRANK_ABSENT: dict[Provider, str] = {"cuda": "its Ranker takes no execution provider and runs on the CPU"}
@@ -68,12 +68,12 @@ PEERS: tuple[Contender, ...] = (
     ),
     Contender(
         "sentence-transformers-fp16",
-        "sentence-transformers CrossEncoder, torch in half precision",
+        "sentence-transformers CrossEncoder, torch in fp16",
         "sentence-transformers",
         "sentence_transformers_adapter",
-        {"backend": "torch", "half": True},
+        {"backend": "torch", "fp16": True},
         {"checkpoint": "checkpoint"},
-        absent={"cpu": "half precision is for GPUs"},
+        absent={"cpu": "fp16 is for GPUs"},
     ),
     Contender(
         "sentence-transformers-onnx",
@@ -129,7 +129,7 @@ PEERS: tuple[Contender, ...] = (
 
 
 def own_contenders(artifacts: Mapping[Precision, Path], provider: Provider = "cpu") -> list[Contender]:
-    """The engine itself, once a precision."""
+    """Crossrank as a contender, once for each precision."""
     return [
         Contender(
             f"{OWN_PREFIX}-{precision}",
@@ -145,18 +145,18 @@ def own_contenders(artifacts: Mapping[Precision, Path], provider: Provider = "cp
 def chosen_peers(
     names: Sequence[str] | None, provider: Provider = "cpu", *, among: Sequence[Contender] = PEERS
 ) -> tuple[list[Contender], dict[str, str]]:
-    """Peers by name, on a provider.
+    """Choose peers by name and set them up for a provider.
 
     Args:
-        names: which; None takes all of them.
+        names: which peers; None takes all of them.
         provider: execution provider.
-        among: all there are.
+        among: all peers.
 
     Returns:
-        Those that run there, and for each other one the reason.
+        The chosen peers that run on the provider, and for each of the others the reason why it does not.
 
     Raises:
-        InvalidInputError: a name is none of a peer.
+        InvalidInputError: there is no peer of a name.
     """
     by_name = {peer.name: peer for peer in among}
     unknown = [name for name in names or () if name not in by_name]

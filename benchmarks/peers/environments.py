@@ -1,7 +1,7 @@
-"""The peers' virtual environments: one each, so that their requirements constrain neither ours nor each other's.
+"""The peers' virtual environments: one each, so that their requirements do not conflict with ours or each other's.
 
-Those for CUDA lie beside those for the CPU, with names of their own. That they install and run has not been tried on a
-GPU yet; the commands that make them are tested.
+Environments for CUDA are in the same folder, under names of their own. Whether they install and run has not been tried
+on a GPU yet; the commands that make them are tested.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 TORCH: dict[Provider, str] = {"cpu": "torch==2.13.0", "cuda": "torch"}
-"""Installed before all else where it is needed. On the CPU, where the index holds a CPU build, no CUDA libraries come
-with it. For CUDA it is not pinned: PyPI's build for Linux brings CUDA libraries of its own, and which of them fit the
-driver is the owner's to say; result files have the version."""
+"""Installed before all else where it is needed. On the CPU it is pinned; where the index has a CPU build of it, no CUDA
+libraries are installed with it. For CUDA it is not pinned: PyPI's build for Linux brings its own CUDA libraries, and
+which of them work depends on the driver; result files record the version."""
 _WITH_TORCH = frozenset(
     {"sentence-transformers", "sentence-transformers-onnx", "sentence-transformers-openvino", "infinity"}
 )
@@ -40,12 +40,12 @@ class Installation:
 
 
 def environment_on(environment: str, provider: Provider) -> str:
-    """The name that an environment has on a provider."""
+    """The name of an environment for a provider."""
     return environment if provider == "cpu" else f"{environment}{_CUDA}"
 
 
 def environment_names(provider: Provider = "cpu") -> list[str]:
-    """All environments of a provider that have requirements."""
+    """The names of all environments for a provider."""
     names = sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
     return [name for name in names if name.endswith(_CUDA) == (provider == "cuda")]
 
@@ -63,13 +63,13 @@ def pip_steps(home: Path, name: str) -> list[list[str]]:
     requirements = ["--requirement", str(REQUIREMENTS / f"{name}.txt")]
     if name.removesuffix(_CUDA) in _WITH_TORCH:
         steps.append([*pip, TORCH[provider]])
-        requirements.append(TORCH[provider])  # named again, so that no other requirement replaces it
+        requirements.append(TORCH[provider])  # named again, so that no other requirement changes its version
     steps.append([*pip, *requirements])
     return steps
 
 
 def interpreter(folder: Path, environment: str) -> Path | None:
-    """The Python of an installed environment, or None."""
+    """The Python of an environment; None if it is not installed completely."""
     home = folder / environment
     return home / "bin" / "python" if (home / "installed").is_file() else None
 
@@ -84,10 +84,10 @@ def install(
     """Make environments with pip; those that are installed already are left as they are.
 
     Args:
-        folder: where they go, one folder each.
-        names: which; None makes all of the provider.
+        folder: gets one folder for each environment.
+        names: which ones; None makes all of the provider.
         provider: execution provider that they are for.
-        progress: told each environment before work on it starts.
+        progress: called with the name of each environment before it is installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     results = []
@@ -101,9 +101,9 @@ def install(
 
 
 def _install(home: Path, name: str) -> str:
-    """Make one environment; returns the reason of a failure, or nothing."""
+    """Make one environment; returns the reason if that failed, else an empty string."""
     if home.exists():
-        shutil.rmtree(home)  # what an interrupted installation left
+        shutil.rmtree(home)  # left by an interrupted installation
     # The environment we run in must not leak into the one that is made.
     variables = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
     for step in pip_steps(home, name):

@@ -1,4 +1,4 @@
-"""The weights of the comparison: one checkpoint, prepared once in every form that the contenders take."""
+"""The weights of the comparison: one checkpoint, converted once to every form that the contenders load."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SUBFOLDER = "weights"
 
 
 class WeightsError(CrossrankError):
-    """The peers' forms of the weights could not be made."""
+    """The weights could not be converted for the peers."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the forms lie.
+    """Where the forms of the weights are.
 
     Attributes:
         checkpoint: folder with float32 safetensors and tokenizer.
@@ -45,7 +45,7 @@ class Weights:
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """Refuse what is no checkpoint folder.
+    """Refuse a folder that is not a checkpoint.
 
     Raises:
         InvalidInputError: there is no config.json.
@@ -55,32 +55,32 @@ def check_checkpoint(checkpoint: Path) -> None:
 
 
 def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:
-    """Make the forms, or find them made before from the same files.
+    """Convert a checkpoint to every form, or reuse what was converted before from the same files.
 
     Args:
         checkpoint: transformers checkpoint folder.
-        peers_folder: where the peers' environments are; the forms go beside them.
-        provider: whose environments are there; the forms are the same.
+        peers_folder: where the peers' environments are; the forms are written there too.
+        provider: execution provider of the environments; the forms do not depend on it.
 
     Raises:
-        InvalidInputError: `checkpoint` is no checkpoint folder.
-        WeightsError: no environment can make them, or making them failed; the message has the end of its output.
+        InvalidInputError: `checkpoint` is not a checkpoint folder.
+        WeightsError: the conversion failed; the message has the last line of its output.
     """
     check_checkpoint(checkpoint)
     folder = peers_folder / _SUBFOLDER / _digest(path for path in checkpoint.iterdir() if path.is_file())
     if not folder.is_dir():
-        _make(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))
+        _convert(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))
     return Weights(folder / "checkpoint", folder / "fp32" / "model.onnx", folder / "int8" / "model.onnx")
 
 
-def _make(checkpoint: Path, folder: Path, peers_folder: Path, environment: str) -> None:
+def _convert(checkpoint: Path, folder: Path, peers_folder: Path, environment: str) -> None:
     python = interpreter(peers_folder, environment) or Path(sys.executable)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
     try:
         done = subprocess.run(
             [str(python), str(WORKERS / "prepare_weights.py"), str(checkpoint.absolute()), str(partial)],
-            env=worker_variables(own=python == Path(sys.executable)),
+            env=worker_variables(own_environment=python == Path(sys.executable)),
             capture_output=True,
             text=True,
             check=False,
@@ -97,7 +97,7 @@ def _make(checkpoint: Path, folder: Path, peers_folder: Path, environment: str) 
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    """Names and contents of files, as 16 hexadecimal digits; the script that makes the forms counts as well."""
+    """16 hexadecimal digits from names and contents of files, and from the script that converts them."""
     digest = hashlib.sha256(sha256_of(WORKERS / "prepare_weights.py").encode())
     for path in sorted(paths):
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())

@@ -1,4 +1,4 @@
-"""Our side of a worker process: start it, ask it, learn why it failed."""
+"""Our side of a worker process: starts it, sends requests, and reports why it failed."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _ERROR_LINES = 3
 
 
 class WorkerError(CrossrankError):
-    """A worker process could not do what it was told; the message has its reason."""
+    """A worker process could not carry out a request; the message has its reason."""
 
 
-def worker_variables(*, own: bool) -> dict[str, str]:
-    """Environment variables of a worker: nothing is fetched, nothing is reported, no foreign packages leak in.
+def worker_variables(*, own_environment: bool) -> dict[str, str]:
+    """Environment variables of a worker: it fetches nothing, sends no telemetry, and sees none of our packages.
 
     Args:
-        own: whether it runs in the environment of this process.
+        own_environment: whether it runs in the environment of this process and needs our packages.
     """
     variables = dict(os.environ)
-    if not own:
+    if not own_environment:
         for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
             variables.pop(name, None)
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    silent = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
-    return {**variables, **offline, **silent}
+    no_telemetry = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
+    return {**variables, **offline, **no_telemetry}
 
 
 class WorkerProcess:
@@ -60,9 +60,9 @@ class WorkerProcess:
         Raises:
             WorkerError: the interpreter cannot be started.
         """
-        # It lives as long as the process, so no with statement holds it.
+        # The file is open as long as the process runs, so close() closes it and not a with statement.
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        variables = worker_variables(own=python is None)
+        variables = worker_variables(own_environment=python is None)
         if adapters is not None:
             variables["PYTHONPATH"] = str(adapters)
         try:
@@ -79,11 +79,11 @@ class WorkerProcess:
             raise WorkerError(f"cannot start {python}: {error}") from error
 
     def load(self, adapter: str, options: dict[str, Any], *, timeout: float = 600.0) -> dict[str, Any]:
-        """Load a reranker; returns its seconds, versions and scale."""
+        """Load a reranker; returns the seconds that took, versions of its packages, and the scale of its scores."""
         return self._ask(timeout, command="load", adapter=adapter, options=options)
 
-    def tell(self, workload: Workload) -> None:
-        """Hand over a workload."""
+    def send_workload(self, workload: Workload) -> None:
+        """Send a workload; later requests name it."""
         self._ask(60.0, command="workload", name=workload.name, query=workload.query, documents=workload.documents)
 
     def warm_up(self, workload: str, *, calls: int = 1, timeout: float = 600.0) -> None:
@@ -91,7 +91,7 @@ class WorkerProcess:
         self._ask(timeout, command="warm_up", workload=workload, calls=calls)
 
     def time(self, workload: str, *, calls: int = 1, timeout: float = 600.0) -> list[float]:
-        """Seconds of calls made now, one after the other."""
+        """Make calls one after the other; returns the seconds of each."""
         seconds: list[float] = self._ask(timeout, command="time", workload=workload, calls=calls)["seconds"]
         return seconds
 
@@ -106,20 +106,18 @@ class WorkerProcess:
         return float(answer["peak_mib"]), float(answer["resident_mib"])
 
     def __enter__(self) -> Self:
-        """Use as a context manager."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the process."""
         self.close()
 
     def close(self) -> None:
-        """End the process, killing it if it does not go."""
+        """End the process; kill it if it does not end within 10 seconds."""
         if self._process.poll() is None:
             try:
-                self._process.stdin.close()  # type: ignore[union-attr]  # the end of input ends its loop
+                self._process.stdin.close()  # type: ignore[union-attr]  # its loop ends with its input
                 self._process.wait(10)
             except (OSError, subprocess.TimeoutExpired):
                 self._process.kill()
@@ -131,7 +129,7 @@ class WorkerProcess:
         """Send a request and wait for the answer.
 
         Raises:
-            WorkerError: it reported an error, ended, or did not answer in time (then it is killed).
+            WorkerError: the process reported an error, ended, or did not answer in time (then it is killed).
         """
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
@@ -140,25 +138,25 @@ class WorkerProcess:
             requests.write(json.dumps(request) + "\n")
             requests.flush()
         except (OSError, ValueError) as error:
-            raise WorkerError(self._epitaph()) from error
-        # The worker sends one line for each request, so nothing of an earlier one can be waiting in the buffer.
+            raise WorkerError(self._why_it_ended()) from error
+        # The worker writes one line for each request, so the buffer holds nothing of an earlier answer.
         if not select.select([answers], [], [], timeout)[0]:
             self._process.kill()
             raise WorkerError(f"no answer to {request['command']!r} within {timeout:.0f} s")
         line = answers.readline()
         if not line:
-            raise WorkerError(self._epitaph())
+            raise WorkerError(self._why_it_ended())
         answer: dict[str, Any] = json.loads(line)
         if not answer.pop("ok"):
             raise WorkerError(answer["error"])
         return answer
 
-    def _epitaph(self) -> str:
-        """Why the process ended, from its exit status and the end of what it printed."""
+    def _why_it_ended(self) -> str:
+        """The exit status and the last lines that the process printed."""
         try:
             status: int | str = self._process.wait(10)
         except subprocess.TimeoutExpired:
             status = "unknown"
         self._errors.seek(0)
-        last = " / ".join(line.strip() for line in self._errors.read().strip().splitlines()[-_ERROR_LINES:])
-        return f"the process ended with exit status {status}: {last or 'it printed nothing'}"
+        last_lines = " / ".join(line.strip() for line in self._errors.read().strip().splitlines()[-_ERROR_LINES:])
+        return f"the process ended with exit status {status}: {last_lines or 'it printed nothing'}"

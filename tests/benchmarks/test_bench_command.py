@@ -95,23 +95,23 @@ def nothing_measured(monkeypatch):
         ("self-check", "--json"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path, command, option):
-    for name in ("run.run_benchmark", "load.run.run_load_benchmark", "cascade.tune.tune_cascade"):
+def test_a_path_that_cannot_be_written_is_refused_before_anything_is_measured(monkeypatch, tmp_path, command, option):
+    for name in ("run.run_benchmark", "load.load_benchmark.run_load_benchmark", "cascade.tune.tune_cascade"):
         monkeypatch.setattr(f"crossrank.benchmarks.{name}", lambda *_, **__: pytest.fail("measured"))
     monkeypatch.setattr("crossrank.self_check.run.run_self_check", lambda *_, **__: pytest.fail("measured"))
     needed = ["--collection", str(tmp_path)] if command == "tune-cascade" else []
     (tmp_path / "file").touch()
-    wrong = [tmp_path / "file" / "below"]
-    wrong += [tmp_path / "file"] if option == "--plots" else [tmp_path]
-    for path in wrong:
+    unwritable = [tmp_path / "file" / "below"]
+    unwritable += [tmp_path / "file"] if option == "--plots" else [tmp_path]
+    for path in unwritable:
         done = CliRunner().invoke(app, [command, *needed, option, str(path)])
         assert done.exit_code == 2, done.output
         assert option in done.stderr
         assert "expected" in done.stderr
 
 
-def test_what_may_not_be_written_to_is_refused(bench, nothing_measured, monkeypatch, tmp_path):
-    # Not by the mode of a folder: root, whom tests may run as, writes everywhere.
+def test_a_path_without_permission_to_write_is_refused(bench, nothing_measured, monkeypatch, tmp_path):
+    # Not by setting a folder's mode: root, as whom tests may run, can write everywhere.
     monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
     (tmp_path / "old").touch()
     for arguments in (
@@ -126,7 +126,7 @@ def test_what_may_not_be_written_to_is_refused(bench, nothing_measured, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "mend"),
+    ("module", "arguments", "fix"),
     [
         ("matplotlib", ["--plots", "plots"], "crossrank[bench]"),
         ("matplotlib", ["--roofline"], "crossrank[bench]"),
@@ -137,13 +137,13 @@ def test_what_may_not_be_written_to_is_refused(bench, nothing_measured, monkeypa
         ("ir_measures", ["--deadlines", "FOLDER"], "crossrank[bench]"),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_measured(
-    bench, nothing_measured, monkeypatch, folder, module, arguments, mend
+def test_a_missing_package_is_reported_before_anything_is_measured(
+    bench, nothing_measured, monkeypatch, folder, module, arguments, fix
 ):
     monkeypatch.setitem(sys.modules, module, None)
     done = bench(*(folder if argument == "FOLDER" else argument for argument in arguments))
     assert done.exit_code == 1, done.output
-    assert mend in done.stderr
+    assert fix in done.stderr
     assert not Path("crossrank-plots").exists()
 
 
@@ -163,7 +163,7 @@ def test_texts_too_few_for_the_comparison_are_refused_before_anything_is_measure
         assert "100 documents: BEIR folder small has 42 different ones" in done.stderr
 
 
-def test_tables_are_printed_also_where_a_file_cannot_be_written(bench, monkeypatch, tmp_path):
+def test_tables_are_printed_even_if_a_file_cannot_be_written(bench, monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -174,14 +174,14 @@ def test_tables_are_printed_also_where_a_file_cannot_be_written(bench, monkeypat
     assert "pairs/s" in done.stdout
 
 
-def test_folders_of_files_are_made(bench, tmp_path):
+def test_missing_folders_of_output_files_are_made(bench, tmp_path):
     files = [tmp_path / "a" / "b" / "result.json", tmp_path / "c" / "report.md"]
     done = bench("--no-latency", "--json", files[0], "--markdown", files[1])
     assert done.exit_code == 0, done.output
     assert all(file.is_file() for file in files)
 
 
-def test_a_precision_the_model_lacks_is_told_and_the_others_are_measured(bench, tmp_path):
+def test_a_precision_that_the_model_lacks_is_reported_and_the_others_are_measured(bench, tmp_path):
     written = tmp_path / "result.json"
     done = bench("--no-latency", "--precision", "fp16,fp32", "--json", written)
     assert done.exit_code == 0, done.output
@@ -198,10 +198,10 @@ def test_every_peer_that_runs_on_a_provider_has_an_environment_with_requirements
 
 
 def test_a_comparison_makes_the_environments_that_are_missing_and_no_others(bench, monkeypatch, tmp_path, checkpoint):
-    made = []
+    installed = []
 
     def install(folder, names, **_):
-        made.append((folder, names))
+        installed.append((folder, names))
         return [Installation(name, "") for name in names]
 
     def stop(*_, **__):
@@ -214,9 +214,9 @@ def test_a_comparison_makes_the_environments_that_are_missing_and_no_others(benc
     peers = "flashrank,flashrank-int8,fastembed,optimum"
     options = ["--compare", "--peers-folder", tmp_path, "--checkpoint", checkpoint]
     assert bench(*options, "--peers", peers).exit_code == 2
-    assert made == [(tmp_path, ["fastembed", "sentence-transformers-onnx"])]
+    assert installed == [(tmp_path, ["fastembed", "sentence-transformers-onnx"])]
     assert "nobody" in bench(*options, "--peers", "fastembed,nobody").stderr
-    assert len(made) == 1, "what cannot be compared fetches nothing"
+    assert len(installed) == 1, "a comparison that is refused installs nothing"
 
 
 @pytest.fixture
@@ -228,9 +228,9 @@ def checkpoint(tmp_path):
 
 
 def test_the_default_models_checkpoint_is_found_in_a_source_checkout_by_its_weights(monkeypatch, tmp_path):
-    here = Path(__file__).parents[2]
-    monkeypatch.chdir(here / "tests")
-    assert default_checkpoint("default") == here / "models" / "default" / "checkpoint"
+    checkout = Path(__file__).parents[2]
+    monkeypatch.chdir(checkout / "tests")
+    assert default_checkpoint("default") == checkout / "models" / "default" / "checkpoint"
     assert default_checkpoint("other") is None
     other = tmp_path / "models" / "default" / "checkpoint"
     other.mkdir(parents=True)

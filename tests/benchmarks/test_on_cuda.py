@@ -1,4 +1,4 @@
-"""The benchmarks on CUDA as far as a machine without a GPU goes: refusals, who takes part, what each is told."""
+"""The benchmarks on CUDA, as far as they run without a GPU: refusals, who takes part, which options each gets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from crossrank.benchmarks.harness.engine_options import engine_options
 from crossrank.benchmarks.harness.models_measured import find_artifacts
 from crossrank.benchmarks.harness.report import report_tables
-from crossrank.benchmarks.load.contenders import chosen_load_peers
-from crossrank.benchmarks.load.contenders import own_contender as own_load_contender
+from crossrank.benchmarks.load.load_contenders import chosen_load_peers
+from crossrank.benchmarks.load.load_contenders import own_contender as own_load_contender
 from crossrank.benchmarks.peers import environments as peer_environments
 from crossrank.benchmarks.peers.contenders import PEERS, chosen_peers, own_contenders
 from crossrank.benchmarks.peers.environments import environment_names, install, pip_steps
@@ -29,11 +29,11 @@ no_cuda = pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason=
 
 @no_cuda
 @pytest.mark.parametrize("command", [["bench"], ["bench", "--compare", "--roofline"], ["bench-load"]], ids=" ".join)
-def test_without_a_gpu_it_is_refused_with_reason_and_mend_before_anything_is_measured(
+def test_without_a_gpu_it_is_refused_with_reason_and_fix_before_anything_is_measured(
     command, tiny_artifact, tmp_path, monkeypatch
 ):
-    for module in ("run", "load.run"):
-        monkeypatch.setattr(f"crossrank.benchmarks.{module}.find_artifacts", lambda *_: pytest.fail("it went on"))
+    for module in ("run", "load.load_benchmark"):
+        monkeypatch.setattr(f"crossrank.benchmarks.{module}.find_artifacts", lambda *_: pytest.fail("not refused"))
     options = ["--model", tiny_artifact, "--provider", "cuda", "--json", tmp_path / "result.json"]
     done = CliRunner().invoke(app, [*command, *map(str, options)])
     assert done.exit_code == 1, done.output
@@ -54,7 +54,7 @@ def test_int8_on_cuda_and_unknown_providers_are_wrong_usage(command, tiny_artifa
         assert message in done.stderr
 
 
-def test_peers_without_a_way_to_cuda_are_left_out_with_the_reason():
+def test_peers_that_cannot_use_cuda_are_left_out_with_the_reason():
     peers, absent = chosen_peers(None, "cuda")
     assert [peer.name for peer in peers] == [
         "sentence-transformers",
@@ -72,16 +72,16 @@ def test_peers_without_a_way_to_cuda_are_left_out_with_the_reason():
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
-def test_every_contender_is_told_the_device_and_runs_in_the_environment_for_it(provider, tmp_path):
+def test_every_contender_gets_the_device_and_runs_in_the_environment_for_it(provider, tmp_path):
     peers, _ = chosen_peers(None, provider)
-    everybody = [
+    contenders = [
         *peers,
         *chosen_load_peers(None, provider),
         *own_contenders({"fp16": tmp_path}, provider),
         own_load_contender(tmp_path, "fp16", provider),
     ]
-    assert {item.options["device"] for item in everybody} == {provider}
-    environments = {item.environment for item in everybody if not item.is_own}
+    assert {contender.options["device"] for contender in contenders} == {provider}
+    environments = {contender.environment for contender in contenders if not contender.is_own}
     assert environments <= set(environment_names(provider))
     assert all(name.endswith("-cuda") == (provider == "cuda") for name in environments)
 
@@ -100,15 +100,15 @@ def test_the_engine_is_opened_on_the_device_with_or_without_graphs():
     [
         ({"backend": "torch", "device": "cpu"}, ("cpu", {})),
         ({"backend": "torch", "device": "cuda"}, ("cuda", {})),
-        ({"backend": "torch", "device": "cuda", "half": True}, ("cuda", {"torch_dtype": "float16"})),
+        ({"backend": "torch", "device": "cuda", "fp16": True}, ("cuda", {"torch_dtype": "float16"})),
         ({"backend": "onnx", "device": "cpu"}, ("cpu", {"provider": "CPUExecutionProvider"})),
         ({"backend": "onnx", "device": "cuda"}, ("cuda", {"provider": "CUDAExecutionProvider"})),
     ],
 )
 def test_sentence_transformers_gets_device_provider_and_type(monkeypatch, options, expected):
-    told = pretend_sentence_transformers(monkeypatch, placed=expected[1].get("provider"))
+    received = pretend_sentence_transformers(monkeypatch, placed=expected[1].get("provider"))
     sentence_transformers_adapter.load({"checkpoint": "folder", **options})
-    assert (told["device"], told["model_kwargs"]) == expected
+    assert (received["device"], received["model_kwargs"]) == expected
 
 
 def test_a_peer_that_falls_back_to_the_cpu_takes_no_part(monkeypatch):
@@ -118,29 +118,28 @@ def test_a_peer_that_falls_back_to_the_cpu_takes_no_part(monkeypatch):
 
 
 def pretend_sentence_transformers(monkeypatch, placed):
-    """A sentence-transformers that notes what it is told, with a model placed where the test wants it."""
-    told = {}
+    """A sentence-transformers that records its options, and whose model runs on the provider that the test names."""
+    received = {}
 
     def cross_encoder(folder, **options):
-        told.update(options)
+        received.update(options)
         return [SimpleNamespace(auto_model=SimpleNamespace(provider=placed))]
 
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(CrossEncoder=cross_encoder))
     torch = SimpleNamespace(float16="float16", nn=SimpleNamespace(Sigmoid=lambda: None))
     monkeypatch.setitem(sys.modules, "torch", torch)
-    return told
+    return received
 
 
 def test_environments_for_cuda_take_pypis_torch_and_the_gpu_build_of_onnxruntime(tmp_path):
     python = str(tmp_path / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    venv, torch, rest = pip_steps(tmp_path, "sentence-transformers-onnx-cuda")
+    venv, torch, others = pip_steps(tmp_path, "sentence-transformers-onnx-cuda")
     assert venv == [sys.executable, "-m", "venv", str(tmp_path)]
     assert torch == [*pip, "torch"]
-    assert rest[:-1] == [*pip, "--requirement", rest[-2]]
-    assert rest[-1] == "torch"
-    wanted = Path(rest[-2]).read_text()
-    assert "onnxruntime-gpu[cuda,cudnn]" in wanted
+    assert others[:-1] == [*pip, "--requirement", others[-2]]
+    assert others[-1] == "torch"
+    assert "onnxruntime-gpu[cuda,cudnn]" in Path(others[-2]).read_text()
     assert pip_steps(tmp_path, "sentence-transformers-onnx")[1] == [*pip, "torch==2.13.0"]
     assert len(pip_steps(tmp_path, "fastembed-cuda")) == 2, "it needs no torch"
 
@@ -148,17 +147,17 @@ def test_environments_for_cuda_take_pypis_torch_and_the_gpu_build_of_onnxruntime
 def test_no_environment_for_cuda_asks_for_the_cpu_build():
     for name in environment_names("cuda"):
         lines = (peer_environments.REQUIREMENTS / f"{name}.txt").read_text().splitlines()
-        asked = [line for line in lines if not line.startswith("#")]
-        assert asked
-        assert not [line for line in asked if line.startswith(("onnxruntime=", "onnxruntime[", "fastembed="))]
-        assert not [line for line in asked if "[onnx]" in line or "[onnxruntime]" in line]
+        packages = [line for line in lines if not line.startswith("#")]
+        assert packages
+        assert not [line for line in packages if line.startswith(("onnxruntime=", "onnxruntime[", "fastembed="))]
+        assert not [line for line in packages if "[onnx]" in line or "[onnxruntime]" in line]
 
 
 def test_the_provider_decides_which_environments_are_made(monkeypatch, tmp_path):
-    made = []
-    monkeypatch.setattr(peer_environments, "_install", lambda home, name: made.append(home.name) or "no network")
+    attempted = []
+    monkeypatch.setattr(peer_environments, "_install", lambda home, name: attempted.append(home.name) or "no network")
     assert {item.environment for item in install(tmp_path, provider="cuda")} == set(environment_names("cuda"))
-    assert made == environment_names("cuda")
+    assert attempted == environment_names("cuda")
     done = CliRunner().invoke(app, ["bench", "--provider", "cuda", "--install-peers", str(tmp_path)])
     assert done.exit_code == 1
     assert "infinity-cuda: no network" in done.stderr
@@ -167,21 +166,21 @@ def test_the_provider_decides_which_environments_are_made(monkeypatch, tmp_path)
 def test_only_graphs_for_cuda_are_measured_there(tiny_checkpoint, tiny_graphs, tmp_path):
     from tiny_artifacts import write_artifact
 
-    folder = write_artifact(tmp_path / "half", tiny_checkpoint("bert"), tiny_graphs, precisions=("fp32", "fp16"))
-    found, missing = find_artifacts(str(folder), ["fp16", "fp32"], None, "cuda")
-    assert found == {"fp16": folder}
+    folder = write_artifact(tmp_path / "fp16", tiny_checkpoint("bert"), tiny_graphs, precisions=("fp32", "fp16"))
+    artifacts, missing = find_artifacts(str(folder), ["fp16", "fp32"], None, "cuda")
+    assert artifacts == {"fp16": folder}
     assert "no fp32 graph for provider 'cuda'" in missing["fp32"]
     with pytest.raises(PrecisionError, match="provider 'cuda'"):
         find_artifacts(str(folder), ["fp32"], None, "cuda")
 
 
-def test_the_grid_of_latencies_runs_on_a_pretended_gpu(tiny_checkpoint, tiny_graphs, tmp_path, monkeypatch):
+def test_the_latency_grid_runs_on_a_simulated_gpu(tiny_checkpoint, tiny_graphs, tmp_path, monkeypatch):
     from tiny_artifacts import write_artifact
 
     pretend_gpu(monkeypatch)
     monkeypatch.setattr("crossrank.benchmarks.run.choose_provider", lambda _: None)
     precisions = ("fp32", "fp16")
-    folder = write_artifact(tmp_path / "half", tiny_checkpoint("bert"), tiny_graphs, precisions=precisions)
+    folder = write_artifact(tmp_path / "fp16", tiny_checkpoint("bert"), tiny_graphs, precisions=precisions)
     written = tmp_path / "result.json"
     options = ["--model", folder, "--documents", "short", "--top-k", "3", "--seconds", "0", "--json", written]
     done = CliRunner().invoke(app, ["bench", "--provider", "cuda", *map(str, options)])

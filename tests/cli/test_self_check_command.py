@@ -22,7 +22,7 @@ def test_it_tells_each_check_and_writes_what_a_report_needs(crossrank, tiny_arti
     found = {(result["name"], result["precision"]): result["verdict"] for result in report["results"]}
     assert found["provider", None] == "PASS"
     for precision in ("fp32", "int8"):
-        for name in ("parity", "scores in company", "new texts in used shapes", "concurrent callers", "placement"):
+        for name in ("parity", "scores in a batch", "new texts in used shapes", "concurrent callers", "placement"):
             assert found[name, precision] == "PASS"
         assert found["captured and uncaptured", precision] == "n.a."
         assert found["operators", precision] == "n.a."
@@ -57,7 +57,7 @@ def test_a_wrong_engine_is_found_and_ends_with_1(crossrank, tiny_artifact, tmp_p
     assert "FAIL" in done.stdout
     assert "2 checks failed" in done.stdout
     failed = [result for result in json.loads(written.read_text())["results"] if result["passed"] is False]
-    assert {result["name"] for result in failed} == {"scores in company"}
+    assert {result["name"] for result in failed} == {"scores in a batch"}
 
 
 @pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason="CUDA works here")

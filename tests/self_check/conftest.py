@@ -1,4 +1,4 @@
-"""An artifact for whose scores the engine is right, to be checked."""
+"""The subject of the checks: a tiny artifact with the real engine."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from faulty_engine import with_fault
 
 from crossrank.models.artifact import Artifact
 from crossrank.self_check import memory
-from crossrank.self_check.batch_invariance import check_batching, check_callers
 from crossrank.self_check.capture import check_new_texts
 from crossrank.self_check.differences import relative_difference
 from crossrank.self_check.memory import check_memory, growth
+from crossrank.self_check.pair_independence import check_batching, check_callers
 from crossrank.self_check.parity import check_parity
 from crossrank.self_check.run import run_checks
 
@@ -36,26 +36,26 @@ def test_the_engine_passes(subject, check, precision):
         ("int8", lambda engine, pairs, scores: np.full_like(scores, np.nan)),
         ("fp32", lambda engine, pairs, scores: scores[:-1]),
     ],
-    ids=["all off", "rows moved", "no numbers", "one missing"],
+    ids=["all shifted", "rows moved", "NaN", "one missing"],
 )
-def test_other_scores_than_the_plain_graphs_are_no_parity(subject, precision, fault):
+def test_parity_fails_where_scores_differ_from_those_of_the_plain_graph(subject, precision, fault):
     result = check_parity(with_fault(subject, fault), precision)
     assert result.passed is False
     assert result.figures["to_reference"] > result.figures["tolerance"]
 
 
-def test_parity_is_with_fp32_where_the_artifact_has_it_and_with_what_was_recorded(subject, tiny_artifact):
-    found = check_parity(subject, "fp16").figures
-    assert found["reference"].startswith("fp32.onnx")
-    assert found["to_reference"] > 0, "fp16 is not fp32"
-    assert found["longest"] == 64
-    assert found["kendall_tau"] > 0.9
+def test_parity_compares_with_fp32_where_the_artifact_has_it_and_with_the_recorded_logits(subject, tiny_artifact):
+    fp16 = check_parity(subject, "fp16").figures
+    assert fp16["reference"].startswith("fp32.onnx")
+    assert fp16["to_reference"] > 0, "fp16 is not fp32"
+    assert fp16["longest"] == 64
+    assert fp16["kendall_tau"] > 0.9
     int8 = check_parity(subject, "int8").figures
     assert int8["reference"].startswith("int8.onnx")
     assert 0.5 < int8["fp32"]["kendall_tau"] <= 1
     first = subject.artifact.manifest.graphs[0]
-    moved = first.model_copy(update={"reference_logits": tuple(value + 1 for value in first.reference_logits)})
-    manifest = subject.artifact.manifest.model_copy(update={"graphs": (moved,)})
+    shifted = first.model_copy(update={"reference_logits": tuple(value + 1 for value in first.reference_logits)})
+    manifest = subject.artifact.manifest.model_copy(update={"graphs": (shifted,)})
     other = dataclasses.replace(subject, artifact=Artifact(subject.artifact.folder, manifest))
     assert check_parity(other, "fp32").passed is False
 
@@ -70,25 +70,25 @@ def test_parity_is_with_fp32_where_the_artifact_has_it_and_with_what_was_recorde
             engine.kept.setdefault(len(documents), scores) if len(documents) > 1 else scores
         ),
     ],
-    ids=["rows moved", "rows sorted", "company counts", "the order of the call before"],
+    ids=["rows moved", "rows sorted", "batch size matters", "the order of the call before"],
 )
-def test_scores_that_depend_on_company_or_lose_their_row_are_found(subject, fault):
+def test_scores_that_depend_on_the_batch_or_land_in_another_row_fail(subject, fault):
     assert check_batching(with_fault(subject, fault), "fp32").passed is False
 
 
-def test_int8_may_not_move_at_all(subject):
+def test_int8_scores_may_not_differ_at_all(subject):
     fault = lambda engine, documents, scores: np.nextafter(scores, np.inf) if len(documents) > 1 else scores  # noqa: E731
     assert check_batching(with_fault(subject, fault), "int8").passed is False
     assert check_batching(with_fault(subject, fault), "fp32").passed is True
 
 
-def test_scores_that_are_all_alike_show_no_order(subject):
+def test_equal_scores_cannot_show_a_wrong_order_so_the_check_does_not_apply(subject):
     result = check_batching(with_fault(subject, lambda engine, documents, scores: scores * 0), "fp32")
     assert result.passed is None
     assert "would not show" in result.detail
 
 
-def test_callers_that_share_a_buffer_are_found(subject):
+def test_callers_that_share_a_buffer_fail(subject):
     def shared(engine, documents, scores):
         engine.kept["buffer"] = scores
         time.sleep(0.01)
@@ -100,46 +100,46 @@ def test_callers_that_share_a_buffer_are_found(subject):
 
 
 def stale(engine, documents, scores):
-    """Scores of the first texts of that shape, for ever."""
+    """Every call of a shape gets the scores of the first one."""
     return engine.kept.setdefault(len(documents), scores)
 
 
 def uncleared(engine, documents, scores):
-    """Rows that follow more rows than they are take something of them."""
+    """Scores change where an earlier call had more rows."""
     return scores + np.float32(0.01 * (len(documents) < engine.most))
 
 
 def late(engine, documents, scores):
-    """Scores of the call before."""
-    before, engine.kept["scores"] = engine.kept.get("scores", scores), scores
-    return before
+    """Every call gets the scores of the previous one."""
+    previous, engine.kept["scores"] = engine.kept.get("scores", scores), scores
+    return previous
 
 
 @pytest.mark.parametrize("fault", [stale, uncleared, late])
-def test_what_is_left_of_earlier_texts_is_found(subject, fault):
+def test_data_left_over_from_earlier_texts_fails(subject, fault):
     result = check_new_texts(with_fault(subject, fault), "fp32")
     assert result.passed is False
     assert "wrong at" in result.detail
 
 
-def test_memory_that_stays_passes_and_memory_that_is_kept_fails(subject):
-    kept = []
+def test_constant_memory_passes_and_a_leak_fails(subject):
+    leaked = []
 
-    def keeps(engine, documents, scores):
-        kept.append(b"x" * 1_000_000)
+    def leak(engine, documents, scores):
+        leaked.append(b"x" * 1_000_000)
         return scores
 
-    right = check_memory(subject, "fp32", 100)
-    assert right.passed is True, right.detail
-    assert len(right.figures["host_mib"]) == 25
-    wrong = check_memory(with_fault(subject, keeps), "fp32", 100)
-    assert wrong.passed is False
-    assert wrong.figures["growth_mib"]["host"] > memory.ALLOWED_MIB
+    constant = check_memory(subject, "fp32", 100)
+    assert constant.passed is True, constant.detail
+    assert len(constant.figures["host_mib"]) == 25
+    growing = check_memory(with_fault(subject, leak), "fp32", 100)
+    assert growing.passed is False
+    assert growing.figures["growth_mib"]["host"] > memory.ALLOWED_MIB
 
 
-def test_memory_of_the_device_counts_where_it_is_told(subject, monkeypatch):
-    told = iter(range(1000, 3000, 10))
-    monkeypatch.setattr(memory, "used_mebibytes", lambda device: next(told))
+def test_memory_of_the_device_counts_where_it_is_reported(subject, monkeypatch):
+    reported = iter(range(1000, 3000, 10))
+    monkeypatch.setattr(memory, "used_mebibytes", lambda device: next(reported))
     on_cuda = dataclasses.replace(subject, provider="cuda")
     result = check_memory(on_cuda, "fp32", 50)
     assert result.passed is False
@@ -147,7 +147,7 @@ def test_memory_of_the_device_counts_where_it_is_told(subject, monkeypatch):
     monkeypatch.setattr(memory, "used_mebibytes", lambda device: None)
     result = check_memory(on_cuda, "fp32", 50)
     assert result.passed is True
-    assert "nvidia-smi does not tell" in result.detail
+    assert "nvidia-smi does not report" in result.detail
     monkeypatch.setattr(memory, "resident_mebibytes", lambda: None)
     assert check_memory(on_cuda, "fp32", 5).passed is None
 
@@ -158,7 +158,7 @@ def test_growth_is_between_the_first_and_the_last_samples():
 
 
 @pytest.mark.parametrize(
-    ("found", "expected", "difference"),
+    ("logits", "expected", "difference"),
     [
         ([1.0, -8.0], [1.0, -10.0], 0.2),
         ([0.5], [0.0], 0.5),
@@ -167,11 +167,11 @@ def test_growth_is_between_the_first_and_the_last_samples():
         ([np.nan, 1.0], [0.0, 1.0], np.inf),
     ],
 )
-def test_differences_are_relative_above_one(found, expected, difference):
-    assert relative_difference(np.array(found), np.array(expected)) == pytest.approx(difference)
+def test_differences_are_relative_above_one(logits, expected, difference):
+    assert relative_difference(np.array(logits), np.array(expected)) == pytest.approx(difference)
 
 
-def test_every_precision_is_checked_and_a_check_that_breaks_has_failed(subject):
+def test_every_precision_is_checked_and_a_check_that_raises_has_failed(subject):
     def broken(precision, *, cuda_graphs):
         raise RuntimeError(f"no memory for {precision}")
 
@@ -180,7 +180,7 @@ def test_every_precision_is_checked_and_a_check_that_breaks_has_failed(subject):
     verdicts = {(result["name"], result["verdict"]) for result in results}
     assert verdicts == {
         ("parity", "FAIL"),
-        ("scores in company", "FAIL"),
+        ("scores in a batch", "FAIL"),
         ("captured and uncaptured", "n.a."),
         ("new texts in used shapes", "FAIL"),
         ("concurrent callers", "FAIL"),

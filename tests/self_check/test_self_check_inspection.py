@@ -1,4 +1,4 @@
-"""Placement and operators: what a profile says, and which nodes may be on the CPU."""
+"""Placement and operators: how a profile is read, and which nodes may be on the CPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MATMUL = node("MatMul")
         ([MATMUL, node("Add", CPU, None)], None, "/Add (Add)"),
         ([MATMUL, node("MemcpyToHost", CUDA)], None, "/MemcpyToHost (MemcpyToHost)"),
         ([MATMUL, node("MemcpyFromHost", CPU, SHAPE)], None, "/MemcpyFromHost (MemcpyFromHost)"),
-        ([MATMUL], [AssignedNode("/gone", "Softmax", CPU)], "/gone (Softmax)"),
+        ([MATMUL], [AssignedNode("/fused", "Softmax", CPU)], "/fused (Softmax)"),
     ],
     ids=[
         "all on CUDA",
@@ -56,7 +56,7 @@ MATMUL = node("MatMul")
         "compute node assigned to CPU",
     ],
 )
-def test_only_nodes_that_work_out_shapes_may_be_elsewhere(runs, assigned, named):
+def test_only_nodes_that_compute_shapes_may_be_elsewhere(runs, assigned, named):
     inspection = Inspection(None if assigned is None else tuple(assigned), tuple(runs), {})
     result = check_placement(inspection, "cuda", "fp16")
     assert result.passed is (named is None), result.detail
@@ -65,7 +65,7 @@ def test_only_nodes_that_work_out_shapes_may_be_elsewhere(runs, assigned, named)
         assert named in result.detail
 
 
-def test_a_profile_without_nodes_has_shown_nothing():
+def test_a_profile_without_nodes_fails():
     assert check_placement(Inspection((), (), {}), "cuda", "fp16").passed is False
 
 
@@ -103,7 +103,7 @@ def test_operators_are_listed_with_provider_and_share():
     assert "MatMul 75%" in result.detail
 
 
-def test_a_real_graph_is_seen_from_within(tiny_artifact):
+def test_a_real_graph_is_inspected(tiny_artifact):
     artifact = Artifact.open(tiny_artifact)
     subject = Subject(artifact, "cpu", 0, CheckTexts(artifact), opener(artifact, "cpu", 0))
     inspection = inspect_graph(subject, "fp32")

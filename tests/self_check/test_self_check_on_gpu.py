@@ -1,4 +1,4 @@
-"""Checks of CUDA graphs, and all checks over the runner for GPUs, which is driven on the CPU's memory here."""
+"""Checks of CUDA graphs, and all checks with the runner for GPUs, which works on the CPU's memory here."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from faulty_engine import with_fault
 from pretend_gpu import pretend_gpu
 
 from crossrank.engine.runtime.cuda.grid_runner import GridRunner
-from crossrank.self_check.batch_invariance import check_batching, check_callers
 from crossrank.self_check.capture import check_capture, check_new_texts
+from crossrank.self_check.pair_independence import check_batching, check_callers
 from crossrank.self_check.parity import check_parity
 from crossrank.self_check.subject import opener
 
 
 @pytest.fixture
 def on_gpu(subject, monkeypatch):
-    """A function that puts the subject on a pretended GPU: the engine takes CUDA's way, on the CPU's memory."""
+    """A function that puts the subject on a simulated GPU: the engine runs its code for CUDA, on the CPU's memory."""
 
     def put(runner=GridRunner):
         pretend_gpu(monkeypatch, runner)
@@ -42,7 +42,7 @@ def test_without_cuda_there_is_nothing_to_capture(subject):
         (lambda engine, documents, scores: np.roll(scores, int(engine.captured)), False, 0),
         (lambda engine, documents, scores: scores + np.float32(1e-6 * (engine.calls == 2)), False, 1),
     ],
-    ids=["right", "captured is off", "captured rows moved", "one repeat differs"],
+    ids=["right", "captured scores shifted", "captured rows moved", "one repeat differs"],
 )
 def test_captured_runs_must_score_as_uncaptured_ones_and_repeat_to_the_bit(subject, fault, passed, differ):
     result = check_capture(with_fault(subject, fault, provider="cuda"), "fp32")
@@ -51,7 +51,7 @@ def test_captured_runs_must_score_as_uncaptured_ones_and_repeat_to_the_bit(subje
 
 
 @pytest.mark.parametrize("state", ["not captured: a Loop is in the way", "0 of 61 shapes captured", "off"])
-def test_where_nothing_was_captured_the_check_says_so_instead_of_comparing_like_with_like(subject, state):
+def test_where_nothing_was_captured_the_check_fails_instead_of_comparing_uncaptured_runs(subject, state):
     on_cuda = with_fault(subject, lambda engine, documents, scores: scores, provider="cuda")
     open_engine = on_cuda.open
 
@@ -66,7 +66,7 @@ def test_where_nothing_was_captured_the_check_says_so_instead_of_comparing_like_
 
 
 @pytest.mark.parametrize("check", [check_parity, check_batching, check_capture, check_new_texts, check_callers])
-def test_the_engines_way_of_running_on_a_gpu_passes(on_gpu, check):
+def test_the_engines_runner_for_gpus_passes(on_gpu, check):
     result = check(on_gpu(), "fp16")
     assert result.verdict == "PASS", result.detail
     if check is check_capture:
@@ -75,7 +75,7 @@ def test_the_engines_way_of_running_on_a_gpu_passes(on_gpu, check):
 
 
 class ReplaysOldInputs(GridRunner):
-    """What stale buffers would do: a shape gives its first scores for ever."""
+    """What stale buffers would do: every run of a shape gives the scores of its first one."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -83,16 +83,16 @@ class ReplaysOldInputs(GridRunner):
 
     def run(self, arrays, *, all_cores=False):
         shape = self.grid.padded(*arrays.input_ids.shape)
-        found = self.first.setdefault(shape, super().run(arrays, all_cores=all_cores))
-        return np.resize(found, (len(arrays.input_ids), found.shape[1]))
+        logits = self.first.setdefault(shape, super().run(arrays, all_cores=all_cores))
+        return np.resize(logits, (len(arrays.input_ids), logits.shape[1]))
 
 
 class LosesRows(GridRunner):
     """Rows come back in another order when they are captured."""
 
     def run(self, arrays, *, all_cores=False):
-        found = super().run(arrays, all_cores=all_cores)
-        return found[::-1].copy() if self.capture else found
+        logits = super().run(arrays, all_cores=all_cores)
+        return logits[::-1].copy() if self.capture else logits
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ class RefusedError(Exception):
     """Too much waits."""
 
 
-async def load(options):
+async def load_async(options):
     if options.get("fail") == "load":
         raise ValueError("cannot read the weights")
     server = asyncio.Lock()

@@ -1,4 +1,4 @@
-"""Texts to token arrays."""
+"""Time from texts to token arrays."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_encode(
     top_k: int,
 ) -> None:
     """Encode a query and its documents and pair them."""
-    work = workload(length, top_k)
+    texts = workload(length, top_k)
 
     def encode() -> EncodedPairs:
-        query = encoder.encode_query(work.query)
-        documents = encoder.encode_documents(work.documents)
+        query = encoder.encode_query(texts.query)
+        documents = encoder.encode_documents(texts.documents)
         return encoder.pair([query], np.zeros(top_k, dtype=np.int64), documents)
 
     pairs = benchmark(encode)
-    assert pairs.lengths.tolist() == list(work.pair_tokens)
+    assert pairs.lengths.tolist() == list(texts.pair_tokens)

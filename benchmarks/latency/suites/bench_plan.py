@@ -1,4 +1,4 @@
-"""Pairs' lengths to batches."""
+"""Time of planning: from lengths of pairs to batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole calls: text to scores."""
+"""Time of whole calls, from text to scores."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_score(
     top_k: int,
 ) -> None:
     """Score documents of one length."""
-    work = workload(length, top_k)
+    texts = workload(length, top_k)
     scores = benchmark.pedantic(
-        reranker.score, (work.query, list(work.documents)), rounds=3, warmup_rounds=1, iterations=1
+        reranker.score, (texts.query, list(texts.documents)), rounds=3, warmup_rounds=1, iterations=1
     )
     assert scores.shape == (top_k,)

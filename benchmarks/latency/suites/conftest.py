@@ -1,4 +1,4 @@
-"""Options and fixtures of the suites: `pytest benchmarks/suites --benchmark-enable`."""
+"""Options and fixtures of the suites: `pytest benchmarks/latency/suites --benchmark-enable`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     from crossrank.benchmarks.harness.workloads import Workload
 
-_SOME_TOP_KS = (10, 100)
+_DEFAULT_TOP_KS = (10, 100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suites' options."""
     group = parser.getgroup("crossrank")
     group.addoption("--bench-model", default="default", help="model to measure, as Reranker takes it")
-    group.addoption("--bench-full", action="store_true", help=f"every top-k of {TOP_KS}, not only {_SOME_TOP_KS}")
+    group.addoption("--bench-full", action="store_true", help=f"every top-k of {TOP_KS}, not only {_DEFAULT_TOP_KS}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Spread the suites over top-ks, lengths and precisions, as far as they ask for them."""
-    top_ks = TOP_KS if metafunc.config.getoption("--bench-full") else _SOME_TOP_KS
+    """Run each benchmark for every top-k, length and precision that it takes as an argument."""
+    top_ks = TOP_KS if metafunc.config.getoption("--bench-full") else _DEFAULT_TOP_KS
     values = {"top_k": top_ks, "length": ("short", "middle", "long"), "precision": ("fp32", "int8")}
     for name, choices in values.items():
         if name in metafunc.fixturenames:
@@ -55,7 +55,7 @@ def workload(artifact: Artifact) -> Callable[[str, int], Workload]:
 
 @pytest.fixture(scope="session")
 def reranker(artifact: Artifact, precision: str) -> Iterator[Reranker]:
-    """A warm reranker; skipped where the artifact has no such graph."""
+    """A warm reranker; the benchmark is skipped if the artifact has no graph of the precision."""
     try:
         loaded = Reranker(artifact.folder, provider="cpu", precision=precision)
     except PrecisionError as error:

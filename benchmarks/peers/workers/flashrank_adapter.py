@@ -18,7 +18,7 @@ def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]
     from flashrank.Ranker import model_file_map
 
     graph = Path(options["graph"])
-    # Ranker knows models by name; a name more makes it take a folder that is there instead of fetching one.
+    # Ranker knows models by name. With our folder's name among them, it opens the folder instead of fetching a model.
     model_file_map[graph.parent.name] = graph.name
     ranker = Ranker(graph.parent.name, cache_dir=str(graph.parent.parent), max_length=512, log_level="WARNING")
 

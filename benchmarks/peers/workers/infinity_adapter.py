@@ -1,4 +1,4 @@
-"""infinity's engine in process, without its server."""
+"""infinity's engine in process, without its server; it batches across callers itself and refuses no request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 PACKAGES = ("infinity-emb", "sentence-transformers", "tokenizers")
 SCALE = "probability"
@@ -15,16 +15,10 @@ SCALE = "probability"
 def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
     """Load the checkpoint folder `options["checkpoint"]` on the torch engine; `device` is cpu or cuda.
 
-    On CUDA it takes half precision by itself.
+    On CUDA it uses fp16 by default.
     """
-    from infinity_emb import AsyncEmbeddingEngine, EngineArgs
-
     loop = asyncio.new_event_loop()
-    engine = AsyncEmbeddingEngine.from_args(
-        EngineArgs(
-            model_name_or_path=options["checkpoint"], engine="torch", device=options["device"], model_warmup=False
-        )
-    )
+    engine = _engine(options)
     loop.run_until_complete(engine.astart())
 
     def score(query: str, documents: list[str]) -> Iterable[float]:
@@ -35,3 +29,28 @@ def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]
         return scores
 
     return score
+
+
+async def load_async(options: dict[str, Any]) -> tuple[Callable[[str, list[str]], Awaitable[object]], tuple[type, ...]]:
+    """Load the checkpoint folder `options["checkpoint"]` on the torch engine; `device` is cpu or cuda.
+
+    Returns:
+        The function that reranks, and the errors by which it refuses a request: none.
+    """
+    engine = _engine(options)
+    await engine.astart()
+
+    async def rerank(query: str, documents: list[str]) -> object:
+        return await engine.rerank(query=query, docs=documents)
+
+    return rerank, ()
+
+
+def _engine(options: dict[str, Any]) -> Any:
+    from infinity_emb import AsyncEmbeddingEngine, EngineArgs
+
+    return AsyncEmbeddingEngine.from_args(
+        EngineArgs(
+            model_name_or_path=options["checkpoint"], engine="torch", device=options["device"], model_warmup=False
+        )
+    )

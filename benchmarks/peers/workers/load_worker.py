@@ -1,17 +1,17 @@
-"""A process that holds one reranker and many callers at once: JSON lines in, JSON lines out.
+"""A process that loads one reranker and runs many callers of it at once: JSON lines in, JSON lines out.
 
 Run as `python load_worker.py`, by the interpreter of the environment that has the reranker. Commands:
 
     load    {adapter, options}         imports `adapter`, loads the model   -> {seconds}
-    texts   {query, documents}         what requests take their texts from  -> {}
-    closed  {callers, seconds, sizes}  callers that ask again and again     -> {pairs, requests, seconds, times}
+    texts   {query, documents}         what requests are made of            -> {}
+    closed  {callers, seconds, sizes}  callers that send one after another  -> {pairs, requests, seconds, times}
     open    {arrivals, drain}          requests at given moments            -> {outcomes, seconds, cpu_seconds, memory}
     quit    {}
 
 An arrival is `[seconds, first document, number of documents]`; its outcome is `[latency, kind]`, where kind is 'ok',
 'shed' (the reranker refused it), 'late' (not done `drain` seconds after the last arrival; the latency is a lower
-bound) or an error's name. Latencies count from the moment the request was due, so a process that falls behind cannot
-hide it. Every answer has `ok`; with `ok: false` comes `error`.
+bound) or an error's name. Latencies count from the moment the request was due, so that the time by which a process
+falls behind is included. Every answer has `ok`; if it is false, `error` has the reason.
 """
 
 from __future__ import annotations
@@ -31,44 +31,43 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _MEMORY_EVERY = 0.25
-_LONGEST_WARM_UP = 100
+_LARGEST_WARM_UP = 100
 _RETRY_SECONDS = 0.02
-"""Until a caller of the closed loop asks again that was refused."""
+"""How long a caller of the closed loop waits after a request was refused."""
 
 
 class LoadWorker:
     """The state between commands: an event loop, a loaded reranker, its texts."""
 
     def __init__(self) -> None:
-        """Start with nothing loaded."""
         self._runner = asyncio.Runner()
         self._rerank: Callable[[str, list[str]], Awaitable[object]] | None = None
-        self._shed: tuple[type[BaseException], ...] = ()
+        self._refusals: tuple[type[BaseException], ...] = ()
         self._query = ""
         self._documents: list[str] = []
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a request; errors become an answer, so that the other side learns the reason."""
+        """Carry out a command; an error becomes an answer with its reason."""
         commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "load": self._load,
-            "texts": self._keep_texts,
-            "closed": lambda given: self._runner.run(self._closed(given)),
-            "open": lambda given: self._runner.run(self._open(given)),
+            "texts": self._store_texts,
+            "closed": lambda options: self._runner.run(self._closed(options)),
+            "open": lambda options: self._runner.run(self._open(options)),
             "quit": lambda _: {},
         }
         try:
             return {"ok": True, **commands[request["command"]](request)}
-        except Exception as error:  # any failure of a foreign library is a result
+        except Exception as error:  # any failure of another library is a result of the comparison
             traceback.print_exc(file=sys.stderr)
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         adapter = importlib.import_module(request["adapter"])
-        self._rerank, self._shed = self._runner.run(adapter.load(request["options"]))
+        self._rerank, self._refusals = self._runner.run(adapter.load_async(request["options"]))
         return {"seconds": time.perf_counter() - started}
 
-    def _keep_texts(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _store_texts(self, request: dict[str, Any]) -> dict[str, Any]:
         self._query, self._documents = request["query"], list(request["documents"])
         return {}
 
@@ -79,10 +78,13 @@ class LoadWorker:
         await self._rerank(self._query, documents)
 
     async def _closed(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Callers who ask again as soon as they are answered; the request that ends last ends the measurement."""
+        """Callers that each send a new request as soon as the last is answered.
+
+        After the time is up none sends another, and the measurement ends with the last answer.
+        """
         sizes = itertools.cycle(request["sizes"])
         firsts = itertools.count(step=17)
-        await self._call(0, min(_LONGEST_WARM_UP, max(request["sizes"])))
+        await self._call(0, min(_LARGEST_WARM_UP, max(request["sizes"])))
         started = time.perf_counter()
         pairs, times = 0, []
 
@@ -90,31 +92,31 @@ class LoadWorker:
             nonlocal pairs
             while time.perf_counter() - started < request["seconds"]:
                 count = next(sizes)
-                asked = time.perf_counter()
+                sent = time.perf_counter()
                 try:
                     await self._call(next(firsts), count)
-                except self._shed:
+                except self._refusals:
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
-                    times.append(time.perf_counter() - asked)
+                    times.append(time.perf_counter() - sent)
                     pairs += count
 
         await asyncio.gather(*(caller() for _ in range(request["callers"])))
         return {"pairs": pairs, "requests": len(times), "seconds": time.perf_counter() - started, "times": times}
 
     async def _open(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Requests at their moments, whatever became of those before."""
+        """Send each request when it is due, whether or not earlier ones are answered."""
         arrivals = request["arrivals"]
         await self._call(0, 10)
         outcomes: list[list[Any]] = [[0.0, "late"] for _ in arrivals]
         memory: list[list[float]] = []
         cpu, started = time.process_time(), time.perf_counter()
 
-        async def one(index: int, due: float, first: int, count: int) -> None:
+        async def send(index: int, due: float, first: int, count: int) -> None:
             try:
                 await self._call(first, count)
                 kind = "ok"
-            except self._shed:
+            except self._refusals:
                 kind = "shed"
             except asyncio.CancelledError:
                 kind = "late"
@@ -131,7 +133,7 @@ class LoadWorker:
         tasks = []
         for index, (due, first, count) in enumerate(arrivals):
             await asyncio.sleep(max(0.0, due - (time.perf_counter() - started)))
-            tasks.append(asyncio.create_task(one(index, due, first, count)))
+            tasks.append(asyncio.create_task(send(index, due, first, count)))
         cpu_until_last, seconds = time.process_time() - cpu, time.perf_counter() - started
         _, pending = await asyncio.wait(tasks, timeout=request["drain"]) if tasks else (set(), set())
         for task in pending:

@@ -23,11 +23,10 @@ def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]
     model = ORTModelForSequenceClassification.from_pretrained(
         options["checkpoint"], export=True, provider=_PROVIDERS[options["device"]]
     )
-
     if model.provider != _PROVIDERS[options["device"]]:
         # onnxruntime falls back to the CPU with no more than a warning.
         raise RuntimeError(f"asked for {_PROVIDERS[options['device']]}, it runs on {model.provider}")
-    # On CUDA optimum binds inputs and outputs itself, and takes torch's tensors only.
+    # On CUDA optimum binds inputs and outputs itself and accepts torch tensors only.
     tensors = "pt" if options["device"] == "cuda" else "np"
 
     def score(query: str, documents: list[str]) -> Iterable[float]:

@@ -1,4 +1,4 @@
-"""The same weights in every form that the contenders take, from one checkpoint folder.
+"""Makes every form of the weights that the contenders load, from one checkpoint folder.
 
 Run as `python prepare_weights.py CHECKPOINT TARGET`, by an environment with transformers, optimum-onnx and
 onnxruntime. Makes `checkpoint/` (float32 safetensors), `fp32/model.onnx` (optimum's export, nothing else done to it)
@@ -24,7 +24,7 @@ def prepare(source: Path, target: Path) -> None:
     checkpoint, fp32, int8 = target / "checkpoint", target / "fp32", target / "int8"
     model.save_pretrained(checkpoint)
     AutoTokenizer.from_pretrained(source).save_pretrained(checkpoint)
-    for path in source.iterdir():  # newer libraries no longer write what older ones still read
+    for path in source.iterdir():  # files that newer libraries no longer write and older ones still read
         if path.suffix in {".json", ".txt", ".model"} and not (checkpoint / path.name).exists():
             shutil.copy(path, checkpoint)
     _allow_full_length(checkpoint / "tokenizer_config.json")
@@ -35,7 +35,7 @@ def prepare(source: Path, target: Path) -> None:
 
 
 def _allow_full_length(tokenizer_config: Path) -> None:
-    """Drop a shorter length to cut at (`max_length`), which some readers take instead of the model's own."""
+    """Remove `max_length`, a shorter truncation length that some readers prefer to the model's own."""
     values = json.loads(tokenizer_config.read_text(encoding="utf-8"))
     if values.pop("max_length", None) is not None:
         tokenizer_config.write_text(json.dumps(values, indent=2), encoding="utf-8")

@@ -1,17 +1,17 @@
-"""A process that holds one reranker and times calls on it when told: JSON lines in, JSON lines out.
+"""A process that loads one reranker and times calls of it on request: JSON lines in, JSON lines out.
 
 Run as `python worker.py`, by the interpreter of the environment that has the reranker. A request is an object with a
 `command`:
 
     load      {adapter, options}         imports `adapter` and loads the model  -> {seconds, versions, scale}
-    workload  {name, query, documents}   keeps a query with its documents       -> {}
-    warm_up   {workload, calls}          calls, and forgets the times           -> {}
+    workload  {name, query, documents}   stores a query with its documents      -> {}
+    warm_up   {workload, calls}          calls without reporting times          -> {}
     time      {workload, calls}          calls one after the other              -> {seconds: [...]}
     score     {workload}                 the scores of a call                   -> {scores: [...]}
     memory    {}                         resident memory: peak so far, and now  -> {peak_mib, resident_mib}
     quit      {}
 
-Every answer has `ok`; with `ok: false` comes `error`. What libraries print goes to standard error.
+Every answer has `ok`; if it is false, `error` has the reason. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -34,18 +34,17 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """The state between requests: a loaded reranker and the workloads told so far."""
+    """The state between requests: a loaded reranker and the workloads received so far."""
 
     def __init__(self) -> None:
-        """Start with nothing loaded."""
         self._score: Scorer | None = None
         self._workloads: dict[str, tuple[str, list[str]]] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a request; errors become an answer, so that the other side learns the reason."""
+        """Carry out a request; an error becomes an answer with its reason."""
         commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "load": self._load,
-            "workload": self._keep_workload,
+            "workload": self._store_workload,
             "warm_up": self._warm_up,
             "time": self._time,
             "score": self._scores,
@@ -57,7 +56,7 @@ class Worker:
             return {"ok": False, "error": f"command {request.get('command')!r}: one of {', '.join(commands)} expected"}
         try:
             return {"ok": True, **command(request)}
-        except Exception as error:  # any failure of a foreign library is a result
+        except Exception as error:  # any failure of another library is a result of the comparison
             traceback.print_exc(file=sys.stderr)
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
@@ -75,7 +74,7 @@ class Worker:
                 continue
         return {"seconds": seconds, "versions": versions, "scale": adapter.SCALE}
 
-    def _keep_workload(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _store_workload(self, request: dict[str, Any]) -> dict[str, Any]:
         self._workloads[request["name"]] = (request["query"], list(request["documents"]))
         return {}
 
@@ -110,7 +109,7 @@ def _memory(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kib(field: str) -> int:
-    # Not ru_maxrss where /proc tells: a child starts with its parent's.
+    # /proc is preferred to ru_maxrss, which a child inherits from its parent.
     try:
         with Path("/proc/self/status").open(encoding="ascii") as lines:
             return next(int(line.split()[1]) for line in lines if line.startswith(field))

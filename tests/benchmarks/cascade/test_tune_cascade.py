@@ -1,4 +1,4 @@
-"""Tuning a cascade: what is predicted is what the cascade does, and what is chosen keeps what was asked for."""
+"""Tuning a cascade: it ranks as predicted, and the chosen one keeps the share that was asked for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
 from crossrank.benchmarks.cascade import tune as tuning
-from crossrank.benchmarks.cascade.report import toml_text, trade_off_table, write_plot
 from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
 from crossrank.benchmarks.cascade.tune import TuningPlan, chosen_stages
+from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table, write_plot
 from crossrank.benchmarks.quality.beir import read_collection
 from crossrank.cascade_file import read_stages
 
@@ -53,32 +53,32 @@ def plan_of(model, *folders, **options):
 def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
     with Reranker(tiny_artifact, threads=1) as reranker:
         scores = score_stages(
-            reranker, collection, max_lengths=[16, 64], queries=3, candidates=12, kept=ScoreFile(None)
+            reranker, collection, max_lengths=[16, 64], queries=3, candidates=12, score_file=ScoreFile(None)
         )
         assert scores.queries == ("q0", "q2", "q4")
         assert scores.candidates["q0"] == (*(f"d{index}" for index in range(8, 0, -1)), "d0", "d9", "d10", "d11")
         assert scores.candidates["q2"] == tuple(f"d{index}" for index in range(12))
-        found = read_collection(collection)
-        documents = [found.documents[name] for name in scores.candidates["q0"]]
-        expected = reranker.rank(found.queries["q0"], documents)
+        texts = read_collection(collection)
+        documents = [texts.documents[name] for name in scores.candidates["q0"]]
+        expected = reranker.rank(texts.queries["q0"], documents)
         assert [item.index for item in expected] == np.argsort(-scores.logits[64][0], kind="stable").tolist()
         with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
-            score_stages(reranker, collection, max_lengths=[16], queries=1, candidates=31, kept=ScoreFile(None))
+            score_stages(reranker, collection, max_lengths=[16], queries=1, candidates=31, score_file=ScoreFile(None))
 
 
 @pytest.mark.parametrize("stages", [2, 3])
 def test_every_trial_predicts_what_the_cascade_ranks(collection, tiny_artifact, stages):
     result = tuning.tune_cascade(plan_of(tiny_artifact, collection, stages=stages, share=0.5))
     assert len(result["trials"]) == 3 * 4 + (3 * 6 if stages == 3 else 0)
-    found = read_collection(collection)
-    queries = list(found.queries)
+    texts = read_collection(collection)
+    queries = list(texts.queries)
     with Reranker(tiny_artifact, threads=1) as reranker:
-        full = {query: [item.index for item in ranked(reranker, found, query)[:10]] for query in queries}
+        full = {query: [item.index for item in ranked(reranker, texts, query)[:10]] for query in queries}
         for trial in result["trials"][:: 4 if stages == 3 else 3]:
-            own = [Stage(reranker, **stage) for stage in trial["stages"]]
-            cascade = Cascade([*own, Stage(reranker)])
+            early_stages = [Stage(reranker, **stage) for stage in trial["stages"]]
+            cascade = Cascade([*early_stages, Stage(reranker)])
             common = [
-                len({item.index for item in ranked(cascade, found, query)[:10]} & set(full[query])) for query in queries
+                len({item.index for item in ranked(cascade, texts, query)[:10]} & set(full[query])) for query in queries
             ]
             assert trial["overlap"]["small"] == pytest.approx(sum(common) / (10 * len(queries)))
 
@@ -106,14 +106,14 @@ def test_the_fastest_that_keeps_the_share_everywhere_is_chosen_and_run(collectio
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_share_of_the_first_ten_is_kept_in_any_case(collection, tiny_artifact):
-    free = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=0, confirm=0))
-    overlaps = sorted(trial["overlap"]["small"] for trial in free["trials"])
+def test_a_share_of_the_first_ten_is_kept_whatever_the_measure(collection, tiny_artifact):
+    unbounded = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=0, confirm=0))
+    overlaps = sorted(trial["overlap"]["small"] for trial in unbounded["trials"])
     floor = (overlaps[0] + overlaps[-1]) / 2
-    assert free["chosen"] == free["trials"][0]
-    bound = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=floor, confirm=0))
-    first = next(trial for trial in bound["trials"] if trial["overlap"]["small"] >= floor)
-    assert bound["chosen"] == first
+    assert unbounded["chosen"] == unbounded["trials"][0]
+    bounded = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=floor, confirm=0))
+    first = next(trial for trial in bounded["trials"] if trial["overlap"]["small"] >= floor)
+    assert bounded["chosen"] == first
 
 
 def test_where_nothing_keeps_the_share_nothing_is_chosen(collection, tiny_artifact):
@@ -123,7 +123,7 @@ def test_where_nothing_keeps_the_share_nothing_is_chosen(collection, tiny_artifa
     assert "No cascade keeps 100%" in trade_off_table(result).note
 
 
-def test_the_table_has_the_trials_that_no_other_beats(collection, tiny_artifact):
+def test_the_table_has_the_trials_that_no_faster_one_matches(collection, tiny_artifact):
     result = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.1))
     rows = trade_off_table(result).rows
     assert 1 <= len(rows) <= len(result["trials"])
@@ -132,7 +132,7 @@ def test_the_table_has_the_trials_that_no_other_beats(collection, tiny_artifact)
     assert result["collections"][0]["ndcg"] > 0
 
 
-def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, monkeypatch):
+def test_stored_scores_are_not_computed_again(collection, tiny_artifact, tmp_path, monkeypatch):
     file = tmp_path / "scores.jsonl"
     first = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
     lines = file.read_text().splitlines()
@@ -146,7 +146,7 @@ def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, mo
 
 
 @pytest.mark.parametrize("text", ["q0\td1\t0\n", "other\td1\t1\n"], ids=["nothing relevant", "other queries"])
-def test_judgements_that_tell_nothing_of_the_queries_are_refused(collection, tiny_artifact, text):
+def test_judgements_without_a_relevant_document_for_any_query_are_refused(collection, tiny_artifact, text):
     (collection / "qrels" / "test.tsv").write_text(text)
     with pytest.raises(InvalidInputError, match="small: none of its 6 queries"):
         tuning.tune_cascade(plan_of(tiny_artifact, collection))
@@ -164,7 +164,7 @@ def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, t
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000], ids=["not UTF-8", "nested without end"])
-def test_a_file_of_other_content_holds_no_scores(tmp_path, content):
+def test_a_file_with_other_content_is_refused(tmp_path, content):
     file = tmp_path / "scores.jsonl"
     file.write_bytes(content)
     with pytest.raises(InvalidInputError, match="line 1 holds no scores"):
@@ -183,7 +183,7 @@ def test_a_file_of_other_content_holds_no_scores(tmp_path, content):
         {"max_lengths": ()},
     ],
 )
-def test_a_plan_that_leaves_nothing_to_tune_is_refused(tmp_path, options):
+def test_a_plan_with_a_value_outside_its_range_is_refused(tmp_path, options):
     with pytest.raises(InvalidInputError, match="expected"):
         plan_of("default", tmp_path, **options)
     with pytest.raises(InvalidInputError, match="no collection"):

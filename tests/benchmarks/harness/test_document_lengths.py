@@ -1,4 +1,4 @@
-"""Benchmark text: deterministic, of the wanted lengths as the engine itself counts them."""
+"""Benchmark text: the same at every call, and of the given lengths as the engine itself counts them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_documents_have_the_tokens_asked_for(tiny_checkpoint, passages, family):
     lengths = maker.of_pair_length(200, 30).pair_tokens
     if family == "bert":
         assert set(lengths) == {200}
-    else:  # tiny vocabularies have hardly a word of one token
+    else:  # few words of the tiny vocabularies are one token
         assert min(lengths) >= 190
         assert max(lengths) <= 200
 
@@ -70,7 +70,7 @@ def test_more_documents_than_passages_are_still_different_documents(tiny_checkpo
     assert len(set(documents)) > 0.95 * count
 
 
-def test_documentation_is_the_same_at_every_call():
+def test_docstrings_are_the_same_at_every_call():
     first = standard_library_passages()
     standard_library_passages.cache_clear()
     assert standard_library_passages().digest == first.digest
@@ -78,7 +78,7 @@ def test_documentation_is_the_same_at_every_call():
     assert not any("0x" in text and " at 0x" in text for text in first.texts)
 
 
-def test_a_model_of_few_tokens_gets_a_mixed_set_that_fits_it(tiny_checkpoint, passages):
+def test_a_model_with_a_small_maximum_gets_a_mixed_set_that_fits_it(tiny_checkpoint, passages):
     workload = WorkloadMaker(passages, tokenizer_of(tiny_checkpoint, "bert"), max_length=64).mixed(20)
     assert max(workload.pair_tokens) == 64
     assert min(workload.pair_tokens) < 64

@@ -1,4 +1,4 @@
-"""What is known of a GPU: nvidia-smi's answers, its absence, the numbers of devices, library versions."""
+"""The description of a GPU: nvidia-smi's output, its absence, device numbers, library versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLE = (
 )
 
 
-def test_every_field_of_every_gpu_is_read_and_what_the_driver_does_not_tell_is_none():
+def test_every_field_of_every_gpu_is_read_and_fields_that_the_driver_does_not_report_are_none():
     answer = parse_smi(SAMPLE)
     assert answer.reason == ""
     first, second = answer.devices
@@ -32,7 +32,7 @@ def test_every_field_of_every_gpu_is_read_and_what_the_driver_does_not_tell_is_n
     ("text", "reason"),
     [("", "named no GPU"), ("No devices were found\n", "10 fields expected"), ("a, b\n", "10 fields expected")],
 )
-def test_an_answer_that_is_none_gives_its_reason(text, reason):
+def test_output_without_a_gpu_gives_a_reason(text, reason):
     answer = parse_smi(text)
     assert answer.devices == ()
     assert reason in answer.reason
@@ -40,7 +40,7 @@ def test_an_answer_that_is_none_gives_its_reason(text, reason):
 
 @pytest.fixture
 def smi(tmp_path):
-    """A function that makes a program in the place of nvidia-smi; it writes its arguments beside itself."""
+    """A function that writes a program to run instead of nvidia-smi; it stores its arguments in a file beside it."""
 
     def make(code):
         program = tmp_path / "nvidia-smi"
@@ -57,11 +57,11 @@ def smi(tmp_path):
 def test_the_program_is_asked_for_the_fields_of_one_gpu(smi, tmp_path):
     answer = ask_smi(selector="1", program=smi(f"print({SAMPLE.splitlines()[1]!r})"))
     assert len(answer.devices) == 1
-    asked = (tmp_path / "arguments").read_text()
-    assert asked == f"--query-gpu={','.join(FIELDS)} --format=csv,noheader -i 1"
+    arguments = (tmp_path / "arguments").read_text()
+    assert arguments == f"--query-gpu={','.join(FIELDS)} --format=csv,noheader -i 1"
 
 
-def test_a_program_that_is_absent_fails_or_hangs_gives_its_reason(smi, monkeypatch):
+def test_a_program_that_is_absent_or_fails_or_hangs_gives_a_reason(smi, monkeypatch):
     absent = ask_smi(program="/no/such/nvidia-smi")
     assert "does not run here" in absent.reason
     failed = ask_smi(program=smi("print('NVIDIA-SMI has failed because\\n it could not communicate'); sys.exit(9)"))
@@ -86,34 +86,34 @@ def test_a_device_is_the_one_that_the_environment_leaves_visible(device, visible
     assert smi_selector(device, visible) == selector
 
 
-@pytest.mark.parametrize(("said", "mebibytes"), [("615 MiB", 615), ("[N/A]", None), ("much", None)])
-def test_memory_in_use_is_a_number_or_unknown(monkeypatch, said, mebibytes):
-    monkeypatch.setattr(gpu, "ask_smi", lambda fields, selector: parse_smi(f"{said}\n", fields))
+@pytest.mark.parametrize(("output", "mebibytes"), [("615 MiB", 615), ("[N/A]", None), ("much", None)])
+def test_memory_in_use_is_a_number_or_unknown(monkeypatch, output, mebibytes):
+    monkeypatch.setattr(gpu, "ask_smi", lambda fields, selector: parse_smi(f"{output}\n", fields))
     assert used_mebibytes(0) == mebibytes
 
 
 def test_a_description_has_device_libraries_and_the_build(monkeypatch):
-    made = [
+    distributions = [
         SimpleNamespace(metadata={"Name": name}, version="1.2")
         for name in ("nvidia-cudnn-cu12", "numpy", "nvidia-cublas-cu12")
     ]
-    monkeypatch.setattr(gpu.importlib.metadata, "distributions", lambda: made)
+    monkeypatch.setattr(gpu.importlib.metadata, "distributions", lambda: distributions)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
-    asked = []
+    selectors = []
 
     def ask(selector):
-        asked.append(selector)
+        selectors.append(selector)
         return parse_smi(SAMPLE.splitlines()[0])
 
     monkeypatch.setattr(gpu, "ask_smi", ask)
-    found = describe_gpu(1)
-    assert asked == ["0"]
-    assert found["nvidia_smi"]["driver_version"] == "550.54.15"
-    assert found["cuda_libraries"] == {"nvidia-cublas-cu12": "1.2", "nvidia-cudnn-cu12": "1.2"}
-    assert found["onnxruntime"]["build"].startswith("ORT Build Info")
-    assert "CPUExecutionProvider" in found["onnxruntime"]["providers"]
+    description = describe_gpu(1)
+    assert selectors == ["0"]
+    assert description["nvidia_smi"]["driver_version"] == "550.54.15"
+    assert description["cuda_libraries"] == {"nvidia-cublas-cu12": "1.2", "nvidia-cudnn-cu12": "1.2"}
+    assert description["onnxruntime"]["build"].startswith("ORT Build Info")
+    assert "CPUExecutionProvider" in description["onnxruntime"]["providers"]
 
 
-def test_without_a_driver_the_reason_stands_in_the_devices_place(monkeypatch, tmp_path):
+def test_without_a_driver_the_description_has_the_reason_instead_of_the_device(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "reason" in describe_gpu()["nvidia_smi"]

@@ -8,7 +8,7 @@ from crossrank.benchmarks.harness.sampling import Effort, call_times, latency, r
 
 
 def test_ratios_are_taken_round_by_round():
-    # The second round was twice as slow for both: the ratio does not see it.
+    # The second round was twice as slow for both, which does not change the ratio.
     ratio = ratio_per_round([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
     assert (ratio.median, ratio.smallest, ratio.largest) == (2.0, 2.0, 3.0)
     with pytest.raises(ValueError, match="zip"):
@@ -16,8 +16,8 @@ def test_ratios_are_taken_round_by_round():
 
 
 def test_percentiles():
-    found = latency([float(value) for value in range(1, 102)])
-    assert (found.p50, found.p90, found.p99, found.fastest, found.calls) == (51, 91, 100, 1, 101)
+    times = latency([float(value) for value in range(1, 102)])
+    assert (times.p50, times.p90, times.p99, times.fastest, times.calls) == (51, 91, 100, 1, 101)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tiny_checkpoints import make_texts
 from crossrank.benchmarks.harness.passages import Passages
 from crossrank.benchmarks.harness.workloads import WorkloadMaker
 from crossrank.benchmarks.latency.ceiling import Ceiling, DeviceProductMeter, ProductMeter
-from crossrank.benchmarks.latency.products import ProductShape, model_shapes, product_graph
+from crossrank.benchmarks.latency.matrix_products import ProductShape, model_shapes, product_graph
 from crossrank.benchmarks.latency.roofline import measure_roofline
 from crossrank.models.manifest import Architecture
 
@@ -46,9 +46,9 @@ def test_the_graph_computes_the_product(precision):
         left = np.arange(100, 124, dtype=np.uint8).reshape(3, 8)
         products = (left.astype(np.int32) - int(weights["a_zero"])) @ weights["w"].astype(np.int32)
         expected = products * weights["a_scale"] * weights["w_scale"]
-    (found,) = session.run(None, {"a": left})
-    assert found.dtype == (np.float16 if precision == "fp16" else np.float32)
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    (product,) = session.run(None, {"a": left})
+    assert product.dtype == (np.float16 if precision == "fp16" else np.float32)
+    np.testing.assert_allclose(product, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -59,8 +59,8 @@ def test_the_rate_counts_the_products_of_all_threads(precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_meter_for_devices_counts_products_whose_factors_stay_there(precision):
-    # On the CPU, which is a device as well; on a GPU it has not been run yet.
+def test_the_meter_for_devices_counts_products_of_matrices_that_stay_on_the_device(precision):
+    # The device is the CPU here; it has not been run on a GPU yet.
     meter = DeviceProductMeter(ProductShape(8, 16, 16), precision, provider="cpu", device=0)
     assert meter.rate(0.01) > 0
     (result,) = meter._binding.copy_outputs_to_cpu()
@@ -77,18 +77,18 @@ def test_the_ceiling_is_the_median_over_shapes_of_the_median_over_rounds():
     assert ceiling.rate == pytest.approx(sorted(rates.values())[1] / 2 + sorted(rates.values())[2] / 2)
 
 
-def test_a_run_tells_operations_times_and_share(tiny_artifact, monkeypatch):
+def test_a_run_reports_operations_times_and_share(tiny_artifact, monkeypatch):
     monkeypatch.setattr("crossrank.benchmarks.latency.roofline._PRODUCT_SECONDS", 0.005)
     passages = Passages("made", "the river", tuple(make_texts(30)))
     maker = WorkloadMaker(passages, tiny_artifact / "tokenizer.json", max_length=64)
-    found = measure_roofline({"fp32": tiny_artifact, "int8": tiny_artifact}, maker, rounds=1, pair_tokens=(16, 32))
-    assert [(row["precision"], row["pair_tokens"]) for row in found["rows"]] == [
+    result = measure_roofline({"fp32": tiny_artifact, "int8": tiny_artifact}, maker, rounds=1, pair_tokens=(16, 32))
+    assert [(row["precision"], row["pair_tokens"]) for row in result["rows"]] == [
         ("fp32", 16),
         ("fp32", 32),
         ("int8", 16),
         ("int8", 32),
     ]
-    for row in found["rows"]:
+    for row in result["rows"]:
         assert row["reached_operations_per_second"] == pytest.approx(
             row["operations_per_pair"] / row["seconds_per_pair"]
         )

@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 
 from crossrank.benchmarks.harness.workloads import Workload
 from crossrank.benchmarks.load.arrivals import SIZES, Arrival, Phase, mean_size, poisson_arrivals
-from crossrank.benchmarks.load.contenders import LoadProcess, chosen_load_peers
+from crossrank.benchmarks.load.load_contenders import LoadProcess, chosen_load_peers
+from crossrank.benchmarks.load.load_report import load_tables, write_load_plot
 from crossrank.benchmarks.load.measure import LoadPlan, measure_load, summary
-from crossrank.benchmarks.load.plots import write_load_plot
-from crossrank.benchmarks.load.report import load_tables
 from crossrank.benchmarks.peers.contenders import Contender
 from crossrank.benchmarks.peers.worker_process import WorkerError
 from crossrank.cli.app import app
@@ -47,7 +46,7 @@ def fake(monkeypatch):
         worker = LoadProcess(adapters=Path(__file__).parents[2] / "support")
         started.append(worker)
         worker.load("fake_load_adapter", options)
-        worker.give_texts("query", ["a", "b", "c"])
+        worker.send_texts("query", ["a", "b", "c"])
         return worker
 
     yield start
@@ -58,7 +57,7 @@ def fake(monkeypatch):
 ARRIVALS = [Arrival(0.01 * index, "early" if index < 5 else "late", index, SIZES[index % 2]) for index in range(10)]
 
 
-def test_requests_come_at_their_moments_whatever_became_of_those_before(fake):
+def test_requests_are_sent_when_they_are_due_even_if_earlier_ones_wait(fake):
     outcome = fake(seconds_a_document=0.002).open_loop(ARRIVALS, drain=5)
     latencies = [latency for latency, _ in outcome["outcomes"]]
     assert {kind for _, kind in outcome["outcomes"]} == {"ok"}
@@ -68,7 +67,7 @@ def test_requests_come_at_their_moments_whatever_became_of_those_before(fake):
     assert outcome["memory"]
 
 
-def test_refused_failed_and_unfinished_requests_are_told_apart(fake):
+def test_refused_failed_and_unfinished_requests_are_counted_separately(fake):
     refused = fake(seconds_a_document=0.01, most=2).open_loop(ARRIVALS, drain=5)
     assert [kind for _, kind in refused["outcomes"]].count("shed") >= 5
     failed = fake(fail="rerank").open_loop(ARRIVALS, drain=5)
@@ -80,10 +79,10 @@ def test_refused_failed_and_unfinished_requests_are_told_apart(fake):
         fake(fail="load")
 
 
-def test_callers_in_a_closed_loop_ask_again(fake):
-    found = fake(seconds_a_document=0.001).closed_loop(callers=3, seconds=0.5, sizes=[10])
-    assert found["pairs"] == 10 * found["requests"] > 100
-    assert len(found["times"]) == found["requests"]
+def test_callers_in_a_closed_loop_send_one_request_after_another(fake):
+    outcome = fake(seconds_a_document=0.001).closed_loop(callers=3, seconds=0.5, sizes=[10])
+    assert outcome["pairs"] == 10 * outcome["requests"] > 100
+    assert len(outcome["times"]) == outcome["requests"]
 
 
 def test_figures_of_a_phase():
@@ -102,7 +101,7 @@ def test_figures_of_a_phase():
     assert early["offered_pairs_per_second"] == pytest.approx(70 / 0.05)
 
 
-def test_a_load_at_which_no_request_arrived_is_told(tmp_path):
+def test_a_load_at_which_no_request_arrived_is_reported(tmp_path):
     outcome = {"outcomes": [[0.1, "ok"]] * 10, "seconds": 2.0, "cpu_seconds": 1.0, "memory": [[0, 50.0]]}
     figures = summary([Phase("early", 1, 0.05), Phase("none", 1, 0.1), Phase("late", 1, 0.05)], ARRIVALS, outcome)
     points = [{"load": 0.5, **figures["early"]}, {"load": 0.001, **figures["none"]}]
@@ -120,8 +119,8 @@ def test_a_load_at_which_no_request_arrived_is_told(tmp_path):
 def test_a_contender_that_cannot_start_is_reported():
     texts = Workload("w", "w", "q", ("a",), (3,))
     contenders = [Contender("gone", "A peer", "not-installed", "fake_load_adapter")]
-    found = measure_load(contenders, texts, LoadPlan(), peers_folder=Path("nowhere"), weights=None)
-    assert "'not-installed' is not installed" in found["gone"]["failed"]
+    results = measure_load(contenders, texts, LoadPlan(), peers_folder=Path("nowhere"), weights=None)
+    assert "'not-installed' is not installed" in results["gone"]["failed"]
     with pytest.raises(InvalidInputError, match=r"nobody.*infinity"):
         chosen_load_peers(["nobody"])
 

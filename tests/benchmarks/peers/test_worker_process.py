@@ -1,4 +1,4 @@
-"""Contenders in processes of their own: what they answer, and how their failures are told."""
+"""Contenders in separate processes: their answers, and how their failures are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crossrank.benchmarks.harness.workloads import Workload
 from crossrank.benchmarks.peers import comparison
 from crossrank.benchmarks.peers.comparison import Scenario, compare, run_scenario
 from crossrank.benchmarks.peers.contenders import Contender, chosen_peers, own_contenders
-from crossrank.benchmarks.peers.held_worker import LARGEST_IDLE_MIB, HeldWorker
+from crossrank.benchmarks.peers.restartable_worker import LARGEST_IDLE_MIB, RestartableWorker
 from crossrank.benchmarks.peers.worker_process import WorkerError, WorkerProcess
 from crossrank.errors import InvalidInputError
 from crossrank.reranker import Reranker
@@ -21,13 +21,13 @@ WORK = Workload("three", "three documents", "the river", ("cold water", "bread",
 
 
 @pytest.fixture(autouse=True)
-def no_rest(monkeypatch):
-    monkeypatch.setattr(comparison, "REST_SECONDS", 0.0)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(comparison, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
 def fake():
-    """A function `(**options) -> WorkerProcess` with the fake contender loaded; all are ended with the test."""
+    """A function `(**options) -> WorkerProcess` with the fake contender loaded; the processes end with the test."""
     with ExitStack() as stack:
 
         def start(**options):
@@ -40,13 +40,13 @@ def fake():
 
 def test_scores_come_back_in_order_whatever_a_library_prints(fake):
     worker = fake()
-    worker.tell(WORK)
+    worker.send_workload(WORK)
     assert worker.scores("three") == [len(WORK.query) + len(document) for document in WORK.documents]
 
 
 def test_times_are_those_of_the_calls(fake):
     worker = fake(sleep=0.05)
-    worker.tell(WORK)
+    worker.send_workload(WORK)
     worker.warm_up("three")
     seconds = worker.time("three", calls=3)
     assert len(seconds) == 3
@@ -55,28 +55,28 @@ def test_times_are_those_of_the_calls(fake):
     assert peak >= resident > 1
 
 
-def test_a_failing_load_and_a_failing_call_are_told_and_leave_the_process_usable(fake):
+def test_a_failing_load_and_a_failing_call_are_reported_and_leave_the_process_usable(fake):
     with pytest.raises(WorkerError, match="ValueError: cannot read the weights"):
         fake(fail="load")
     worker = fake(fail="score")
-    worker.tell(WORK)
+    worker.send_workload(WORK)
     for _ in range(2):
         with pytest.raises(WorkerError, match="KeyError: 'ids'"):
             worker.scores("three")
 
 
-def test_a_process_that_dies_is_told_with_its_last_words(fake):
+def test_a_process_that_dies_is_reported_with_the_last_lines_it_printed(fake):
     worker = fake(fail="die")
-    worker.tell(WORK)
+    worker.send_workload(WORK)
     with pytest.raises(WorkerError, match=r"exit status 7: .*out of memory$"):
         worker.time("three")
     with pytest.raises(WorkerError):
         worker.time("three")
 
 
-def test_a_call_that_never_ends_is_given_up(fake):
+def test_a_call_that_never_ends_is_an_error_after_the_timeout(fake):
     worker = fake(sleep=60)
-    worker.tell(WORK)
+    worker.send_workload(WORK)
     with pytest.raises(WorkerError, match="no answer to 'time' within 0 s"):
         worker.time("three", timeout=0.2)
 
@@ -87,41 +87,45 @@ def test_an_interpreter_that_is_not_there_is_an_error(tmp_path):
 
 
 @pytest.fixture
-def held():
-    """A function `(**options) -> HeldWorker` of the fake contender; all are ended with the test."""
+def restartable():
+    """A function `(**options) -> RestartableWorker` of the fake contender; the processes end with the test."""
     with ExitStack() as stack:
 
-        def hold(*, largest_idle_mib=LARGEST_IDLE_MIB, **options):
+        def make(*, largest_idle_mib=LARGEST_IDLE_MIB, **options):
             def start():
                 worker = WorkerProcess(adapters=Path(__file__).parents[2] / "support")
                 return worker, worker.load("fake_adapter", options)
 
-            return stack.enter_context(HeldWorker(start, largest_idle_mib=largest_idle_mib))
+            return stack.enter_context(RestartableWorker(start, largest_idle_mib=largest_idle_mib))
 
-        yield hold
+        yield make
 
 
-def test_a_process_that_holds_much_is_ended_after_its_turn_and_started_again_for_the_next(held):
-    small, large = held(), held(largest_idle_mib=1)
+def test_a_process_that_holds_much_memory_is_ended_after_its_turn_and_started_again_for_the_next(restartable):
+    small, large = restartable(), restartable(largest_idle_mib=1)
     for _ in range(3):
         for worker in (small, large):
             assert len(worker.time(WORK, calls=2)) == 2
-            worker.rest()
-            worker.rest()
+            worker.end_turn()
+            worker.end_turn()
     assert (small.starts, large.starts) == (1, 3)
     assert large.peak_mib() > 1
     assert large.scores(WORK) == small.scores(WORK)
 
 
-def test_every_contender_is_timed_in_every_round_and_compared_with_ours(held):
-    workers = {"crossrank-fp32": held(sleep=0.02), "other": held(sleep=0.06), "broken": held(fail="score")}
-    found = run_scenario(Scenario(WORK, rounds=3, calls=2), workers)["contenders"]
-    assert found["broken"] == {"failed": "KeyError: 'ids'"}
-    assert len(found["other"]["seconds"]) == len(found["crossrank-fp32"]["seconds"]) == 3
-    ratio = found["other"]["times_as_long_as"]["crossrank-fp32"]
+def test_every_contender_is_timed_in_every_round_and_compared_with_ours(restartable):
+    workers = {
+        "crossrank-fp32": restartable(sleep=0.02),
+        "other": restartable(sleep=0.06),
+        "broken": restartable(fail="score"),
+    }
+    figures = run_scenario(Scenario(WORK, rounds=3, calls=2), workers)["contenders"]
+    assert figures["broken"] == {"failed": "KeyError: 'ids'"}
+    assert len(figures["other"]["seconds"]) == len(figures["crossrank-fp32"]["seconds"]) == 3
+    ratio = figures["other"]["times_as_long_as"]["crossrank-fp32"]
     assert ratio["smallest"] <= ratio["median"] <= ratio["largest"]
     assert ratio["median"] > 1
-    assert found["crossrank-fp32"]["times_as_long_as"] == {}
+    assert figures["crossrank-fp32"]["times_as_long_as"] == {}
 
 
 def test_crossrank_as_a_contender_gives_its_scores_and_absent_peers_are_named(tiny_artifact, tmp_path):

@@ -1,4 +1,4 @@
-"""What tuning found, as a table, a plot and a file for `--cascade`."""
+"""The result of tuning as a table, as a plot, and as a TOML file for `--cascade`."""
 
 from __future__ import annotations
 
@@ -16,50 +16,63 @@ if TYPE_CHECKING:
 
 
 def trade_off_table(result: Mapping[str, Any]) -> ReportTable:
-    """The trials that no other beats in time, quality and overlap at once, fastest first; the chosen one is marked.
+    """The trials that no faster one matches in quality and overlap, fastest first; the chosen one is marked.
 
-    Quality and overlap are those of the collection where they are worst.
+    Trials are compared by the collection where their quality or overlap is lowest.
+
+    Args:
+        result: what `tune_cascade` returned.
     """
     names = [collection["name"] for collection in result["collections"]]
     rows = []
     best: list[tuple[float, float]] = []
     for trial in result["trials"]:
-        worst, common = min(trial["quality"].values()), min(trial["overlap"].values())
-        if any(worst <= quality and common <= overlap for quality, overlap in best):
+        worst_quality, worst_overlap = min(trial["quality"].values()), min(trial["overlap"].values())
+        if any(worst_quality <= quality and worst_overlap <= overlap for quality, overlap in best):
             continue
-        best.append((worst, common))
-        quality = [f"{trial['quality'][name]:.3f} ({trial['low_quality'][name]:.3f})" for name in names]
-        quality += [f"{trial['overlap'][name]:.2f}" for name in names]
+        best.append((worst_quality, worst_overlap))
+        cells = [f"{trial['quality'][name]:.3f} ({trial['low_quality'][name]:.3f})" for name in names]
+        cells += [f"{trial['overlap'][name]:.2f}" for name in names]
         chosen = "chosen" if trial == result["chosen"] else ""
-        rows.append((_chain(trial), f"{trial['time_share']:.0%}", *quality, chosen))
+        rows.append((_stages(trial), f"{trial['time_share']:.0%}", *cells, chosen))
     columns = ("stages before the full model", "time", *names, *(f"top 10 of {name}" for name in names), "what")
     notes = [
         f"Time and quality are shares of the full model's on {result['candidates']} candidates.",
-        "Times are predicted from each stage's own; in brackets the fifth percentile over resampled queries.",
-        *(_confirmed(entry) for entry in result.get("confirmed", ())),
+        "Times are predicted from those of the stages; in brackets the fifth percentile over resampled queries.",
+        *(_confirmation(entry) for entry in result.get("confirmed", ())),
     ]
     if result["chosen"] is None:
-        kept = f"{result['share']:.0%}, and {result['least_overlap']:.0%} of the first ten,"
-        notes.append(f"No cascade keeps {kept} in every collection.")
-    return ReportTable("Cascades that no other beats", columns, tuple(rows), " ".join(notes))
+        required = f"{result['share']:.0%} of the quality and {result['least_overlap']:.0%} of the first ten"
+        notes.append(f"No cascade keeps {required} in every collection.")
+    return ReportTable(
+        "Cascades that no faster one matches in quality and overlap", columns, tuple(rows), " ".join(notes)
+    )
 
 
 def toml_text(result: Mapping[str, Any]) -> str | None:
-    """The chosen cascade as `crossrank rerank --cascade` reads it; None where there is none."""
+    """The chosen cascade as `crossrank rerank --cascade` reads it; None if no cascade was chosen.
+
+    Args:
+        result: what `tune_cascade` returned.
+    """
     stages = chosen_stages(result)
     if stages is None:
         return None
-    kept = ", ".join(f"{name} {share:.3f}" for name, share in result["chosen"]["quality"].items())
-    queries = ", ".join(f"{found['queries']} queries of {found['name']}" for found in result["collections"])
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in result["chosen"]["quality"].items())
+    queries = ", ".join(f"{entry['queries']} queries of {entry['name']}" for entry in result["collections"])
     comment = (
         f"crossrank tune-cascade, {result['date']}: {queries}, {result['candidates']} candidates each.\n"
-        f"Predicted time {result['chosen']['time_share']:.0%} of the full model's; {result['measure']} kept: {kept}."
+        f"Predicted time {result['chosen']['time_share']:.0%} of the full model's; {result['measure']} kept: {shares}."
     )
     return stages_as_toml(stages, comment)
 
 
 def write_plot(result: Mapping[str, Any], path: Path) -> None:
-    """Quality against time, a line for each first stage of two-stage cascades, the chosen one marked.
+    """Write a plot of quality against time, with a line for each length of the first of two stages.
+
+    Args:
+        result: what `tune_cascade` returned.
+        path: the PNG file.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -78,8 +91,8 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.2, label=f"{length} tokens first")
     axes.axhline(100 * result["share"], color="0.4", linewidth=1, linestyle=":")
     if result["chosen"] is not None:
-        worst = 100 * min(result["chosen"]["quality"].values())
-        axes.plot(100 * result["chosen"]["time_share"], worst, "k*", markersize=13, label=_chain(result["chosen"]))
+        quality = 100 * min(result["chosen"]["quality"].values())
+        axes.plot(100 * result["chosen"]["time_share"], quality, "k*", markersize=13, label=_stages(result["chosen"]))
     axes.set_xlabel("time, % of the full model's")
     axes.set_ylabel("quality kept, % of the full model's (worst collection)")
     axes.set_title(f"cascades on {result['candidates']} candidates, then the full model", fontsize=11)
@@ -90,11 +103,11 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _chain(trial: Mapping[str, Any]) -> str:
+def _stages(trial: Mapping[str, Any]) -> str:
     return ", ".join(f"{stage['max_length']} tokens keep {stage['keep']}" for stage in trial["stages"])
 
 
-def _confirmed(entry: Mapping[str, Any]) -> str:
+def _confirmation(entry: Mapping[str, Any]) -> str:
     share = entry["time_share"]
     return (
         f"{entry['collection']}, run on {len(entry['seconds']['full'])} queries: {share['median']:.0%} of the full "

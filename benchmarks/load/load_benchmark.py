@@ -1,4 +1,4 @@
-"""A whole measurement under load, as one document for JSON."""
+"""Runs the benchmark under load (`crossrank bench-load`) and returns one document for JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crossrank.benchmarks.harness.gpu import describe_gpu
 from crossrank.benchmarks.harness.models_measured import find_artifacts
 from crossrank.benchmarks.harness.passages import beir_passages, standard_library_passages
 from crossrank.benchmarks.harness.workloads import WorkloadMaker
-from crossrank.benchmarks.load.contenders import chosen_load_peers, own_contender
+from crossrank.benchmarks.load.load_contenders import chosen_load_peers, own_contender
 from crossrank.benchmarks.load.measure import measure_load
 from crossrank.benchmarks.peers.weights import check_checkpoint, prepare_weights
 from crossrank.benchmarks.run import check_measurable
@@ -40,19 +40,22 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
     text: Path | None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure crossrank, and peers where a folder of theirs is given.
+    """Measure crossrank, and the peers if `peers_folder` is given.
 
     Args:
-        plan: what to measure.
+        plan: how to measure.
         model: as `crossrank.Reranker` takes it.
         precision: of crossrank's graph.
-        provider: execution provider that everybody runs on.
+        provider: execution provider of crossrank and of the peers.
         checkpoint: the model's weights, for the peers.
         peers_folder: where the peers' environments are; None leaves peers out.
         peers: which of them; None takes all.
-        documents: their length.
-        text: BEIR folder to take them from; None takes the standard library's documentation.
-        progress: told what is going on.
+        documents: length of the documents.
+        text: BEIR folder to take the documents from; None takes the standard library's documentation.
+        progress: called with each step as it begins.
+
+    Returns:
+        The conditions, and under `load` what `measure_load` returns.
 
     Raises:
         ProviderError: the provider does not work here; nothing was measured.
@@ -63,7 +66,9 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
         check_checkpoint(checkpoint)
     chosen = chosen_load_peers(peers, provider) if peers_folder is not None else []
     if chosen and checkpoint is None:
-        raise InvalidInputError("the peers load the model's own checkpoint: name its folder with --checkpoint")
+        raise InvalidInputError(
+            "no checkpoint given: the peers load the model's own checkpoint; name its folder with --checkpoint"
+        )
     result: dict[str, Any] = {"schema": 1, **describe_run(), "provider": provider}
     if provider == "cuda":
         result["gpu"] = describe_gpu()
@@ -74,7 +79,7 @@ def run_load_benchmark(  # noqa: PLR0913  one parameter an option
     texts = maker.of_length(documents, _DOCUMENTS)
     result["artifacts"] = {precision: describe_artifact(artifact)}
     result["text"] = {"source": passages.name, "sha256": passages.digest, "query": passages.query}
-    result["documents"] = texts.title  # what requests take theirs from
+    result["documents"] = texts.title
     weights = None
     if chosen and checkpoint is not None and peers_folder is not None:
         progress("preparing the peers' weights")

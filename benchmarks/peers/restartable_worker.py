@@ -1,7 +1,7 @@
-"""A contender's process between its turns: kept where that costs little, ended and started again where it does not.
+"""A contender whose process is ended between its turns if it holds much memory, and started again when needed.
 
 Some contenders hold gigabytes after one large call. With all of them loaded at once a machine of ordinary size would
-kill one, or swap under those that are timed.
+run out of memory, or swap while another contender is timed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LARGEST_IDLE_MIB = 2048.0
 """A process that holds more than this is ended after its turn."""
 
 
-class HeldWorker:
-    """Gives turns to one contender. A context manager: leaving it ends the process.
+class RestartableWorker:
+    """One contender and its process. A context manager: leaving it ends the process.
 
     Attributes:
-        load: what the first load said: its seconds, versions and scale.
+        load: what the contender reported when it loaded first: seconds, versions, scale of its scores.
         starts: how often a process was started.
     """
 
@@ -36,22 +36,22 @@ class HeldWorker:
         """Start a process and load the contender.
 
         Args:
-            start: starts a process and loads the contender; gives it with what its load said.
-            largest_idle_mib: what a process may hold between turns.
+            start: starts a process and loads the contender; returns the process and what the contender reported.
+            largest_idle_mib: memory that a process may hold between turns.
 
         Raises:
-            WorkerError: it cannot be started, or not be loaded.
+            WorkerError: the process cannot be started, or the contender cannot be loaded.
         """
         self._start = start
         self._largest_idle_mib = largest_idle_mib
-        self._told: set[str] = set()
+        self._warm_workloads: set[str] = set()
         self._peak_mib = 0.0
         self.starts = 1
         self._worker: WorkerProcess | None
         self._worker, self.load = start()
 
-    def get_ready(self, workload: Workload) -> None:
-        """Have a process that knows a workload; one that does not yet makes a call that does not count.
+    def prepare(self, workload: Workload) -> None:
+        """Start a process if there is none, and send it a workload that is new to it, with one call to warm up.
 
         Raises:
             WorkerError: the process or the call failed.
@@ -59,18 +59,18 @@ class HeldWorker:
         if self._worker is None:
             self._worker, _ = self._start()
             self.starts += 1
-        if workload.name not in self._told:
-            self._worker.tell(workload)
+        if workload.name not in self._warm_workloads:
+            self._worker.send_workload(workload)
             self._worker.warm_up(workload.name)
-            self._told.add(workload.name)
+            self._warm_workloads.add(workload.name)
 
     def time(self, workload: Workload, *, calls: int = 1) -> list[float]:
-        """Seconds of calls made now, one after the other, on a process that is ready.
+        """Make calls one after the other; returns the seconds of each.
 
         Raises:
             WorkerError: the process or a call failed.
         """
-        self.get_ready(workload)
+        self.prepare(workload)
         assert self._worker is not None
         return self._worker.time(workload.name, calls=calls)
 
@@ -80,15 +80,15 @@ class HeldWorker:
         Raises:
             WorkerError: the process or the call failed.
         """
-        self.get_ready(workload)
+        self.prepare(workload)
         assert self._worker is not None
         return self._worker.scores(workload.name)
 
-    def rest(self) -> None:
-        """End a turn: note the memory, and end the process where it holds too much.
+    def end_turn(self) -> None:
+        """Record the peak of memory, and end the process if it holds too much.
 
         Raises:
-            WorkerError: the process is gone.
+            WorkerError: the process has ended by itself.
         """
         if self._worker is None:
             return
@@ -101,25 +101,23 @@ class HeldWorker:
         """Peak resident memory of all its processes so far, in MiB.
 
         Raises:
-            WorkerError: the process is gone.
+            WorkerError: the process has ended by itself.
         """
-        self.rest()
+        self.end_turn()
         return self._peak_mib
 
     def close(self) -> None:
         """End the process, if there is one."""
         worker, self._worker = self._worker, None
-        self._told.clear()
+        self._warm_workloads.clear()
         if worker is not None:
             worker.close()
 
     def __enter__(self) -> Self:
-        """Use as a context manager."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the process."""
         with suppress(WorkerError):
             self.close()

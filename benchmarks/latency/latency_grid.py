@@ -1,4 +1,4 @@
-"""Latency and throughput over top-k, document length and precision."""
+"""Latency and throughput for every combination of precision, document length and top-k."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def measure_latency(
         top_ks: numbers of documents.
         effort: how often each is called.
         provider: execution provider.
-        progress: told what is going on.
+        progress: called with each step as it begins.
     """
     from crossrank import Reranker
 
@@ -49,15 +49,15 @@ def measure_latency(
                     progress(f"latency: {precision}, {workload.title}")
                     documents = list(workload.documents)
                     times = call_times(lambda: reranker.rank(workload.query, documents), effort)  # noqa: B023
-                    own = latency(times)
+                    percentiles = latency(times)
                     rows.append(
                         {
                             "precision": precision,
                             "documents": length,
                             "top_k": top_k,
                             "mean_pair_tokens": sum(workload.pair_tokens) / top_k,
-                            "latency": own.as_json(),
-                            "pairs_per_second": top_k / own.p50,
+                            "latency": percentiles.as_json(),
+                            "pairs_per_second": top_k / percentiles.p50,
                         }
                     )
     return rows

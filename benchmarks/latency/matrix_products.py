@@ -1,4 +1,4 @@
-"""The matrix products of a model as graphs of one product each, which a ceiling is measured with."""
+"""The matrix products of a model as graphs of one product each; the ceiling is measured with them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,17 @@ class ProductShape:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions."""
+        """Number of multiplications and additions."""
         return 2 * self.rows * self.inner * self.columns
 
 
 def model_shapes(architecture: Architecture, tokens: int) -> list[ProductShape]:
-    """Shapes of a layer's products at so many rows: output, packed Q K V, and the two of the feed-forward block."""
+    """Shapes of a layer's products: attention output, Q, K and V in one, and the two of the feed-forward block.
+
+    Args:
+        architecture: hidden and intermediate size.
+        tokens: rows of each product.
+    """
     hidden, inner = architecture.hidden_size, architecture.intermediate_size
     pairs = [(hidden, hidden), (hidden, 3 * hidden), (hidden, inner), (inner, hidden)]
     return [ProductShape(tokens, rows, columns) for rows, columns in pairs]
@@ -42,8 +47,14 @@ def model_shapes(architecture: Architecture, tokens: int) -> list[ProductShape]:
 def product_graph(shape: ProductShape, precision: ProductPrecision, *, seed: int = 0) -> bytes:
     """A serialized graph of one product, with random constant weights.
 
-    float32 and float16 are a MatMul, of their own type in and out. int8 is onnxruntime's MatMulIntegerToFloat: unsigned
-    8-bit activations that are quantized already, signed 7-bit weights with a scale a column, float32 out.
+    In float32 and float16 it is a MatMul whose input and output have that type. In int8 it is onnxruntime's
+    MatMulIntegerToFloat: unsigned 8-bit activations, already quantized, times signed 7-bit weights with one scale for
+    each column; the output is float32.
+
+    Args:
+        shape: of the product.
+        precision: of the factors.
+        seed: of the weights.
 
     Raises:
         MissingDependencyError: the onnx package is not installed.
@@ -56,7 +67,7 @@ def product_graph(shape: ProductShape, precision: ProductPrecision, *, seed: int
     size = (shape.inner, shape.columns)
     constants: dict[str, Any]
     if precision != "int8":
-        # Scaled by the inner size, so that float16 products stay far from its largest number.
+        # Divided by the root of the inner size, so that float16 products stay far below its largest number.
         weights = random.standard_normal(size, dtype=np.float32) / shape.inner**0.5
         constants = {"w": weights.astype(np.float16 if precision == "fp16" else np.float32)}
         node = helper.make_node("MatMul", ["a", "w"], ["c"])
@@ -69,14 +80,13 @@ def product_graph(shape: ProductShape, precision: ProductPrecision, *, seed: int
         }
         inputs = ["a", "w", "a_scale", "w_scale", "a_zero"]
         node = helper.make_node("MatMulIntegerToFloat", inputs, ["c"], domain=_CONTRIB)
-    kinds = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.UINT8}
-    kind = kinds[precision]
-    found = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
+    input_type = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.UINT8}[precision]
+    output_type = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
     graph = helper.make_graph(
         [node],
         "product",
-        [helper.make_tensor_value_info("a", kind, [shape.rows, shape.inner])],
-        [helper.make_tensor_value_info("c", found, [shape.rows, shape.columns])],
+        [helper.make_tensor_value_info("a", input_type, [shape.rows, shape.inner])],
+        [helper.make_tensor_value_info("c", output_type, [shape.rows, shape.columns])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]

@@ -1,0 +1,165 @@
+"""Predicts time and quality of any cascade from scores and times that were measured once."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from crossrank.benchmarks.quality.quality import CUTOFF, ndcg_per_query
+from crossrank.stages import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from crossrank.benchmarks.cascade.stage_scores import StageScores
+
+Measure = Literal["ndcg", "overlap"]
+_RESAMPLES = 1000
+_LOW_PERCENTILE = 5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cascade with its predicted time and quality.
+
+    Attributes:
+        chain: (max_length, keep) of every stage before the last.
+        time_share: share of the full model's time, encoding included in both; mean of the collections.
+        quality: for each collection the share of the full model's nDCG@10, or the overlap.
+        low_quality: fifth percentile of the quality over resampled queries (bootstrap).
+        overlap: for each collection the share of the full model's first ten that are among the cascade's first ten.
+    """
+
+    chain: tuple[tuple[int, int], ...]
+    time_share: float
+    quality: dict[str, float]
+    low_quality: dict[str, float]
+    overlap: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The trial as the result file holds it."""
+        stages = [{"max_length": length, "keep": keep} for length, keep in self.chain]
+        return {
+            "stages": stages,
+            "time_share": self.time_share,
+            "quality": self.quality,
+            "low_quality": self.low_quality,
+            "overlap": self.overlap,
+        }
+
+    def stages(self, model: str) -> list[Stage]:
+        """The stages of the cascade; the last is the full model."""
+        return [*(Stage(model, keep=keep, max_length=length) for length, keep in self.chain), Stage(model)]
+
+
+class Predictor:
+    """Predicts time and quality of cascades on one collection.
+
+    A chain is a tuple of (max_length, keep), one for every stage before the last, which is the full model.
+
+    Attributes:
+        name: of the collection.
+    """
+
+    def __init__(self, scores: StageScores, full_length: int, measure: Measure) -> None:
+        """Rank the candidates at every length.
+
+        Args:
+            scores: of the collection's candidates.
+            full_length: `max_length` of the full model, one of the lengths of `scores`.
+            measure: of quality; a collection without judgements uses the overlap.
+        """
+        self._scores = scores
+        self._full = full_length
+        self.name = scores.name
+        self._order = {length: np.argsort(-logits, kind="stable") for length, logits in scores.logits.items()}
+        self._full_best = self._order[full_length][:, :CUTOFF]
+        self._full_ndcg = self._ndcg_per_query(self._full_best) if scores.judged and measure == "ndcg" else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The collection, and the full model's quality and times on it."""
+        return {
+            "name": self.name,
+            "queries": len(self._scores.queries),
+            "ndcg": None if self._full_ndcg is None else float(self._full_ndcg.mean()),
+            "seconds_per_document": {str(length): value for length, value in self._scores.seconds.items()},
+            "encoding_seconds_per_document": self._scores.encoding_seconds,
+        }
+
+    def time_share(self, chain: Sequence[tuple[int, int]]) -> float:
+        """Predicted share of the full model's time, encoding included in both."""
+        counts = [len(self._order[self._full][0]), *(keep for _, keep in chain)]
+        lengths = [*(length for length, _ in chain), self._full]
+        encoding = counts[0] * self._scores.encoding_seconds
+        scoring = sum(count * self._scores.seconds[length] for count, length in zip(counts, lengths, strict=True))
+        return float((encoding + scoring) / (encoding + counts[0] * self._scores.seconds[self._full]))
+
+    def quality(self, chain: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
+        """Share of the full model's quality, its fifth percentile over resampled queries, and the overlap."""
+        best = self._best_of(chain)
+        common = [len(np.intersect1d(row, full_row)) for row, full_row in zip(best, self._full_best, strict=True)]
+        values = np.asarray(common, dtype=np.float64)
+        full_values = np.full(len(common), float(self._full_best.shape[1]))
+        overlap = float(values.sum() / full_values.sum())
+        if self._full_ndcg is not None:
+            values, full_values = self._ndcg_per_query(best), self._full_ndcg
+        sampled = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+        shares = values[sampled].sum(axis=1) / np.maximum(full_values[sampled].sum(axis=1), 1e-9)
+        share = float(values.sum() / max(full_values.sum(), 1e-9))
+        return share, float(np.percentile(shares, _LOW_PERCENTILE)), overlap
+
+    def _best_of(self, chain: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
+        """Indices of each query's first candidates after all stages, int64 (queries, at most 10)."""
+        rows = []
+        for row in range(len(self._scores.queries)):
+            remaining = np.arange(self._order[self._full].shape[1])
+            for length, keep in chain:
+                logits = self._scores.logits[length][row][remaining]
+                remaining = np.sort(remaining[np.argsort(-logits, kind="stable")[:keep]])
+            logits = self._scores.logits[self._full][row][remaining]
+            rows.append(remaining[np.argsort(-logits, kind="stable")[:CUTOFF]])
+        return np.asarray(rows)
+
+    def _ndcg_per_query(self, best: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        run = {
+            query: {self._scores.candidates[query][index]: -float(rank) for rank, index in enumerate(indices.tolist())}
+            for query, indices in zip(self._scores.queries, best, strict=True)
+        }
+        ndcg_of = ndcg_per_query(self._scores.judged, run)
+        return np.asarray([ndcg_of[query] for query in self._scores.queries])
+
+
+def possible_chains(lengths: Sequence[int], keeps: Sequence[int], stages: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Every chain of stages before the last; each stage reads more tokens than the one before and keeps fewer.
+
+    Args:
+        lengths: tokens of a pair, in ascending order.
+        keeps: numbers of documents that a stage may keep.
+        stages: largest number of stages, the last included.
+    """
+    for before_last in range(1, stages):
+        for chosen in itertools.combinations(lengths, before_last):
+            for counts in itertools.combinations(sorted(keeps, reverse=True), before_last):
+                yield tuple(zip(chosen, counts, strict=True))
+
+
+def predicted_trial(predictors: Sequence[Predictor], chain: tuple[tuple[int, int], ...]) -> Trial:
+    """The trial of one chain, predicted on every collection.
+
+    Args:
+        predictors: one for each collection.
+        chain: (max_length, keep) of every stage before the last.
+    """
+    quality = {predictor.name: predictor.quality(chain) for predictor in predictors}
+    return Trial(
+        chain,
+        float(np.mean([predictor.time_share(chain) for predictor in predictors])),
+        {name: share for name, (share, _, _) in quality.items()},
+        {name: low for name, (_, low, _) in quality.items()},
+        {name: overlap for name, (_, _, overlap) in quality.items()},
+    )
