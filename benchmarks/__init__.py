@@ -1,1 +1,1 @@
-"""What `crossrank bench` measures: latency, other rerankers on the same weights, roofline, ranking quality."""
+"""What `crossrank bench` measures: latency, peers on the same weights, roofline, time limits, long documents."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.quality.beir import read_collection
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import read_collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.benchmarks.quality.beir import Collection
     from crossrank.engine.artifact_reranker import ArtifactReranker
     from crossrank.engine.text.prepared import PreparedDocuments
+    from crossrank.evaluation.collection import Collection
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from crossrank.benchmarks.cascade.stage_scores import ScoreFile, StageScores, chosen_candidates, score_stages
-from crossrank.benchmarks.harness.dependencies import require_ir_measures
 from crossrank.benchmarks.harness.environment import describe_run
 from crossrank.benchmarks.harness.sampling import ratio_per_round
-from crossrank.benchmarks.quality.beir import read_collection
-from crossrank.benchmarks.quality.quality import CUTOFF, ndcg_per_query
 from crossrank.cascade import Cascade
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import read_collection
+from crossrank.evaluation.dependencies import require_ir_measures
+from crossrank.evaluation.measures import CUTOFF, ndcg_per_query
 from crossrank.reranker import Reranker
 from crossrank.stages import Stage
 
@@ -246,12 +246,12 @@ class _Judge:
         return np.asarray(rows)
 
     def _per_query(self, best: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        run = {
-            query: {self._scores.candidates[query][index]: -float(rank) for rank, index in enumerate(indices.tolist())}
+        rankings = {
+            query: [self._scores.candidates[query][index] for index in indices.tolist()]
             for query, indices in zip(self._scores.queries, best, strict=True)
         }
-        found = ndcg_per_query(self._scores.judged, run)
-        return np.asarray([found[query] for query in self._scores.queries])
+        values = ndcg_per_query(self._scores.judged, rankings)
+        return np.asarray([values[query] for query in self._scores.queries])
 
 
 def _chains(lengths: Sequence[int], keeps: Sequence[int], stages: int) -> Iterator[tuple[tuple[int, int], ...]]:

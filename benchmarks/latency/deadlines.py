@@ -10,16 +10,15 @@ import numpy as np
 from crossrank.benchmarks.cascade.stage_scores import chosen_candidates
 from crossrank.benchmarks.harness.engine_options import engine_options
 from crossrank.benchmarks.harness.sampling import percentiles
-from crossrank.benchmarks.quality.beir import read_judged_collection
-from crossrank.benchmarks.quality.quality import ndcg
+from crossrank.evaluation.beir import read_judged_collection
+from crossrank.evaluation.measures import ndcg
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.quality.beir import Collection
-    from crossrank.engine.call.results import RankResult
+    from crossrank.evaluation.collection import Collection
     from crossrank.models.manifest import Precision, Provider
 
 LIMITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -41,7 +40,7 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
 ) -> dict[str, Any]:
     """Rank the same candidates under every limit, in turn.
 
-    Candidates are the run's documents, best first, then others of the corpus; their order is the order of promise.
+    Candidates are the run's documents, best first, then others of the corpus; their order is the first-stage order.
 
     Args:
         artifact: the model's.
@@ -52,7 +51,7 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
         candidates: of each query.
         rounds: how often every query is ranked under every limit; once without one.
         provider: execution provider.
-        progress: told what is going on.
+        progress: called with what is going on.
 
     Returns:
         nDCG@10 of the candidates' own order, and for each limit nDCG@10, documents scored, and the time over the limit.
@@ -62,23 +61,23 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
         MissingDependencyError: ir-measures is not installed.
     """
     collection = read_judged_collection(folder)
-    found = chosen_candidates(folder, collection, queries, candidates)
-    judged = {query: collection.judgements.get(query, {}) for query in found}
+    chosen = chosen_candidates(folder, collection, queries, candidates)
+    judged = {query: collection.judgements.get(query, {}) for query in chosen}
     result: dict[str, Any] = {
         "collection": folder.name,
-        "queries": len(found),
+        "queries": len(chosen),
         "candidates": candidates,
         "precision": precision,
-        "first_stage": ndcg(judged, {query: _descending(names) for query, names in found.items()}),
+        "first_stage": ndcg(judged, chosen),
     }
     with Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker:
-        calls = _Calls(reranker, collection, found)
-        calls.run(_WARM_UP_MS, next(iter(found)))
+        calls = _Calls(reranker, collection, chosen)
+        calls.run(_WARM_UP_MS, next(iter(chosen)))
         longest = _LongestRuns(reranker)
         rows: dict[float | None, list[dict[str, Any]]] = {}
         for round_number in range(rounds):
-            for index, query in enumerate(found):
-                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {index + 1} of {len(found)}")
+            for index, query in enumerate(chosen):
+                progress(f"deadlines: {folder.name}, round {round_number + 1}, query {index + 1} of {len(chosen)}")
                 for limit in limits_ms:
                     if limit is not None or round_number == 0:
                         rows.setdefault(limit, []).append(calls.run(limit, query) | {"longest_run": longest.take()})
@@ -89,13 +88,13 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
 class _Calls:
     """Calls of one reranker under limits."""
 
-    def __init__(self, reranker: Reranker, collection: Collection, found: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, reranker: Reranker, collection: Collection, candidates: dict[str, tuple[str, ...]]) -> None:
         self._reranker = reranker
         self._collection = collection
-        self._found = found
+        self._candidates = candidates
 
     def run(self, limit_ms: float | None, query: str) -> dict[str, Any]:
-        names = self._found[query]
+        names = self._candidates[query]
         documents = [self._collection.documents[name] for name in names]
         started = time.perf_counter()
         ranking = self._reranker.rank(
@@ -106,7 +105,7 @@ class _Calls:
             "query": query,
             "seconds": seconds,
             "scored": len(names) - len(ranking.unscored),
-            "ranking": _descending([names[index] for index in _order(ranking)]),
+            "ranking": [names[document.index] for document in ranking],
         }
 
 
@@ -123,14 +122,6 @@ class _LongestRuns:
 
     def _see(self, batch: Any) -> None:
         self._longest = max(self._longest, batch.seconds)
-
-
-def _order(ranking: RankResult) -> list[int]:
-    return [document.index for document in ranking]
-
-
-def _descending(names: Sequence[str]) -> dict[str, float]:
-    return {name: -float(index) for index, name in enumerate(names)}
 
 
 def _summary(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.harness.dependencies import require_matplotlib
 from crossrank.benchmarks.load.measure import SMALLEST
+from crossrank.evaluation.dependencies import require_matplotlib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from crossrank.benchmarks.harness.passages import beir_passages
-from crossrank.benchmarks.quality.beir import read_collection
-from crossrank.benchmarks.quality.quality import measure_quality, ndcg
 from crossrank.cli.app import app
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import read_collection
+from crossrank.evaluation.measures import measure_quality, ndcg
 from crossrank.reranker import Reranker
 
 DOCUMENTS = {"a": ("Rivers", "the river heats cold water"), "b": ("", "every reader"), "c": (None, "bread in winter")}

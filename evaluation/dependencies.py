@@ -1,4 +1,4 @@
-"""Asking for the optional packages of the benchmarks: before anything is measured, and again where they are used."""
+"""Asking for optional packages before anything is measured, and again where they are used."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ def require_ir_measures() -> None:
     """Refuse to judge rankings without ir-measures.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: ir-measures is not installed.
     """
     _require("ir_measures", "ranking quality needs ir-measures", extra="bench")
+
+
+def require_scipy() -> None:
+    """Refuse to compare models without scipy, whose permutation test is used.
+
+    Raises:
+        MissingDependencyError: scipy is not installed.
+    """
+    _require("scipy.stats", "the significance test needs scipy", extra="bench")
 
 
 def require_matplotlib() -> None:
     """Refuse to draw without matplotlib, and have it draw without a display.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: matplotlib is not installed.
     """
     _require("matplotlib", "plots need matplotlib", extra="bench")
     import matplotlib as mpl
@@ -32,7 +41,7 @@ def require_onnx() -> None:
     """Refuse to measure a ceiling without onnx.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: onnx is not installed.
     """
     _require("onnx", "the roofline builds small graphs with the onnx package", extra="onnx")
 
