@@ -94,7 +94,7 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
 
     Args:
         plan: what to measure.
-        progress: told what is going on.
+        progress: called with what is going on.
 
     Raises:
         ProviderError: the provider does not work here; nothing was measured.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InvalidInputError
@@ -11,12 +12,11 @@ from crossrank.evaluation.trec_run import numbered_lines, read_run, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _QRELS_COLUMNS = 3
 
 
-def read_collection(folder: Path, run: Path | None = None) -> Collection:
+def read_collection(folder: str | Path, run: str | Path | None = None) -> Collection:
     """Read a BEIR folder. The judgements are `qrels/test.tsv` or the only file there.
 
     Args:
@@ -26,6 +26,7 @@ def read_collection(folder: Path, run: Path | None = None) -> Collection:
     Raises:
         InvalidInputError: a file is missing or holds something else; the message has the file and line.
     """
+    folder = Path(folder)
     documents = {
         name: f"{record.get('title') or ''} {record['text']}".strip()
         for name, record in _records(folder / "corpus.jsonl")
@@ -35,7 +36,7 @@ def read_collection(folder: Path, run: Path | None = None) -> Collection:
         raise InvalidInputError(f"{folder}: {len(documents)} documents and {len(queries)} queries; some expected")
     qrels = sorted((folder / "qrels").glob("*.tsv"))
     chosen = [path for path in qrels if path.name == "test.tsv"] or qrels[:1]
-    runs = [run] if run is not None else sorted(folder.glob("*.trec"))
+    runs = [Path(run)] if run is not None else sorted(folder.glob("*.trec"))
     if len(runs) > 1:
         raise InvalidInputError(f"{folder} has {len(runs)} *.trec files; one run expected, or none")
     return Collection(
@@ -47,7 +48,7 @@ def read_collection(folder: Path, run: Path | None = None) -> Collection:
     )
 
 
-def read_judged_collection(folder: Path, run: Path | None = None) -> Collection:
+def read_judged_collection(folder: Path, run: str | Path | None = None) -> Collection:
     """Read a BEIR folder that rankings are judged on.
 
     Args:

@@ -17,7 +17,7 @@ from crossrank.evaluation.dependencies import require_scipy
 from crossrank.evaluation.kept_scores import KeptScores, digest_of
 from crossrank.evaluation.measures import DEFAULT_MEASURES, check_measures, values_per_query
 from crossrank.evaluation.result import EvaluatedModel, Evaluation
-from crossrank.evaluation.scoring import Candidates, OpenOptions, score_candidates
+from crossrank.evaluation.scoring import Candidates, OpenOptions, check_model, score_candidates
 from crossrank.evaluation.significance import compare_paired
 from crossrank.export.verify.fidelity import kendall_tau, top_overlap
 
@@ -41,7 +41,7 @@ def evaluate(  # noqa: PLR0913  one parameter an option
     collection: Collection | str | Path,
     models: Sequence[Model] | Mapping[str, Model] = ("default",),
     *,
-    run: Path | None = None,
+    run: str | Path | None = None,
     depth: int = DEPTH,
     queries: int | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
@@ -51,7 +51,7 @@ def evaluate(  # noqa: PLR0913  one parameter an option
     threads: int | None = None,
     max_length: int | None = None,
     seed: int = 0,
-    scores: Path | None = None,
+    scores: str | Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Rerank a first stage's documents with each model, and judge the rankings.
@@ -103,12 +103,18 @@ def evaluate(  # noqa: PLR0913  one parameter an option
         for query, own in names.items()
     ]
     rows = [_Row(FIRST_STAGE, "", "", [np.arange(len(own), 0, -1, dtype=np.float32) for own in names.values()], (), 0)]
-    kept = KeptScores(scores)
-    for number, (name, (model, precision)) in enumerate(named.items(), start=1):
+    options = {
+        name: OpenOptions(provider=provider, precision=precision, threads=threads, max_length=max_length)
+        for name, (_, precision) in named.items()
+    }
+    for name, (model, _) in list(named.items())[1:]:  # the first is refused at once anyway
+        check_model(model, options[name])
+    kept = KeptScores(None if scores is None else Path(scores))
+    for number, (name, (model, _)) in enumerate(named.items(), start=1):
         scored = score_candidates(
             model,
             candidates,
-            options=OpenOptions(provider=provider, precision=precision, threads=threads, max_length=max_length),
+            options=options[name],
             kept=kept,
             progress=_prefixed(progress, f"{name} (model {number} of {len(named)})"),
         )
@@ -209,8 +215,9 @@ def _named(
     models: Sequence[Model] | Mapping[str, Model], precisions: Sequence[PrecisionChoice]
 ) -> dict[str, tuple[Model, PrecisionChoice]]:
     """Every model in every precision, by its name in the report."""
-    if isinstance(models, str | Path) or not models or not precisions:
-        raise InvalidInputError(f"models={models!r:.200}, precisions={precisions!r}: a list of one or more expected")
+    for option, given in (("models", models), ("precisions", precisions)):
+        if isinstance(given, str | Path) or not given:
+            raise InvalidInputError(f"{option}={given!r:.200}: a list of one or more expected")
     pairs = models.items() if isinstance(models, Mapping) else [(_name(model), model) for model in models]
     named: dict[str, tuple[Model, PrecisionChoice]] = {}
     for name, model in pairs:

@@ -44,8 +44,8 @@ def check_measures(names: Sequence[str], gain: Gain) -> None:
     require_ir_measures()
     if gain not in get_args(Gain):
         raise InvalidInputError(f"gain {gain!r}: one of {', '.join(get_args(Gain))} expected")
-    if not names:
-        raise InvalidInputError("no measure given; one or more such as nDCG@10 expected")
+    if not names or isinstance(names, str):
+        raise InvalidInputError(f"measures={names!r}: a list of one or more such as nDCG@10 expected")
     for name in names:
         _parsed(name)
 

@@ -56,7 +56,11 @@ def write_plot(evaluation: Evaluation, path: Path) -> None:
             axes.plot(latency["p50"] * 1e3, value, "o", markersize=8, label=f"{model.name}, {value:.3f}")
         else:
             axes.axhline(value, color="0.4", linewidth=1, linestyle=":", label=f"{model.name}, {value:.3f}")
-    axes.set_xscale("log")
+    medians = [model.latency()["p50"] for model in evaluation.models if model.seconds]
+    if max(medians) > 10 * min(medians):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, 1.1e3 * max(medians))
     axes.set_xlabel("milliseconds a query, median")
     axes.set_ylabel(measure)
     axes.set_title(f"{evaluation.collection}, first {evaluation.depth} of the run reranked", fontsize=11)

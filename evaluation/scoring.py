@@ -69,6 +69,20 @@ class ModelScores:
     kept: int
 
 
+def check_model(model: Model, options: OpenOptions) -> None:
+    """Open a model and close it again, so that one that cannot be used is refused before others are scored for hours.
+
+    Args:
+        model: to score with later.
+        options: for a model that is given by name.
+
+    Raises:
+        CrossrankError: the model cannot be used.
+    """
+    with _opened(model, options):
+        pass
+
+
 def score_candidates(
     model: Model,
     candidates: Sequence[Candidates],

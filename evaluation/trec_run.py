@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,11 @@ from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _COLUMNS = 6
 
 
-def read_run(path: Path, documents: Container[str] | None = None) -> dict[str, tuple[str, ...]]:
+def read_run(path: str | Path, documents: Container[str] | None = None) -> dict[str, tuple[str, ...]]:
     """Read a run.
 
     Documents are ordered by rank; where ranks are equal (some tools write 0 everywhere) by score, the highest first,
@@ -34,7 +34,7 @@ def read_run(path: Path, documents: Container[str] | None = None) -> dict[str, t
             the message has file and line.
     """
     ranked: dict[str, dict[str, tuple[int, float]]] = {}
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(Path(path)):
         fields = line.split()
         rank, score = (whole_number(fields[3]), _number(fields[4])) if len(fields) == _COLUMNS else (None, None)
         if rank is None or rank < 0 or score is None:
@@ -54,7 +54,7 @@ def read_run(path: Path, documents: Container[str] | None = None) -> dict[str, t
     }
 
 
-def write_run(path: Path, rankings: Mapping[str, Sequence[tuple[str, float]]], *, tag: str = "crossrank") -> None:
+def write_run(path: str | Path, rankings: Mapping[str, Sequence[tuple[str, float]]], *, tag: str = "crossrank") -> None:
     """Write a run; its folder is made if it does not exist.
 
     trec_eval orders by score and ignores ranks. So that every tool reads the order given, a score that is not below
@@ -77,6 +77,7 @@ def write_run(path: Path, rankings: Mapping[str, Sequence[tuple[str, float]]], *
                     raise InvalidInputError(f"{what} {name!r}: a run file takes names without blanks only")
             before = min(np.float32(score), np.nextafter(before, np.float32(-np.inf)))
             lines.append(f"{query} Q0 {document} {rank} {before} {tag}\n")
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(lines), encoding="utf-8")
 

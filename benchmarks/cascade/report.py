@@ -1,4 +1,4 @@
-"""What tuning found, as a table, a plot and a file for `--cascade`."""
+"""The result of tuning as a table, a plot and a file for `--cascade`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def toml_text(result: Mapping[str, Any]) -> str | None:
     if stages is None:
         return None
     kept = ", ".join(f"{name} {share:.3f}" for name, share in result["chosen"]["quality"].items())
-    queries = ", ".join(f"{found['queries']} queries of {found['name']}" for found in result["collections"])
+    queries = ", ".join(f"{own['queries']} queries of {own['name']}" for own in result["collections"])
     comment = (
         f"crossrank tune-cascade, {result['date']}: {queries}, {result['candidates']} candidates each.\n"
         f"Predicted time {result['chosen']['time_share']:.0%} of the full model's; {result['measure']} kept: {kept}."

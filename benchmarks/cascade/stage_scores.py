@@ -113,24 +113,24 @@ def score_stages(
         queries: how many queries, evenly spread over the file; None takes all.
         candidates: of each query at most.
         kept: scores that are known, and where to keep those that are not.
-        progress: told what is going on.
+        progress: called with what is going on.
 
     Raises:
         InvalidInputError: the folder cannot be read, or not used: see `chosen_candidates`.
     """
     collection = read_collection(folder)
-    found = chosen_candidates(folder, collection, queries, candidates)
+    documents = chosen_candidates(folder, collection, queries, candidates)
     names = list(collection.documents)
     index_of = {name: index for index, name in enumerate(names)}
     started = time.perf_counter()
     prepared = reranker.prepare([collection.documents[name] for name in names])
     encoding_seconds = (time.perf_counter() - started) / len(names)
-    chosen = list(found)
+    chosen = list(documents)
     graph = reranker.info().graph_sha256[:16]
     logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in max_lengths}
     seconds = dict.fromkeys(max_lengths, 0.0)
     for row, query in enumerate(chosen):
-        indices = np.asarray([index_of[name] for name in found[query]])
+        indices = np.asarray([index_of[name] for name in documents[query]])
         for length in max_lengths:
             progress(f"{folder.name}: query {row + 1} of {len(chosen)}, {length} tokens")
             scorer = _Scoring(reranker, collection.queries[query], prepared, indices, length)
@@ -138,7 +138,7 @@ def score_stages(
             logits[length][row] = scores.logits
             seconds[length] += scores.seconds / (len(chosen) * len(indices))
     judged = {query: collection.judgements.get(query, {}) for query in chosen} if collection.judgements else {}
-    return StageScores(folder.name, tuple(chosen), found, judged, logits, seconds, encoding_seconds)
+    return StageScores(folder.name, tuple(chosen), documents, judged, logits, seconds, encoding_seconds)
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class _Judge:
         self._scores = scores
         self._full = full_length
         self.name = scores.name
-        self._order = {length: np.argsort(-found, kind="stable") for length, found in scores.logits.items()}
+        self._order = {length: np.argsort(-own, kind="stable") for length, own in scores.logits.items()}
         self._best = self._order[full_length][:, :CUTOFF]
         self._reference = self._per_query(self._best) if scores.judged and measure == "ndcg" else None
 

@@ -125,7 +125,7 @@ def test_what_may_not_be_written_to_is_refused(bench, nothing_measured, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "mend"),
+    ("module", "arguments", "install"),
     [
         ("matplotlib", ["--plots", "plots"], "crossrank[bench]"),
         ("matplotlib", ["--roofline"], "crossrank[bench]"),
@@ -135,13 +135,13 @@ def test_what_may_not_be_written_to_is_refused(bench, nothing_measured, monkeypa
         ("ir_measures", ["--deadlines", "FOLDER"], "crossrank[bench]"),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_measured(
-    bench, nothing_measured, monkeypatch, folder, module, arguments, mend
+def test_a_missing_package_is_named_before_anything_is_measured(
+    bench, nothing_measured, monkeypatch, folder, module, arguments, install
 ):
     monkeypatch.setitem(sys.modules, module, None)
     done = bench(*(folder if argument == "FOLDER" else argument for argument in arguments))
     assert done.exit_code == 1, done.output
-    assert mend in done.stderr
+    assert install in done.stderr
     assert not Path("crossrank-plots").exists()
 
 
@@ -179,7 +179,7 @@ def test_folders_of_files_are_made(bench, tmp_path):
     assert all(file.is_file() for file in files)
 
 
-def test_a_precision_the_model_lacks_is_told_and_the_others_are_measured(bench, tmp_path):
+def test_a_precision_the_model_lacks_is_named_and_the_others_are_measured(bench, tmp_path):
     written = tmp_path / "result.json"
     done = bench("--no-latency", "--precision", "fp16,fp32", "--json", written)
     assert done.exit_code == 0, done.output

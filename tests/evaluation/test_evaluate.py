@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
+from crossrank import Cascade, InvalidInputError, MissingDependencyError, PrecisionError, Reranker, Stage
 from crossrank.evaluation import Collection, evaluate, read_collection
 from crossrank.evaluation.report import evaluation_table, write_plot
 from crossrank.export.verify.fidelity import kendall_tau, top_overlap
@@ -142,19 +142,29 @@ def test_a_run_or_judgements_that_say_nothing_of_the_queries_are_refused(collect
     [
         ({"depth": 0}, "depth=0: a whole number of at least 1"),
         ({"queries": 1.5}, "queries=1.5: a whole number"),
-        ({"measures": ["nDCG"] * 0}, "no measure given"),
+        ({"measures": []}, r"measures=\[\]: a list of one or more"),
+        ({"measures": "nDCG@10"}, "measures='nDCG@10': a list of one or more"),
         ({"gain": "squared"}, "gain 'squared'"),
         ({"models": []}, "a list of one or more expected"),
         ({"models": "default"}, "a list of one or more expected"),
         ({"models": ["default", "default"]}, "two models are called 'default'"),
         ({"models": {"first stage": "default"}}, "two models are called 'first stage'"),
-        ({"precisions": []}, "a list of one or more expected"),
+        ({"precisions": []}, r"precisions=\[\]: a list of one or more expected"),
+        ({"precisions": "int8"}, "precisions='int8': a list of one or more expected"),
     ],
 )
 def test_wrong_options_are_refused_before_a_model_is_loaded(collection, monkeypatch, options, message):
     monkeypatch.setattr("crossrank.evaluation.evaluation.score_candidates", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InvalidInputError, match=message):
         evaluate(collection, **options)
+
+
+def test_a_model_that_cannot_be_used_is_refused_before_others_are_scored(many_queries, tiny_artifact, counted):
+    with pytest.raises(PrecisionError):
+        evaluate(many_queries, [tiny_artifact], precisions=["int8", "fp16"])
+    with pytest.raises(InvalidInputError, match="a whole number of at least 1 expected"):
+        evaluate(many_queries, [tiny_artifact], depth=True)
+    assert counted == []
 
 
 @pytest.mark.parametrize("module", ["ir_measures", "scipy.stats"])

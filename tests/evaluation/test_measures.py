@@ -63,7 +63,7 @@ def test_measures_that_cannot_be_computed_are_refused(name):
 def test_a_gain_that_is_none_and_no_measure_are_refused():
     with pytest.raises(InvalidInputError, match="gain 'square': one of linear, exponential"):
         check_measures(["nDCG@10"], "square")
-    with pytest.raises(InvalidInputError, match="no measure"):
+    with pytest.raises(InvalidInputError, match=r"measures=\[\]: a list of one or more"):
         check_measures([], "linear")
 
 

@@ -137,7 +137,7 @@ def test_kept_scores_are_not_taken_again(collection, tiny_artifact, tmp_path, mo
     first = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
     lines = file.read_text().splitlines()
     assert len(lines) == 3 * 4
-    monkeypatch.setattr(Reranker, "score_places", lambda *_, **__: pytest.fail("scored again"))
+    monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored again"))
     again = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
     assert [trial["quality"] for trial in again["trials"]] == [trial["quality"] for trial in first["trials"]]
     file.write_text("\n".join([*lines, '{"key": "x"}']))
@@ -153,7 +153,7 @@ def test_judgements_that_tell_nothing_of_the_queries_are_refused(collection, tin
 
 
 def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
-    monkeypatch.setattr(Reranker, "score_places", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InvalidInputError, match="is not there"):
         tuning.tune_cascade(plan_of(tiny_artifact, collection, tmp_path / "nowhere"))
     with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):

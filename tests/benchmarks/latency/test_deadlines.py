@@ -1,4 +1,4 @@
-"""What is told of rankings under time limits: quality, documents scored, and whether the limit was kept."""
+"""What is reported of rankings under time limits: quality, documents scored, and whether the limit was kept."""
 
 from __future__ import annotations
 
