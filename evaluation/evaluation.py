@@ -107,7 +107,7 @@ def evaluate(  # noqa: PLR0913  one parameter an option
         name: OpenOptions(provider=provider, precision=precision, threads=threads, max_length=max_length)
         for name, (_, precision) in named.items()
     }
-    for name, (model, _) in list(named.items())[1:]:  # the first is refused at once anyway
+    for name, (model, _) in named.items() if len(named) > 1 else ():  # a single one is refused at once anyway
         check_model(model, options[name])
     kept = KeptScores(None if scores is None else Path(scores))
     for number, (name, (model, _)) in enumerate(named.items(), start=1):
