@@ -108,6 +108,7 @@ def evaluate(  # noqa: PLR0913  one parameter an option
         for name, (_, precision) in named.items()
     }
     for name, (model, _) in named.items() if len(named) > 1 else ():  # a single one is refused at once anyway
+        progress(f"{name}: opening")  # may export a checkpoint
         check_model(model, options[name])
     kept = KeptScores(None if scores is None else Path(scores))
     for number, (name, (model, _)) in enumerate(named.items(), start=1):
