@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.table import Table
 
@@ -14,10 +14,12 @@ from crossrank.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from crossrank.benchmarks.harness.report import ReportTable
+    from crossrank.evaluation.report_table import ReportTable
+
+Result = TypeVar("Result")
 
 
-def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+def with_progress(work: Callable[[Callable[[str], None]], Result]) -> Result:
     """Show on standard error what is going on: one changing line on a terminal, a line for each step elsewhere."""
     console = err()
     if not console.is_terminal:
@@ -53,17 +55,17 @@ def check_folder(option: str, folder: Path) -> None:
     """Refuse a folder that can neither be written to nor made, before anything is measured.
 
     Raises:
-        InvalidInputError: so it is.
+        InvalidInputError: the folder, or the nearest one above it that exists, cannot be written to.
     """
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not there.is_dir():
-        raise InvalidInputError(f"{option}: {there} is no folder; one to write to expected")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InvalidInputError(f"{option}: {there} may not be written to; a folder that may expected")
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise InvalidInputError(f"{option}: {existing} is no folder; one to write to expected")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InvalidInputError(f"{option}: {existing} may not be written to; a folder that may expected")
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a text as UTF-8; its folder is made if it is not there."""
+    """Write a text as UTF-8; its folder is made if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
