@@ -73,7 +73,8 @@ def _row(
     architecture = manifest.architecture
     if not (architecture.hidden_size and architecture.intermediate_size and architecture.num_hidden_layers):
         raise InvalidInputError(
-            f"{folder}: its manifest lacks the model's dimensions, which the roofline needs; export the model again"
+            f"{folder}: its manifest lacks the model's dimensions, which the roofline needs; an artifact of a model "
+            "with them in its config.json expected"
         )
     cores = available_cores()
     # A GPU needs a whole run of pairs to be busy, a core needs one pair.
