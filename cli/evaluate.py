@@ -49,7 +49,10 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
     ] = None,
     cascade: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="A cascade's file, or 'default'; may be given again. They come last, in the first precision."),
+        typer.Option(
+            metavar="FILE",
+            help="A cascade's file, or 'default'; may be given again. They come last, in the first precision.",
+        ),
     ] = None,
     precision: Annotated[
         str, typer.Option(help=f"One or more of {', '.join(PrecisionOption)}, comma-separated.")
