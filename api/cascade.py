@@ -138,6 +138,11 @@ class Cascade:
         """The stages, first to last."""
         return self._stages
 
+    @property
+    def rerankers(self) -> tuple[ArtifactReranker, ...]:
+        """The stages' rerankers, first to last; stages with one model share one."""
+        return tuple(self._rerankers)
+
     def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once for the first stage and those that share its tokenizer, to rank them for many queries.
 

@@ -1,5 +1,5 @@
 """What `crossrank bench`, `bench-load` and `tune-cascade` measure, one folder for each question.
 
 `latency/`: how long calls take. `peers/`: how other rerankers do on the same weights. `load/`: many callers at once.
-`quality/`: how well models rank. `cascade/`: which cascade to use. `harness/`: what these share.
+`cascade/`: which cascade to use. `harness/`: what these share.
 """

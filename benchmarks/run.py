@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossrank.benchmarks.harness.candidates import chosen_candidates
-from crossrank.benchmarks.harness.dependencies import require_ir_measures, require_onnx
 from crossrank.benchmarks.harness.environment import describe_artifact, describe_run
 from crossrank.benchmarks.harness.gpu import describe_gpu
 from crossrank.benchmarks.harness.models_measured import find_artifacts
@@ -15,20 +14,20 @@ from crossrank.benchmarks.harness.sampling import Effort
 from crossrank.benchmarks.harness.workloads import ONE_PAIR_TOKENS, WorkloadMaker
 from crossrank.benchmarks.latency.deadlines import CANDIDATES, LIMITS_MS, measure_deadlines
 from crossrank.benchmarks.latency.latency_grid import measure_latency
+from crossrank.benchmarks.latency.long_documents import (
+    measure_long_documents,
+    measure_window_times,
+    read_long_documents,
+)
 from crossrank.benchmarks.latency.roofline import PAIR_TOKENS, measure_roofline
 from crossrank.benchmarks.peers.comparison import Scenario, compare
 from crossrank.benchmarks.peers.contenders import chosen_peers, own_contenders
 from crossrank.benchmarks.peers.environments import interpreter
 from crossrank.benchmarks.peers.weights import check_checkpoint, prepare_weights
-from crossrank.benchmarks.quality.beir import read_collection, read_judged_collection
-from crossrank.benchmarks.quality.long_documents import (
-    measure_long_documents,
-    measure_window_times,
-    read_long_documents,
-)
-from crossrank.benchmarks.quality.quality import chosen_queries, measure_quality
 from crossrank.engine.runtime.providers import choose_provider
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import read_collection, read_judged_collection
+from crossrank.evaluation.dependencies import require_ir_measures, require_onnx
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ class BenchmarkPlan:
         curve_top_ks: top-ks of the comparison's latency curve (middle documents); an empty sequence leaves it out.
         scenarios: whether to run the comparison's three scenarios.
         roofline_rounds: rounds of the roofline; 0 leaves it out.
-        quality: BEIR folders to judge ranking on.
         long_documents: BEIR folders to join to long documents and read in windows.
         quality_queries: queries of each of all these; None takes all.
         deadlines: BEIR folders to rank under time limits.
@@ -84,7 +82,6 @@ class BenchmarkPlan:
     curve_top_ks: Sequence[int] = ()
     scenarios: bool = True
     roofline_rounds: int = 0
-    quality: Sequence[Path] = ()
     long_documents: Sequence[Path] = ()
     quality_queries: int | None = None
     deadlines: Sequence[Path] = ()
@@ -139,11 +136,6 @@ def run_benchmark(plan: BenchmarkPlan, *, progress: Callable[[str], None] = lamb
         result["roofline"] = measure_roofline(
             artifacts, maker, rounds=plan.roofline_rounds, provider=plan.provider, progress=progress
         )
-    if plan.quality:
-        result["quality"] = [
-            measure_quality(artifacts, folder, queries=plan.quality_queries, provider=plan.provider, progress=progress)
-            for folder in plan.quality
-        ]
     if plan.long_documents:
         result["long_documents"] = [
             measure_long_documents(
@@ -267,12 +259,10 @@ def _scenarios_of_checked_texts(plan: BenchmarkPlan, maker: WorkloadMaker) -> li
 
 def _check_folders(plan: BenchmarkPlan) -> None:
     """Read every BEIR folder as the measurements will, and see to what judges rankings."""
-    if plan.quality or plan.long_documents or plan.deadlines:
+    if plan.long_documents or plan.deadlines:
         require_ir_measures()
     if plan.texts is not None:
         beir_passages(plan.texts)
-    for folder in plan.quality:
-        chosen_queries(folder, read_judged_collection(folder), plan.quality_queries)
     for folder in plan.long_documents:
         read_long_documents(folder)
     for folder in plan.deadlines:

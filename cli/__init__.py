@@ -1,6 +1,7 @@
 """The command line of crossrank.
 
-`crossrank rerank | export | inspect | models | self-check | bench | bench-load | tune-cascade`.
+`crossrank rerank | export | inspect | models | self-check | evaluate | bench | bench-load |
+tune-cascade`.
 """
 
 from crossrank.cli.app import main

@@ -12,6 +12,7 @@ from crossrank import __version__
 from crossrank.cli.bench import bench_command
 from crossrank.cli.bench_load import bench_load_command
 from crossrank.cli.common import Settings, open_closed_streams
+from crossrank.cli.evaluate import evaluate_command
 from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
@@ -31,6 +32,7 @@ app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 app.command("self-check")(self_check_command)
+app.command("evaluate")(evaluate_command)
 app.command("bench")(bench_command)
 app.command("bench-load")(bench_load_command)
 app.command("tune-cascade")(tune_cascade_command)

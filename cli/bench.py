@@ -1,4 +1,4 @@
-"""`crossrank bench`: latency, the comparison with other rerankers, roofline and ranking quality, on this machine."""
+"""`crossrank bench`: latency, comparison with peers, roofline, time limits and long documents, on this machine."""
 
 from __future__ import annotations
 
@@ -94,10 +94,6 @@ def bench_command(  # noqa: PLR0913  one parameter an option
     roofline: Annotated[
         bool, typer.Option("--roofline", help="Measure the share of this machine's matrix-product ceiling.")
     ] = False,
-    quality: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="BEIR_FOLDER", help="Judge ranking on BM25's first 50; may be given several times."),
-    ] = None,
     long: Annotated[
         list[Path] | None,
         typer.Option(metavar="BEIR_FOLDER", help="Judge windows on documents joined by fours; may be given again."),
@@ -124,10 +120,10 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         if not _install(install_peers, provider):
             raise typer.Exit(FAILURE)
         return
-    from crossrank.benchmarks.harness.dependencies import require_matplotlib
     from crossrank.benchmarks.harness.report import report_tables
     from crossrank.benchmarks.harness.sampling import Effort
     from crossrank.benchmarks.run import BenchmarkPlan, check_plan, missing_environments, run_benchmark
+    from crossrank.evaluation.dependencies import require_matplotlib
 
     if peers is not None and not compare:
         raise InvalidInputError("--peers goes with --compare")
@@ -146,7 +142,6 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         curve_top_ks=numbers_of("curve", curve),
         scenarios=not no_scenarios,
         roofline_rounds=rounds if roofline else 0,
-        quality=quality or [],
         long_documents=long or [],
         quality_queries=quality_queries,
         deadlines=deadlines or [],
@@ -203,10 +198,11 @@ def _write(result: Mapping[str, Any], json_file: Path | None, plots: Path | None
 
         images = write_plots(result, plots)
     if markdown is not None:
-        from crossrank.benchmarks.harness.markdown import to_markdown
+        from crossrank.benchmarks.harness.report import report_tables
+        from crossrank.evaluation.report_table import tables_to_markdown
 
         links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
-        write_file(markdown, to_markdown(result, plots=links))
+        write_file(markdown, tables_to_markdown(report_tables(result), plots=links))
 
 
 def _lengths(text: str) -> list[DocumentLength]:

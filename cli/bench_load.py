@@ -25,7 +25,7 @@ from crossrank.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from crossrank.benchmarks.harness.report import ReportTable
+    from crossrank.evaluation.report_table import ReportTable
 
 _PRECISIONS = {
     MeasuredProviderOption.cpu: MeasuredPrecisionOption.int8,
@@ -77,11 +77,11 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
 ) -> None:
     """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and what is refused."""
-    from crossrank.benchmarks.harness.dependencies import require_matplotlib
     from crossrank.benchmarks.harness.report import conditions_table
     from crossrank.benchmarks.load.load_benchmark import run_load_benchmark
     from crossrank.benchmarks.load.load_report import load_tables
     from crossrank.benchmarks.load.measure import LoadPlan
+    from crossrank.evaluation.dependencies import require_matplotlib
 
     if peers is not None and peers_folder is None:
         raise InvalidInputError("--peers goes with --peers-folder")
@@ -126,7 +126,7 @@ def _write(
 
         images = [write_load_plot(result["load"], plots)]
     if markdown is not None:
-        from crossrank.benchmarks.harness.markdown import tables_to_markdown
+        from crossrank.evaluation.report_table import tables_to_markdown
 
         links = [Path(os.path.relpath(image, markdown.parent)).as_posix() for image in images]
         write_file(markdown, tables_to_markdown(tables, plots=links))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.table import Table
 
@@ -14,10 +14,12 @@ from crossrank.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from crossrank.benchmarks.harness.report import ReportTable
+    from crossrank.evaluation.report_table import ReportTable
+
+Result = TypeVar("Result")
 
 
-def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+def with_progress(work: Callable[[Callable[[str], None]], Result]) -> Result:
     """Show the current step on standard error: one changing line on a terminal, a line for each step elsewhere."""
     console = err()
     if not console.is_terminal:
@@ -29,7 +31,7 @@ def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> di
 
 
 def check_files(files: Mapping[str, Path | None]) -> None:
-    """Refuse files that could not be written, before anything is measured; None means that no such file was asked for.
+    """Refuse files that could not be written, before anything is measured; those of None are not wanted.
 
     Args:
         files: option to path.
@@ -44,7 +46,7 @@ def check_files(files: Mapping[str, Path | None]) -> None:
             raise InvalidInputError(f"{option} {path} is a folder; a file to write expected")
         if path.exists():
             if not os.access(path, os.W_OK):
-                raise InvalidInputError(f"{option} {path} is read-only; a writable file expected")
+                raise InvalidInputError(f"{option} {path} is read-only; a file that may be written expected")
         else:
             check_folder(option, path.parent)
 
@@ -114,7 +116,7 @@ def numbers_of(option: str, text: str) -> list[int]:
     """Whole numbers of at least 1 between commas.
 
     Raises:
-        InvalidInputError: the text holds anything else; the message names the option.
+        InvalidInputError: there is something else; the message names the option.
     """
     try:
         numbers = [int(number) for number in names(text)]

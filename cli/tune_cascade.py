@@ -63,7 +63,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     """Find a cascade; scoring all candidates at every length takes minutes a query on a few cores."""
     from crossrank.benchmarks.cascade.tune import MAX_LENGTHS, TuningPlan, tune_cascade
     from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table
-    from crossrank.benchmarks.harness.dependencies import require_matplotlib
+    from crossrank.evaluation.dependencies import require_matplotlib
 
     plan = TuningPlan(
         model=model,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("errors", "models", "engine", "export", "api", "benchmarks", "self_check", "cli")
+LAYERS = ("errors", "models", "engine", "export", "api", "evaluation", "benchmarks", "self_check", "cli")
 """Lowest first. A package imports from itself and from those before it."""
 
 ENGINE_FLOORS = (("argument_checks",), ("text", "plan"), ("runtime",), ("schedule",), ("call",))
@@ -18,6 +18,7 @@ NEVER = {
     "errors": {"onnxruntime", "torch", "transformers", "optimum", "onnx", "tokenizers", "numpy", "typer", "pydantic"},
     "engine": {"torch", "transformers", "optimum", "onnx", "typer", "rich", "huggingface_hub"},
     "api": {"torch", "transformers", "optimum", "onnx", "typer", "rich"},
+    "evaluation": {"torch", "transformers", "optimum", "onnx", "typer", "rich"},
     "cli": {"torch", "transformers", "optimum", "onnx", "onnxruntime"},
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from crossrank.benchmarks.quality.quality import CUTOFF, ndcg_per_query
+from crossrank.evaluation.measures import CUTOFF, ndcg_per_query
 from crossrank.stages import Stage
 
 if TYPE_CHECKING:
@@ -126,11 +126,11 @@ class Predictor:
         return np.asarray(rows)
 
     def _ndcg_per_query(self, best: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        run = {
-            query: {self._scores.candidates[query][index]: -float(rank) for rank, index in enumerate(indices.tolist())}
+        rankings = {
+            query: [self._scores.candidates[query][index] for index in indices.tolist()]
             for query, indices in zip(self._scores.queries, best, strict=True)
         }
-        ndcg_of = ndcg_per_query(self._scores.judged, run)
+        ndcg_of = ndcg_per_query(self._scores.judged, rankings)
         return np.asarray([ndcg_of[query] for query in self._scores.queries])
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.benchmarks.harness.candidates import chosen_candidates
-from crossrank.benchmarks.quality.beir import read_collection
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import read_collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

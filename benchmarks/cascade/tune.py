@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, get_args
 from crossrank.benchmarks.cascade.predictor import Measure, Predictor, Trial, possible_chains, predicted_trial
 from crossrank.benchmarks.cascade.stage_scores import ScoreFile, StageScores, score_stages
 from crossrank.benchmarks.harness.candidates import chosen_candidates
-from crossrank.benchmarks.harness.dependencies import require_ir_measures
 from crossrank.benchmarks.harness.environment import describe_run
 from crossrank.benchmarks.harness.sampling import ratio_per_round
-from crossrank.benchmarks.quality.beir import read_collection
 from crossrank.cascade import Cascade
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import read_collection
+from crossrank.evaluation.dependencies import require_ir_measures
 from crossrank.reranker import Reranker
 from crossrank.stages import Stage
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from crossrank.benchmarks.cascade.tune import chosen_stages
-from crossrank.benchmarks.harness.dependencies import require_matplotlib
-from crossrank.benchmarks.harness.report import ReportTable
 from crossrank.cascade_file import stages_as_toml
+from crossrank.evaluation.dependencies import require_matplotlib
+from crossrank.evaluation.report_table import ReportTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.quality.beir import Collection
+    from crossrank.evaluation.collection import Collection
 
 
 def chosen_candidates(

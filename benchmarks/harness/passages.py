@@ -13,7 +13,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crossrank.benchmarks.quality.beir import read_collection
+from crossrank.evaluation.beir import read_collection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

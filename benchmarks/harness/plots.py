@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.harness.dependencies import require_matplotlib
+from crossrank.evaluation.dependencies import require_matplotlib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from crossrank.evaluation.report_table import ReportTable, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_LEFT = frozenset(
-    {"contender", "precision", "documents", "collection", "what", "reason", "between", "stages before the full model"}
-)
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """A table of text cells with a title, and a note under it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def is_left(self, column: str) -> bool:
-        """Whether a column is aligned to the left: it holds words, not figures."""
-        return column in _LEFT
 
 
 def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
@@ -42,21 +25,12 @@ def report_tables(result: Mapping[str, Any]) -> list[ReportTable]:
         tables.append(_contenders(comparison))
     if "roofline" in result:
         tables.append(_roofline(result["roofline"]))
-    if result.get("quality"):
-        tables.append(_quality(result["quality"]))
-        tables.append(_precision_agreement(result["quality"]))
     if result.get("long_documents"):
         tables.append(_long_documents(result["long_documents"]))
         tables.append(_window_times(result["window_times"]))
     if result.get("deadlines"):
         tables += [_deadlines(figures) for figures in result["deadlines"]]
     return tables
-
-
-def milliseconds(seconds: float) -> str:
-    """Seconds as text in milliseconds, with about three significant digits."""
-    value = seconds * 1e3
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def conditions_table(result: Mapping[str, Any]) -> ReportTable:
@@ -206,36 +180,6 @@ def _roofline(roofline: Mapping[str, Any]) -> ReportTable:
         "is the median over the matrix products of a layer."
     )
     return ReportTable("Share of the matrix-product ceiling", columns, cells, note)
-
-
-def _quality(collections: list[dict[str, Any]]) -> ReportTable:
-    precisions = list(collections[0]["precisions"])
-    cells = tuple(
-        (
-            found["collection"],
-            str(found["queries"]),
-            f"{found['bm25']:.4f}",
-            *(f"{found['precisions'][precision]:.4f}" for precision in precisions),
-        )
-        for found in collections
-    )
-    columns = ("collection", "queries", "BM25", *precisions)
-    note = f"BM25's first {collections[0]['depth']} documents reranked; gain 2^grade - 1."
-    return ReportTable("nDCG@10", columns, cells, note)
-
-
-def _precision_agreement(collections: list[dict[str, Any]]) -> ReportTable:
-    cells = tuple(
-        (
-            found["collection"],
-            " and ".join(pair["precisions"]),
-            f"{pair['kendall_tau']:.4f}",
-            f"{pair['top10_overlap']:.4f}",
-        )
-        for found in collections
-        for pair in found["agreement"]
-    )
-    return ReportTable("Agreement of the precisions", ("collection", "between", "Kendall tau", "top-10 overlap"), cells)
 
 
 def _long_documents(collections: list[dict[str, Any]]) -> ReportTable:

@@ -10,16 +10,15 @@ import numpy as np
 from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.harness.engine_options import engine_options
 from crossrank.benchmarks.harness.sampling import percentiles
-from crossrank.benchmarks.quality.beir import read_judged_collection
-from crossrank.benchmarks.quality.quality import ndcg
+from crossrank.evaluation.beir import read_judged_collection
+from crossrank.evaluation.measures import ndcg
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.quality.beir import Collection
-    from crossrank.engine.call.results import RankResult
+    from crossrank.evaluation.collection import Collection
     from crossrank.models.manifest import Precision, Provider
 
 LIMITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -70,7 +69,7 @@ def measure_deadlines(  # noqa: PLR0913  one parameter an option
         "queries": len(candidates_of),
         "candidates": candidates,
         "precision": precision,
-        "first_stage": ndcg(judged, {query: _descending(names) for query, names in candidates_of.items()}),
+        "first_stage": ndcg(judged, candidates_of),
     }
     with Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker:
         calls = _Calls(reranker, collection, candidates_of)
@@ -108,7 +107,7 @@ class _Calls:
             "query": query,
             "seconds": seconds,
             "scored": len(names) - len(ranking.unscored),
-            "ranking": _descending([names[index] for index in _order(ranking)]),
+            "ranking": [names[document.index] for document in ranking],
         }
 
 
@@ -126,14 +125,6 @@ class _LongestRun:
 
     def _observe(self, batch: Any) -> None:
         self._longest = max(self._longest, batch.seconds)
-
-
-def _order(ranking: RankResult) -> list[int]:
-    return [document.index for document in ranking]
-
-
-def _descending(names: Sequence[str]) -> dict[str, float]:
-    return {name: -float(index) for index, name in enumerate(names)}
 
 
 def _summary(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from crossrank.benchmarks.harness.dependencies import require_onnx
+from crossrank.evaluation.dependencies import require_onnx
 
 if TYPE_CHECKING:
     from crossrank.models.manifest import Architecture

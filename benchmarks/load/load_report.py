@@ -5,9 +5,9 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from crossrank.benchmarks.harness.dependencies import require_matplotlib
-from crossrank.benchmarks.harness.report import ReportTable, milliseconds
 from crossrank.benchmarks.load.measure import SMALLEST
+from crossrank.evaluation.dependencies import require_matplotlib
+from crossrank.evaluation.report_table import ReportTable, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

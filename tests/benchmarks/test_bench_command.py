@@ -70,7 +70,6 @@ def test_a_run_writes_all_figures_tables_and_plots(bench, tiny_artifact, tmp_pat
         (["--precision", ""], "--precision ''"),
         (["--checkpoint", "/nowhere"], "checkpoint /nowhere"),
         (["--text", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
-        (["--quality", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
         (["--long", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
         (["--deadlines", "/nowhere"], "/nowhere/corpus.jsonl is not there"),
     ],
@@ -83,7 +82,7 @@ def test_wrong_options_are_refused_before_anything_is_measured(bench, nothing_me
 
 @pytest.fixture
 def nothing_measured(monkeypatch):
-    for name in ("measure_latency", "compare", "measure_roofline", "measure_quality", "measure_deadlines"):
+    for name in ("measure_latency", "compare", "measure_roofline", "measure_long_documents", "measure_deadlines"):
         monkeypatch.setattr(f"crossrank.benchmarks.run.{name}", lambda *_, **__: pytest.fail("measured"))
 
 
@@ -132,7 +131,6 @@ def test_a_path_without_permission_to_write_is_refused(bench, nothing_measured, 
         ("matplotlib", ["--roofline"], "crossrank[bench]"),
         ("matplotlib", ["--compare", "--peers", ""], "crossrank[bench]"),
         ("onnx", ["--roofline"], "crossrank[onnx]"),
-        ("ir_measures", ["--quality", "FOLDER"], "crossrank[bench]"),
         ("ir_measures", ["--long", "FOLDER"], "crossrank[bench]"),
         ("ir_measures", ["--deadlines", "FOLDER"], "crossrank[bench]"),
     ],

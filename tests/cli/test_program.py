@@ -9,7 +9,7 @@ import pytest
 import crossrank as package
 from crossrank import cli
 
-COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "bench", "bench-load", "tune-cascade")
+COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "evaluate", "bench", "bench-load", "tune-cascade")
 
 
 def test_help_lists_the_commands_and_goes_to_standard_output(crossrank):

@@ -14,8 +14,8 @@ from crossrank.benchmarks.cascade import tune as tuning
 from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
 from crossrank.benchmarks.cascade.tune import TuningPlan, chosen_stages
 from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table, write_plot
-from crossrank.benchmarks.quality.beir import read_collection
 from crossrank.cascade_file import read_stages
+from crossrank.evaluation.beir import read_collection
 
 TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:30]
 CANDIDATES = 24

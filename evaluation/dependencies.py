@@ -11,16 +11,25 @@ def require_ir_measures() -> None:
     """Check that ir-measures can be imported, which computes nDCG.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: ir-measures is not installed.
     """
     _require("ir_measures", "ranking quality needs ir-measures", extra="bench")
+
+
+def require_scipy() -> None:
+    """Refuse to compare models without scipy, whose permutation test is used.
+
+    Raises:
+        MissingDependencyError: scipy is not installed.
+    """
+    _require("scipy.stats", "the significance test needs scipy", extra="bench")
 
 
 def require_matplotlib() -> None:
     """Check that matplotlib can be imported, and set it to draw without a display.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: matplotlib is not installed.
     """
     _require("matplotlib", "plots need matplotlib", extra="bench")
     import matplotlib as mpl
@@ -32,7 +41,7 @@ def require_onnx() -> None:
     """Check that onnx can be imported, which builds the graphs of the roofline.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: onnx is not installed.
     """
     _require("onnx", "the roofline builds small graphs with the onnx package", extra="onnx")
 

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from crossrank.benchmarks.quality.beir import Collection, read_collection
-from crossrank.benchmarks.quality.long_documents import join_documents, measure_long_documents, measure_window_times
-from crossrank.benchmarks.quality.quality import ndcg
+from crossrank.benchmarks.latency.long_documents import join_documents, measure_long_documents, measure_window_times
 from crossrank.cli.app import app
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.text.windows import Windows
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.beir import Collection, read_collection
+from crossrank.evaluation.measures import ndcg
 
 
 def test_documents_are_joined_to_groups_with_their_best_grade_and_rank():

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.benchmarks.harness.engine_options import engine_options
-from crossrank.benchmarks.quality.beir import Collection, read_judged_collection
-from crossrank.benchmarks.quality.quality import ndcg
 from crossrank.engine.text.windows import Windows
 from crossrank.errors import InvalidInputError, TruncationWarning
+from crossrank.evaluation.beir import read_judged_collection
+from crossrank.evaluation.collection import Collection
+from crossrank.evaluation.measures import ndcg
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def join_documents(collection: Collection, joined: int = JOINED) -> Collection:
     groups = [dealt[start : start + joined] for start in range(0, len(dealt) - joined + 1, joined)]
     group_of = {name: "+".join(group) for group in groups for name in group}
     judgements: dict[str, dict[str, int]] = {}
-    for query, found in collection.judgements.items():
+    for query, grades in collection.judgements.items():
         own = judgements.setdefault(query, {})
-        for name, grade in found.items():
+        for name, grade in grades.items():
             if name in group_of:
                 own[group_of[name]] = max(own.get(group_of[name], grade), grade)
     runs = {
@@ -59,7 +60,7 @@ def join_documents(collection: Collection, joined: int = JOINED) -> Collection:
         for query, ranked in collection.runs.items()
     }
     documents = {"+".join(group): " ".join(collection.documents[name] for name in group) for group in groups}
-    return Collection(documents, collection.queries, judgements, runs)
+    return Collection(documents, collection.queries, judgements, runs, collection.name)
 
 
 def read_long_documents(folder: Path) -> Collection:
@@ -100,7 +101,7 @@ def measure_long_documents(
         depth: joined documents of the run to rerank.
         threads: processor threads.
         provider: execution provider.
-        progress: told what is going on.
+        progress: called with what is going on.
 
     Returns:
         nDCG@10 of each way to read, windows a document on average, and the seconds that scoring took.
@@ -118,7 +119,8 @@ def measure_long_documents(
     ways.update({name: Windows(aggregation=name) for name in _AGGREGATIONS})
     result: dict[str, Any] = {"collection": folder.name, "queries": count, "depth": depth, "ways": {}}
     for name, windows in ways.items():
-        found, read, seconds = {}, 0, 0.0
+        rankings: dict[str, list[str]] = {}
+        read, seconds = 0, 0.0
         reading: LongDocuments = windows or "truncate"
         with Reranker(artifact, threads=threads, long_documents=reading, **engine_options(provider)) as reranker:
             for index, query in enumerate(chosen, start=1):
@@ -127,9 +129,9 @@ def measure_long_documents(
                 ranking = reranker.rank(long.queries[query], [long.documents[own] for own in ranked[query]])
                 seconds += time.perf_counter() - started
                 read += sum(item.window.count if item.window else 1 for item in ranking)
-                found[query] = {ranked[query][item.index]: -float(rank) for rank, item in enumerate(ranking)}
+                rankings[query] = [ranked[query][item.index] for item in ranking]
         documents = sum(map(len, ranked.values()))
-        result["ways"][name] = {"ndcg": ndcg(judged, found), "windows": read / documents, "seconds": seconds}
+        result["ways"][name] = {"ndcg": ndcg(judged, rankings), "windows": read / documents, "seconds": seconds}
     return result
 
 
@@ -155,7 +157,7 @@ def measure_window_times(
     Raises:
         InvalidInputError: the text is too short.
     """
-    found = []
+    rows = []
     length = len(text) // _TIMED_DOCUMENTS
     documents = [text[index * length : (index + 1) * length] for index in range(_TIMED_DOCUMENTS)]
     for count in counts:
@@ -176,5 +178,5 @@ def measure_window_times(
                 f"all documents joined to {_TIMED_DOCUMENTS}, the text has {min(read)} windows a document; {count} "
                 "expected: windows are timed on a larger collection"
             )
-        found.append({"windows": count, "documents": len(documents), "seconds": seconds})
-    return found
+        rows.append({"windows": count, "documents": len(documents), "seconds": seconds})
+    return rows
