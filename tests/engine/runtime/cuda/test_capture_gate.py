@@ -54,7 +54,7 @@ def test_who_captures_goes_before_users_that_come_later():
     with gate.use():
         first.start()
         assert waiting.wait(WAIT)
-        while not gate._waiting:
+        while not gate._waiting_captures:
             time.sleep(0.001)
         second.start()
         time.sleep(0.05)
