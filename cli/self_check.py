@@ -1,4 +1,4 @@
-"""`crossrank self-check`: whether the engine is right on this machine, in one command and one file."""
+"""`crossrank self-check`: checks whether the engine scores correctly on this machine, and writes a report."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def self_check_command(
         int | None, typer.Option(min=1, help="Calls of the memory check; default: 10000 on CUDA, 500 on the CPU.")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything found, to attach to a report.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all results, to attach to a bug report.")
     ] = None,
 ) -> None:
-    """Compare the engine here with the plain graph on the CPU, and with itself: alone, in company, again and again."""
+    """Compare the engine's scores here with the plain graph on the CPU, and alone, in batches and in repeated calls."""
     from crossrank.self_check.run import run_self_check
 
     check_files({"--json": json_file})

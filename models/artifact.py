@@ -1,7 +1,7 @@
-"""Reading an artifact: its manifest, its files, and whether they are what the manifest says.
+"""Reads an artifact: its manifest and its files, which are compared with what the manifest records.
 
 An artifact is a folder with `manifest.json`, a tokenizer and ONNX graphs. Opening one checks the schema; the bytes of
-a file are checked before it is used, so a damaged graph is refused by name and an unused one costs nothing.
+a file are checked before it is used, so a damaged graph is refused by name and unused files cost no time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def record_files(folder: Path, paths: Iterable[str]) -> tuple[FileRecord, ...]:
         paths: paths relative to it, with forward slashes.
 
     Raises:
-        FileNotFoundError: a path is not there.
+        FileNotFoundError: a file does not exist.
     """
     return tuple(
         FileRecord(path=path, size=(folder / path).stat().st_size, sha256=sha256_of(folder / path))
@@ -57,8 +57,8 @@ class Artifact:
     """An opened artifact.
 
     Attributes:
-        folder: where it lies.
-        manifest: its validated manifest.
+        folder: the folder on disk.
+        manifest: the validated manifest.
     """
 
     folder: Path
@@ -87,11 +87,11 @@ class Artifact:
         return cls(folder=folder, manifest=_parse(text, path))
 
     def path(self, relative: str) -> Path:
-        """Where a file of the manifest lies on disk."""
+        """Path on disk of a file that the manifest names."""
         return self.folder / relative
 
     def find_graph(self, precision: Precision, provider: Provider) -> Graph | None:
-        """The graph of a precision made for a provider, or None."""
+        """The graph that has this precision and was made for this provider, or None."""
         for graph in self.manifest.graphs:
             if graph.precision == precision and provider in graph.providers:
                 return graph
@@ -115,29 +115,29 @@ class Artifact:
 
     def _verify_file(self, record: FileRecord) -> None:
         path = self.path(record.path)
-        mend = "export the artifact again or copy it anew"
+        fix = "export the artifact again or copy it anew"
         try:
             size = path.stat().st_size if path.is_file() else None
         except OSError as error:
-            raise ArtifactError(f"cannot read {path}: {error}; {mend}") from error
+            raise ArtifactError(f"cannot read {path}: {error}; {fix}") from error
         if size is None:
-            raise ArtifactError(f"artifact {self.folder} lacks the file {record.path!r} its manifest records; {mend}")
+            raise ArtifactError(f"artifact {self.folder} lacks the file {record.path!r} its manifest records; {fix}")
         if size != record.size:
             raise ArtifactError(
-                f"file {record.path!r} of artifact {self.folder} has {size} bytes, {record.size} expected; {mend}"
+                f"file {record.path!r} of artifact {self.folder} has {size} bytes, {record.size} expected; {fix}"
             )
         digest = sha256_of(path)
         if digest != record.sha256:
             raise ArtifactError(
                 f"file {record.path!r} of artifact {self.folder} was altered: sha256 {digest}, "
-                f"{record.sha256} expected; {mend}"
+                f"{record.sha256} expected; {fix}"
             )
 
 
 def _parse(text: str, path: Path) -> Manifest:
     try:
         raw = json.loads(text)
-    except (ValueError, RecursionError) as error:  # besides JSONDecodeError: numbers without end, brackets without end
+    except (ValueError, RecursionError) as error:  # beyond JSONDecodeError: numbers too long, brackets nested too deep
         raise ArtifactError(f"{path} is not JSON ({error}); export the artifact again or copy it anew") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):

@@ -58,7 +58,7 @@ def both_builds_message() -> str:
     """The problem with having both builds installed, and how to fix it."""
     return (
         "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files, and which one runs is "
-        "random. To fix this: pip uninstall -y onnxruntime onnxruntime-gpu, then install crossrank[cpu] or crossrank[gpu]"
+        "random. Fix: pip uninstall -y onnxruntime onnxruntime-gpu, then install one of crossrank[cpu], crossrank[gpu]"
     )
 
 

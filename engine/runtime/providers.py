@@ -140,7 +140,7 @@ def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
     if name not in available:
         return _Failure(
             f"onnxruntime {onnxruntime.__version__} is built without CUDA (it has {', '.join(available)})",
-            "To fix this: pip uninstall -y onnxruntime, then pip install 'crossrank[gpu]'",
+            "Fix: pip uninstall -y onnxruntime, then pip install 'crossrank[gpu]'",
         )
     preload_cuda_libraries(onnxruntime)
     options = onnxruntime.SessionOptions()

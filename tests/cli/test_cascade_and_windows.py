@@ -17,8 +17,8 @@ QUERY = "who reads documents"
 @pytest.fixture
 def rerank(crossrank, tiny_artifact):
     def run(*arguments, model=True):
-        own = ("-m", tiny_artifact) if model else ()
-        return crossrank("rerank", "-q", QUERY, *own, *arguments, stdin="\n".join(DOCUMENTS))
+        model_options = ("-m", tiny_artifact) if model else ()
+        return crossrank("rerank", "-q", QUERY, *model_options, *arguments, stdin="\n".join(DOCUMENTS))
 
     return run
 
@@ -30,13 +30,13 @@ def lines(result):
 
 def test_windows_are_read_and_the_passage_is_shown(rerank, tiny_artifact):
     options = ["--long-documents", "windows", "--window-tokens", 20, "--window-stride", 10, "--max-windows", 9]
-    found = lines(rerank(*options, "--aggregation", "top-mean", "--format", "jsonl"))
+    printed = lines(rerank(*options, "--aggregation", "top-mean", "--format", "jsonl"))
     how = Windows(tokens=20, stride=10, max_windows_per_document=9, aggregation="top-mean")
     with ArtifactReranker(tiny_artifact, provider="cpu", long_documents=how) as reranker:
         expected = reranker.rank(QUERY, DOCUMENTS)
-    assert [(line["index"], line["score"]) for line in found] == [(item.index, item.score) for item in expected]
-    assert [line["window"]["count"] for line in found] == [item.window.count for item in expected]
-    long = next(line["window"] for line in found if line["index"] == 1)
+    assert [(line["index"], line["score"]) for line in printed] == [(item.index, item.score) for item in expected]
+    assert [line["window"]["count"] for line in printed] == [item.window.count for item in expected]
+    long = next(line["window"] for line in printed if line["index"] == 1)
     assert long["count"] == 9
     passage = LONG[long["start"] : long["end"]]
     assert len(passage) < 120
@@ -60,10 +60,10 @@ def cascade_file(tiny_artifact, tmp_path):
 
 
 def test_a_cascade_is_read_from_a_file(rerank, cascade_file):
-    found = lines(rerank("--cascade", cascade_file, "--format", "jsonl", model=False))
+    printed = lines(rerank("--cascade", cascade_file, "--format", "jsonl", model=False))
     with Cascade.from_toml(cascade_file) as cascade:
         expected = cascade.rank(QUERY, DOCUMENTS)
-    assert [(line["index"], line["stage"], line["score"]) for line in found] == [
+    assert [(line["index"], line["stage"], line["score"]) for line in printed] == [
         (item.index, item.stage + 1, item.score) for item in expected
     ]
     table = rerank("--cascade", cascade_file, model=False)
@@ -72,12 +72,12 @@ def test_a_cascade_is_read_from_a_file(rerank, cascade_file):
     assert "on 64 tokens for 2 documents" in table.stderr
 
 
-def test_the_embedded_models_cascade_goes_by_default(rerank):
-    found = lines(rerank("--cascade", "default", "--format", "jsonl", "--threads", 1, model=False))
-    assert {line["stage"] for line in found} == {2}
+def test_the_embedded_models_cascade_is_named_default(rerank):
+    printed = lines(rerank("--cascade", "default", "--format", "jsonl", "--threads", 1, model=False))
+    assert {line["stage"] for line in printed} == {2}
 
 
-def test_what_a_cascade_names_itself_is_wrong_usage_beside_it(rerank, cascade_file):
+def test_options_that_a_cascade_sets_itself_are_wrong_usage_beside_it(rerank, cascade_file):
     for arguments in (["--max-length", 12], ["--activation", "sigmoid"], ["--trust-remote-code"]):
         result = rerank("--cascade", cascade_file, *arguments, model=False)
         assert result.exit_code == 2

@@ -47,7 +47,7 @@ def exporter(monkeypatch):
     return make
 
 
-def test_a_checkpoint_is_exported_in_all_precisions_unless_told_otherwise(crossrank, exporter):
+def test_a_checkpoint_is_exported_in_all_precisions_by_default(crossrank, exporter):
     calls = exporter()
     result = crossrank("export", "owner/name", "out")
     assert result.exit_code == 0, result.output
@@ -55,8 +55,8 @@ def test_a_checkpoint_is_exported_in_all_precisions_unless_told_otherwise(crossr
     assert arguments == ("owner/name", Path("out"))
     assert options["precisions"] == ("fp32", "int8", "fp16")
     assert (options["force"], options["trust_remote_code"], options["min_kendall_tau"]) == (False, False, 0.85)
-    told = {key for key, value in options.items() if value is not None} - {"progress"}
-    assert told == {"precisions", "force", "trust_remote_code", "min_kendall_tau"}
+    given = {key for key, value in options.items() if value is not None} - {"progress"}
+    assert given == {"precisions", "force", "trust_remote_code", "min_kendall_tau"}
 
 
 def test_every_option_reaches_the_exporter(crossrank, exporter):
@@ -129,13 +129,13 @@ def test_programs_get_the_report(crossrank, exporter):
         MissingDependencyError("needs torch; install it with: pip install 'crossrank[export]'"),
     ],
 )
-def test_what_fails_is_told_in_a_line(crossrank, exporter, error):
+def test_a_failure_is_reported_in_one_line(crossrank, exporter, error):
     exporter(error)
     result = crossrank("export", "owner/name", "out")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"crossrank: {error}\n")
 
 
-def test_without_the_extra_the_mend_is_named(crossrank, monkeypatch, tiny_checkpoint, tmp_path):
+def test_without_the_extra_the_fix_is_named(crossrank, monkeypatch, tiny_checkpoint, tmp_path):
     import sys
 
     checkpoint = tiny_checkpoint("bert")

@@ -43,10 +43,10 @@ def entry(name="small", repository="some/small", max_length="512", activation="i
 
 @pytest.mark.parametrize("repository", REQUIRED)
 def test_well_known_models_are_found_by_repository_and_by_short_name(repository):
-    found = find_entry(repository)
-    assert isinstance(found, CatalogueEntry)
-    assert found.repository == repository
-    assert find_entry(repository.split("/")[1]) is found
+    model = find_entry(repository)
+    assert isinstance(model, CatalogueEntry)
+    assert model.repository == repository
+    assert find_entry(repository.split("/")[1]) is model
 
 
 def test_case_does_not_matter():
@@ -64,19 +64,19 @@ def test_anything_else_is_not_found(name):
 
 
 def test_every_spelling_is_unique():
-    keys = [key for found in load_catalogue() for key in found.keys]
+    keys = [key for model in load_catalogue() for key in model.keys]
     assert len(set(keys)) == len(keys)
 
 
 def test_ms_marco_models_score_with_identity_and_the_others_with_sigmoid():
-    for found in load_catalogue():
-        expected = "identity" if found.name.startswith("ms-marco") else "sigmoid"
-        assert found.activation == expected, found.name
+    for model in load_catalogue():
+        expected = "identity" if model.name.startswith("ms-marco") else "sigmoid"
+        assert model.activation == expected, model.name
 
 
 def test_only_bert_models_use_segment_ids():
-    for found in load_catalogue():
-        assert found.uses_segment_ids == (found.model_type == "bert"), found.name
+    for model in load_catalogue():
+        assert model.uses_segment_ids == (model.model_type == "bert"), model.name
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_only_bert_models_use_segment_ids():
     ],
 )
 def test_lengths_are_usable_tokens_not_positions(name, model_type, max_length):
-    found = find_entry(name)
-    assert found is not None
-    assert (found.model_type, found.max_length) == (model_type, max_length)
+    model = find_entry(name)
+    assert model is not None
+    assert (model.model_type, model.max_length) == (model_type, max_length)
 
 
 def test_revisions_are_full_commits_or_empty():
-    assert all(len(found.revision) in (0, 40) for found in load_catalogue())
+    assert all(len(model.revision) in (0, 40) for model in load_catalogue())
 
 
 def test_the_catalogue_is_read_once():

@@ -1,4 +1,4 @@
-"""The embedded model: found where it is, and its absence is one clear error."""
+"""The embedded model: its folder, and the error if it is missing."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from crossrank.models.embedded import default_artifact
 SHIPPED = Path(embedded.__file__).parent / "default" / "artifact"
 
 
-def test_an_installation_without_it_says_how_to_mend_that(tmp_path, monkeypatch):
+def test_an_installation_without_it_says_how_to_fix_that(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "__file__", str(tmp_path / "embedded.py"))
     with pytest.raises(ArtifactError, match=r"embedded model is missing.*install crossrank again"):
         default_artifact()
