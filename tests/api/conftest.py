@@ -33,7 +33,7 @@ def exports(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str | None]]]:
-    """A function that pretends a hub with commits for some revisions, or one that is unreachable; returns its look-ups."""
+    """A function that pretends a hub with commits for some revisions, or an unreachable one; returns its look-ups."""
     from crossrank.errors import ModelNotFoundError
     from crossrank.export.checkpoint.source import CheckpointSource
 
