@@ -112,8 +112,8 @@ __all__ = [
     "__version__",
 ]
 
-# The official builds of onnxruntime from 1.29 on send usage data to Microsoft unless this says otherwise when they are
-# loaded, and whatever part of crossrank loads onnxruntime, this module is loaded before. It is for users to allow it.
+# The official builds of onnxruntime from 1.29 on send usage data to Microsoft unless this variable is set when they are
+# loaded. This module is imported before any part of crossrank loads onnxruntime. Users may set the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 logging.getLogger("crossrank").addHandler(logging.NullHandler())

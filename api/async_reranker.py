@@ -1,4 +1,4 @@
-"""What users import: the asynchronous reranker by model name."""
+"""`AsyncReranker`: finds a model by name, and scores for the callers of an event loop."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ class AsyncReranker(AsyncArtifactReranker):
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        """Find the model and load it, which blocks: make it before the event loop has callers.
+        """Find the model and load it. This blocks, so do it before the event loop serves callers.
 
         Args:
-            model: as for `Reranker`, likewise the options that are not here.
+            model: as for `Reranker`.
             provider: 'auto', 'cpu' or 'cuda'.
             precision: 'auto', 'fp32', 'fp16' or 'int8'.
-            threads: processor threads for scoring; None takes the cores really available.
+            threads: processor threads for scoring; None takes the cores available to the process.
             max_length: tokens of a pair, special tokens included; None takes the model's maximum.
             activation: 'identity' or 'sigmoid'; None takes the model's.
             max_batch_tokens: padded tokens of one run at most; None takes the provider's default.
-            max_queue_tokens: tokens of all callers that may wait at most; None lets about four seconds of work wait,
-                by the speed observed.
-            max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+            max_queue_tokens: tokens of all callers that may wait at most; None allows about four seconds of work,
+                at the observed speed.
+            max_wait_ms: how long an idle engine waits for other requests to share its first run, if runs can be shared.
             long_documents: 'truncate', 'windows' or `Windows(...)`.
-            score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
-                none.
+            score_cache_bytes: size of the score cache in bytes; with it the same query and text are scored once. None
+                turns it off.
             devices: numbers of the GPUs that share the work; None takes the first.
             gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
             cuda_graphs: whether runs of a shape are captured once and replayed.
             revision: branch, tag or commit of a hub repository.
-            trust_remote_code: let code that comes with a checkpoint run during its export.
+            trust_remote_code: allow code that comes with a checkpoint to run during its export.
 
         Raises:
             CrossrankError: as `Reranker`.

@@ -1,4 +1,4 @@
-"""Several stages, each on fewer documents: a quick look at all of them, a careful one at the best."""
+"""`Cascade`: ranks in stages, a fast one for all documents and slower ones for the best of them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class Cascade:
-    """Ranks in stages: every stage scores what the one before kept, and its documents rank above the rest.
+    """Ranks in stages: each stage scores the best documents of the stage before, and they rank above all others.
 
     Stages may have different models, or the same one on fewer tokens of each document; the same model is loaded once,
-    and stages with one tokenizer and length limit share the encoded documents. A stage that would drop nothing is left
-    out, so a call with few documents is ranked by the last stage alone.
+    and stages with one tokenizer and length limit share the encoded documents. A stage that would drop no document
+    is skipped, so a call with few documents is ranked by the last stage alone.
 
     Example:
         >>> from crossrank import Cascade, Stage
@@ -54,18 +54,18 @@ class Cascade:
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
     ) -> None:
-        """Load the stages' models; the options are those of the rerankers that it makes, see `Reranker`.
+        """Load the stages' models. The options apply to the rerankers that the cascade makes; see `Reranker`.
 
         Args:
-            stages: first to last. All but the last keep some documents.
+            stages: first to last. All but the last have a `keep`.
             provider: 'auto', 'cpu' or 'cuda'.
             precision: 'auto', 'fp32', 'fp16' or 'int8'.
             threads: processor threads for scoring.
             long_documents: 'truncate', 'windows' or `Windows(...)`, for stages without a `max_length`.
-            score_cache_bytes: bytes of scores to keep, for each model.
+            score_cache_bytes: size of the score cache in bytes, for each model.
 
         Raises:
-            InvalidInputError: the list is empty, a stage before the last has no `keep`, the last has one, or a
+            InvalidInputError: there are no stages, a stage before the last has no `keep`, the last stage has one, or a
                 `max_length` is outside its model's range.
             CrossrankError: whatever `Reranker` raises.
         """
@@ -88,10 +88,10 @@ class Cascade:
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
     ) -> Self:
-        """The embedded model with itself: the beginning of every document first, then the best of them whole.
+        """The default cascade: the embedded model scores the beginning of every document, then the best of them whole.
 
-        Its numbers come from `crossrank tune-cascade` on few queries: docs/benchmarks.md says on what, and how far to
-        trust them. With fewer documents than its first stage keeps, the model alone ranks.
+        Its numbers come from `crossrank tune-cascade` on few queries; docs/benchmarks.md says which, and how reliable
+        they are. With no more documents than the first stage keeps, only the last stage runs.
         """
         from crossrank.models.embedded import DEFAULT_CASCADE
 
@@ -108,15 +108,15 @@ class Cascade:
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
     ) -> Self:
-        """A cascade from a file with a `[[stage]]` table a stage, as `crossrank tune-cascade` writes it.
+        """A cascade from a TOML file with one `[[stage]]` table per stage, as `crossrank tune-cascade` writes it.
 
         Args:
-            file: path. A model in it that is a folder beside the file is that folder.
-            provider: as for the constructor; likewise the other options.
-            precision: as for `Cascade`.
-            threads: as for `Cascade`.
-            long_documents: as for `Cascade`.
-            score_cache_bytes: as for `Cascade`.
+            file: path. If a model's name is a folder beside the file, that folder is used.
+            provider: as for the constructor.
+            precision: as for the constructor.
+            threads: as for the constructor.
+            long_documents: as for the constructor.
+            score_cache_bytes: as for the constructor.
 
         Raises:
             InvalidInputError: the file does not exist, is not TOML, or holds something other than stages.
@@ -157,12 +157,12 @@ class Cascade:
     ) -> CascadeResult:
         """Order documents by their relevance to a query, best first.
 
-        Documents of a later stage come before those of an earlier one; within a stage its logits decide, and the
-        documents' own order where they are equal.
+        Documents scored last by a later stage come before those of an earlier stage. Within a stage they are ordered by
+        logit, and documents with equal logits keep their order.
 
         Args:
             query: the query.
-            documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
+            documents: strings, or mappings with a 'text' field; or the result of `prepare`.
             top_k: how many to return at most; None returns all.
             return_documents: whether the results carry the caller's documents.
 
@@ -170,7 +170,7 @@ class Cascade:
             The ranking; each document names the stage that gave its score and says what that stage read of it.
 
         Raises:
-            InvalidInputError: a document is no text, or top_k is negative.
+            InvalidInputError: a document is not text, or top_k is negative.
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
@@ -194,11 +194,11 @@ class Cascade:
                 continue
             query_truncated = query_truncated or scores.query_truncated
             best = best_first(scores)
-            kept, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
-            shown = items if return_documents else None
-            # Whatever an earlier stage dropped comes after this stage's documents.
-            ranked[:0] = ranked_documents(scores, dropped, reranker.activated, shown, indices=alive, stage=number)
-            alive = np.sort(alive[kept])
+            promoted, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
+            returned = items if return_documents else None
+            # Documents that an earlier stage dropped rank below this stage's.
+            ranked[:0] = ranked_documents(scores, dropped, reranker.activated, returned, indices=alive, stage=number)
+            alive = np.sort(alive[promoted])
         return CascadeResult(
             documents=tuple(ranked[:top_k]),
             scored=len(items),
@@ -208,18 +208,16 @@ class Cascade:
         )
 
     def close(self) -> None:
-        """Close the rerankers that the cascade made; those it was given stay open. Closing twice does nothing."""
+        """Close the rerankers that the cascade made; those given as a stage's model stay open. May be called twice."""
         for reranker in self._made.values():
             reranker.close()
 
     def __enter__(self) -> Self:
-        """Use as a context manager; leaving it closes."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close."""
         self.close()
 
     def __getstate__(self) -> object:
@@ -269,8 +267,8 @@ class _DocumentPool:
     def score(
         self, reranker: ArtifactReranker, query: str, alive: npt.NDArray[np.int64], max_length: int | None
     ) -> DocumentScores:
-        """Score some documents, given by their places in ascending order."""
-        if self._first is not None:  # the caller's own must suit the first stage
+        """Score the documents with the indices `alive`, ascending."""
+        if self._first is not None:  # documents that the caller prepared; they must fit the first stage
             self._encoded[reranker.prepared_key] = (reranker.prepare(self._first), np.arange(len(self._items)))
             self._first = None
         if reranker.prepared_key not in self._encoded:

@@ -1,4 +1,4 @@
-"""Cascades as TOML: a `[[stage]]` table for each stage."""
+"""Cascades as TOML files with a `[[stage]]` table for each stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_stages(file: Path) -> list[Stage]:
     """Read the stages of a cascade.
 
     Args:
-        file: its path. A model that is a folder beside the file is that folder.
+        file: path. If a model's name is a folder beside the file, that folder is used.
 
     Raises:
         InvalidInputError: the file does not exist, is not TOML, or holds something other than stages.
@@ -31,7 +31,7 @@ def read_stages(file: Path) -> list[Stage]:
     except OSError as error:
         raise InvalidInputError(f"cannot read the cascade {file}: {error.strerror or error}") from error
     except ValueError as error:  # TOML, or UTF-8
-        raise InvalidInputError(f"cascade {file} is no TOML: {error}") from error
+        raise InvalidInputError(f"cascade {file} is not TOML: {error}") from error
     tables = content.pop("stage", None)
     if content or not isinstance(tables, list) or not tables:
         raise InvalidInputError(f"cascade {file}: [[stage]] tables and nothing else expected, found {sorted(content)}")
@@ -42,11 +42,11 @@ def stages_as_toml(stages: Sequence[Stage], comment: str = "") -> str:
     """Stages as `read_stages` reads them.
 
     Args:
-        stages: whose models are names or paths.
-        comment: lines to begin with.
+        stages: the stages; their models must be names or paths.
+        comment: lines to put first, as TOML comments.
 
     Raises:
-        InvalidInputError: a stage's model is a reranker, which no file can hold.
+        InvalidInputError: a stage's model is a reranker, which cannot be written to a file.
     """
     parts = ["".join(f"# {line}\n" for line in comment.splitlines())] if comment else []
     for stage in stages:

@@ -1,4 +1,4 @@
-"""What users import: a reranker by model name."""
+"""`Reranker`: finds a model by name, exports it if necessary, and scores with it."""
 
 from __future__ import annotations
 
@@ -48,42 +48,42 @@ class Reranker(ArtifactReranker):
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        """Find the model, exporting its checkpoint once if need be, and load it.
+        """Find the model, export its checkpoint if there is no export of it yet, and load it.
 
         Args:
             model: 'default' (the embedded model), an artifact folder, a checkpoint folder, a catalogue name
-                ('crossrank models' lists them), or a hub id. Only the last two may fetch, and only when no export
-                of theirs is cached.
+                ('crossrank models' lists them), or a hub id. Only the last two may be fetched, and only if no
+                export of the model is cached.
             provider: 'auto', 'cpu' or 'cuda'.
-            precision: 'auto', 'fp32', 'fp16' or 'int8'; 'auto' takes int8 on the CPU where there is one, fp16 on CUDA.
-            threads: processor threads for scoring; None takes the cores really available.
+            precision: 'auto', 'fp32', 'fp16' or 'int8'; 'auto' takes int8 on the CPU if available, fp16 on CUDA.
+            threads: processor threads for scoring; None takes the cores available to the process.
             max_length: tokens of a pair, special tokens included; None takes the model's maximum.
             activation: 'identity' or 'sigmoid'; None takes the model's.
             max_batch_tokens: padded tokens of one run at most, which bounds memory; None takes the provider's default.
-            max_queue_tokens: tokens of all callers that may wait at most; None for no bound: callers that wait are
-                threads, and bound themselves.
-            max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+            max_queue_tokens: tokens of all callers that may wait at most; None sets no bound: each waiting caller
+                is a thread, so the number of threads is a bound.
+            max_wait_ms: how long an idle engine waits for other requests to share its first run, if runs can be shared.
             long_documents: 'truncate' reads the beginning of documents that are too long for the model, 'windows' reads
                 all of them, window by window; `Windows` sets their size, stride, number and aggregation.
-            score_cache_bytes: bytes for scores to keep, so that the same query and text are scored once; None keeps
-                none.
-            devices: numbers of the GPUs that share the work, as CUDA counts them; None takes the first. With CUDA only,
-                as the next two. Not run on a GPU yet.
+            score_cache_bytes: size of the score cache in bytes; with it the same query and text are scored once. None
+                turns it off.
+            devices: numbers of the GPUs that share the work, as CUDA counts them; None takes the first. This and
+                the next two options are for CUDA only. Not run on a GPU yet.
             gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
-            cuda_graphs: whether runs of a shape are captured once and replayed, which spares starting every kernel.
+            cuda_graphs: whether each shape is captured once as a CUDA graph and replayed, which saves kernel launches.
             revision: branch, tag or commit of a hub repository.
-            trust_remote_code: let code that comes with a checkpoint run during its export.
+            trust_remote_code: allow code that comes with a checkpoint to run during its export.
 
         Raises:
-            ModelNotFoundError: nothing goes by that name, or it is neither cached nor reachable.
+            ModelNotFoundError: there is no model of that name, or it is neither cached nor reachable.
             ExportError: the checkpoint could not be exported.
-            ArtifactError: the artifact is damaged or foreign.
+            ArtifactError: the artifact is damaged or not one of crossrank's.
             InvalidInputError: an option is outside its range.
             MissingDependencyError: onnxruntime, or for an export its extra, is not installed.
             PrecisionError: the artifact has no graph of that precision for the provider.
             ProviderError: the provider does not work here.
         """
-        # Options are checked before the model is looked for: an export on the way takes minutes.
+        # Check the options before resolving the model, which may take minutes for an export.
         config = RerankerConfig(
             artifact=Path(),
             provider=provider,

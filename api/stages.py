@@ -1,4 +1,4 @@
-"""Stages of a cascade, and what they did."""
+"""Stages of a cascade, and their results."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Stage:
     """One stage of a cascade.
 
     Attributes:
-        model: as `Reranker` takes it, or a reranker; it stays the caller's to close.
-        keep: how many documents, the best, go on to the next stage; None for the last stage, which has no next.
-        max_length: tokens of a pair, special tokens included. The stage then reads the beginning of each document only,
-            also where the reranker reads windows. None reads as the reranker does.
+        model: as `Reranker` takes it, or a reranker, which the caller has to close.
+        keep: how many of the best documents go on to the next stage; None for the last stage.
+        max_length: tokens of a pair, special tokens included. The stage then reads only the beginning of each
+            document, even if the reranker reads windows. None reads as the reranker does.
     """
 
     model: str | Path | ArtifactReranker = "default"
@@ -36,7 +36,7 @@ class Stage:
         """Check the numbers.
 
         Raises:
-            InvalidInputError: `keep` or `max_length` is no whole number of at least 1.
+            InvalidInputError: `keep` or `max_length` is not a whole number of at least 1.
         """
         for name in ("keep", "max_length"):
             value = getattr(self, name)
@@ -52,10 +52,10 @@ class StageRun:
     """What one stage did in a call.
 
     Attributes:
-        model: name of its model.
-        max_length: tokens of a pair it read at most.
-        scored: documents it scored; 0 where it would have dropped none and was left out.
-        seconds: what that took; the encoding of documents counts for the first stage that needs it.
+        model: name of the stage's model.
+        max_length: tokens of a pair at most.
+        scored: documents it scored; 0 if it was skipped because it would have dropped no document.
+        seconds: time it took; encoding the documents counts for the first stage that needs it.
     """
 
     model: str
@@ -66,7 +66,7 @@ class StageRun:
 
 @dataclass(frozen=True, slots=True)
 class CascadeResult(RankResult):
-    """A ranking by a cascade. Scores of different stages do not compare: a later stage's documents come first.
+    """A ranking by a cascade. Scores of different stages are not comparable: a later stage's documents come first.
 
     Attributes:
         stages: what each stage did.
@@ -76,10 +76,10 @@ class CascadeResult(RankResult):
 
 
 def checked_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Stages that make a cascade: all but the last keep some documents.
+    """Check that stages make a cascade: all but the last have a `keep`.
 
     Raises:
-        InvalidInputError: the list is empty, a stage before the last has no `keep`, or the last has one.
+        InvalidInputError: there are no stages, a stage before the last has no `keep`, or the last stage has one.
     """
     stages = tuple(as_list(stages, "stages", "Stage(...)"))
     if not stages or not all(isinstance(stage, Stage) for stage in stages):

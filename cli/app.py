@@ -1,4 +1,4 @@
-"""The commands put together."""
+"""The `crossrank` program: its commands and its own options."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ app.command("bench-load")(bench_load_command)
 app.command("tune-cascade")(tune_cascade_command)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(given: bool) -> None:
+    if given:
         typer.echo(f"crossrank {__version__}")
         raise typer.Exit
 
@@ -61,5 +61,5 @@ def main() -> None:
     """Entry point of the `crossrank` command."""
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows what it can
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows '?' for what it cannot
     app()

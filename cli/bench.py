@@ -1,4 +1,4 @@
-"""`crossrank bench`: latency, comparison with peers, roofline, time limits and long documents, on this machine."""
+"""`crossrank bench`: latency, the comparison with other rerankers, roofline and ranking quality on this machine."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def bench_command(  # noqa: PLR0913  one parameter an option
     ] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
 ) -> None:
-    """Measure on this machine; everything measured is one run, so its figures belong together."""
+    """Measure on this machine, everything in one run, so that the figures are comparable."""
     if install_peers is not None:
         if not _install(install_peers, provider):
             raise typer.Exit(FAILURE)
@@ -156,11 +156,11 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         check_folder("--plots", plots)
         require_matplotlib()
     if plan.peers_folder is not None:
-        check_plan(plan)  # before gigabytes are fetched
+        check_plan(plan)  # before gigabytes are downloaded
         _install(plan.peers_folder, provider, missing_environments(plan))
     result = with_progress(lambda progress: run_benchmark(plan, progress=progress))
     try:
-        print_tables(report_tables(result))  # first, so that a file which cannot be written takes no figures along
+        print_tables(report_tables(result))  # first, so that no figures are lost if a file cannot be written
     finally:
         _write(result, json_file, plots, markdown)
 
@@ -174,7 +174,7 @@ def _precisions(text: str | None, provider: MeasuredProviderOption) -> Sequence[
 
 
 def _install(folder: Path, provider: MeasuredProviderOption, names: Sequence[str] | None = None) -> bool:
-    """Make peers' environments, all or some; returns whether any exists."""
+    """Make the environments of the peers named, or of all; returns whether at least one is usable."""
     from crossrank.benchmarks.peers.environments import install
 
     console = err()

@@ -1,4 +1,4 @@
-"""`crossrank bench-load`: many callers at once, latency against offered load, on this machine."""
+"""`crossrank bench-load`: latency against offered load with many callers at once, on this machine."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     *,
     model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
     provider: Annotated[
-        MeasuredProviderOption, typer.Option(help="What everybody runs on.")
+        MeasuredProviderOption, typer.Option(help="What crossrank and the peers run on.")
     ] = MeasuredProviderOption.cpu,
     precision: Annotated[
         MeasuredPrecisionOption | None,
-        typer.Option(help="Of crossrank's graph; default: int8 on the CPU, fp16 on CUDA."),
+        typer.Option(help="Precision of crossrank's graph; default: int8 on the CPU, fp16 on CUDA."),
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -59,14 +59,14 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
         typer.Option(metavar="BEIR_FOLDER", help="Take the documents from here; default: Python's own documentation."),
     ] = None,
     loads: Annotated[
-        str, typer.Option(help="Offered loads as shares of what a contender does when saturated, comma-separated.")
+        str, typer.Option(help="Offered loads as shares of a contender's saturated throughput, comma-separated.")
     ] = "0.3,0.5,0.7,0.9,1,1.5,2",
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each load is offered.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds for which each load is offered.")] = 30.0,
     drain: Annotated[float, typer.Option(min=0, help="Seconds given to finish after the last request.")] = 10.0,
     overload: Annotated[
-        float, typer.Option(min=0, help="Also offer twice the saturating load for so many seconds, and watch after.")
+        float, typer.Option(min=0, help="Seconds of twice the saturating load, offered in addition; 0 leaves it out.")
     ] = 0.0,
-    after: Annotated[float, typer.Option(min=0.1, help="How long to watch before and after the overload.")] = 30.0,
+    after: Annotated[float, typer.Option(min=0.1, help="Seconds to measure before and after the overload.")] = 30.0,
     peers_folder: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the peers' environments are; without it crossrank runs alone."),
@@ -76,7 +76,8 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write a plot as PNG.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
 ) -> None:
-    """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and what is refused."""
+    """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and refusals."""
+    from crossrank.benchmarks.harness.dependencies import require_matplotlib
     from crossrank.benchmarks.harness.report import conditions_table
     from crossrank.benchmarks.load.load_benchmark import run_load_benchmark
     from crossrank.benchmarks.load.load_report import load_tables
@@ -106,7 +107,7 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     )
     tables = [conditions_table(result), *load_tables(result["load"])]
     try:
-        print_tables(tables)  # first, so that a file which cannot be written takes no figures along
+        print_tables(tables)  # first, so that no figures are lost if a file cannot be written
     finally:
         _write(result, tables, json_file, plots, markdown)
 

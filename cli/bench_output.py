@@ -1,4 +1,4 @@
-"""What the benchmark commands share: progress, tables, the default model's checkpoint."""
+"""What the measuring commands share: progress, tables, files, lists in options, the default model's checkpoint."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def with_progress(work: Callable[[Callable[[str], None]], Result]) -> Result:
-    """Show the current step on standard error: one changing line on a terminal, a line for each step elsewhere."""
+def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+    """Do work and show its steps on standard error: in one changing line on a terminal, else a line for each step."""
     console = err()
     if not console.is_terminal:
         return work(lambda step: console.print(step, markup=False))
-    # A spinner would be one more thread at work while times are taken.
+    # No spinner: its thread would run while times are measured.
     result = work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
     console.print("\r\x1b[2K", end="")
     return result
 
 
 def check_files(files: Mapping[str, Path | None]) -> None:
-    """Refuse files that could not be written, before anything is measured; those of None are not wanted.
+    """Refuse files that cannot be written, before anything is measured.
 
     Args:
-        files: option to path.
+        files: the path given for each option; None where the option was not given.
 
     Raises:
-        InvalidInputError: a path is a folder, its folder can neither be written to nor made, or the file is read-only.
+        InvalidInputError: a path is a folder or a read-only file, or its folder can be neither written to nor created.
     """
     for option, path in files.items():
         if path is None:
@@ -46,26 +46,30 @@ def check_files(files: Mapping[str, Path | None]) -> None:
             raise InvalidInputError(f"{option} {path} is a folder; a file to write expected")
         if path.exists():
             if not os.access(path, os.W_OK):
-                raise InvalidInputError(f"{option} {path} is read-only; a file that may be written expected")
+                raise InvalidInputError(f"{option} {path} is read-only; a writable file expected")
         else:
             check_folder(option, path.parent)
 
 
 def check_folder(option: str, folder: Path) -> None:
-    """Refuse a folder that can neither be written to nor made, before anything is measured.
+    """Refuse a folder that can be neither written to nor created, before anything is measured.
+
+    Args:
+        option: the option that names it.
+        folder: the folder; it need not exist.
 
     Raises:
-        InvalidInputError: the folder cannot be written to or made.
+        InvalidInputError: the folder, or the nearest parent that exists, is not a folder or may not be written to.
     """
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not existing.is_dir():
-        raise InvalidInputError(f"{option}: {existing} is not a folder; a writable folder expected")
+        raise InvalidInputError(f"{option}: {existing} is no folder; a folder to write to expected")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InvalidInputError(f"{option}: {existing} is not writable; a writable folder expected")
+        raise InvalidInputError(f"{option}: {existing} may not be written to; a writable folder expected")
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a text as UTF-8; its folder is made where missing."""
+    """Write a text as UTF-8; its folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -89,39 +93,39 @@ def rich_table(table: ReportTable) -> Table:
 
 
 def default_checkpoint(model: str) -> Path | None:
-    """The checkpoint that the default model was made from, where the working directory is in a source checkout.
+    """The checkpoint that the default model was exported from, if the working directory is in a source checkout.
 
-    Only its very weights count: a checkout of another version may hold another model.
+    Its weights must have the digests that the artifact records: another version's checkout may hold another model.
     """
     from crossrank.models.artifact import Artifact, sha256_of
     from crossrank.models.embedded import default_artifact
 
     if model != "default":
         return None
-    wanted = Artifact.open(default_artifact()).manifest.source.weights_sha256
+    recorded = Artifact.open(default_artifact()).manifest.source.weights_sha256
     for parent in (Path.cwd(), *Path.cwd().parents):
         folder = parent / "models" / "default" / "checkpoint"
-        files = {name: folder / name for name in wanted}
-        if wanted and all(path.is_file() and sha256_of(path) == wanted[name] for name, path in files.items()):
+        files = {name: folder / name for name in recorded}
+        if recorded and all(path.is_file() and sha256_of(path) == recorded[name] for name, path in files.items()):
             return folder
     return None
 
 
 def names(text: str) -> list[str]:
-    """Comma-separated names."""
+    """Split comma-separated names; empty ones are left out."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def numbers_of(option: str, text: str) -> list[int]:
-    """Whole numbers of at least 1 between commas.
+    """Parse comma-separated whole numbers of at least 1.
 
     Raises:
-        InvalidInputError: there is something else; the message names the option.
+        InvalidInputError: the text holds anything else; the message names the option.
     """
     try:
         numbers = [int(number) for number in names(text)]
     except ValueError:
         numbers = [0]
     if min(numbers, default=1) < 1:
-        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1 between commas expected")
+        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1, separated by commas, expected")
     return numbers

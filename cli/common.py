@@ -34,7 +34,7 @@ class _ConsoleOptions(TypedDict):
 
 _NO_TERMINAL_WIDTH = 1_000_000
 
-# What is printed comes from files and manifests: no brackets or colons in it are meant for rich.
+# Printed text comes from files and manifests; brackets and colons in it are not markup for rich.
 _PLAIN: _ConsoleOptions = {"highlight": False, "markup": False, "emoji": False}
 
 
@@ -46,14 +46,15 @@ class Settings:
 
 
 class FileContentError(CrossrankError):
-    """A file given to a command cannot be read as what it should hold."""
+    """A file given to a command does not have the format it should have."""
 
 
 def open_closed_streams() -> None:
-    """Put /dev/null where standard output or error was closed, so that output to it is discarded, as the caller wants.
+    """Replace closed standard streams by /dev/null.
 
-    Python has None there. The descriptors are taken in any case: a file that is opened later would get theirs, and with
-    it what libraries print. Standard input stays None, because its reader has to tell that there is none.
+    Where the caller closed one, Python sets it to None. Its descriptor is opened in any case: otherwise the next file
+    that is opened would get it, and would receive what libraries print. `sys.stdin` stays None, so that the code that
+    reads it can report that it is closed.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -63,7 +64,7 @@ def open_closed_streams() -> None:
 
 
 def out() -> Console:
-    """Console for results, on standard output: as wide as the terminal, unwrapped where there is no terminal."""
+    """Console for results, on standard output: as wide as the terminal; without wrapping if it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH, **_PLAIN)
 
 
@@ -73,7 +74,7 @@ def err() -> Console:
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """A value as JSON, with characters beyond ASCII as they are where standard output takes them, else escaped."""
+    """A value as JSON; characters beyond ASCII are escaped only if standard output cannot encode them."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -83,7 +84,7 @@ def json_text(value: object, indent: int | None = None) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, with U+FFFD for what would command a terminal or cannot be encoded."""
+    """A text on one line, with U+FFFD for control characters and surrogates."""
     return "".join(
         "\ufffd" if unicodedata.category(character) in {"Cc", "Cs"} else character
         for character in " ".join(text.split())
@@ -91,17 +92,17 @@ def printable(text: str) -> str:
 
 
 def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Turn errors into a line on standard error and an exit code: 1 for a failure, 2 for wrong usage."""
+    """Decorator: turn errors into a line on standard error and an exit code, 1 for a failure, 2 for wrong usage."""
 
     @functools.wraps(command)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        # Not asked for its type: typer may bring a context class of its own, which is none of click's.
+        # No isinstance check: typer may bring its own context class, which does not derive from click's.
         settings = getattr(kwargs.get("context"), "obj", None)
         debug = isinstance(settings, Settings) and settings.debug
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader of a pipe has seen enough
+        except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILURE) from None
         except InvalidInputError as error:
@@ -116,7 +117,7 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
 
 @contextmanager
 def status(message: str) -> Iterator[None]:
-    """Show the current step on standard error, only on a terminal."""
+    """Show a message on standard error while the `with` block runs, only on a terminal."""
     console = err()
     if console.is_terminal:
         with console.status(message):

@@ -1,4 +1,4 @@
-"""`crossrank inspect`: what an artifact is, whether its files are whole, and whether this machine agrees with it."""
+"""`crossrank inspect`: shows an artifact, verifies its files, and compares this machine's scores with the recorded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def inspect_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Score the reference pairs again on this machine.")] = False,
 ) -> None:
-    """Print what an artifact is, after checking the digests of all its files."""
+    """Describe an artifact, after checking the digests of all its files."""
     folder = default_artifact() if artifact == DEFAULT_MODEL else Path(artifact)
     opened = Artifact.open(folder)
     opened.verify()
@@ -94,7 +94,7 @@ def _print_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def pass_line(record: PassRecord) -> str:
-    """What a pass did, in a line."""
+    """One line on what an export pass did."""
     return f"{record.name}: {record.detail or ('done' if record.changed else 'no change')}"
 
 

@@ -18,7 +18,7 @@ def models_command(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
 ) -> None:
-    """List the models that go by a name: the embedded one and well-known public checkpoints."""
+    """List the models that have a short name: the embedded one and well-known public checkpoints."""
     entries = load_catalogue()
     if as_json:
         typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))

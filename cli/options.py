@@ -14,7 +14,7 @@ class ProviderOption(StrEnum):
 
 
 class MeasuredProviderOption(StrEnum):
-    """Execution provider that a benchmark measures: one of them, never whichever works."""
+    """Execution provider that a benchmark measures; there is no 'auto', so that it is known what was measured."""
 
     cpu = "cpu"
     cuda = "cuda"
@@ -30,14 +30,14 @@ class PrecisionOption(StrEnum):
 
 
 class LongDocumentsOption(StrEnum):
-    """How to read documents that are too long."""
+    """How to read documents that are longer than the model's maximum."""
 
     truncate = "truncate"
     windows = "windows"
 
 
 class AggregationOption(StrEnum):
-    """How a document's score comes from its windows'."""
+    """How a document's score is computed from the scores of its windows."""
 
     max = "max"
     first = "first"

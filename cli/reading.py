@@ -1,4 +1,4 @@
-"""Reading documents for `rerank`: one a line, or JSONL with a text field."""
+"""Reads documents for `rerank`: one per line, or JSONL with a text field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JSONL_SUFFIXES = (".jsonl", ".ndjson")
 
 
 class InputFormat(StrEnum):
-    """How the file holds documents; auto goes by its name, and for others by its first line."""
+    """Format of the file; auto decides by the file's name, and for other names by the first line."""
 
     auto = "auto"
     lines = "lines"
@@ -31,8 +31,9 @@ def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str,
         input_format: how to read it.
 
     Raises:
-        FileContentError: it is not UTF-8, or a line is no JSON object with a text field; the message has the line.
-        OSError: it cannot be read.
+        FileContentError: the file is not UTF-8, or a line is not a JSON object with a text field; the message has the
+            number of the line.
+        OSError: the file cannot be read.
     """
     if file == STANDARD_INPUT and sys.stdin is None:
         raise FileContentError("standard input is closed; documents on standard input, or a file as argument, expected")
@@ -41,7 +42,7 @@ def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str,
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileContentError(f"{file} is not UTF-8: {error}") from error
-    # Only line feeds separate: str.splitlines would also cut at form feeds and U+2028 inside a document.
+    # Only line feeds end a line: str.splitlines would also cut at form feeds and U+2028 inside a document.
     lines = [(number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not _is_jsonl(file, input_format, lines):
         return [line for _, line in lines]
@@ -63,7 +64,7 @@ def _is_jsonl(file: str, input_format: InputFormat, lines: list[tuple[int, str]]
 def _json_document(file: str, number: int, line: str) -> dict[str, Any]:
     try:
         document = json.loads(line)
-    except (ValueError, RecursionError) as error:  # besides JSONDecodeError: digits or brackets without end
+    except (ValueError, RecursionError) as error:  # beyond JSONDecodeError: numbers too long, brackets nested too deep
         raise FileContentError(f"{file}, line {number} is not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get(TEXT_FIELD), str):
         raise FileContentError(f"{file}, line {number}: an object with a string {TEXT_FIELD!r} field expected")

@@ -42,13 +42,13 @@ class OutputFormat(StrEnum):
 def rerank_command(  # noqa: PLR0913  one parameter an option
     context: typer.Context,  # noqa: ARG001
     file: Annotated[
-        str, typer.Argument(metavar="[FILE|-]", help="Documents: one a line, or JSONL with a text field.")
+        str, typer.Argument(metavar="[FILE|-]", help="Documents: one per line, or JSONL with a text field.")
     ] = "-",
     *,
-    query: Annotated[str, typer.Option("--query", "-q", help="What to look for.")],
+    query: Annotated[str, typer.Option("--query", "-q", help="The query.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=0, help="How many documents to print.")] = 10,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
-    input_format: Annotated[InputFormat, typer.Option(help="How the file holds documents.")] = InputFormat.auto,
+    input_format: Annotated[InputFormat, typer.Option(help="Format of the file.")] = InputFormat.auto,
     model: Annotated[
         str, typer.Option("--model", "-m", help="default, a folder, a name of 'crossrank models', or a hub id.")
     ] = "default",
@@ -70,14 +70,15 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
         int | None, typer.Option(min=1, help=f"Windows read of a document at most; default: {_MOST_WINDOWS}.")
     ] = None,
     aggregation: Annotated[
-        AggregationOption | None, typer.Option(help="A document's score from its windows'; default: max.")
+        AggregationOption | None,
+        typer.Option(help="How to get a document's score from its windows'; default: max."),
     ] = None,
     cascade: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded model's."),
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with a checkpoint run.")
+        bool, typer.Option("--trust-remote-code", help="Allow code that comes with a checkpoint to run.")
     ] = False,
 ) -> None:
     """Order documents by their relevance to a query, best first."""
@@ -118,7 +119,7 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
             started = time.perf_counter()
             ranking = ranker.rank(query, documents, top_k=top_k)
             seconds = time.perf_counter() - started
-        notes = _cuts(ranking)
+        notes = _truncation_notes(ranking)
         if output_format is OutputFormat.jsonl:
             _print_jsonl(ranking)
         else:
@@ -157,7 +158,7 @@ def _model(info: RerankerInfo) -> str:
 
 
 def _stages(ranking: RankResult) -> str:
-    """What each stage of a cascade did, in words."""
+    """One phrase for each stage of a cascade that scored documents."""
     from crossrank.stages import CascadeResult
 
     runs = ranking.stages if isinstance(ranking, CascadeResult) else ()
@@ -208,14 +209,14 @@ def _one_line(item: RankedDocument) -> str:
     return printable(f"{label}: {text}" if label else text)
 
 
-def _cuts(ranking: RankResult) -> list[str]:
-    """What was cut to the model's length, in words."""
-    cuts = []
+def _truncation_notes(ranking: RankResult) -> list[str]:
+    """Notes on documents and queries that were cut to the model's length."""
+    notes = []
     if ranking.truncated_documents:
         documents = (
             "1 document was" if ranking.truncated_documents == 1 else f"{ranking.truncated_documents} documents were"
         )
-        cuts.append(f"{documents} cut to the model's length")
+        notes.append(f"{documents} cut to the model's length")
     if ranking.query_truncated:
-        cuts.append("the query was cut")
-    return cuts
+        notes.append("the query was cut")
+    return notes

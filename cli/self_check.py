@@ -1,4 +1,4 @@
-"""`crossrank self-check`: whether the engine is right on this machine, in one command and one file."""
+"""`crossrank self-check`: checks whether the engine scores correctly on this machine, and writes a report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def self_check_command(
         Path | None, typer.Option("--json", metavar="FILE", help="Write all results, to attach to a bug report.")
     ] = None,
 ) -> None:
-    """Compare scores with those of the plain graph on the CPU, and with themselves: alone, in batches, repeated."""
+    """Compare the engine's scores here with the plain graph on the CPU, and alone, in batches and in repeated calls."""
     from crossrank.self_check.run import run_self_check
 
     check_files({"--json": json_file})

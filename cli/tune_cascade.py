@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MeasureOption(StrEnum):
-    """What a cascade has to keep."""
+    """The quality of which a cascade has to keep a share."""
 
     ndcg = "ndcg"
     overlap = "overlap"
@@ -32,7 +32,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
         typer.Option(
             metavar="BEIR_FOLDER",
             help="Queries and documents to tune on; may be given several times. Without judgements, the overlap of the "
-            "first ten with the full model's counts.",
+            "first ten with the full model's is measured.",
         ),
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
@@ -47,20 +47,21 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     ] = 0.5,
     queries: Annotated[int, typer.Option(min=1, help="Queries of each collection, evenly spread.")] = 20,
     candidates: Annotated[
-        int, typer.Option(min=1, help="Documents a query: the run's, then others of the corpus.")
+        int, typer.Option(min=1, help="Documents per query: the run's, then others of the corpus.")
     ] = 1000,
     max_lengths: Annotated[str, typer.Option(help="Tokens of a pair in early stages, comma-separated.")] = "",
     stages: Annotated[int, typer.Option(min=2, max=3, help="Stages of a cascade at most.")] = 2,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all available cores.")] = None,
     confirm: Annotated[int, typer.Option(min=0, help="Queries to run the chosen cascade and the full model on.")] = 2,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep scores here; a later run goes on from them.")
+        Path | None, typer.Option(metavar="FILE", help="Store scores here; a later run reuses them.")
     ] = None,
     toml: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the cascade for --cascade.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trade-off as PNG.")] = None,
 ) -> None:
-    """Find a cascade; scoring all candidates at every length takes minutes a query on a few cores."""
+    """Find a cascade. Scoring all candidates at every length takes minutes per query on a few cores."""
+    from crossrank.benchmarks.cascade.report import toml_text, trade_off_table
     from crossrank.benchmarks.cascade.tune import MAX_LENGTHS, TuningPlan, tune_cascade
     from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table
     from crossrank.evaluation.dependencies import require_matplotlib
@@ -85,7 +86,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     result = with_progress(lambda progress: tune_cascade(plan, progress=progress))
     text = toml_text(result)
     try:
-        print_tables([trade_off_table(result)])  # first, so that a file which cannot be written takes no figures along
+        print_tables([trade_off_table(result)])  # first, so that no figures are lost if a file cannot be written
         if text is not None and toml is None:
             out().print("\n" + text)
     finally:

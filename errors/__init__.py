@@ -1,4 +1,4 @@
-"""The one error hierarchy of the package.
+"""The error hierarchy of the package.
 
 Every error that crossrank raises on purpose derives from `CrossrankError`, so a caller can catch them all at once.
 Each message says what was given, what was expected and how to fix it. Where Python has an established built-in for
@@ -21,7 +21,7 @@ class ArtifactError(CrossrankError):
 
 
 class ModelNotFoundError(CrossrankError):
-    """A model name leads to nothing that can be loaded without fetching or exporting it first."""
+    """No model of that name was found, or it would have to be fetched or exported first and cannot be."""
 
 
 class MissingDependencyError(CrossrankError, ImportError):
@@ -29,26 +29,26 @@ class MissingDependencyError(CrossrankError, ImportError):
 
 
 class ProviderError(CrossrankError):
-    """The execution provider asked for is not available or did not take the graph."""
+    """The requested execution provider is not available here or refused the graph."""
 
 
 class PrecisionError(CrossrankError):
-    """The artifact has no graph of the precision asked for, or none for the provider."""
+    """The artifact has no graph of the requested precision for the provider."""
 
 
 class InferenceError(CrossrankError):
-    """onnxruntime failed while it scored a batch."""
+    """onnxruntime failed while it scored a batch, or returned NaN or infinity."""
 
 
 class ClosedError(CrossrankError):
-    """The reranker was closed and can score nothing any more."""
+    """The reranker was closed and cannot score any more."""
 
 
 class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 503 is
-    """More work waits already than the reranker accepts.
+    """The queue holds too many tokens to take the request.
 
     Attributes:
-        retry_after: seconds after which the request is estimated to find room.
+        retry_after: estimated seconds until the queue has room for the request.
     """
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
@@ -61,7 +61,7 @@ class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 
 
 
 class DeadlineExceeded(CrossrankError, TimeoutError):  # noqa: N818  named as in gRPC
-    """Not all scores were computed by the deadline of the call."""
+    """The scores were not complete by the deadline of the call."""
 
 
 class ExportError(CrossrankError):
@@ -73,7 +73,7 @@ class UnsupportedCheckpointError(ExportError):
 
 
 class FidelityError(ExportError):
-    """A graph of the export disagrees with its reference by more than the bound."""
+    """A graph of the export differs from its reference by more than the bound."""
 
 
 class TruncationWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""Serve many callers from one event loop: they share the cores, and what is too much is refused with an estimate."""
+"""Serve many callers from one event loop: they share the cores, and a full queue refuses requests."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ QUERIES = ["what do bees make?", "how is steel made?", "how do vaccines work?"]
 
 
 async def handle(reranker: AsyncReranker, query: str) -> str:
-    """One request of the service, tried again once when too much waits."""
+    """One request of the service, tried once more if the queue was full."""
     for _ in range(2):
         try:
             ranking = await reranker.rank(query, DOCUMENTS, top_k=1, deadline_ms=2_000)
@@ -34,8 +34,8 @@ async def main() -> None:
         answers = await asyncio.gather(*(handle(reranker, random.choice(QUERIES)) for _ in range(12)))  # noqa: S311
         print("\n".join(sorted(set(answers))))
 
-        # A caller that goes away leaves the queue: nothing of its request is scored any more. Its documents are all
-        # different, because equal ones are scored once and would be done in time.
+        # A request whose caller gives up is removed from the queue, and the rest of it is not scored. Its documents are
+        # all different here, because equal ones are scored once and would be finished in time.
         many = [f"{text} ({number})" for number in range(400) for text in DOCUMENTS]
         try:
             await asyncio.wait_for(reranker.score("who?", many), timeout=0.05)

@@ -21,7 +21,7 @@ def main() -> None:
         for stage in ranking.stages:
             print(f"{stage.model} read {stage.scored} documents, {stage.max_length} tokens a pair at most")
 
-    # A score that was computed once is kept, where bytes are given for it.
+    # With a score cache, the same query and document are scored once.
     with Reranker(score_cache_bytes=10_000_000) as reranker:
         first = reranker.score("who knows about honey bees?", DOCUMENTS)
         again = reranker.score("who knows about honey bees?", DOCUMENTS)

@@ -15,11 +15,11 @@ def main() -> None:
             print(f"{budget} ms: {ranking.scored} scored, {len(ranking.unscored)} not ({ranking.unscored_because})")
         print("best:", ranking[0].document)
 
-        # Documents that time did not allow follow the scored ones, without a score.
+        # Documents that were not scored in time follow the scored ones, without a score.
         ranking = reranker.rank("what do bees make?", DOCUMENTS, deadline_ms=20)
         print("last:", ranking[-1].document, ranking[-1].score)
 
-        # Scores are all or nothing.
+        # `score` returns all scores or raises.
         try:
             reranker.score("what do bees make?", DOCUMENTS, deadline_ms=5)
         except DeadlineExceeded as error:

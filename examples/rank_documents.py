@@ -1,4 +1,4 @@
-"""Rank documents with the embedded model: nothing is fetched."""
+"""Rank documents with the embedded model: nothing is downloaded."""
 
 from crossrank import Reranker
 

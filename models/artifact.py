@@ -1,7 +1,7 @@
-"""Reading an artifact: its manifest, its files, and whether they match the manifest.
+"""Reads an artifact: its manifest and its files, which are compared with what the manifest records.
 
 An artifact is a folder with `manifest.json`, a tokenizer and ONNX graphs. Opening one checks the schema; the bytes of
-a file are checked before it is used, so a damaged graph is refused by name and an unused one costs nothing.
+a file are checked before it is used, so a damaged graph is refused by name and unused files cost no time.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Artifact:
     """An opened artifact.
 
     Attributes:
-        folder: where it lies.
-        manifest: its validated manifest.
+        folder: the folder on disk.
+        manifest: the validated manifest.
     """
 
     folder: Path
@@ -87,11 +87,11 @@ class Artifact:
         return cls(folder=folder, manifest=_parse(text, path))
 
     def path(self, relative: str) -> Path:
-        """Where a file of the manifest lies on disk."""
+        """Path on disk of a file that the manifest names."""
         return self.folder / relative
 
     def find_graph(self, precision: Precision, provider: Provider) -> Graph | None:
-        """The graph of a precision made for a provider, or None."""
+        """The graph that has this precision and was made for this provider, or None."""
         for graph in self.manifest.graphs:
             if graph.precision == precision and provider in graph.providers:
                 return graph
@@ -137,7 +137,7 @@ class Artifact:
 def _parse(text: str, path: Path) -> Manifest:
     try:
         raw = json.loads(text)
-    except (ValueError, RecursionError) as error:  # besides JSONDecodeError: numbers without end, brackets without end
+    except (ValueError, RecursionError) as error:  # beyond JSONDecodeError: numbers too long, brackets nested too deep
         raise ArtifactError(f"{path} is not JSON ({error}); export the artifact again or copy it anew") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):

@@ -1,8 +1,8 @@
-"""Writing an artifact whole or not at all.
+"""Writes an artifact atomically: the whole artifact appears, or nothing.
 
-Files are placed in a temporary folder beside the target. A commit writes the manifest, flushes everything to disk and
-renames the folder; until then nothing is visible under the target's name, and whatever ends the process early leaves
-at most a temporary folder, which the next writer to the same target sweeps.
+Files are written to a temporary folder beside the target. A commit writes the manifest, flushes everything to disk and
+renames the folder; until then nothing is visible under the target's name. A process that ends early leaves at most a
+temporary folder, which the next writer to the same target removes.
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ class ArtifactWriter:
         return self._folder
 
     def __enter__(self) -> Self:
-        """Sweep stale folders of this target and create a new temporary one.
+        """Remove stale temporary folders of this target and create a new one.
 
         Raises:
-            ArtifactError: the disk refuses, or the sweep put an artifact back that may not be replaced.
+            ArtifactError: the folder cannot be written to, or an artifact that an earlier writer had moved aside was
+                put back and `force` is not set.
         """
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,14 +99,14 @@ class ArtifactWriter:
             The target's path.
 
         Raises:
-            ArtifactError: the files differ from the manifest's, or the disk refuses.
+            ArtifactError: the files are not those of the manifest, or cannot be written.
         """
         folder = self.folder
-        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         recorded = {record.path for record in manifest.files}
-        if files - {MANIFEST_NAME} != recorded:
+        if written - {MANIFEST_NAME} != recorded:
             raise ArtifactError(
-                f"the manifest records {sorted(recorded)}, the folder holds {sorted(files - {MANIFEST_NAME})}"
+                f"the manifest records {sorted(recorded)}, the folder holds {sorted(written - {MANIFEST_NAME})}"
             )
         try:
             write_manifest(folder, manifest)
@@ -122,7 +123,7 @@ class ArtifactWriter:
             str(self.target).encode()
         except UnicodeEncodeError as error:
             raise ArtifactError(
-                f"the path {str(self.target)!r} is not UTF-8, and tokenizers reads from no other; name another folder"
+                f"the path {str(self.target)!r} is not UTF-8, which the tokenizers library needs; name another folder"
             ) from error
         if not os.path.lexists(self.target):
             return
@@ -147,7 +148,7 @@ class ArtifactWriter:
             folder.rename(self.target)
             _flush_folder(self.target.parent)
         finally:
-            # Asked of the disk, because an interrupt may come between a rename and any note of it.
+            # Look at the disk: an interrupt may come right after a rename, before a variable could record it.
             if not self.target.exists() and os.path.lexists(aside):
                 aside.rename(self.target)
             _remove(aside)
@@ -156,13 +157,13 @@ class ArtifactWriter:
         return f".{self.target.name}.{kind}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}"
 
     def _sweep(self) -> None:
-        """Remove what dead writers left, and put back an artifact that one had moved aside."""
+        """Remove what ended writers left behind, and put back an artifact that one of them had moved aside."""
         pattern = re.compile(
             rf"\.{re.escape(self.target.name)}\.({_TEMPORARY}|{_REPLACED})\.([0-9a-f]+)\.(\d+)\.[0-9a-f]+"
         )
         for path in sorted(self.target.parent.iterdir()):
             match = pattern.fullmatch(path.name)
-            if match is None or not _abandoned(path, match[2], int(match[3])):
+            if match is None or not _writer_ended(path, match[2], int(match[3])):
                 continue
             if match[1] == _REPLACED and not os.path.lexists(self.target) and _is_whole(path):
                 path.rename(self.target)
@@ -177,7 +178,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or a link to one but not what it leads to; what cannot be removed stays."""
+    """Remove a folder, or a link without its target; ignores what cannot be removed."""
     if path.is_symlink():
         with contextlib.suppress(OSError):
             path.unlink()
@@ -186,7 +187,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Tell whether a folder is an undamaged artifact, and not one that was being deleted."""
+    """Tell whether a folder is an undamaged artifact, not one that is half deleted."""
     try:
         Artifact.open(folder).verify()
     except ArtifactError:
@@ -198,8 +199,8 @@ def _host() -> str:
     return socket.gethostname().encode("utf-8", "replace").hex()[:32] or "0"
 
 
-def _abandoned(path: Path, host: str, pid: int) -> bool:
-    """Tell whether the writer of a temporary folder is gone (its process here, or a day's silence elsewhere)."""
+def _writer_ended(path: Path, host: str, pid: int) -> bool:
+    """Tell whether the writer of a temporary folder has ended: its process on this host, else no change for a day."""
     if host == _host():
         if pid == os.getpid():
             return False

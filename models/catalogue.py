@@ -1,7 +1,7 @@
-"""The catalogue of well-known public cross-encoders: `catalogue.toml` as checked, frozen records.
+"""The catalogue of well-known public cross-encoders: `catalogue.toml` as validated, frozen records.
 
-The catalogue is data about checkpoints, never the checkpoints themselves. It lets users type a short name,
-and it fills in what a checkpoint does not say of itself, such as the activation its own users apply.
+The catalogue is data about checkpoints, never the checkpoints themselves. It lets users type a short name, and it
+supplies what a checkpoint does not state itself, such as the activation its users apply.
 """
 
 import tomllib
@@ -15,12 +15,12 @@ from crossrank.models.manifest import Activation
 
 CATALOGUE_FILE = "catalogue.toml"
 
-# TOML has arrays only, which Python reads as lists; everything inside stays strictly typed.
+# TOML has arrays only, which Python reads as lists; everything inside is still strictly typed.
 _Strings = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class CatalogueEntry(BaseModel):
-    """One public cross-encoder and what its checkpoint needs to be exported and scored rightly."""
+    """One public cross-encoder, and what is needed to export and score its checkpoint correctly."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
@@ -48,7 +48,7 @@ class CatalogueEntry(BaseModel):
 
 
 class _Catalogue(BaseModel):
-    """The whole file: no spelling may lead to two entries."""
+    """The whole file; each spelling of a name belongs to one entry."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -60,7 +60,7 @@ class _Catalogue(BaseModel):
         for entry in self.model:
             for key in entry.keys:
                 if key in seen:
-                    raise ValueError(f"{key!r} occurs twice in the catalogue; each spelling must find one entry")
+                    raise ValueError(f"{key!r} occurs twice in the catalogue; each spelling must belong to one entry")
                 seen.add(key)
         return self
 
@@ -69,13 +69,13 @@ def parse_catalogue(text: str) -> tuple[CatalogueEntry, ...]:
     """Read a catalogue from the text of a TOML file.
 
     Args:
-        text: TOML with one `[[model]]` table an entry.
+        text: TOML with one `[[model]]` table per entry.
 
     Returns:
         The entries in file order.
 
     Raises:
-        tomllib.TOMLDecodeError: The text is no TOML.
+        tomllib.TOMLDecodeError: The text is not TOML.
         pydantic.ValidationError: An entry lacks a field or has an unknown or ill-typed one, or a spelling
             occurs twice.
     """
@@ -84,7 +84,7 @@ def parse_catalogue(text: str) -> tuple[CatalogueEntry, ...]:
 
 @cache
 def load_catalogue() -> tuple[CatalogueEntry, ...]:
-    """Return the entries of the shipped catalogue in file order; the file is read once a process."""
+    """Return the entries of the shipped catalogue in file order; the file is read once per process."""
     file = resources.files("crossrank.models").joinpath(CATALOGUE_FILE)
     return parse_catalogue(file.read_text(encoding="utf-8"))
 
@@ -96,7 +96,7 @@ def find_entry(name: str) -> CatalogueEntry | None:
         name: What the user typed; case does not matter.
 
     Returns:
-        The entry, or None where the catalogue has none of that name.
+        The entry, or None if the catalogue has no such name.
     """
-    wanted = name.casefold()
-    return next((entry for entry in load_catalogue() if wanted in entry.keys), None)
+    key = name.casefold()
+    return next((entry for entry in load_catalogue() if key in entry.keys), None)

@@ -8,7 +8,7 @@ from crossrank.errors import ArtifactError
 from crossrank.models.artifact import is_artifact
 
 DEFAULT_CASCADE = Path(__file__).parent / "default" / "cascade.toml"
-"""Stages of the embedded model's own cascade, as `crossrank tune-cascade` wrote them."""
+"""Stages of the default cascade, which uses the embedded model only; made by `crossrank tune-cascade`."""
 DEFAULT_MODEL = "default"
 """Name of the embedded model."""
 
@@ -17,7 +17,7 @@ def default_artifact() -> Path:
     """Folder of the embedded model's artifact.
 
     Raises:
-        ArtifactError: this installation lacks it.
+        ArtifactError: it is missing in this installation.
     """
     folder = Path(__file__).parent / DEFAULT_MODEL / "artifact"
     if not is_artifact(folder):

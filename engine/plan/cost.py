@@ -1,9 +1,9 @@
 """Predicted time of a run, from its shape.
 
 A transformer's run of `b` pairs padded to `n` tokens does work proportional to `b n` (matrix products with weights)
-and to `b n^2` (attention), on top of a fixed cost a run and a small one a row. Four coefficients describe that well
-enough to compare groupings, which is all the planner needs. Two more numbers tell what a run gains on all cores, and
-what it costs that pairs of several lengths share a packed one.
+and to `b n^2` (attention), on top of a fixed cost per run and a small cost per row. Four coefficients describe that
+well enough to compare groupings, which is all the planner needs. Two more numbers say how much faster a run is on all
+cores, and how much slower a packed run is when its pairs differ in length.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Architecture, Precision, Provider
 
 _SECONDS_PER_MAC: dict[Provider, float] = {"cpu": 1 / 60e9, "cuda": 1 / 20e12}
-"""Rate of one core, and of one GPU in float16, that the default assumes; only the ratio to the fixed costs matters for
-a plan. Those for CUDA are estimates, not run on a GPU yet."""
+"""Assumed rate of one core in float32 and of one GPU in float16. Only the ratio to the fixed costs matters for a plan.
+The rate for CUDA is an estimate, not run on a GPU yet."""
 _GPU_RUN_SECONDS = 2e-4
 """Fixed cost of a run on a GPU: an estimate, not run on a GPU yet."""
 _CORE_LAYER_SECONDS = 2e-4
@@ -40,8 +40,8 @@ class CostModel:
         token: cost of a padded token.
         token_squared: cost of a padded token times the padded length.
         operator_efficiency: share of perfect speed-up that threads inside operators reach on all cores.
-        packing: share that pairs take longer in a packed run of several lengths, whose tokens are taken apart for
-            attention and put together again.
+        packing: share by which a packed run of several lengths takes longer, because attention has to split its
+            tokens into pairs and concatenate them again.
     """
 
     run: float
@@ -53,11 +53,11 @@ class CostModel:
 
     @classmethod
     def of(cls, architecture: Architecture, provider: Provider = "cpu", precision: Precision = "fp32") -> CostModel:
-        """A default for a model's dimensions: multiply-accumulates at a typical rate, weights at that of memory.
+        """A default for a model's dimensions: multiply-accumulates at a typical rate, weights at memory bandwidth.
 
         A layer has `4 h^2 + 2 h i` multiply-accumulates a token in its matrices (h hidden, i intermediate size) and
-        `2 h n` in its attention over n tokens. A core's caches hold few layers, so every run reads the matrices anew.
-        The rates were chosen to suit what one machine took (docs/decisions.md); `calibrate` fits them.
+        `2 h n` in its attention over n tokens. A core's caches hold few layers, so every run reads the matrices again.
+        The rates were chosen to match one machine (docs/decisions.md); `calibrate` fits them to this one.
         """
         hidden = architecture.hidden_size or 384
         intermediate = architecture.intermediate_size or 4 * hidden

@@ -1,7 +1,7 @@
-"""Cuts of pairs in length order into groups that are padded to shapes of a grid, in the least predicted time.
+"""Cuts pairs sorted by length into groups, each padded to a shape of the grid, with the least total predicted time.
 
-Rows are padded to powers of two, so a group that is not the last one is best filled up with the pairs that follow: its
-shape stays as it is, and the groups after it only shrink. That leaves a few ends to try for each start.
+Rows are padded to a power of two, so every group but the last should fill its shape with pairs: that costs it nothing,
+and the groups after it shrink. So for each start only the powers of two are tried as the size of the group.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def best_grid_cuts(
 
     Args:
         longest_first: tokens of each pair, descending, int64 (n,) with n at least 1.
-        cost: predicts the time of a run of a shape.
-        grid: the shapes, with their token budget.
-        workers: how many runs go on at once; with several, no group holds more than its share of the pairs.
+        cost: predicts the time of a run.
+        grid: the shapes that runs are padded to, and their token budget.
+        workers: how many runs execute at once; with several, no group holds more than `1 / workers` of the pairs.
 
     Returns:
-        int64 (g + 1,), from 0 to n.
+        int64 (g + 1,) for g groups, ascending, from 0 to n.
     """
     count = len(longest_first)
     share = -(-count // workers)
-    choices: dict[int, list[tuple[int, float]]] = {}
+    sizes: dict[int, list[tuple[int, float]]] = {}
     best = [float("inf")] * (count + 1)
     best[0] = 0.0
     cut = [0] * (count + 1)
@@ -41,9 +41,9 @@ def best_grid_cuts(
         if best[start] == float("inf"):
             continue
         length = grid.padded_length(tokens)
-        if length not in choices:
-            choices[length] = _choices(length, cost, grid, share)
-        for rows, seconds in choices[length]:
+        if length not in sizes:
+            sizes[length] = _group_sizes(length, cost, grid, share)
+        for rows, seconds in sizes[length]:
             end = min(count, start + rows)
             if best[start] + seconds < best[end]:
                 best[end], cut[end] = best[start] + seconds, start
@@ -55,8 +55,8 @@ def best_grid_cuts(
     return np.asarray(bounds[::-1])
 
 
-def _choices(length: int, cost: CostModel, grid: ShapeGrid, share: int) -> list[tuple[int, float]]:
-    """Rows that a run of a length may be given, ascending, and their predicted seconds."""
+def _group_sizes(length: int, cost: CostModel, grid: ShapeGrid, share: int) -> list[tuple[int, float]]:
+    """Numbers of rows to try for a group of this length, ascending, each with its predicted seconds."""
     most = min(grid.most_rows(length), grid.padded(share, length).rows)
     rows = [1 << power for power in range(most.bit_length())] if length in grid.lengths else list(range(1, most + 1))
     return list(zip(rows, cost.seconds(np.asarray(rows), length).tolist(), strict=True))

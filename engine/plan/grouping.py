@@ -1,8 +1,7 @@
 """Which batches of different requests share a run.
 
-Each request brings batches that the planner chose for its pairs alone. When one is about to run, waiting batches of
-other requests may join it: where the graph allows their rows beside each other, where the token budget holds them, and
-where it pays.
+The planner makes the batches of each request separately. When one is about to run, waiting batches of other requests
+may join it if the graph allows their rows in one run, if the token budget allows it, and if it saves time.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grouping:
-    """What may share a run, and when it does.
+    """Rules for joining batches into one run.
 
     Attributes:
-        batching: what the graph allows: 'single' means one pair a run; 'padded' any pairs, filled up to the longest;
-            'packed' any pairs, without filling up, so many as such a graph takes; 'equal_length' only pairs of exactly
-            one length.
+        batching: what the graph allows: 'single' is one pair a run; 'padded' any pairs, padded to the longest;
+            'packed' up to `PACKED_ROWS` pairs of any lengths without padding, and more of one length; 'equal_length'
+            only pairs of the same length.
         cost: predicts the time of a run.
         max_batch_tokens: tokens of a run at most, padding included.
         grid: the shapes that runs are padded to; None where a run has the shape of its pairs.
@@ -42,7 +41,7 @@ class Grouping:
         return self.batching != "single"
 
     def seconds(self, rows: int, length: int) -> float:
-        """Predicted time of a run; the cost model's own formula, for two numbers instead of arrays."""
+        """Predicted time of a run: the formula of `CostModel.seconds`, faster because it takes no arrays."""
         cost = self.cost
         if self.grid is not None:
             rows, length = self.grid.padded(rows, length)
@@ -52,11 +51,11 @@ class Grouping:
         """Predicted time of two batches as one run.
 
         Args:
-            seconds: of the one alone.
-            other_seconds: of the other alone.
-            rows: pairs of both.
-            length: tokens of the longest.
-            even: whether the longest of both are as long as each other.
+            seconds: predicted time of the first batch alone.
+            other_seconds: predicted time of the second batch alone.
+            rows: pairs in both together.
+            length: tokens of the longest pair.
+            even: whether the longest pairs of the two batches have the same length.
         """
         if self.batching != "packed":
             return self.seconds(rows, length)
@@ -64,7 +63,7 @@ class Grouping:
         return run + (seconds + other_seconds - 2 * run) * (1.0 if even else 1 + self.cost.packing)
 
     def run_tokens(self, rows: int, length: int, tokens: int) -> int:
-        """Tokens that the layers work on in a run: those of its pairs, and padding unless the graph takes none."""
+        """Tokens that the layers compute in a run, padding included; a packed graph has no padding."""
         return tokens if self.batching == "packed" else rows * length
 
     def may_share(self, length: int, rows: int, other_length: int, other_rows: int) -> bool:
@@ -82,13 +81,13 @@ class Grouping:
     def pays(alone: float, other: float, joined: float, waiting: int) -> bool:
         """Whether joining saves the waiting requests more than it costs the one that would have run alone.
 
-        One run in place of two saves its fixed cost, less what padding adds, for everybody who waits behind; the
-        request whose turn it is waits longer by the rows it takes along.
+        One run instead of two saves a run's fixed cost, minus what padding adds, for every request that waits. The
+        request whose turn it is waits longer, because its run has more rows.
 
         Args:
             alone: predicted seconds of the batch whose turn it is.
-            other: of the batch that might join.
-            joined: of both as one run.
+            other: predicted seconds of the batch that might join.
+            joined: predicted seconds of both as one run.
             waiting: how many other requests wait.
         """
         return (alone + other - joined) * waiting >= joined - alone

@@ -1,4 +1,4 @@
-"""When several workers are done with runs that each takes as it becomes free."""
+"""How long several workers take for a list of runs when each worker takes the next run as it becomes free."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     """Predicted time until the last run ends.
 
     Args:
-        seconds: of each run, in the order they start.
-        workers: how many go on at once.
+        seconds: time of each run, in the order they start.
+        workers: how many runs execute at once.
     """
     finish = [0.0] * workers
     for run in seconds:

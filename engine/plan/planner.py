@@ -1,9 +1,9 @@
-"""Pairs' lengths to batches, in the least predicted time.
+"""Groups pairs into batches by their lengths, with the least predicted time.
 
 Pairs are sorted by length and cut into contiguous groups. Where pairs of several lengths may share a run, the cuts come
-from dynamic programming over the cost model, so they are the best contiguous grouping it knows: few padded tokens where
-runs are cheap to start, larger batches where they are not. A token budget bounds every group. Where runs are padded to
-a grid of shapes, it is the time of those shapes that counts (`grid_planner.py`).
+from dynamic programming over the cost model, which finds the contiguous grouping with the least predicted time: few
+padded tokens where runs are cheap to start, larger batches where they are not. A token budget bounds every group.
+Where runs are padded to a grid of shapes, the times of those shapes are compared (`grid_planner.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Batching
 
 _GROUPS_PER_WORKER = (4, 2, 1)
-"""With several workers no group may hold more than such a share of one's work, so that they finish together."""
+"""How many groups a worker gets at least, to be compared: with more groups the workers finish closer together."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Batch:
 
     Attributes:
         indices: which pairs, int64 (b,), longest first.
-        length: padded tokens of each row; with a grid one of its lengths.
+        length: padded tokens of each row; with a grid, one of the grid's lengths.
         seconds: predicted time of the run.
-        run_tokens: tokens that the layers work on, padding included; a packed graph has none.
+        run_tokens: tokens that the layers compute, padding included; a packed graph has no padding.
     """
 
     indices: npt.NDArray[np.int64]
@@ -58,12 +58,12 @@ def plan(
 
     Args:
         lengths: tokens of each pair, int64 (n,).
-        batching: what the graph allows; 'single' means one pair a run, 'equal_length' pairs of one length, 'packed' any
-            pairs, as many as such a graph takes, without padding.
+        batching: what the graph allows; 'single' is one pair a run, 'equal_length' pairs of the same length, 'padded'
+            any pairs, 'packed' up to `PACKED_ROWS` pairs of any lengths without padding, and more of one length.
         cost: predicts the time of a run.
-        max_batch_tokens: tokens of a batch at most, padding included; a longer pair is a batch of its own.
-        workers: how many runs go on at once; batches are kept small enough to share among them.
-        grid: the shapes that runs of several lengths are padded to; None where a run has the shape of its pairs.
+        max_batch_tokens: tokens of a batch at most, padding included; a longer pair gets a batch to itself.
+        workers: how many runs execute at once; batches are small enough to give every worker some.
+        grid: the shapes that runs are padded to; None where a run has the shape of its pairs.
 
     Returns:
         Batches in the order to start them, longest rows first; every pair is in exactly one.
@@ -98,10 +98,10 @@ def plan(
 def _best_cuts(
     longest_first: npt.NDArray[np.int64], cost: CostModel, max_batch_tokens: int, workers: int, batching: Batching
 ) -> npt.NDArray[np.int64]:
-    """Cut points of the contiguous grouping that is predicted to be done first, under the bounds of a group.
+    """Cut points of the contiguous grouping that is predicted to finish first.
 
-    For one worker that is the grouping of the least total time. For several, large groups save fixed costs and small
-    ones finish together: the best groupings under a few bounds on a group's share of a worker's time are compared.
+    For one worker that is the grouping with the least total time. For several workers, large groups save fixed costs
+    and small groups let the workers finish together, so the best groupings for a few group sizes are compared.
     """
     most_rows = _most_rows(longest_first, max_batch_tokens, batching)
     if workers == 1:
@@ -112,9 +112,9 @@ def _best_cuts(
         share = float(alone.sum()) / (workers * groups)
         within_share = np.maximum(1, ((share - cost.run) / (alone - cost.run)).astype(np.int64))
         bounds = _least_total(longest_first, cost, np.minimum(most_rows, within_share), batching)
-        done = makespan(_group_seconds(longest_first, cost, bounds, batching).tolist(), workers)
-        if done < least:
-            best, least = bounds, done
+        finish = makespan(_group_seconds(longest_first, cost, bounds, batching).tolist(), workers)
+        if finish < least:
+            best, least = bounds, finish
         if np.all(most_rows <= within_share):  # a larger share changes nothing
             break
     return best
@@ -123,14 +123,14 @@ def _best_cuts(
 def _most_rows(
     longest_first: npt.NDArray[np.int64], max_batch_tokens: int, batching: Batching
 ) -> npt.NDArray[np.int64]:
-    """How many pairs a group may hold that begins with each pair."""
-    most = np.maximum(1, max_batch_tokens // longest_first)
+    """For each pair, how many pairs a group may hold that starts with it."""
+    within_budget = np.maximum(1, max_batch_tokens // longest_first)
     if batching == "padded":
-        return most
-    of_one_length = np.searchsorted(-longest_first, -longest_first, side="right") - np.arange(len(longest_first))
+        return within_budget
+    most_rows = np.searchsorted(-longest_first, -longest_first, side="right") - np.arange(len(longest_first))
     if batching == "packed":
-        of_one_length = np.maximum(of_one_length, PACKED_ROWS)
-    return np.asarray(np.minimum(most, of_one_length))
+        most_rows = np.maximum(most_rows, PACKED_ROWS)
+    return np.asarray(np.minimum(within_budget, most_rows))
 
 
 def _least_total(

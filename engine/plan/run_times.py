@@ -1,7 +1,7 @@
-"""Predicted run times, corrected by how long runs really took.
+"""Corrects predicted run times by observed ones.
 
-The cost model's coefficients are estimates until they are calibrated, and the machine has other work too. Both are
-corrected by one factor for each of the two sessions, taken from the last runs.
+The cost model's coefficients are estimates until they are calibrated, and the machine has other work too. So its
+predictions are multiplied by observed over predicted time of the last runs, separately for runs on one core and on all.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from crossrank.engine.plan.cost import CostModel
 
 _REMEMBERED_RUNS = 16
-"""Runs that a factor is taken from: enough for a median that one disturbed run does not move."""
+"""Enough runs for a median that one disturbed run does not move."""
 _CAREFUL_SHARE = 0.8
-"""Share of the remembered runs that took no longer than the careful prediction."""
+"""The careful prediction is this quantile of the remembered runs."""
 _TYPICAL_LENGTH = 128
 
 
 class RunTimes:
-    """Corrects predicted run times by observed ones. For one thread."""
+    """Corrects predicted run times by observed ones. Not thread-safe."""
 
     def __init__(self, cost: CostModel, workers: int) -> None:
-        """Start with the cost model's predictions, uncorrected.
+        """Start with the cost model's predictions as they are.
 
         Args:
             cost: makes the predictions that are corrected.
-            workers: runs that go on at once.
+            workers: how many runs execute at once.
         """
         self._workers = workers
         self.reset(cost)
@@ -39,7 +39,7 @@ class RunTimes:
         self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
 
     def forget(self) -> None:
-        """Drop the corrections until the next run."""
+        """Drop all observed runs and use the cost model's predictions as they are, until the next run."""
         self._ratios: dict[bool, deque[float]] = {
             False: deque(maxlen=_REMEMBERED_RUNS),
             True: deque(maxlen=_REMEMBERED_RUNS),
@@ -52,8 +52,8 @@ class RunTimes:
 
         Args:
             predicted_on_one_core: seconds that the cost model predicted for one core.
-            seconds: what it took.
-            tokens: its tokens, without padding.
+            seconds: what the run took.
+            tokens: tokens of its pairs, without padding.
             all_cores: whether it ran on all cores.
         """
         predicted = predicted_on_one_core / self._speed_up[all_cores]
@@ -64,26 +64,26 @@ class RunTimes:
         ordered = sorted(ratios)
         self._typical[all_cores] = ordered[len(ordered) // 2]
         self._careful[all_cores] = ordered[int(_CAREFUL_SHARE * (len(ordered) - 1) + 0.5)]
-        if not self._ratios[not all_cores]:  # until the other session has runs of its own
+        if not self._ratios[not all_cores]:  # nothing better is known of the other kind yet
             self._typical[not all_cores] = self._typical[all_cores]
             self._careful[not all_cores] = self._careful[all_cores]
         rate = tokens / seconds / (self._workers if all_cores else 1)
         self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
 
     def typical(self, seconds: float, *, all_cores: bool = False) -> float:
-        """The time that half of such runs take, from the cost model's prediction for one core."""
+        """Corrected median: half of the runs with this prediction for one core finish in this time."""
         return seconds / self._speed_up[all_cores] * self._typical[all_cores]
 
     def careful(self, seconds: float, *, all_cores: bool = False) -> float:
-        """A time that four of five such runs do not exceed."""
+        """Corrected 80th percentile: four of five runs with this prediction for one core finish in this time."""
         return seconds / self._speed_up[all_cores] * self._careful[all_cores]
 
     @property
     def factor(self) -> float:
-        """Observed over predicted time of runs on one core, their median."""
+        """Median of observed over predicted time of runs on one core."""
         return self._typical[False]
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens, without padding, that all workers together score in a second, as last observed."""
+        """Tokens, without padding, that all workers together score per second, averaged over the last runs."""
         return self._tokens_per_second * self._workers

@@ -1,8 +1,9 @@
-"""Whether a pair's score is bitwise the same alone and in a batch, and on one core and on several.
+"""Batch invariance: whether a pair's score is the same to the last bit alone and in a batch, on one core and on all.
 
-An int8 score must not depend on the other pairs of its batch, so int8 graphs run several pairs at once only where that
-was verified: at export with many lengths, and again with a few short ones wherever the graph is loaded, because another
-processor uses other routines. A graph for pairs of one length is tried on those, a packed one on different lengths.
+An int8 score must not depend on the other pairs of its batch. So an int8 graph runs several pairs at once only if it
+passes these checks: at export over many lengths, and again on a small batch wherever it is loaded, because another
+processor uses other routines. An 'equal_length' graph is tried on pairs of one length, a 'packed' one on pairs of
+different lengths.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 LENGTH_AT_LOAD = 16
 ROWS_AT_LOAD = 3
 LENGTH_FOR_THREADS = 320
-"""Tokens of the pair that is tried on several threads: onnxruntime sums in blocks of at most 256 from 33 columns on."""
+"""Tokens of the pair that is tried on several threads. It is more than 256 because onnxruntime sums in blocks of at
+most 256 where a matrix has 33 columns or more."""
 
 
 def usable_batching(
@@ -34,11 +36,11 @@ def usable_batching(
     encoder: PairEncoder,
     run: Callable[[TokenArrays], npt.NDArray[np.float32]],
 ) -> Batching:
-    """What may share a run on this machine: what the manifest says, or 'single' where that does not hold here.
+    """Check the manifest's batching on this machine, and fall back to 'single' if scores depend on the batch.
 
     Args:
-        declared: what the manifest says. Only 'packed' and 'equal_length' are tried.
-        pairs: the manifest's reference pairs; too few or too short ones show no difference, so 'single' is safe.
+        declared: the manifest's batching. Only 'packed' and 'equal_length' are checked.
+        pairs: the manifest's reference pairs; if they are too few or too short for the check, the result is 'single'.
         encoder: of the artifact.
         run: scores a batch, float32 (b, labels).
     """
@@ -60,14 +62,14 @@ def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows:
 
     Args:
         encoder: of the pairs.
-        pairs: some pairs.
+        pairs: pairs to choose from.
         length: tokens of every row.
-        rows: how many at most.
+        rows: how many rows at most.
     """
     long_enough = np.flatnonzero(pairs.lengths >= length)
     if len(long_enough) < 2:  # noqa: PLR2004
         return None
-    # Spread out: neighbours share a query, and similar rows could hide a difference.
+    # Evenly spread: neighbours share a query, and a batch of similar rows could hide a difference.
     chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, rows).astype(np.int64))]
     arrays = encoder.assemble(pairs, chosen, int(pairs.lengths[chosen].max()))
     return TokenArrays(
@@ -78,7 +80,7 @@ def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows:
 
 
 def shortened(arrays: TokenArrays, pad_token_id: int) -> TokenArrays:
-    """The same rows cut to different lengths: the first stays as long as it is, the last is half as long.
+    """The same rows cut to different lengths, from the full length of the first to half of it for the last.
 
     Args:
         arrays: n rows without padding.
@@ -91,7 +93,7 @@ def shortened(arrays: TokenArrays, pad_token_id: int) -> TokenArrays:
 
 
 def scores_ignore_other_pairs(run: Callable[[TokenArrays], npt.NDArray[np.float32]], arrays: TokenArrays) -> bool:
-    """Compare each row alone with the same row in the first 2, 3, ... rows.
+    """Whether each row scored alone equals the same row scored in a batch of the first 2, 3, ... rows.
 
     Args:
         run: scores a batch, float32 (b, labels).
@@ -107,23 +109,23 @@ def scores_ignore_threads(
     several: Callable[[TokenArrays], npt.NDArray[np.float32]],
     max_length: int,
 ) -> bool:
-    """Compare a long pair's score in two sessions of one graph; False where the graph takes no such pair.
+    """Whether a long pair gets the same score on one thread and on several; False if the graph takes no pair that long.
 
     Args:
         one: scores a batch on one thread, float32 (b, labels).
-        several: the same on several.
+        several: scores a batch on several threads, float32 (b, labels).
         max_length: tokens that the model takes.
     """
     ids = 1 + np.arange(min(LENGTH_FOR_THREADS, max_length), dtype=np.int64)[None] % 2
     arrays = TokenArrays(ids, np.ones_like(ids), np.zeros_like(ids))
     try:
         return np.array_equal(one(arrays), several(arrays))
-    except InferenceError:  # a graph of fixed shape
+    except InferenceError:  # a graph with a fixed shape
         return False
 
 
 def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:
-    """Some rows, without the columns that are padding in all of them."""
+    """Rows `start` to `stop`, without the columns that are padding in all of them."""
     longest = int(arrays.attention_mask[start:stop].sum(axis=1).max())
     return TokenArrays(
         arrays.input_ids[start:stop, :longest],

@@ -1,7 +1,7 @@
-"""Fitting the cost model to this machine: a few short runs, a least-squares fit, a small file to remember it.
+"""Fits the cost model to this machine: times a few short runs, fits by least squares, and stores the fit in a file.
 
-The fit is remembered per graph, processor and onnxruntime version, in the user's cache folder. Nothing is measured
-unless `ArtifactReranker.calibrate` is called; without a remembered fit the default of `CostModel.of` serves.
+There is one fit per graph, processor and onnxruntime version, in the user's cache folder. Nothing is measured unless
+`ArtifactReranker.calibrate` is called; without a stored fit `CostModel.of` is used.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ CACHE_VARIABLE = "CROSSRANK_CALIBRATION"
 """Environment variable that names the folder of fits, instead of one in the user's cache folder."""
 
 _SHAPES = ((1, 16), (1, 64), (1, 192), (1, 448), (2, 32), (4, 16), (4, 96), (8, 48), (2, 256))
-"""Shapes timed on a processor's core."""
+"""Shapes timed on a core: rows and length."""
 _MEAN_LENGTHS = (32, 64, 128)
-"""Mean tokens of the pairs in packed runs that are timed."""
+"""Mean tokens of a pair in the packed runs that are timed."""
 _PAIRS_TOGETHER = (2, 4)
 _REPEATS = 3
 _SMALLEST = 1e-9
@@ -50,7 +50,7 @@ def fit_cores(runner: Runner, batching: Batching, cores: int, max_length: int) -
     Args:
         runner: of the graph.
         batching: what its runs may hold.
-        cores: number of cores a run may use.
+        cores: how many cores a run on all cores has.
         max_length: tokens a pair may have at most.
 
     Raises:
@@ -61,8 +61,8 @@ def fit_cores(runner: Runner, batching: Batching, cores: int, max_length: int) -
     cost = measure(run, shapes)
     if runner.splits_runs:
         alone = [(1, length) for rows, length in shapes if rows == 1]
-        gained = measure_operator_efficiency(run, partial(run, all_cores=True), cores, alone)
-        cost = dataclasses.replace(cost, operator_efficiency=gained)
+        efficiency = measure_operator_efficiency(run, partial(run, all_cores=True), cores, alone)
+        cost = dataclasses.replace(cost, operator_efficiency=efficiency)
     if batching == "packed":
         cost = dataclasses.replace(cost, packing=measure_packing(partial(_run_lengths, runner), cost, max_length))
     return cost
@@ -86,13 +86,13 @@ def core_shapes(max_length: int, *, single: bool) -> list[tuple[int, int]]:
 
     Args:
         max_length: tokens a row may have at most.
-        single: of one row alone, for a graph that allows no others.
+        single: only shapes of one row, for a graph with 'single' batching.
     """
     return [(1 if single else rows, min(length, max_length)) for rows, length in _SHAPES]
 
 
 def grid_shapes(grid: ShapeGrid) -> list[tuple[int, int]]:
-    """Rows and lengths to time on a device: of every length one row, a few, and as many as a run holds."""
+    """Rows and lengths to time on a device: for every length one row, a few, and the most a run holds."""
     shapes = {
         (rows, length)
         for length in grid.lengths
@@ -105,11 +105,11 @@ def grid_shapes(grid: ShapeGrid) -> list[tuple[int, int]]:
 def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]) -> CostModel:
     """Time runs of several shapes and fit a cost model to them.
 
-    The fit minimises relative errors, so that short and long runs have the same weight. The fastest of a few
-    repeats stands for a shape, because another process on the machine can only make a run slower.
+    The fit minimises relative errors, so that short and long runs have equal weight. The fastest of a
+    few repeats is taken for each shape, because another process on the machine can only make a run slower.
 
     Args:
-        run: performs a run of the given rows and tokens a row.
+        run: performs a run, given its rows and its length in tokens.
         shapes: rows and length of each.
     """
     seconds = np.array([_fastest(partial(run, rows, length)) for rows, length in shapes])
@@ -125,12 +125,12 @@ def measure_operator_efficiency(
     cores: int,
     shapes: Sequence[tuple[int, int]],
 ) -> float:
-    """Time runs on one core and on all of them; the median share of perfect speed-up over the shapes.
+    """Time runs on one core and on all cores, and return the median share of perfect speed-up over the shapes.
 
     Args:
-        on_one: performs a run of the given rows and tokens a row on one core.
-        on_all: the same on all cores.
-        cores: number of cores.
+        on_one: performs a run on one core, given its rows and its length in tokens.
+        on_all: performs the same run on all cores.
+        cores: how many cores the machine has.
         shapes: rows and length of each.
     """
     shares = [_fastest(partial(on_one, *shape)) / (cores * _fastest(partial(on_all, *shape))) for shape in shapes]
@@ -138,16 +138,16 @@ def measure_operator_efficiency(
 
 
 def measure_packing(run: Callable[[Sequence[int]], object], cost: CostModel, max_length: int) -> float:
-    """Time packed runs of pairs of several lengths against runs of as many tokens in pairs of one length.
+    """Compare packed runs of pairs of different lengths with runs of as many tokens in pairs of one length.
 
     Args:
-        run: performs a run of pairs of these lengths.
-        cost: the fit so far; it tells the part of a run that is the same for both.
+        run: performs a run, given the lengths of its pairs.
+        cost: the fit so far; its fixed cost of a run is subtracted from both times.
         max_length: tokens a pair may have at most.
 
     Returns:
-        The median share by which pairs take longer together with pairs of other lengths; what `cost` says where pairs
-        are too short to differ.
+        The median share by which pairs take longer in a run of different lengths; `cost.packing` if the model's
+        maximum length leaves no room for different lengths.
     """
     shares = []
     for mean in sorted({min(mean, 4 * max_length // 5) for mean in _MEAN_LENGTHS}):
@@ -164,9 +164,9 @@ def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, devic
 
     Args:
         cost: the fit.
-        graph_sha256: digest of the graph.
-        onnxruntime_version: version it was run with.
-        device: what ran it; None for this machine's processor.
+        graph_sha256: digest of the graph's file.
+        onnxruntime_version: the version that ran the graph.
+        device: name of the GPUs that ran it; None for this machine's processor.
     """
     path = _file(graph_sha256, onnxruntime_version, device)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, devic
 
 
 def recall(graph_sha256: str, onnxruntime_version: str, device: str | None = None) -> CostModel | None:
-    """Read the fit of a graph on this machine, or None where there is none that can be read; see `remember`."""
+    """Read the fit that `remember` wrote for a graph on this machine; None if there is none or it cannot be read."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         values = json.loads(_file(graph_sha256, onnxruntime_version, device).read_text(encoding="utf-8"))
         cost = CostModel(**{name: float(value) for name, value in values.items()})
@@ -187,9 +187,9 @@ def recall(graph_sha256: str, onnxruntime_version: str, device: str | None = Non
 
 
 def _file(graph_sha256: str, onnxruntime_version: str, device: str | None) -> Path:
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        folder = Path(chosen).expanduser()
+    configured = os.environ.get(CACHE_VARIABLE)
+    if configured:
+        folder = Path(configured).expanduser()
     else:
         import platformdirs
 
@@ -199,7 +199,7 @@ def _file(graph_sha256: str, onnxruntime_version: str, device: str | None) -> Pa
 
 
 def _processor() -> str:
-    """The processor's name, where the system has one."""
+    """The processor's name, or its architecture where the system does not give a name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -212,13 +212,13 @@ def _run_shape(runner: Runner, rows: int, length: int, *, all_cores: bool = Fals
 
 
 def _run_lengths(runner: Runner, lengths: Sequence[int], *, all_cores: bool = False) -> object:
-    """Run pairs of these lengths, of a token that every vocabulary has."""
+    """Run pairs of these lengths, made of a token id that every vocabulary has."""
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
     return runner.run(TokenArrays(np.ones_like(mask), mask, np.zeros_like(mask)), all_cores=all_cores)
 
 
 def _around(mean: int, rows: int) -> list[int]:
-    """Lengths (an even number of them) spread from three quarters to five quarters of their mean."""
+    """`rows` lengths, an even number, spread from three quarters to five quarters of their mean."""
     steps = [mean // 4 * step // (rows // 2) for step in range(rows // 2, 0, -1)]
     return [mean - step for step in steps] + [mean + step for step in reversed(steps)]
 
@@ -234,7 +234,7 @@ def _fastest(run: Callable[[], object]) -> float:
 
 
 def _non_negative_fit(terms: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Least squares with coefficients of at least 0, by dropping the most negative one until none is left."""
+    """Least squares with coefficients of at least 0: the most negative one is set to 0 until none is negative."""
     columns = list(range(terms.shape[1]))
     while True:
         solution, *_ = np.linalg.lstsq(terms[:, columns], target, rcond=None)

@@ -1,12 +1,12 @@
-"""The sessions of one graph on the CPU, and which of them a run takes.
+"""The two sessions of one graph on the CPU: one core per run, or all cores per run.
 
-Cores are used by data: one session whose operators use one thread, shared by several worker threads that each run
-other batches. That needs no synchronisation inside operators and one copy of the weights. Where that would leave
-cores idle (a single pair, or a few), a second session whose operators use all threads takes over; it is loaded at
-first need. A pair's score is the same in both; where it must be so to the last bit, that is tried when the second is
-loaded, and a processor on which it is not does without.
+Usually each core runs a batch of its own: worker threads share one session whose operators use one thread. That needs
+no synchronisation inside operators and only one copy of the weights. Where it would leave cores idle (a single pair, or
+a few), a second session is used whose operators use all threads; it is loaded at its first use. A pair's score is the
+same in both. Where it must be the same to the last bit, this is checked when the second session is loaded, and on a
+processor that fails the check every run uses one core.
 
-What runs when, and on which of the two, is the scheduler's choice (`scheduler.py`).
+The scheduler decides what runs when, and on which of the two (`scheduler.py`).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class CpuRunner:
     """Sessions of one reranker in one process. Runs may come from several threads at once.
 
     Attributes:
-        workers: cores.
-        processors: the same.
-        splits_runs: whether a run may take all cores: there are several.
+        workers: number of cores, and so of worker threads.
+        processors: how many runs execute at once: one per core.
+        splits_runs: whether there are several cores.
         labels: columns of the outputs.
-        typical: runs take what such runs take.
+        typical: always true; see `BatchRunner.typical`.
     """
 
     typical = True
@@ -70,7 +70,7 @@ class CpuRunner:
         self._all_cores_lock = threading.Lock()
 
     def turn(self, *, all_cores: bool = False) -> AbstractContextManager[CpuRunner]:
-        """Load the session at its first need; otherwise nothing to wait for: there are as many workers as cores.
+        """Load the session for all cores at its first use. Nothing waits: there are as many workers as cores.
 
         Args:
             all_cores: whether the run takes all cores.
@@ -88,7 +88,7 @@ class CpuRunner:
 
         Args:
             arrays: int64 (b, length).
-            all_cores: on all cores instead of one; with one worker it is the same.
+            all_cores: run on all cores instead of one; makes no difference with one worker.
 
         Returns:
             float32 (b, labels).
@@ -100,15 +100,15 @@ class CpuRunner:
         return session.run(arrays)
 
     def load_all(self) -> None:
-        """Load what would otherwise be loaded at first need."""
+        """Load the session for all cores now instead of at its first use."""
         if self.splits_runs:
             self._all_cores_session()
 
     def close(self) -> None:
-        """Nothing to do: sessions are freed with this object, in any thread."""
+        """Do nothing: sessions are freed with this object, in any thread."""
 
     def abandon_after_fork(self) -> None:
-        """In a child process: leave the parent's sessions alone, whose threads do not exist here."""
+        """In a forked child: never destroy the parent's sessions, because their threads do not exist here."""
         for session in (self._shared, self._all_cores):
             if session is not None:
                 session.leak()
@@ -116,9 +116,9 @@ class CpuRunner:
     def _all_cores_session(self) -> GraphSession:
         with self._all_cores_lock:
             if self._all_cores is None:
-                several = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
-                if self._exact and not scores_ignore_threads(self._shared.run, several.run, self._manifest.max_length):
+                session = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
+                if self._exact and not scores_ignore_threads(self._shared.run, session.run, self._manifest.max_length):
                     _log.warning("runs on %d threads may round otherwise; each run keeps to one core", self._threads)
-                    several = self._shared
-                self._all_cores = several
+                    session = self._shared
+                self._all_cores = session
             return self._all_cores

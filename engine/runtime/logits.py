@@ -1,4 +1,4 @@
-"""Logits to scores."""
+"""From a model's outputs to logits, and from logits to scores."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def relevance_logits(outputs: npt.NDArray[np.float32], positive_label: int) -> npt.NDArray[np.float32]:
-    """One logit a pair from a model's outputs.
+    """The logit of "relevant" for each pair, from a model's outputs.
 
-    With two labels the logit of "relevant" against "not relevant" is the difference of the two: its sigmoid is the
-    softmax probability of the positive label.
+    With two labels it is the difference of their logits, whose sigmoid is the softmax probability of the positive
+    label.
 
     Args:
         outputs: float32 (n, 1) or (n, 2).
@@ -34,6 +34,6 @@ def activate(logits: npt.NDArray[np.float32], activation: Activation) -> npt.NDA
     """Apply an activation to logits, float32 (n,) to float32 (n,)."""
     if activation == "identity":
         return logits
-    # exp of a negative number only, so that nothing overflows
+    # The exponent is never positive, so exp cannot overflow.
     decay = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1 / (1 + decay), decay / (1 + decay)).astype(np.float32)

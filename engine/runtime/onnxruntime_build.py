@@ -1,4 +1,4 @@
-"""The onnxruntime that is installed: finding it, and telling which of its two builds it is."""
+"""The installed onnxruntime: importing it, and which of its two builds (CPU, GPU) it is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BUILDS = ("onnxruntime", "onnxruntime-gpu")
 
 def installed_builds() -> tuple[str, ...]:
     """Distributions of onnxruntime that are installed: none, one, or (a broken installation) both."""
-    names = []
+    builds = []
     for name in _BUILDS:
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        names.append(name)
-    return tuple(names)
+        builds.append(name)
+    return tuple(builds)
 
 
 def load_onnxruntime() -> Any:
@@ -34,7 +34,7 @@ def load_onnxruntime() -> Any:
     """
     try:
         onnxruntime = importlib.import_module("onnxruntime")
-        # Uninstalling one of two builds leaves a folder that imports and holds nothing.
+        # Uninstalling one of two builds can leave an empty package that still imports.
         _ = onnxruntime.InferenceSession
     except (ImportError, AttributeError) as error:
         raise MissingDependencyError(
@@ -55,15 +55,15 @@ def _warn_of_both_builds() -> None:
 
 
 def both_builds_message() -> str:
-    """What to say when both builds are installed."""
+    """The problem with having both builds installed, and how to fix it."""
     return (
         "onnxruntime and onnxruntime-gpu are both installed; they overwrite each other's files, and which one runs is "
-        "chance. Mend: pip uninstall -y onnxruntime onnxruntime-gpu, then install one of crossrank[cpu], crossrank[gpu]"
+        "random. Fix: pip uninstall -y onnxruntime onnxruntime-gpu, then install one of crossrank[cpu], crossrank[gpu]"
     )
 
 
 def preload_cuda_libraries(onnxruntime: Any) -> None:
-    """Make the CUDA libraries of `onnxruntime-gpu[cuda,cudnn]` findable; quiet, and without effect on a CPU build.
+    """Load the CUDA libraries of `onnxruntime-gpu[cuda,cudnn]`, without output; does nothing on a CPU build.
 
     Not run on a GPU yet.
     """

@@ -1,6 +1,6 @@
-"""What onnxruntime prints while it loads a provider: only there it says why CUDA does not start.
+"""Captures what onnxruntime prints while it loads a provider.
 
-The exception it raises then only says that nodes were left for the CPU.
+Where CUDA does not start, only these lines give the reason; the exception just says that nodes were left for the CPU.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 _STANDARD_ERROR = 2
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LINE = re.compile(r"\[([WEF]):onnxruntime:.*?\] (?:.* : FAIL : )?(.*)")
-_SAYS_NOTHING = "No registered plugin EP device"
+_UNHELPFUL = "No registered plugin EP device"
 _ADVICE = ". Please install all dependencies"
 
 
 @contextmanager
 def caught_messages() -> Iterator[list[str]]:
-    """Catch what onnxruntime's own code writes to standard error, without its colours and places in the source.
+    """Capture the messages that onnxruntime writes to standard error, without colours and source locations.
 
-    It writes to the process's file, past Python's, so the file is exchanged for that moment. What others wrote to it
-    meanwhile is passed on.
+    It writes to the file descriptor, not to `sys.stderr`, so the descriptor is redirected meanwhile. Lines that others
+    write to it in that time are passed on afterwards.
 
     Yields:
         A list that holds the messages once the `with` statement has ended.
@@ -36,29 +36,29 @@ def caught_messages() -> Iterator[list[str]]:
     messages: list[str] = []
     with contextlib.ExitStack() as stack:
         try:
-            kept = os.dup(_STANDARD_ERROR)
-            stack.callback(os.close, kept)
+            original = os.dup(_STANDARD_ERROR)
+            stack.callback(os.close, original)
             caught = stack.enter_context(tempfile.TemporaryFile())
-        except OSError:  # closed, so nothing is printed there; or there is no folder to write to
+        except OSError:  # standard error is closed, or there is no folder for a temporary file
             yield messages
             return
         os.dup2(caught.fileno(), _STANDARD_ERROR)
         try:
             yield messages
         finally:
-            os.dup2(kept, _STANDARD_ERROR)
+            os.dup2(original, _STANDARD_ERROR)
             caught.seek(0)
-            messages += _sort_out(caught.read().decode(errors="replace"))
+            messages += _extract_messages(caught.read().decode(errors="replace"))
 
 
-def _sort_out(text: str) -> list[str]:
-    """Pick out onnxruntime's messages, and write everything else to standard error."""
+def _extract_messages(text: str) -> list[str]:
+    """The messages of onnxruntime; all other lines are written to standard error."""
     messages = []
     for line in _COLOURS.sub("", text).splitlines():
         match = _LINE.search(line)
         if match is None:
             if line.strip():
                 sys.stderr.write(line + "\n")
-        elif _SAYS_NOTHING not in match[2]:
+        elif _UNHELPFUL not in match[2]:
             messages.append(match[2].split(_ADVICE)[0].strip())
     return messages

@@ -1,7 +1,7 @@
 """Which execution provider and which graph to run, without silent fallback.
 
-onnxruntime falls back to the CPU silently when CUDA does not start, even where CUDA is listed as available. So CUDA
-is probed with a one-node model that may not fall back before it is chosen.
+onnxruntime falls back to the CPU silently when CUDA does not start, even where CUDA is listed as available. So before
+CUDA is chosen, a one-node model has to run on it with the fallback disabled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PROVIDER_NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
-"""Where NVIDIA's driver for Linux lists the GPUs' models."""
+"""Where NVIDIA's driver for Linux lists the models of the GPUs."""
 _PREFERRED: dict[Provider, tuple[Precision, ...]] = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32")}
 
 # A model with one float32 2x2 MatMul, made with onnx.helper (opset 13, IR version 7).
@@ -50,9 +50,9 @@ class ProviderResolution:
     """A chosen provider and why.
 
     Attributes:
-        provider: the one to use.
-        reason: why that one.
-        surprising: whether it is the CPU although onnxruntime's GPU build is installed.
+        provider: the provider to use.
+        reason: why it was chosen.
+        surprising: whether the CPU was chosen although onnxruntime's GPU build is installed.
     """
 
     provider: Provider
@@ -69,7 +69,7 @@ def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> Pr
     """Resolve a choice of provider.
 
     Args:
-        choice: the caller's.
+        choice: what the caller asked for.
         devices: numbers of the GPUs that have to work.
 
     Raises:
@@ -85,16 +85,16 @@ def choose_provider(choice: ProviderChoice, devices: Sequence[int] = (0,)) -> Pr
     if choice == "cuda":
         fix = both_builds_message() if len(installed_builds()) > 1 else failure.fix
         raise ProviderError(f"provider='cuda' does not work here: {failure.reason}. {fix}")
-    # Without a GPU build nobody expects a GPU; with one, falling to the CPU is a surprise.
+    # Whoever installed the GPU build expects a GPU, so using the CPU then is worth a warning.
     surprising = _PROVIDER_NAMES["cuda"] in onnxruntime.get_available_providers()
     return ProviderResolution("cpu", f"auto: {failure.reason}", surprising)
 
 
 def cuda_device_name(devices: Sequence[int]) -> str:
-    """Names of the GPUs, part of the key of remembered fits; empty where unknown. Not run on a GPU yet.
+    """A name of the GPUs, to store a calibration under; empty where the driver gives none. Not run on a GPU yet.
 
     Args:
-        devices: their numbers.
+        devices: numbers of the GPUs.
     """
     models = []
     for path in sorted(_DRIVER_FOLDER.glob("*/information")):
@@ -106,8 +106,8 @@ def cuda_device_name(devices: Sequence[int]) -> str:
 def choose_graph(artifact: Artifact, provider: Provider, choice: PrecisionChoice) -> Graph:
     """The graph of an artifact to run.
 
-    A graph that was made for CUDA may be asked for on the CPU by its precision, where onnxruntime runs it through
-    casts: slow, but a way to check it.
+    On the CPU, a graph that was made for CUDA is taken where no other has the precision. onnxruntime runs it there
+    with casts, which is slow but allows checking it.
 
     Raises:
         PrecisionError: the artifact has no such graph.
@@ -121,10 +121,10 @@ def choose_graph(artifact: Artifact, provider: Provider, choice: PrecisionChoice
         graph = artifact.find_graph(choice, provider) or _any_on_cpu(artifact, provider, choice)
         if graph is not None:
             return graph
-    graphs = ", ".join(f"{graph.precision} for {'/'.join(graph.providers)}" for graph in artifact.manifest.graphs)
+    available = ", ".join(f"{graph.precision} for {'/'.join(graph.providers)}" for graph in artifact.manifest.graphs)
     raise PrecisionError(
         f"artifact {artifact.manifest.name!r} has no {'graph' if choice == 'auto' else choice + ' graph'} for "
-        f"provider {provider!r}; it has {graphs}. Choose one of these, or export the checkpoint again with "
+        f"provider {provider!r}; it has {available}. Choose one of these, or export the checkpoint again with "
         f"--precision {_PREFERRED[provider][0] if choice == 'auto' or provider == 'cuda' else choice}"
     )
 
@@ -134,13 +134,13 @@ def _any_on_cpu(artifact: Artifact, provider: Provider, precision: Precision) ->
 
 
 def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
-    """Why CUDA cannot be used, or None where it takes a node on every device."""
+    """Why CUDA cannot be used, or None if the probe model runs on every device."""
     name = _PROVIDER_NAMES["cuda"]
     available = onnxruntime.get_available_providers()
     if name not in available:
         return _Failure(
             f"onnxruntime {onnxruntime.__version__} is built without CUDA (it has {', '.join(available)})",
-            "Mend: pip uninstall -y onnxruntime, then pip install 'crossrank[gpu]'",
+            "Fix: pip uninstall -y onnxruntime, then pip install 'crossrank[gpu]'",
         )
     preload_cuda_libraries(onnxruntime)
     options = onnxruntime.SessionOptions()
@@ -156,7 +156,7 @@ def _cuda_failure(onnxruntime: Any, devices: Sequence[int]) -> _Failure | None:
                     _PROBE_MODEL,
                     options,
                     providers=[(name, {"device_id": str(device)})],
-                    enable_fallback=0,  # else it prints, and tries the CPU
+                    enable_fallback=0,  # otherwise it prints a message and tries the CPU
                 )
                 session.disable_fallback()
                 placed = session.get_providers()[0]

@@ -1,4 +1,4 @@
-"""Scoring an artifact's reference pairs again, to see whether this machine agrees with the one that exported it."""
+"""Scores an artifact's reference pairs again and compares them with the scores recorded at export."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 3e-2, "int8": 0.5}
 """Largest difference of a logit, relative to max(1, |logit|), that another processor may show.
 
-Processors round float32 sums in other orders (1e-3 is far above that), and int8 turns such a difference now and then
-into one step of a quantized value, which moved logits of the embedded model by up to 0.12.
+Processors add float32 numbers in different orders; 1e-3 is far above the rounding error that this makes. In int8 such
+an error occasionally moves a quantized value by one step, which changed logits of the embedded model by up to 0.12.
 """
 
 
@@ -34,11 +34,11 @@ class GraphCheck:
     """Result for one graph.
 
     Attributes:
-        file: the graph.
-        precision: its precision.
+        file: the graph's file, as the manifest names it.
+        precision: the graph's precision.
         pairs: how many reference pairs were scored.
         largest_difference: largest |logit - recorded| / max(1, |recorded|).
-        tolerance: what it may be.
+        tolerance: the most that `largest_difference` may be.
     """
 
     file: str
@@ -49,7 +49,7 @@ class GraphCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether this machine agrees."""
+        """Whether this machine's scores agree with the recorded ones."""
         return self.largest_difference <= self.tolerance
 
 
@@ -84,10 +84,10 @@ def check_reference_pairs(folder: str | Path) -> list[GraphCheck]:
 
 
 def artifact_encoder(artifact: Artifact) -> PairEncoder:
-    """The artifact's own encoder, for pairs as long as the model reads.
+    """The artifact's encoder, for pairs up to the model's maximum length.
 
     Raises:
-        ArtifactError: its tokenizer cannot be used.
+        ArtifactError: the artifact's tokenizer cannot be used.
     """
     manifest = artifact.manifest
     return PairEncoder.load(
@@ -96,7 +96,7 @@ def artifact_encoder(artifact: Artifact) -> PairEncoder:
 
 
 def encode_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
-    """Encode (query, document) pairs, each with a query of its own."""
+    """Encode (query, document) pairs."""
     return encoder.pair(
         [encoder.encode_query(query) for query, _ in pairs],
         np.arange(len(pairs)),
@@ -107,13 +107,13 @@ def encode_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> Enco
 def plain_logits(
     artifact: Artifact, graph: Graph, encoder: PairEncoder, pairs: EncodedPairs
 ) -> npt.NDArray[np.float32]:
-    """Logits of pairs the plainest way: one pair a run, on the CPU, without queue, plan or padding.
+    """Logits computed in the simplest way: one pair a run, on the CPU, without queue, planner or padding.
 
     Args:
-        artifact: the graph's.
-        graph: any of its graphs; one made for CUDA runs on the CPU through casts.
-        encoder: of the artifact.
-        pairs: n pairs of that encoder.
+        artifact: the artifact.
+        graph: any of its graphs; one made for CUDA runs on the CPU with casts.
+        encoder: the artifact's encoder.
+        pairs: n pairs encoded by it.
 
     Returns:
         float32 (n,).
@@ -124,7 +124,7 @@ def plain_logits(
         MissingDependencyError: onnxruntime is not installed.
     """
     manifest = artifact.manifest
-    # Not through a reranker, which chooses a graph by precision: there may be another of that precision for CUDA.
+    # A reranker would choose a graph by precision, but an artifact may have two of one precision, for CPU and CUDA.
     session = GraphSession(artifact.path(graph.file), manifest, threads=1, spin=False)
     outputs = [
         session.run(encoder.assemble(pairs, np.asarray([index]), int(length)))

@@ -1,4 +1,4 @@
-"""What the scheduler needs of whatever runs batches."""
+"""The interface between the scheduler and whatever runs its batches."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 
 class BatchRunner(Protocol):
-    """What runs a batch."""
+    """Runs a batch."""
 
     def run(self, arrays: TokenArrays, *, all_cores: bool = False) -> npt.NDArray[np.float32]:
-        """Outputs of a batch, float32 (b, labels); `all_cores` means on all cores, with nothing beside it."""
+        """Outputs of a batch, float32 (b, labels); with `all_cores` one run uses all cores and nothing else runs."""
         ...
 
     @property
     def typical(self) -> bool:
-        """Whether the last run took as long as such runs take; asked by who had the turn."""
+        """Whether the last run's time says something about later runs; read by the thread that holds the turn."""
         ...
 
 
 class Runner(BatchRunner, Protocol):
-    """What a scheduler runs batches on: an `CpuRunner`, a `DevicePool`, or what a test makes of time and faults."""
+    """What a scheduler runs batches on: a `CpuRunner`, a `DevicePool`, or a test's simulation of time and faults."""
 
     @property
     def workers(self) -> int:
-        """Threads that lay out batches and have them run."""
+        """Threads that assemble batches and run them."""
         ...
 
     @property
     def processors(self) -> int:
-        """How many runs go on at once."""
+        """How many runs execute at once."""
         ...
 
     @property
@@ -50,17 +50,17 @@ class Runner(BatchRunner, Protocol):
         ...
 
     def turn(self, *, all_cores: bool = False) -> AbstractContextManager[BatchRunner]:
-        """Wait for a processor, with what such a run needs, so that the run's own time can be taken."""
+        """Wait for a free processor and load what the run needs, so that the run alone can be timed."""
         ...
 
     def load_all(self) -> None:
-        """Load or capture what would otherwise come at first need."""
+        """Load or capture everything that would otherwise be loaded or captured at its first use."""
         ...
 
     def close(self) -> None:
-        """Free what would not be freed with the object."""
+        """Free what garbage collection of the object would not free."""
         ...
 
     def abandon_after_fork(self) -> None:
-        """In a child process: leave alone what does not exist here."""
+        """In a forked child: never destroy native objects that only work in the parent."""
         ...

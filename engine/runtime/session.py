@@ -1,4 +1,4 @@
-"""One onnxruntime session over one graph: its options, its inputs, a run."""
+"""An onnxruntime session of one graph: its options, checks of its inputs and outputs, and runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DISABLED_OPTIMIZERS = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
 
 
 class GraphSession:
-    """A graph loaded on the CPU. Runs may come from several threads at once."""
+    """A graph loaded on the CPU. Several threads may run it at once."""
 
     def __init__(self, path: Path, manifest: Manifest, *, threads: int, spin: bool) -> None:
         """Load a graph.
@@ -54,7 +54,7 @@ class GraphSession:
             float32 (b, labels).
 
         Raises:
-            InferenceError: onnxruntime failed, or gave something that is no number.
+            InferenceError: onnxruntime failed, or returned NaN or infinity.
         """
         feeds = {name: getattr(arrays, name).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
         try:
@@ -82,16 +82,16 @@ def open_session(
     provider_options: Mapping[str, str] | None = None,
     profile: Path | None = None,
 ) -> Any:
-    """An onnxruntime session that runs on one provider, or an error.
+    """Open an onnxruntime session that runs on one provider and never falls back to another.
 
     Args:
         path: the ONNX file, already verified.
         provider: execution provider, already probed.
         threads: threads inside an operator.
-        spin: whether idle threads of a run spin until the next operator.
-        provider_options: the provider's own.
-        profile: how the name of a file begins that onnxruntime writes a profile of the runs to; the session then also
-            remembers which provider got which node. None for neither.
+        spin: whether idle threads of a run wait actively for the next operator.
+        provider_options: options of the provider, as onnxruntime names them.
+        profile: prefix of the file to which onnxruntime writes a profile of the runs; the session then also records
+            which provider runs each node. None turns both off.
 
     Raises:
         ArtifactError: onnxruntime refuses the graph.
@@ -102,7 +102,7 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # Shapes change from run to run, so a memory pattern per shape would only be stored and never used again.
+    # Shapes change from run to run, so memory patterns, which are stored per shape, would hardly ever be reused.
     options.enable_mem_pattern = False
     # Errors arrive as exceptions; printing them as well is the application's choice.
     options.log_severity_level = 4
@@ -118,7 +118,7 @@ def open_session(
             options,
             providers=[(name, dict(provider_options or {}))],
             disabled_optimizers=_DISABLED_OPTIMIZERS[provider],
-            enable_fallback=0,  # else it prints, and tries the CPU
+            enable_fallback=0,  # otherwise it prints a message and tries the CPU
         )
     except Exception as error:
         raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {error}") from error
@@ -129,7 +129,7 @@ def open_session(
 
 
 def run_failed(arrays: TokenArrays, error: Exception) -> InferenceError:
-    """The error of a run that onnxruntime gave up."""
+    """The error to raise for a run that failed in onnxruntime, with the shape of the batch."""
     rows, length = arrays.input_ids.shape
     return InferenceError(f"onnxruntime failed on {rows} pairs x {length} tokens: {error}")
 
@@ -138,7 +138,7 @@ def checked_logits(logits: npt.NDArray[Any], arrays: TokenArrays) -> npt.NDArray
     """Outputs of a run as float32.
 
     Raises:
-        InferenceError: one is no number.
+        InferenceError: an output is NaN or infinite.
     """
     if not np.isfinite(logits).all():
         rows, length = arrays.input_ids.shape
@@ -152,7 +152,11 @@ def checked_logits(logits: npt.NDArray[Any], arrays: TokenArrays) -> npt.NDArray
 
 
 def checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:
-    """The graph's inputs and their integer types, refused where they are not a reranker's."""
+    """The graph's inputs and their integer types.
+
+    Raises:
+        ArtifactError: the inputs are not those of a reranker.
+    """
     dtypes: dict[str, type[np.integer[Any]]] = {}
     for item in session.get_inputs():
         if item.name not in INPUTS or item.type not in _INTEGER_TYPES:
@@ -166,7 +170,11 @@ def checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]
 
 
 def checked_output(session: Any, path: Path, labels: int) -> list[str]:
-    """The name of the graph's output, refused where it is not a reranker's."""
+    """The name of the graph's output, as a list.
+
+    Raises:
+        ArtifactError: the output is not that of a reranker.
+    """
     outputs = session.get_outputs()
     if len(outputs) != 1 or outputs[0].type != "tensor(float)" or len(outputs[0].shape) != 2:  # noqa: PLR2004
         raise ArtifactError(

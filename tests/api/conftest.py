@@ -1,4 +1,4 @@
-"""What the tests of finding models share: an empty cache, and exporters that only count."""
+"""Fixtures for tests of finding models: an empty cache, and an exporter that only counts calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def exports(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str | None]]]:
-    """A function that pretends a hub with the commits of some revisions, or one out of reach; it gives the look-ups."""
+    """A function that pretends a hub with commits for some revisions, or an unreachable one; returns its look-ups."""
     from crossrank.errors import ModelNotFoundError
     from crossrank.export.checkpoint.source import CheckpointSource
 

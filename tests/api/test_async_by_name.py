@@ -39,8 +39,8 @@ def test_the_embedded_model_scores_the_same_alone_and_under_many_callers():
             ]
 
     with ThreadPoolExecutor(2) as pool:
-        for scores in pool.map(lambda _: asyncio.run(main()), range(2)):
-            assert scores == alone
+        for results in pool.map(lambda _: asyncio.run(main()), range(2)):
+            assert results == alone
 
 
 def test_it_ranks_by_model_name_and_reports(tiny_artifact):

@@ -1,4 +1,4 @@
-"""Cascades: what they keep, how they order, what they share, and what they refuse."""
+"""Cascades: which documents reach the next stage, their order, shared models and encodings, refused input."""
 
 import pickle
 
@@ -27,7 +27,7 @@ def model(tiny_artifact):
 
 @pytest.fixture(scope="module")
 def short(tiny_artifact):
-    """The same model on fewer tokens, in its own right."""
+    """The same model on fewer tokens, as a reranker of its own."""
     with Reranker(tiny_artifact, provider="cpu", precision="int8", max_length=SHORT) as reranker:
         yield reranker
 
@@ -37,13 +37,13 @@ def scores_of(reranker, documents):
 
 
 def expected_order(stages, documents):
-    """Places in the order that a cascade must give, from the scores that each stage's model gives to all documents."""
+    """Indices in the order that a cascade must give, from each stage's scores of all documents and its `keep`."""
     alive, tail = list(range(len(documents))), []
     for scores, keep in stages:
         best_first = sorted(alive, key=lambda index: (-scores[index], index))
-        kept, dropped = (best_first, []) if keep is None else (best_first[:keep], best_first[keep:])
+        promoted, dropped = (best_first, []) if keep is None else (best_first[:keep], best_first[keep:])
         tail = dropped + tail
-        alive = kept
+        alive = promoted
     return alive + tail
 
 
@@ -131,7 +131,7 @@ def test_a_stage_of_another_tokenizer_encodes_only_what_reaches_it(model, short,
     assert all(item.score == expected[item.index] for item in ranking[:3])
 
 
-def test_prepared_documents_are_taken(model):
+def test_prepared_documents_are_accepted(model):
     cascade = Cascade([Stage(model, keep=5, max_length=SHORT), Stage(model)])
     prepared = cascade.prepare(DOCUMENTS)
     assert cascade.rank(QUERY, prepared).documents == cascade.rank(QUERY, DOCUMENTS).documents
@@ -147,7 +147,7 @@ def test_windows_are_read_by_stages_without_a_length_only(tiny_artifact):
     assert max(item.window.count for item in ranking if item.window) > 1
 
 
-def test_a_cut_query_is_reported(model):
+def test_a_truncated_query_is_reported(model):
     cascade = Cascade([Stage(model, keep=1, max_length=8), Stage(model)])
     assert cascade.rank("the river heats cold water", ["a", "b"]).query_truncated
     assert not cascade.rank("the river heats cold water", ["a"]).query_truncated
@@ -202,8 +202,8 @@ def test_a_file_holds_a_cascade(tiny_artifact, tmp_path):
     file = tmp_path / "cascade.toml"
     file.write_text(stages_as_toml(stages, "two\nlines"), encoding="utf-8")
     assert file.read_text().startswith("# two\n# lines\n\n[[stage]]\n")
-    ranking = read_stages(file)
-    assert [(str(stage.model), stage.keep, stage.max_length) for stage in ranking] == [
+    parsed = read_stages(file)
+    assert [(str(stage.model), stage.keep, stage.max_length) for stage in parsed] == [
         (str(tiny_artifact), 4, SHORT),
         ("default", None, None),
     ]
@@ -223,7 +223,7 @@ def test_a_file_holds_a_cascade(tiny_artifact, tmp_path):
         ('[[stage]]\nkeep = "5"', "keep = '5'"),
         ("[[stage]]\nkeep = true", "keep = True"),
         ("[[stage]]\ntop = 5", "top = 5"),
-        ("[[stage]", "is no TOML"),
+        ("[[stage]", "is not TOML"),
     ],
 )
 def test_a_file_that_holds_something_else_is_named(tmp_path, text, message):
@@ -236,12 +236,12 @@ def test_a_file_that_holds_something_else_is_named(tmp_path, text, message):
         Cascade.from_toml(tmp_path / "nothing.toml")
 
 
-def test_a_reranker_fits_into_no_file(model):
+def test_a_stage_with_a_reranker_cannot_be_written_to_a_file(model):
     with pytest.raises(InvalidInputError, match="a name or a path expected"):
         stages_as_toml([Stage(model)])
 
 
-def test_a_model_that_is_not_there_is_named():
+def test_a_missing_model_is_named():
     with pytest.raises(ModelNotFoundError, match="no-such-model"):
         Cascade([Stage("no-such-model")])
 

@@ -1,4 +1,4 @@
-"""The embedded model in int8: not a bit of a score depends on what else is scored, when, where and by whom."""
+"""The embedded model in int8: a score is the same to the last bit whatever else is scored, on any thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from crossrank.models.manifest import Manifest
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")]
 MAX_LENGTH = 40
 QUERIES = ("who reads the river", "how do vaccines work?")
-# Several of each length: those that are cut, those of one word, sentences that differ in a word.
+# Several of each length: truncated ones, single words, and sentences that differ in one word.
 DOCUMENTS = [
     *make_texts(8, seed=1),
     *("immune", "river", "stocks", ""),
@@ -47,7 +47,7 @@ def engines(request, tmp_path_factory):
         return ArtifactReranker(folder, provider="cpu", precision="int8", threads=threads, max_length=MAX_LENGTH)
 
     made = {threads: engine(threads) for threads in (1, 2, 3)}
-    # Where the others do not hold on this machine, 'single' is what must hold.
+    # On a machine that fails the check of batching, the engine must fall back to 'single'.
     assert {item.info().batching for item in made.values()} <= {request.param, "single"}
     alone = np.concatenate([made[1].score_pairs([pair]) for pair in PAIRS])
     assert len(np.unique(alone)) > len(alone) * 0.8
@@ -61,7 +61,7 @@ calls = st.lists(st.lists(st.integers(0, len(PAIRS) - 1), max_size=16), min_size
 
 @given(calls=calls, threads=st.sampled_from([1, 2, 3]), callers=st.integers(1, 4), beside=st.booleans())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_partition_order_other_pairs_or_thread_changes_a_bit(engines, calls, threads, callers, beside):
+def test_no_partition_order_batch_or_thread_changes_a_bit(engines, calls, threads, callers, beside):
     made, alone = engines
     engine = made[threads]
 

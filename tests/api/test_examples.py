@@ -1,4 +1,4 @@
-"""What the examples mean to show happens."""
+"""The examples show what they say they show."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_a_caller_of_the_async_example_gives_up():
-    told = run_python((EXAMPLES / "async_service.py").read_text(encoding="utf-8"))
-    assert "gave up after 50 ms" in told
-    assert "12 requests" in told
+    output = run_python((EXAMPLES / "async_service.py").read_text(encoding="utf-8"))
+    assert "gave up after 50 ms" in output
+    assert "12 requests" in output

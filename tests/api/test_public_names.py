@@ -1,4 +1,4 @@
-"""What `import crossrank` brings, and what it leaves alone."""
+"""What `import crossrank` provides, and what it neither loads nor changes."""
 
 import pytest
 from fresh_python import run_python
@@ -15,7 +15,7 @@ EXPORT_LIBRARIES = ("torch", "transformers", "optimum", "onnx")
 
 
 @pytest.mark.parametrize("name", crossrank.__all__)
-def test_every_public_name_is_there(name):
+def test_every_public_name_is_importable(name):
     assert getattr(crossrank, name) is not None
     assert name in dir(crossrank)
 

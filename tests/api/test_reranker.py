@@ -116,7 +116,7 @@ def test_a_pickle_of_the_embedded_model_means_the_embedded_model_where_it_is_rea
         assert again.info().artifact == str(elsewhere)
 
 
-def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, cache):
+def test_a_missing_model_is_one_clear_error(tmp_path, cache):
     with pytest.raises(ModelNotFoundError, match="no-such-model"):
         Reranker("no-such-model", provider="cpu")
     with pytest.raises(InvalidInputError, match="model is None"):
@@ -154,7 +154,7 @@ def test_the_embedded_model_pickles_and_needs_no_network(tmp_path):
 
 
 @needs_embedded
-def test_the_example_of_the_docstring_is_true():
+def test_the_example_in_the_docstring_works():
     import doctest
 
     import crossrank.reranker

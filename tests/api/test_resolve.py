@@ -1,4 +1,4 @@
-"""A model's name to its artifact: what wins, what is exported once, what is never fetched, and what is said."""
+"""From a model's name to its artifact: precedence, exports made once, what is never downloaded, and messages."""
 
 import shutil
 from pathlib import Path
@@ -113,19 +113,19 @@ def test_where_cuda_works_fp16_is_exported(checkpoint, cache, exports, monkeypat
     assert exports[0][1]["precisions"] == ("fp16",)
 
 
-def test_a_folder_that_is_neither_says_so(tmp_path, cache, exports):
+def test_a_folder_that_is_neither_is_refused(tmp_path, cache, exports):
     with pytest.raises(ModelNotFoundError, match=r"neither an artifact \(no manifest\.json\) nor a checkpoint"):
         resolve_model(tmp_path)
 
 
 @pytest.mark.parametrize("model", ["", None, 5, b"", ["default"]], ids=repr)
-def test_what_is_no_name_is_refused(model):
+def test_an_invalid_name_is_refused(model):
     with pytest.raises(InvalidInputError, match="model is "):
         resolve_model(model)
 
 
 @pytest.mark.parametrize("model", ["nothing-of-that-name", "a/b/c", "/no/such/folder", "./no/folder", "~nobody/x"])
-def test_a_name_that_leads_nowhere_says_what_was_expected_and_asks_no_hub(model, cache, hub):
+def test_an_unknown_name_is_an_error_that_says_what_was_expected_and_asks_no_hub(model, cache, hub):
     asked = hub({None: COMMIT})
     with pytest.raises(ModelNotFoundError, match=r"crossrank models.*artifact folder, a checkpoint folder"):
         resolve_model(model, provider="cpu")
@@ -205,7 +205,7 @@ def test_only_a_hub_repository_has_revisions(kind, tiny_artifact, checkpoint):
         resolve_model(model, revision="main")
 
 
-def test_processes_that_want_the_same_export_at_once_make_it_once(checkpoint, cache, tiny_artifact, tmp_path):
+def test_processes_that_need_the_same_export_at_once_make_it_once(checkpoint, cache, tiny_artifact, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     code = """
@@ -229,7 +229,7 @@ print(resolve_model(checkpoint, provider="cpu"))
     assert Path(folders[0].strip(), "manifest.json").is_file()
 
 
-def test_the_cache_is_in_the_users_folder_unless_reported_otherwise(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_users_folder_by_default(monkeypatch, tmp_path):
     from crossrank.export_cache import cache_folder
 
     monkeypatch.delenv("CROSSRANK_CACHE", raising=False)

@@ -17,8 +17,8 @@ QUERY = "who reads documents"
 @pytest.fixture
 def rerank(crossrank, tiny_artifact):
     def run(*arguments, model=True):
-        own = ("-m", tiny_artifact) if model else ()
-        return crossrank("rerank", "-q", QUERY, *own, *arguments, stdin="\n".join(DOCUMENTS))
+        model_options = ("-m", tiny_artifact) if model else ()
+        return crossrank("rerank", "-q", QUERY, *model_options, *arguments, stdin="\n".join(DOCUMENTS))
 
     return run
 
@@ -72,12 +72,12 @@ def test_a_cascade_is_read_from_a_file(rerank, cascade_file):
     assert "on 64 tokens for 2 documents" in table.stderr
 
 
-def test_the_embedded_models_cascade_goes_by_default(rerank):
+def test_the_embedded_models_cascade_is_named_default(rerank):
     printed = lines(rerank("--cascade", "default", "--format", "jsonl", "--threads", 1, model=False))
     assert {line["stage"] for line in printed} == {2}
 
 
-def test_what_a_cascade_names_itself_is_wrong_usage_beside_it(rerank, cascade_file):
+def test_options_that_a_cascade_sets_itself_are_wrong_usage_beside_it(rerank, cascade_file):
     for arguments in (["--max-length", 12], ["--activation", "sigmoid"], ["--trust-remote-code"]):
         result = rerank("--cascade", cascade_file, *arguments, model=False)
         assert result.exit_code == 2

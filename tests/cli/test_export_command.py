@@ -47,7 +47,7 @@ def exporter(monkeypatch):
     return make
 
 
-def test_a_checkpoint_is_exported_in_all_precisions_unless_reported_otherwise(crossrank, exporter):
+def test_a_checkpoint_is_exported_in_all_precisions_by_default(crossrank, exporter):
     calls = exporter()
     result = crossrank("export", "owner/name", "out")
     assert result.exit_code == 0, result.output
@@ -129,7 +129,7 @@ def test_programs_get_the_report(crossrank, exporter):
         MissingDependencyError("needs torch; install it with: pip install 'crossrank[export]'"),
     ],
 )
-def test_what_fails_is_reported_in_a_line(crossrank, exporter, error):
+def test_a_failure_is_reported_in_one_line(crossrank, exporter, error):
     exporter(error)
     result = crossrank("export", "owner/name", "out")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"crossrank: {error}\n")

@@ -90,7 +90,7 @@ def test_names_are_shown_as_they_are(crossrank, tiny_artifact, tmp_path):
     assert "[red]x[/red] [/y]" in result.stdout
 
 
-def test_what_the_passes_did_is_reported(crossrank, tiny_artifact, tmp_path):
+def test_what_the_passes_did_is_printed(crossrank, tiny_artifact, tmp_path):
     first, second = Artifact.open(tiny_artifact).manifest.graphs
     passes = (PassRecord(name="prune", changed=True, detail="12 nodes [left]"), PassRecord(name="fuse", changed=False))
     graphs = (first.model_copy(update={"passes": passes}), second)

@@ -19,6 +19,6 @@ def test_people_get_a_line_for_each_model_the_embedded_one_first(crossrank):
 def test_programs_get_every_field(crossrank):
     result = crossrank("models", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    listed = json.loads(result.stdout)
-    assert [item["name"] for item in listed] == [entry.name for entry in load_catalogue()]
-    assert listed == [entry.model_dump(mode="json") for entry in load_catalogue()]
+    printed = json.loads(result.stdout)
+    assert [item["name"] for item in printed] == [entry.name for entry in load_catalogue()]
+    assert printed == [entry.model_dump(mode="json") for entry in load_catalogue()]

@@ -30,7 +30,7 @@ def test_the_packages_docstring_names_every_command():
     assert all(command in cli.__doc__ for command in COMMANDS)
 
 
-def test_the_version_is_reported(crossrank):
+def test_the_version_is_printed(crossrank):
     result = crossrank("--version")
     assert (result.exit_code, result.stdout) == (0, f"crossrank {package.__version__}\n")
 
@@ -139,7 +139,7 @@ def test_progress_is_drawn_on_a_terminal_on_standard_error_alone(tiny_artifact):
     assert done.stdout.count(b"\n") == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error_worth_a_message(tiny_artifact, tmp_path):
+def test_a_closed_pipe_prints_no_error_message(tiny_artifact, tmp_path):
     documents = tmp_path / "documents.txt"
     documents.write_text("".join(f"document {index} of many\n" for index in range(3000)))
     crossrank = f'{sys.executable} -c "from crossrank.cli import main; main()"'

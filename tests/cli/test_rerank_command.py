@@ -56,7 +56,7 @@ def test_top_k_bounds_what_is_printed(rerank, ranking, top_k, shown):
     assert [line["index"] for line in printed] == [item.index for item in ranking][:shown]
 
 
-def test_ten_are_printed_unless_reported_otherwise(rerank):
+def test_ten_are_printed_by_default(rerank):
     result = rerank("--format", "jsonl", stdin="\n".join(f"document {index}" for index in range(15)))
     assert len(lines(result)) == 10
 
@@ -70,7 +70,7 @@ def test_a_file_is_read_as_standard_input_is(rerank, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_lines_end_with_a_line_feed_alone_and_blank_ones_are_none(rerank, ending):
+def test_only_line_feeds_end_lines_and_blank_ones_are_skipped(rerank, ending):
     text = "first\u2028still first", "second\x0cstill second", "", "   ", "third"
     printed = lines(rerank("--format", "jsonl", stdin=ending.join(text) + ending))
     by_index = sorted(printed, key=lambda line: line["index"])
@@ -92,7 +92,7 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize("how", ["a .jsonl file", "a .ndjson file", "told", "the first line"])
+@pytest.mark.parametrize("how", ["a .jsonl file", "a .ndjson file", "option", "the first line"])
 def test_jsonl_documents_are_kept_whole(rerank, tmp_path, how):
     text = "\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS)
     arguments = ["--format", "jsonl"]
@@ -101,13 +101,13 @@ def test_jsonl_documents_are_kept_whole(rerank, tmp_path, how):
         path.write_text(text, encoding="utf-8")
         result = rerank(*arguments, path)
     else:
-        result = rerank(*arguments, *(["--input-format", "jsonl"] if how == "told" else []), stdin=text)
+        result = rerank(*arguments, *(["--input-format", "jsonl"] if how == "option" else []), stdin=text)
     printed = {line["index"]: line["document"] for line in lines(result)}
     assert printed == dict(enumerate(RECORDS))
     assert "größe" in result.stdout
 
 
-def test_json_is_text_where_lines_are_asked_for_or_no_text_field_is_there(rerank):
+def test_json_is_text_where_lines_are_asked_for_or_there_is_no_text_field(rerank):
     printed = lines(rerank("--format", "jsonl", "--input-format", "lines", stdin='{"text": "a"}\n'))
     assert printed[0]["document"] == '{"text": "a"}'
     other = lines(rerank("--format", "jsonl", stdin='{"body": "a"}\n[1]\n'))
@@ -132,7 +132,7 @@ def test_the_table_labels_documents_and_nothing_in_them_commands_the_terminal(re
     assert result.stdout.splitlines()[1].rstrip().split(maxsplit=2)[2] == shown
 
 
-def test_lone_surrogates_come_back_as_they_came(rerank):
+def test_lone_surrogates_are_printed_unchanged(rerank):
     result = rerank("--format", "jsonl", stdin='{"text": "a\\ud800b"}\n')
     assert lines(result)[0]["document"] == {"text": "a\ud800b"}
 
@@ -164,7 +164,7 @@ def test_plain_lines_may_look_like_json_that_never_ends(rerank):
     assert len(lines(result)) == 1
 
 
-def test_a_file_that_is_not_there_is_named(rerank, tmp_path):
+def test_a_missing_file_is_named(rerank, tmp_path):
     for path in (tmp_path / "nothing.txt", tmp_path):
         result = rerank(path)
         assert result.exit_code == 1
@@ -180,7 +180,7 @@ def test_options_reach_the_reranker(rerank, ranking):
     assert "documents were cut to the model's length" in short.stderr
 
 
-def test_cuts_are_reported_in_both_formats(rerank):
+def test_truncation_is_reported_in_both_formats(rerank):
     long = "the river " * 60
     for form in ("table", "jsonl"):
         one = rerank("--format", form, stdin=f"{long}\nshort\n")

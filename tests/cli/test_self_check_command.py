@@ -11,7 +11,7 @@ from crossrank.engine.runtime.providers import choose_provider
 from crossrank.self_check import run
 
 
-def test_it_tells_each_check_and_writes_what_a_report_needs(crossrank, tiny_artifact, tmp_path):
+def test_it_prints_each_check_and_writes_a_report(crossrank, tiny_artifact, tmp_path):
     written = tmp_path / "report.json"
     done = crossrank("self-check", "--provider", "cpu", "--model", tiny_artifact, "--calls", 40, "--json", written)
     assert done.exit_code == 0, done.output
@@ -19,14 +19,14 @@ def test_it_tells_each_check_and_writes_what_a_report_needs(crossrank, tiny_arti
     report = json.loads(written.read_text())
     assert report["passed"] is True
     assert report["provider"] == "cpu"
-    found = {(result["name"], result["precision"]): result["verdict"] for result in report["results"]}
-    assert found["provider", None] == "PASS"
+    verdicts = {(result["name"], result["precision"]): result["verdict"] for result in report["results"]}
+    assert verdicts["provider", None] == "PASS"
     for precision in ("fp32", "int8"):
-        for name in ("parity", "scores in a batch", "new texts in used shapes", "concurrent callers", "placement"):
-            assert found[name, precision] == "PASS"
-        assert found["captured and uncaptured", precision] == "n.a."
-        assert found["operators", precision] == "n.a."
-    assert found["memory", "int8"] == "PASS"
+        for name in ("parity", "scores in company", "new texts in used shapes", "concurrent callers", "placement"):
+            assert verdicts[name, precision] == "PASS"
+        assert verdicts["captured and uncaptured", precision] == "n.a."
+        assert verdicts["operators", precision] == "n.a."
+    assert verdicts["memory", "int8"] == "PASS"
     memory = next(result for result in report["results"] if result["name"] == "memory")
     assert memory["figures"]["calls"] == 40
     assert {"date", "machine", "versions", "onnxruntime", "artifact"} <= set(report)
@@ -61,7 +61,7 @@ def test_a_wrong_engine_is_found_and_ends_with_1(crossrank, tiny_artifact, tmp_p
 
 
 @pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason="CUDA works here")
-def test_a_provider_that_does_not_start_is_a_failed_check_with_reason_and_mend(crossrank, tmp_path):
+def test_a_provider_that_does_not_start_is_a_failed_check_with_reason_and_fix(crossrank, tmp_path):
     written = tmp_path / "report.json"
     done = crossrank("self-check", "--provider", "cuda", "--json", written)
     assert done.exit_code == 1
@@ -75,7 +75,7 @@ def test_a_provider_that_does_not_start_is_a_failed_check_with_reason_and_mend(c
     assert report["gpu"]["onnxruntime"]["build"]
 
 
-def test_a_model_that_is_not_there_is_an_error(crossrank):
+def test_a_missing_model_is_an_error(crossrank):
     done = crossrank("self-check", "--provider", "cpu", "--model", "no-such-model")
     assert done.exit_code == 1
     assert "no-such-model" in done.stderr

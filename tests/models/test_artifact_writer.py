@@ -159,7 +159,7 @@ def test_a_full_disk_while_writing_the_manifest_leaves_no_trace(tmp_path, monkey
 @pytest.mark.parametrize("failing", ["before", "after"])
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_failing_rename_never_loses_the_old_artifact(tmp_path, monkeypatch, step, failing, error):
-    # Step 1 moves the old artifact aside, step 2 puts the new one in its place; an interrupt may come around either.
+    # Step 1 moves the old artifact aside, step 2 renames the new one to the target. Either may be interrupted.
     write(tmp_path / "out", "old")
     original = Path.rename
     calls = []
@@ -201,7 +201,7 @@ def test_a_process_killed_while_writing_leaves_the_old_artifact_and_the_next_wri
 def test_only_what_dead_writers_of_the_same_target_left_is_swept(tmp_path):
     host, dead = _host(), dead_pid()
     swept = [f".out.crossrank-new.{host}.{dead}.0a", f".out.crossrank-old.{host}.{dead}.0b"]
-    kept = [
+    untouched = [
         f".out.crossrank-new.{host}.{os.getppid()}.0c",
         f".out.crossrank-new.{host}.{os.getpid()}.0d",
         f".out.crossrank-new.{'ab' * 8}.{dead}.0e",
@@ -209,11 +209,11 @@ def test_only_what_dead_writers_of_the_same_target_left_is_swept(tmp_path):
         f".out2.crossrank-new.{host}.{dead}.0f",
         "out.crossrank-new",
     ]
-    for name in swept + kept:
+    for name in swept + untouched:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
     write(tmp_path / "out")
-    assert names(tmp_path) == sorted([*kept, "out"])
+    assert names(tmp_path) == sorted([*untouched, "out"])
 
 
 def test_what_another_machine_left_a_day_ago_is_swept(tmp_path):
@@ -327,7 +327,7 @@ def test_a_writer_has_a_folder_only_inside_its_block(tmp_path):
     assert is_artifact(tmp_path / "out")
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error_that_names_the_target(tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_target(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match=r"cannot write beside .*file/out"), ArtifactWriter(tmp_path / "file/out"):
         pass

@@ -43,10 +43,10 @@ def entry(name="small", repository="some/small", max_length="512", activation="i
 
 @pytest.mark.parametrize("repository", REQUIRED)
 def test_well_known_models_are_found_by_repository_and_by_short_name(repository):
-    entry = find_entry(repository)
-    assert isinstance(entry, CatalogueEntry)
-    assert entry.repository == repository
-    assert find_entry(repository.split("/")[1]) is entry
+    model = find_entry(repository)
+    assert isinstance(model, CatalogueEntry)
+    assert model.repository == repository
+    assert find_entry(repository.split("/")[1]) is model
 
 
 def test_case_does_not_matter():
@@ -64,19 +64,19 @@ def test_anything_else_is_not_found(name):
 
 
 def test_every_spelling_is_unique():
-    keys = [key for entry in load_catalogue() for key in entry.keys]
+    keys = [key for model in load_catalogue() for key in model.keys]
     assert len(set(keys)) == len(keys)
 
 
 def test_ms_marco_models_score_with_identity_and_the_others_with_sigmoid():
-    for entry in load_catalogue():
-        expected = "identity" if entry.name.startswith("ms-marco") else "sigmoid"
-        assert entry.activation == expected, entry.name
+    for model in load_catalogue():
+        expected = "identity" if model.name.startswith("ms-marco") else "sigmoid"
+        assert model.activation == expected, model.name
 
 
 def test_only_bert_models_use_segment_ids():
-    for entry in load_catalogue():
-        assert entry.uses_segment_ids == (entry.model_type == "bert"), entry.name
+    for model in load_catalogue():
+        assert model.uses_segment_ids == (model.model_type == "bert"), model.name
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_only_bert_models_use_segment_ids():
     ],
 )
 def test_lengths_are_usable_tokens_not_positions(name, model_type, max_length):
-    entry = find_entry(name)
-    assert entry is not None
-    assert (entry.model_type, entry.max_length) == (model_type, max_length)
+    model = find_entry(name)
+    assert model is not None
+    assert (model.model_type, model.max_length) == (model_type, max_length)
 
 
 def test_revisions_are_full_commits_or_empty():
-    assert all(len(entry.revision) in (0, 40) for entry in load_catalogue())
+    assert all(len(model.revision) in (0, 40) for model in load_catalogue())
 
 
 def test_the_catalogue_is_read_once():

@@ -1,4 +1,4 @@
-"""The embedded model: found where it is, and its absence is one clear error."""
+"""The embedded model: its folder, and the error if it is missing."""
 
 from pathlib import Path
 

@@ -54,15 +54,15 @@ def read(raw):
 
 
 def test_a_plain_manifest_is_read_with_its_defaults():
-    read_back = read(manifest())
-    assert (read_back.schema_version, read_back.tokenizer, read_back.num_labels, read_back.positive_label) == (
+    parsed = read(manifest())
+    assert (parsed.schema_version, parsed.tokenizer, parsed.num_labels, parsed.positive_label) == (
         1,
         "tokenizer.json",
         1,
         0,
     )
-    assert read_back.graphs[0].batching == "padded"
-    assert read_back.graphs[0].external_data == ()
+    assert parsed.graphs[0].batching == "padded"
+    assert parsed.graphs[0].external_data == ()
 
 
 def test_writing_and_reading_give_the_same_manifest_and_the_same_bytes(tmp_path):
@@ -79,15 +79,15 @@ def test_writing_and_reading_give_the_same_manifest_and_the_same_bytes(tmp_path)
     "path",
     ["../x", "/etc/passwd", "a/../../x", "..", "", "a\\b", "C:x", "./fp32.onnx", "a//b", "a/", "a/./b"],
 )
-@pytest.mark.parametrize("index", ["files", "graph", "external_data", "tokenizer"])
-def test_a_path_that_is_not_plainly_inside_the_folder_is_refused(path, index):
+@pytest.mark.parametrize("field", ["files", "graph", "external_data", "tokenizer"])
+def test_a_path_that_is_not_plainly_inside_the_folder_is_refused(path, field):
     files = [*manifest()["files"], file_record(path)]
     raw = {
         "files": manifest(files=files),
         "graph": manifest(graphs=[graph(file=path)], files=files),
         "external_data": manifest(graphs=[graph(external_data=[path])], files=files),
         "tokenizer": manifest(tokenizer=path, files=files),
-    }[index]
+    }[field]
     with pytest.raises(ValidationError, match="leaves the artifact folder"):
         read(raw)
 
@@ -95,10 +95,10 @@ def test_a_path_that_is_not_plainly_inside_the_folder_is_refused(path, index):
 @given(st.text(alphabet="ab./\\:", max_size=8))
 def test_whatever_path_is_taken_stays_in_the_folder(path):
     try:
-        read_back = read(manifest(files=[*manifest()["files"], file_record(path)]))
+        parsed = read(manifest(files=[*manifest()["files"], file_record(path)]))
     except ValidationError:
         return
-    taken = read_back.files[-1].path
+    taken = parsed.files[-1].path
     assert taken == path
     assert not taken.startswith("/")
     assert ".." not in taken.split("/")
@@ -153,8 +153,8 @@ def test_nothing_that_is_needed_may_be_left_out(key):
 
 def test_one_precision_may_have_a_graph_for_each_provider():
     two = [graph(), graph(file="cuda.onnx", providers=["cuda"])]
-    read_back = read(manifest(graphs=two, files=[*manifest()["files"], file_record("cuda.onnx")]))
-    assert [item.file for item in read_back.graphs] == ["fp32.onnx", "cuda.onnx"]
+    parsed = read(manifest(graphs=two, files=[*manifest()["files"], file_record("cuda.onnx")]))
+    assert [item.file for item in parsed.graphs] == ["fp32.onnx", "cuda.onnx"]
 
 
 def test_a_manifest_cannot_be_changed():

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 LAYERS = 3
-"""Of the checkpoints whose graphs the `exported_graph` fixture makes."""
+"""Options of the checkpoints whose graphs the `exported_graph` fixture makes."""
 
 
 def write_pairs(path: Path, *, queries: int = 4, documents: int = 8) -> Path:
-    """A JSONL file of verification pairs that tiny checkpoints get through in a moment."""
+    """A JSONL file of verification pairs, few enough for tiny checkpoints to score in no time."""
     texts = make_texts(queries * documents, seed=5)
     asked = [query for query, _ in make_pairs(queries, seed=6)]
     lines = [
@@ -40,7 +40,7 @@ def transformers_logits(checkpoint: Path, pairs: list[tuple[str, str]], *, max_l
     torch.set_num_threads(1)
     with torch.inference_mode():
         for query, document in pairs:
-            # As lists: a lone pair with an empty document would be encoded as a lone text.
+            # As lists: transformers would encode a single pair with an empty document as a single text.
             feeds = tokenizer([query], [document], truncation="only_second", max_length=max_length, return_tensors="pt")
             rows.append(model(**feeds).logits[0].numpy())
     torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ import asyncio
 
 
 class RefusedError(Exception):
-    """Too much waits."""
+    """The queue is full."""
 
 
 async def load_async(options):

@@ -1,4 +1,4 @@
-"""A runner without onnxruntime: outputs computed from the tokens, time and faults as a test wants them."""
+"""A runner without onnxruntime: outputs computed from the tokens, with time and faults that the test chooses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs, Encod
 COST = CostModel(run=1e-4, row=1e-6, token=1e-4, token_squared=1e-9)
 """About a millisecond for ten tokens."""
 WAIT = 30
-"""Seconds after which a test that waits for another thread is given up."""
+"""Seconds after which a test stops waiting for another thread."""
 
 
 class FakeRunner:
-    """Runs that a test lets go one by one.
+    """Runs that a test releases one by one.
 
     Attributes:
         workers: runs at once.
@@ -82,14 +82,14 @@ class FakeRunner:
 
 
 def outputs_of(arrays):
-    """A score that shows every token of a row and nothing of its neighbours or of its padding."""
+    """A score that depends on every token of a row, but not on other rows or on padding."""
     weights = np.arange(1, arrays.input_ids.shape[1] + 1)
     totals = (arrays.input_ids * arrays.attention_mask * weights).sum(axis=1)
     return (totals % 9973 / 100).astype(np.float32)[:, None]
 
 
 class PlainEncoder:
-    """Lays out a pair as its document's tokens alone."""
+    """Assembles a pair as its document's tokens alone."""
 
     max_length = 512
 
@@ -104,7 +104,7 @@ class PlainEncoder:
 
 
 def pairs_of(lengths, first=1):
-    """Pairs of so many tokens, the first of which number the pairs from `first` on."""
+    """Pairs of the given lengths whose first token numbers them, from `first` on."""
     lengths = np.asarray(lengths, dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.ones(offsets[-1], dtype=np.int32)
@@ -133,7 +133,7 @@ def make_scheduler(runner, *, batching="single", max_batch_tokens=4096, **option
 
 
 def submit(scheduler, pairs, *, arrival=None, **terms):
-    """Submit pairs as a call of their own; returns the future."""
+    """Submit pairs as one call; returns the future."""
     with AdmittedCall(scheduler, int(pairs.lengths.sum())) as call:
         return call.submit(pairs, Terms(arrival=scheduler.clock() if arrival is None else arrival, **terms))
 
@@ -146,7 +146,7 @@ def scores(future):
 
 
 def until(condition):
-    """Wait for another thread to bring something about."""
+    """Wait until a condition becomes true in another thread."""
     end = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < end

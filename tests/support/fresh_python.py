@@ -1,4 +1,4 @@
-"""Running code in a Python of its own, for what depends on the state of a whole process."""
+"""Runs code in a new Python process, for tests that depend on the state of a whole process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def run_python(code: str, *arguments: object, timeout: float = 120, **environment: str) -> str:
-    """Run code and return what it printed; fails with its standard error where it fails or hangs.
+    """Run code and return what it printed; raises with its standard error if it fails or hangs.
 
     Args:
         code: the program; `sys.argv[1:]` are the arguments.
@@ -30,7 +30,7 @@ def run_python(code: str, *arguments: object, timeout: float = 120, **environmen
     try:
         out, error = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # with its children, which may be what hangs
+        os.killpg(process.pid, signal.SIGKILL)  # its children too, because they may be what hangs
         out, error = process.communicate()
         raise AssertionError(f"hung for {timeout} s\n{out}\n{error}") from None
     assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{error}"

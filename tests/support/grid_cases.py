@@ -10,7 +10,7 @@ VOCABULARY = 90
 
 
 def batch(rows, length, seed=0):
-    """Rows of random tokens and of random lengths, the first as long as they may be."""
+    """Rows of random tokens and random lengths, the first of full length."""
     random = np.random.default_rng(seed)
     lengths = [length, *random.integers(3, length + 1, rows - 1)]
     mask = (np.arange(length) < np.asarray(lengths)[:, None]).astype(np.int64)

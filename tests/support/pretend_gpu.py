@@ -1,4 +1,4 @@
-"""GPUs that are this machine's processor: everything a reranker does for CUDA, but for the device itself."""
+"""Pretended GPUs that run on the processor: everything a reranker does for CUDA except the device itself."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from crossrank.engine.runtime.providers import ProviderResolution
 
 
 def pretend_gpu(monkeypatch, runner=GridRunner):
-    """Let rerankers that ask for CUDA find it."""
+    """Let rerankers that ask for CUDA get it."""
 
     def choose(choice, devices=(0,)):
         return ProviderResolution("cpu" if choice == "cpu" else "cuda", "pretended")

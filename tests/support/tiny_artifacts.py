@@ -1,7 +1,7 @@
-"""Artifacts made without the export pipeline, so that tests of the other layers do not lean on it.
+"""Artifacts made without the export pipeline, so that tests of other layers do not depend on it.
 
 A graph as optimum writes it, its dynamic int8 form by onnxruntime's own tool (activations are quantized per tensor,
-so a pair's score would show any company it had in its run), and reference logits from a plain onnxruntime session fed
+so a pair's score depends on the other pairs of its run), and reference logits from a plain onnxruntime session fed
 by the tokenizer of transformers: an account of the scores that shares no code with the engine.
 """
 
@@ -58,7 +58,7 @@ def reference_logits(
     names = [item.name for item in session.get_inputs()]
     rows = []
     for query, document in pairs:
-        # Lists: given two bare strings, transformers takes an empty second one for none at all.
+        # As lists: of two plain strings, transformers ignores the second if it is empty.
         encoded = tokenizer(
             [query], [document], truncation="only_second", max_length=max_length, return_token_type_ids=True
         )
@@ -140,13 +140,13 @@ def write_artifact(
 
 
 def copy_artifact(source: Path, folder: Path, **manifest_keys: Any) -> Path:
-    """Copy an artifact, with other values in its manifest, such as `graphs`, and true digests."""
+    """Copy an artifact with other values in its manifest, such as `graphs`, and correct digests."""
     shutil.copytree(source, folder)
     return rewrite_manifest(folder, **manifest_keys)
 
 
 def rewrite_manifest(folder: Path, **manifest_keys: Any) -> Path:
-    """Make an artifact's manifest true again after its files were changed, with other values where given."""
+    """Update an artifact's manifest after its files were changed, with other values where given."""
     manifest = Manifest.model_validate_json((folder / "manifest.json").read_text())
     files = record_files(folder, [record.path for record in manifest.files])
     write_manifest(folder, manifest.model_copy(update={"files": files} | manifest_keys))

@@ -99,7 +99,7 @@ def make_checkpoint(family: str, folder: Path, *, num_labels: int = 1, layers: i
 
     Args:
         family: one of `FAMILIES`.
-        folder: where to write; made if it is not there.
+        folder: where to write; created if necessary.
         num_labels: outputs of the classification head.
         layers: transformer layers.
         **config: further keys of the family's configuration, such as `classifier_pooling="mean"`.
@@ -157,7 +157,7 @@ def _make_config(family: str, vocab_size: int, num_labels: int, layers: int, ext
     }
     of_family: dict[str, dict[str, Any]] = {
         "bert": {"pad_token_id": 0},
-        # An embedding size of its own makes the projection after the embeddings appear.
+        # With a different embedding size there is a projection after the embeddings.
         "electra": {"pad_token_id": 0, "embedding_size": 32},
         "roberta": _roberta_positions(),
         "xlm-roberta": _roberta_positions(),
@@ -331,7 +331,7 @@ def _count_words(normalizer: Any, pre_tokenizer: Any) -> Counter[str]:
 
 
 def _useful_pieces(words: Counter[str], size: int, *, inner: str = "") -> dict[str, int]:
-    """The substrings that save most, every character among them, with their counts.
+    """The substrings that shorten the text most, and every character, with their counts.
 
     The WordPiece and Unigram trainers of `tokenizers` give different vocabularies from run to run.
 
@@ -346,8 +346,8 @@ def _useful_pieces(words: Counter[str], size: int, *, inner: str = "") -> dict[s
             for end in range(start + 1, min(len(word), start + 8) + 1):
                 counts[(inner if start else "") + word[start:end]] += count
     saved = {piece: count * (len(piece.removeprefix(inner)) - 1) for piece, count in counts.items()}
-    kept = sorted(counts, key=lambda piece: (saved[piece] > 0, -saved[piece], piece))[:size]
-    return {piece: counts[piece] for piece in kept}
+    chosen = sorted(counts, key=lambda piece: (saved[piece] > 0, -saved[piece], piece))[:size]
+    return {piece: counts[piece] for piece in chosen}
 
 
 def _xlm_roberta_unigram(family: str) -> Any:

@@ -1,8 +1,8 @@
-"""Keeps everything else away from the GPUs of this process while a CUDA graph is captured.
+"""Keeps crossrank's other threads from using GPUs while a CUDA graph is captured.
 
-onnxruntime captures in CUDA's global mode: as long as it lasts, a call of any other thread that may allocate or wait
-for a device is refused, and the capture spoilt. Several devices, or several rerankers, would break each other. Code of
-others in the process (torch, say) is not held back by this.
+onnxruntime captures in CUDA's global mode: during a capture, CUDA refuses any call of another thread that may allocate
+memory or wait for a device, and the capture fails. Without this lock, several devices or several rerankers would break
+each other's captures. Other code in the process (torch, say) does not take this lock.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class CaptureGate:
-    """Admits any number of users, or a single capture. A waiting capture goes before users that come later."""
+    """A read-write lock: any number of users, or one capture. A waiting capture goes before users that come later."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._users = 0
         self._capturing = False
-        self._waiting = 0
+        self._waiting_captures = 0
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Enter as a user, after any capture."""
+        """Use a device; waits while a graph is being captured or a capture is waiting."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._capturing and not self._waiting)
+            self._changed.wait_for(lambda: not self._capturing and not self._waiting_captures)
             self._users += 1
         try:
             yield
@@ -39,13 +39,13 @@ class CaptureGate:
 
     @contextmanager
     def capture(self) -> Iterator[None]:
-        """Enter as a capture, alone."""
+        """Capture a graph; waits until no one uses a device or captures."""
         with self._changed:
-            self._waiting += 1
+            self._waiting_captures += 1
             try:
                 self._changed.wait_for(lambda: not self._capturing and not self._users)
             finally:
-                self._waiting -= 1
+                self._waiting_captures -= 1
             self._capturing = True
         try:
             yield
@@ -56,4 +56,4 @@ class CaptureGate:
 
 
 GATE = CaptureGate()
-"""The gate of this process."""
+"""The lock that all device code of this process shares."""

@@ -1,4 +1,4 @@
-"""Several devices behind one queue: a run goes to whichever is free. Not run on a GPU yet."""
+"""Several GPUs as one runner: each run goes to whichever is free. Not run on a GPU yet."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from crossrank.engine.text.encoding import TokenArrays
 
 _THREADS_PER_DEVICE = 2
-"""One whose run is on the device, and one that lays out the next."""
+"""One waits for the run on the device while the other assembles the next batch."""
 
 
 class DevicePool:
     """A runner for each device, as one runner.
 
     Attributes:
-        runners: one a device.
-        processors: how many runs go on at once.
-        workers: threads that lay out runs and wait for them.
+        runners: one per device.
+        processors: how many runs execute at once: one per device.
+        workers: threads that assemble batches and wait for their runs.
         labels: columns of the outputs.
-        splits_runs: a run never takes several devices.
-        typical: True; each runner has its own, which `turn` gives access to.
+        splits_runs: always false: a run uses one device.
+        typical: not used; `turn` gives the device's runner, which has its own.
     """
 
     splits_runs = False
     typical = True
 
     def __init__(self, runners: Sequence[GridRunner], labels: int) -> None:
-        """Take over loaded runners.
+        """Make a pool of loaded runners, which it then owns.
 
         Args:
-            runners: one a device, at least one.
+            runners: one per device, at least one.
             labels: columns of the outputs.
         """
         self.runners = tuple(runners)
@@ -51,10 +51,10 @@ class DevicePool:
 
     @contextmanager
     def turn(self, *, all_cores: bool = False) -> Iterator[GridRunner]:  # noqa: ARG002
-        """Wait for a device that is free, and keep it.
+        """Wait for a free device and reserve it.
 
         Args:
-            all_cores: ignored; a run takes one device.
+            all_cores: ignored; a run uses one device.
         """
         runner = self._free.get()
         try:
@@ -86,12 +86,12 @@ class DevicePool:
             runner.close()
 
     def abandon_after_fork(self) -> None:
-        """In a child process, where CUDA cannot be used: never free the parent's devices."""
+        """In a forked child, where CUDA does not work: never destroy the parent's sessions and buffers."""
         for runner in self.runners:
             runner.leak()
 
     def captured(self) -> str:
-        """How many shapes are captured, or why none is, as a text for people."""
+        """A line for people: how many shapes are captured, or why none is."""
         reasons = {runner.not_captured_because for runner in self.runners} - {None}
         if reasons:
             return f"not captured: {', '.join(sorted(str(reason) for reason in reasons))}"
@@ -99,6 +99,6 @@ class DevicePool:
             return "off"
         first = self.runners[0]
         counts = ", ".join(str(len(runner.graph_ids)) for runner in self.runners)
-        captured = f"{counts} of {min(first.most_shapes, len(first.grid.shapes()))} shapes captured"
+        summary = f"{counts} of {min(first.most_shapes, len(first.grid.shapes()))} shapes captured"
         failures = [reason for runner in self.runners for reason in runner.failed.values()]
-        return f"{captured}; {len(failures)} without, because runs failed: {failures[0]}" if failures else captured
+        return f"{summary}; {len(failures)} without, because runs failed: {failures[0]}" if failures else summary

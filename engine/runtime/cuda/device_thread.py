@@ -1,7 +1,7 @@
-"""The one thread in which everything happens that touches a device.
+"""The one thread in which all code runs that uses a device.
 
-Not a `ThreadPoolExecutor`: finalizers end it, and they run wherever Python collects garbage, also inside an
-executor's own locks.
+Not a `ThreadPoolExecutor`, because finalizers have to stop the thread. They run wherever Python collects garbage, which
+may be while an executor holds its lock, and would then deadlock.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _Tasks: TypeAlias = "SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | 
 
 
 class DeviceThread:
-    """Runs the functions it is given, one after the other, until it is stopped. Safe to use from several threads."""
+    """Calls the functions it is given, one after the other, until it is stopped. Safe to use from several threads."""
 
     def __init__(self, name: str) -> None:
         """Start the thread.
 
         Args:
-            name: of the thread.
+            name: name of the thread.
         """
         self._tasks: _Tasks = SimpleQueue()
         self._lock = threading.Lock()
         self._stopped = False
-        # A daemon: an interpreter that ends stops it by itself, see `grid_runner.py`.
+        # A daemon, so that the interpreter does not wait for it at exit; `grid_runner.py` stops it with an atexit hook.
         self._thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
         self._thread.start()
 
     def do(self, work: Callable[[], _Result]) -> _Result:
-        """The result of a function that the thread calls; what it raises is raised here.
+        """Call a function in the thread and wait for its result; an exception it raises is raised here.
 
         Raises:
             ClosedError: the thread was stopped.
@@ -50,14 +50,14 @@ class DeviceThread:
         return done.result()
 
     def stop(self, last: Callable[[], object]) -> None:
-        """Let the thread end after what it was given before, and after one function more."""
+        """Stop the thread after the functions it was given before, and after calling `last`."""
         with self._lock:
             if not self._stopped:
                 self._stopped = True
                 self.stop_unused(last)
 
     def stop_unused(self, last: Callable[[], object]) -> None:
-        """As `stop`, for finalizers: takes no lock, because nobody else can use this any more."""
+        """Like `stop`, but without the lock: for finalizers, which run when no one can use this object any more."""
         self._tasks.put((last, None))
         self._tasks.put(None)
 
@@ -72,14 +72,14 @@ def _work(tasks: _Tasks) -> None:
 
 
 def _do_one(tasks: _Tasks) -> bool:
-    """Run the next task; its references end with this function, because the next task may come much later."""
+    """Do one task. A function of its own, so that no local variable keeps a task alive while waiting for the next."""
     task = tasks.get()
     if task is None:
         return False
     work, done = task
     try:
         result = work()
-    except BaseException as error:  # whoever waits must learn of it
+    except BaseException as error:  # the waiting caller gets it
         if done is not None:
             done.set_exception(error)
     else:

@@ -1,12 +1,12 @@
 """Runs on one device, padded to a grid of shapes, each captured once as a CUDA graph and replayed from then on.
 
-Everything that touches the session happens in one thread of the runner's own, its end included: onnxruntime keeps
-captured graphs per thread, and capture and replay must not overlap. A shape is captured in its first run, or all of
-them by `load_all`. What is not of the grid, or comes after as many shapes as are kept, runs without capture, and so
-does a shape whose run with buffers failed.
+All code that uses the session runs in one thread that belongs to the runner, closing included: onnxruntime keeps
+captured graphs per thread, and capture and replay must not overlap. A shape is captured in its first run; `load_all`
+captures all of them. Three kinds of run go without capture: of a shape that is not in the grid, of a new shape when the
+most shapes already have buffers, and of a shape whose run with buffers failed.
 
-On `provider="cpu"` the same runner takes the same way but for the capture itself, which is how it is tested; on a GPU
-it has not run yet.
+With `provider="cpu"` the runner does everything except the capture itself, which is how it is tested; on a GPU it has
+not run yet.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _EXIT_SECONDS = 10.0
 _alive: weakref.WeakSet[GridRunner] = weakref.WeakSet()
 
 MOST_SHAPES = 64
-"""Shapes with buffers and a captured graph at most: each keeps memory on the device for good."""
+"""Shapes with buffers and a captured graph at most, because each occupies device memory until the runner is closed."""
 
 
 class GridRunner:
-    """One session on one device. Runs may be asked for by several threads; they take place one after the other.
+    """One session on one device. Several threads may ask for runs; they execute one after the other.
 
     Attributes:
         grid: the shapes.
         most_shapes: how many of them get buffers.
         capture: whether runs are captured.
-        not_captured_because: why not, where capture was asked for; else None.
-        graph_ids: shapes with a captured graph to their ids, in the order of their capture.
-        failed: shapes that go without buffers because a run with them failed, and why.
-        typical: whether the last run took as long as such runs take; the first of a shape takes longer.
+        not_captured_because: why runs are not captured although capture was asked for; else None.
+        graph_ids: shapes with a captured graph and their ids, in the order of capture.
+        failed: shapes that run without buffers because a run with buffers failed, with the error.
+        typical: whether the last run's time says something about later runs; a shape's first run takes longer.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class GridRunner:
             path: the verified ONNX file.
             manifest: of its artifact.
             grid: the shapes.
-            provider: 'cuda'; 'cpu' only to check this class.
+            provider: 'cuda'; 'cpu' only to test this class.
             device: number of the GPU.
-            memory_limit: bytes of the arena at most.
+            memory_limit: bytes of onnxruntime's arena at most; None for no limit.
             capture: whether to capture CUDA graphs.
-            most_shapes: how many shapes get buffers of their own.
+            most_shapes: how many shapes get buffers at most.
 
         Raises:
             ArtifactError: onnxruntime refuses the graph.
@@ -107,13 +107,13 @@ class GridRunner:
 
         Args:
             arrays: int64 (b, length).
-            all_cores: ignored; a run takes the whole device.
+            all_cores: ignored; a run uses one device.
 
         Returns:
             float32 (b, labels).
 
         Raises:
-            InferenceError: onnxruntime failed, or gave something that is no number.
+            InferenceError: onnxruntime failed, or returned NaN or infinity.
             ClosedError: `close` was called.
         """
         return self._thread.do(partial(self._run, arrays))
@@ -121,7 +121,7 @@ class GridRunner:
     def load_all(self) -> None:
         """Run, and so capture, every shape that gets buffers, the largest first.
 
-        Where there are more shapes than buffers, the smaller ones get them: capture saves more of their time.
+        Where the grid has more than `most_shapes`, the smaller ones get buffers, because they gain most from capture.
 
         Raises:
             InferenceError: onnxruntime failed.
@@ -131,10 +131,10 @@ class GridRunner:
             self.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
     def close(self, timeout: float | None = None) -> None:
-        """Free graphs, buffers and session, in the thread that owns them, after its run. Closing twice does nothing.
+        """Free graphs, buffers and session in the thread that owns them, after its current run. May be called twice.
 
         Args:
-            timeout: seconds to wait for that at most.
+            timeout: seconds to wait at most; None waits until it is done.
         """
         self._end.detach()
         self._thread.stop(self._held.clear)
@@ -150,7 +150,7 @@ class GridRunner:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._held))
 
     def _open(self, path: Path, manifest: Manifest, memory_limit: int | None) -> tuple[GraphInterface, Any]:
-        """The session; without capture where onnxruntime refuses this graph with it."""
+        """Open the session, without capture if onnxruntime refuses to capture this graph."""
         provider, device = self._device
 
         def open_with(*, capture: bool) -> Any:
@@ -181,7 +181,7 @@ class GridRunner:
         return interface, pinned
 
     def _run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
-        """In the runner's thread."""
+        """Run one batch; called in the runner's thread."""
         shape = self.grid.padded(*arrays.input_ids.shape)
         buffers = self._held.buffers.get(shape)
         self.typical = buffers is not None or not self._gets_buffers(shape)
@@ -192,16 +192,16 @@ class GridRunner:
             elif self._gets_buffers(shape):
                 logits = self._first_run(shape, arrays)
             else:
-                logits = self._run_as_it_is(arrays)
+                logits = self._run_without_buffers(arrays)
         except Exception as error:
             self.typical = False
             if shape not in self._held.buffers:
                 raise run_failed(arrays, error) from error
-            # Perhaps captured only in part: never used again.
+            # The capture may be incomplete, so these buffers are never used again.
             self._drop_buffers(shape)
             try:
-                logits = self._run_as_it_is(arrays)
-            except Exception:  # then it is these arrays that fail, and the next ones get new buffers
+                logits = self._run_without_buffers(arrays)
+            except Exception:  # these arrays fail without buffers too; the shape gets new buffers next time
                 raise run_failed(arrays, error) from error
             self._give_up(shape, error)
         return checked_logits(logits, arrays)
@@ -210,7 +210,7 @@ class GridRunner:
         return self.grid.holds(shape) and shape not in self.failed and len(self._held.buffers) < self.most_shapes
 
     def _first_run(self, shape: Shape, arrays: TokenArrays) -> npt.NDArray[Any]:
-        """Make the buffers of a shape and run with them, which captures its graph."""
+        """Allocate the buffers of a shape and run with them, which captures its graph."""
         graph_id = NOT_CAPTURED
         if self.capture:
             graph_id, self._next_id = self._next_id, self._next_id + 1
@@ -224,8 +224,8 @@ class GridRunner:
                     graph_id=graph_id,
                     pinned=self._pinned,
                 )
-        except Exception as error:  # no memory left for them
-            logits = self._run_as_it_is(arrays)
+        except Exception as error:  # not enough memory on the device
+            logits = self._run_without_buffers(arrays)
             self._give_up(shape, error)
             return logits
         self._held.buffers[shape] = buffers
@@ -242,7 +242,7 @@ class GridRunner:
             self._held.buffers.pop(shape, None)
 
     def _give_up(self, shape: Shape, error: Exception) -> None:
-        """Leave a shape without buffers: what failed with them went well without."""
+        """Run this shape without buffers from now on: a run failed with them and succeeded without."""
         if not self.failed:
             _log.warning(
                 "crossrank runs %d pairs x %d tokens without buffers and capture on GPU %d, because a run with them "
@@ -253,20 +253,20 @@ class GridRunner:
             )
         self.failed[shape] = str(error)
 
-    def _run_as_it_is(self, arrays: TokenArrays) -> npt.NDArray[Any]:
-        """Without padding rows, buffers of its own or capture."""
+    def _run_without_buffers(self, arrays: TokenArrays) -> npt.NDArray[Any]:
+        """Run a batch as it is: not padded to the grid, without fixed buffers, not captured."""
         feeds = {
             name: np.ascontiguousarray(getattr(arrays, name), dtype=dtype)
             for name, dtype in self._interface.dtypes.items()
         }
         with GATE.use():
             (logits,) = self._held.session.run([self._interface.output], feeds, run_options(NOT_CAPTURED))
-        rows: npt.NDArray[Any] = logits
-        return rows
+        outputs: npt.NDArray[Any] = logits
+        return outputs
 
 
 class _Held:
-    """What a runner's thread owns, apart from the runner: it outlives the runner until that thread has freed it."""
+    """What a runner's thread owns. Apart from the runner, because it has to live until that thread has freed it."""
 
     def __init__(self) -> None:
         self.session: Any = None
@@ -279,7 +279,7 @@ class _Held:
 
 
 def _end_with_the_interpreter() -> None:
-    """Free devices while CUDA's libraries are still whole."""
+    """Free devices before CUDA's libraries are unloaded."""
     for runner in list(_alive):
         runner.close(_EXIT_SECONDS)
 

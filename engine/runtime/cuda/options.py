@@ -1,12 +1,12 @@
 """Options of onnxruntime's CUDA provider, and those of a run. Names and values are as onnxruntime spells them.
 
-onnxruntime ignores unknown session and run keys silently, so all keys in use are here. Not run on a GPU yet.
+onnxruntime ignores unknown session and run keys silently, so all keys in use are defined here. Not run on a GPU yet.
 """
 
 from __future__ import annotations
 
 GRAPH_ID = "gpu_graph_id"
-"""Run option: which captured graph to replay. Unset means 0, which is captured as well, so every run sets it."""
+"""Run option: which captured graph to replay. Unset means 0, which captures the run as well, so every run sets it."""
 NOT_CAPTURED = -1
 FIRST_GRAPH_ID = 1
 
@@ -16,7 +16,7 @@ def cuda_provider_options(device: int, *, memory_limit: int | None, capture: boo
 
     Args:
         device: number of the GPU.
-        memory_limit: bytes of the arena at most; None for no limit. Libraries and captured graphs come on top.
+        memory_limit: bytes of the arena at most; None for no limit. CUDA's libraries and graphs need more besides.
         capture: whether runs may be captured as CUDA graphs.
     """
     options = {

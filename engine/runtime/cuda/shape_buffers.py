@@ -1,7 +1,7 @@
-"""Fixed memory for runs of one shape: what a captured CUDA graph reads and writes.
+"""Input and output buffers for runs of one shape, at fixed addresses that a captured CUDA graph reads and writes.
 
-A captured graph knows addresses, not values. So every shape has input and output buffers of its own on the device,
-which stay where they are; a run copies its rows in, runs, and copies the scores out.
+A captured graph replays with the memory addresses of its capture. So every shape has its own input and output buffers
+on the device; a run copies its rows in, replays the graph, and copies the scores out.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _IDS, _MASK = "input_ids", "attention_mask"
 
 @dataclass(frozen=True)
 class GraphInterface:
-    """What a graph takes and gives.
+    """Inputs and output of a graph.
 
     Attributes:
-        dtypes: its inputs' names and types.
+        dtypes: names of the inputs and their integer types.
         output: name of its output, float32 (rows, labels).
         labels: columns of the output.
-        pad_token_id: the id of padding.
+        pad_token_id: input id of padding.
     """
 
     dtypes: Mapping[str, type[np.integer[Any]]]
@@ -43,11 +43,11 @@ class GraphInterface:
 
 
 class ShapeBuffers:
-    """Buffers and binding of one shape. For one thread.
+    """Buffers of one shape, bound to a session. Not thread-safe.
 
     Attributes:
         shape: rows and tokens of a row.
-        graph_id: under which onnxruntime keeps the captured graph; `NOT_CAPTURED` for none.
+        graph_id: the id under which onnxruntime keeps the captured graph; `NOT_CAPTURED` for none.
     """
 
     def __init__(
@@ -60,16 +60,15 @@ class ShapeBuffers:
         graph_id: int,
         pinned: Any = None,
     ) -> None:
-        """Allocate and bind.
+        """Allocate the buffers and bind them.
 
         Args:
-            session: onnxruntime's.
+            session: onnxruntime's session.
             shape: rows and tokens of a row.
-            interface: what the graph takes and gives.
+            interface: inputs and output of the graph.
             device: onnxruntime's name of the device's kind, and its number.
-            graph_id: see above.
-            pinned: memory of the host that the device copies from without another copy in between (`pinned_memory`);
-                None for ordinary memory.
+            graph_id: see the class.
+            pinned: pinned host memory (`pinned_memory`), from which the device copies directly; None if there is none.
         """
         onnxruntime = load_onnxruntime()
         self.shape = shape
@@ -80,7 +79,7 @@ class ShapeBuffers:
         self._padding = {name: interface.pad_token_id if name == _IDS else 0 for name in dtypes}
         self._host = {name: np.empty(shape, dtype=dtype) for name, dtype in dtypes.items()}
         self._filled = shape.rows
-        self._make_dummies(0)
+        self._pad_rows_from(0)
         self._inputs = {name: make(list(shape), dtype, kind, number) for name, dtype in dtypes.items()}
         self._staging = (
             {name: make(list(shape), dtype, memory_info=pinned) for name, dtype in dtypes.items()} if pinned else {}
@@ -95,11 +94,11 @@ class ShapeBuffers:
 
     @property
     def addresses(self) -> dict[str, int]:
-        """Where inputs and output lie on the device."""
+        """Device addresses of the inputs by name, and of the output under ''."""
         return {name: value.data_ptr() for name, value in {**self._inputs, "": self._output}.items()}
 
     def run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
-        """Run a batch that fits, of any content.
+        """Run a batch that fits the shape.
 
         Args:
             arrays: int64 (b, length) with b at most the shape's rows, length at most its length.
@@ -114,7 +113,7 @@ class ShapeBuffers:
                 self._inputs[name].update_inplace(self._staging[name])
             else:
                 self._inputs[name].update_inplace(array)
-        # The provider's stream does not wait for the copies by itself.
+        # The provider's stream does not wait for the copies unless it is made to.
         self._binding.synchronize_inputs()
         self._session.run_with_iobinding(self._binding, self._options)
         self._binding.synchronize_outputs()
@@ -122,19 +121,19 @@ class ShapeBuffers:
         return outputs
 
     def _fill(self, arrays: TokenArrays) -> None:
-        """Overwrite the rows of the previous run, and turn what is left of those into dummy rows."""
+        """Write the rows over those of the last run, and clear the rows that are left of it."""
         rows, length = arrays.input_ids.shape
         for name, array in self._host.items():
             array[:rows, :length] = getattr(arrays, name)
             array[:rows, length:] = self._padding[name]
-        self._make_dummies(rows)
+        self._pad_rows_from(rows)
 
-    def _make_dummies(self, rows: int) -> None:
-        """Clear the rows from `rows` on of the previous run's content."""
+    def _pad_rows_from(self, rows: int) -> None:
+        """Make padding of the rows that the last run wrote from `rows` on."""
         for name, array in self._host.items():
             array[rows : self._filled] = self._padding[name]
         if _MASK in self._host:
-            # Not even a dummy may be empty: a length of zero is invalid in the fused attention.
+            # A padding row has one token too, because a length of zero is invalid in the fused attention.
             self._host[_MASK][rows : self._filled, 0] = 1
         self._filled = rows
 
@@ -147,13 +146,13 @@ def run_options(graph_id: int) -> Any:
 
 
 def pinned_memory(session: Any, device: tuple[str, int]) -> Any:
-    """Pinned host memory for a session's inputs, where this onnxruntime offers it; else None.
+    """Pinned host memory for a session's inputs, if this onnxruntime offers it and it works; else None.
 
-    It is tried with a few numbers in both integer types, on the way that inputs take, because the interface is young.
-    Not run on a GPU yet.
+    onnxruntime's interface for it is new, so it is tried first, with a few numbers of both integer types copied as
+    inputs are. Not run on a GPU yet.
 
     Args:
-        session: onnxruntime's.
+        session: onnxruntime's session.
         device: onnxruntime's name of the device's kind, and its number.
     """
     onnxruntime = load_onnxruntime()
@@ -164,12 +163,12 @@ def pinned_memory(session: Any, device: tuple[str, int]) -> Any:
         if pinned is None:
             return None
         for dtype in (np.int32, np.int64):
-            staging, on_device = make([2], dtype, memory_info=pinned), make([2], dtype, *device)
-            for numbers in ([1, 2], [3, 4]):  # twice: the memory is used again for every run
+            staging, target = make([2], dtype, memory_info=pinned), make([2], dtype, *device)
+            for numbers in ([1, 2], [3, 4]):  # twice, because every run reuses the memory
                 staging.update_inplace(np.asarray(numbers, dtype=dtype))
-                on_device.update_inplace(staging)
-                if on_device.numpy().tolist() != numbers:
+                target.update_inplace(staging)
+                if target.numpy().tolist() != numbers:
                     return None
-    except Exception:  # offered but not usable
+    except Exception:  # the offered memory does not work, so it is not used
         return None
     return pinned

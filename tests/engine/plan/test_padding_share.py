@@ -1,4 +1,4 @@
-"""How much of the work padding is, on documents as they come: counts, no times."""
+"""The share of padding tokens on real documents; counts, not times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COST = CostModel.of(Architecture(model_type="bert", hidden_size=384, num_hidden_
 
 @pytest.fixture(scope="module")
 def documents():
-    """Titles, definitions, package descriptions and abstracts: those the exports are verified on."""
+    """Titles, definitions, package descriptions and abstracts, the documents that exports are verified on."""
     path = Path(crossrank.export.__file__).parent / "verify" / "verification_pairs.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [document for line in lines for document in line["documents"]]

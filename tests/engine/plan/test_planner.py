@@ -23,7 +23,7 @@ COST = CostModel(run=4e-4, row=2e-5, token=1e-5, token_squared=1e-8)
 
 
 def packed_seconds(cost, lengths):
-    """One run's fixed cost, and of each pair what it costs without padding."""
+    """Predicted time of a packed run: the fixed cost and the time of each pair without padding."""
     pairs = sum(float(cost.seconds(1, int(length))) - cost.run for length in lengths)
     return cost.run + pairs * (1 + cost.packing if len(set(lengths)) > 1 else 1)
 
@@ -58,7 +58,7 @@ def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths,
 
 
 def groupings(count):
-    """All ways to cut a row of things into contiguous groups, as (start, end) bounds."""
+    """All ways to cut a sequence into contiguous groups, as (start, end) bounds."""
     for cuts in range(2 ** (count - 1)):
         bounds = [0, *(index + 1 for index in range(count - 1) if cuts >> index & 1), count]
         yield list(pairwise(bounds))

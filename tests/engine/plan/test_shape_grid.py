@@ -1,4 +1,4 @@
-"""The grid of shapes: every run has one that holds it, under the budget, and there are not many."""
+"""The grid of shapes: every run fits one of them under the budget, and there are few."""
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,7 @@ def test_no_row_of_the_grid_is_longer_than_the_model_reads(max_length, lengths):
     assert ShapeGrid.of(max_length, 16384).lengths == lengths
 
 
-def test_the_default_grid_has_fewer_shapes_than_are_kept():
+def test_the_default_grid_has_fewer_shapes_than_get_buffers():
     from crossrank.engine.config import DEFAULT_BATCH_TOKENS
     from crossrank.engine.runtime.cuda.grid_runner import MOST_SHAPES
 

@@ -1,4 +1,4 @@
-"""The check that a score does not depend on the batch."""
+"""The check that a pair's score does not depend on the batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def independent(arrays):
     return arrays.input_ids.sum(axis=1, keepdims=True).astype(np.float32) / 7
 
 
-def test_a_graph_without_ties_between_rows_passes():
+def test_a_graph_that_scores_each_row_independently_passes():
     assert scores_ignore_other_pairs(independent, rows(5))
 
 
@@ -31,7 +31,7 @@ def test_one_bit_in_one_batch_size_fails():
     assert not scores_ignore_other_pairs(leaky, rows(5))
 
 
-def test_a_routine_of_its_own_for_lone_rows_fails():
+def test_a_different_routine_for_single_rows_fails():
     def gemv(arrays):
         return independent(arrays) * np.float32(1 if len(arrays.input_ids) > 1 else 1 + 1e-6)
 

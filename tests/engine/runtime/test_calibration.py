@@ -50,7 +50,7 @@ def clock(monkeypatch):
         CostModel(run=1e-2, row=1e-4, token=1e-6, token_squared=1e-9),
     ],
 )
-def test_a_machine_that_follows_the_model_is_found_exactly(clock, cost):
+def test_a_machine_that_follows_the_model_is_fitted_exactly(clock, cost):
     assert dataclasses.astuple(measure(clock(cost), core_shapes(512, single=False))) == pytest.approx(
         dataclasses.astuple(cost), rel=1e-6
     )
@@ -110,7 +110,7 @@ def test_a_fit_is_remembered_for_its_graph_and_runtime_alone(folder):
         '{"run": null, "row": 1, "token": 1, "token_squared": 1}',
     ],
 )
-def test_a_spoilt_file_is_as_good_as_none(content):
+def test_a_damaged_file_counts_as_no_fit(content):
     path = remember(CostModel(run=1, row=1, token=1, token_squared=1), "a", "1")
     assert recall("a", "1") is not None
     path.write_text(content)
@@ -137,7 +137,7 @@ def test_nothing_is_measured_unless_asked(reranker, scored, folder):
 @pytest.mark.parametrize(
     ("speed_up", "cores", "efficiency"), [(3.0, 4, 0.75), (2.0, 2, 1.0), (2.2, 2, 1.0), (1.0, 8, 0.125)]
 )
-def test_what_operators_gain_on_all_cores_is_timed(monkeypatch, speed_up, cores, efficiency):
+def test_operator_efficiency_on_all_cores_is_timed(monkeypatch, speed_up, cores, efficiency):
     now = [0.0]
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
 
@@ -147,11 +147,11 @@ def test_what_operators_gain_on_all_cores_is_timed(monkeypatch, speed_up, cores,
     def on_all(rows, length):
         now[0] += 1e-4 * rows * length / speed_up
 
-    fitted = measure_operator_efficiency(on_one, on_all, cores, [(1, 16), (1, 100), (1, 400)])
-    assert fitted == pytest.approx(efficiency)
+    measured = measure_operator_efficiency(on_one, on_all, cores, [(1, 16), (1, 100), (1, 400)])
+    assert measured == pytest.approx(efficiency)
 
 
-def test_a_calibrated_reranker_goes_by_what_its_operators_gain(reranker, monkeypatch):
+def test_a_calibrated_reranker_uses_the_measured_operator_efficiency(reranker, monkeypatch):
     monkeypatch.setattr(calibration, "measure_operator_efficiency", lambda *_: 0.3)
     with reranker(threads=2) as engine:
         observed = []
@@ -163,7 +163,7 @@ def test_a_calibrated_reranker_goes_by_what_its_operators_gain(reranker, monkeyp
     assert reranker(threads=2)._loaded._cost.operator_efficiency == 0.3
 
 
-def test_one_thread_has_nothing_to_gain(reranker, monkeypatch):
+def test_with_one_thread_operator_efficiency_is_not_timed(reranker, monkeypatch):
     monkeypatch.setattr(calibration, "measure_operator_efficiency", lambda *_: 1 / 0)
     reranker(threads=1).calibrate()
 
@@ -177,9 +177,9 @@ def test_shapes_timed_on_a_device_are_the_grids(max_batch_tokens):
     assert {(grid.most_rows(length), length) for length in grid.lengths} <= set(shapes)
 
 
-@pytest.mark.parametrize(("share", "fitted"), [(0.25, 0.25), (0.0, 1e-9), (-0.1, 1e-9), (7.0, 1.0)])
+@pytest.mark.parametrize(("share", "expected"), [(0.25, 0.25), (0.0, 1e-9), (-0.1, 1e-9), (7.0, 1.0)])
 @pytest.mark.parametrize("max_length", [512, 40, 8])
-def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, share, fitted, max_length):
+def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, share, expected, max_length):
     now = [0.0]
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
     runs = []
@@ -189,7 +189,7 @@ def test_what_pairs_of_other_lengths_cost_in_a_packed_run_is_timed(monkeypatch, 
         now[0] += 1e-3 + 1e-5 * sum(lengths) * (1 + share * (len(set(lengths)) > 1))
 
     cost = CostModel(run=1e-3, row=1e-9, token=1e-5, token_squared=1e-12)
-    assert measure_packing(run, cost, max_length) == pytest.approx(fitted)
+    assert measure_packing(run, cost, max_length) == pytest.approx(expected)
     assert all(1 <= length <= max_length for lengths in runs for length in lengths)
     for even, uneven in zip(runs[::8], runs[4::8], strict=True):  # each is run four times
         assert sum(even) == sum(uneven)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
         ([], 4, False),
     ],
 )
-def test_cores_that_would_idle_are_put_inside_operators(seconds, workers, inside):
+def test_cores_that_would_be_idle_are_used_inside_operators(seconds, workers, inside):
     assert threads_inside_operators(seconds, workers, 0.8) is inside
 
 
@@ -59,13 +59,13 @@ def test_a_pair_alone_runs_on_all_cores_and_many_share_them(reranker, sessions):
     engine.score("who", [f"the river {number}" for number in range(8)])
     assert (made, set(ran), len(ran)) == ([1], {1}, 8)
     engine.score("who", ["the river"])
-    # The first time a pair is tried in both: not a bit may differ.
+    # The second session is checked when it is loaded: a pair's score must be the same to the last bit in both.
     assert (made, ran[8:]) == ([1, 2], [1, 2, 2])
     engine.score("who", ["the sea"])
     assert ran[11:] == [2]
 
 
-def test_a_processor_that_rounds_otherwise_on_several_threads_keeps_each_run_to_one(reranker, monkeypatch, caplog):
+def test_a_processor_that_rounds_differently_on_several_threads_runs_each_batch_on_one(reranker, monkeypatch, caplog):
     expected = reranker(precision="int8", threads=1).score("who", ["the river"])
     init, run = GraphSession.__init__, GraphSession.run
 

@@ -27,7 +27,7 @@ def test_sigmoid_of_huge_logits_neither_overflows_nor_warns():
         assert activate(logits, "sigmoid").tolist() == [0, 0, 0.5, 1, 1]
 
 
-def test_nothing_activates_to_nothing():
+def test_no_logits_give_no_scores():
     empty = np.empty(0, dtype=np.float32)
     assert activate(empty, "sigmoid").shape == activate(empty, "identity").shape == (0,)
 

@@ -35,12 +35,12 @@ def distributions(monkeypatch):
 
 
 @pytest.mark.parametrize("names", [(), ("onnxruntime",), ("onnxruntime-gpu",), ("onnxruntime", "onnxruntime-gpu")])
-def test_builds_are_reported_by_their_distributions(distributions, names):
+def test_builds_are_recognised_by_their_distributions(distributions, names):
     distributions(*names, "numpy")
     assert installed_builds() == names
 
 
-def test_both_builds_at_once_are_warned_of_once_with_the_fix(distributions, recwarn):
+def test_two_installed_builds_give_one_warning_with_the_fix(distributions, recwarn):
     distributions("onnxruntime", "onnxruntime-gpu")
     with pytest.warns(RuntimeWarning, match="both installed.*pip uninstall -y onnxruntime onnxruntime-gpu"):
         load_onnxruntime()
@@ -49,7 +49,7 @@ def test_both_builds_at_once_are_warned_of_once_with_the_fix(distributions, recw
     assert len(recwarn) == 0
 
 
-def test_one_build_is_not_warned_of(distributions, recwarn):
+def test_one_installed_build_gives_no_warning(distributions, recwarn):
     distributions("onnxruntime-gpu")
     load_onnxruntime()
     assert len(recwarn) == 0

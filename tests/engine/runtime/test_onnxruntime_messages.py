@@ -1,4 +1,4 @@
-"""What onnxruntime prints about a provider that does not start: caught, cleaned, and nothing of others lost."""
+"""Messages of onnxruntime about a provider that does not start are captured; output of other code is not lost."""
 
 import os
 
@@ -17,7 +17,7 @@ PRINTED = (
 )
 
 
-def test_the_reason_is_left_of_what_is_printed(capfd):
+def test_only_the_reason_is_kept_of_what_onnxruntime_prints(capfd):
     with caught_messages() as messages:
         os.write(2, PRINTED.encode())
         assert messages == []
@@ -29,7 +29,7 @@ def test_the_reason_is_left_of_what_is_printed(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_what_others_print_meanwhile_is_passed_on(capfd):
+def test_what_other_code_prints_meanwhile_is_passed_on(capfd):
     with caught_messages() as messages:
         os.write(2, b"the application says something\n" + PRINTED.encode() + b"and more\n")
     os.write(2, b"afterwards\n")

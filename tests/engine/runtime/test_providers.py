@@ -1,4 +1,4 @@
-"""Where and in which precision to run: never anything else than asked for, and `auto` says why."""
+"""Provider and precision: never anything other than what was asked for, and `auto` says why."""
 
 from types import SimpleNamespace
 
@@ -53,7 +53,7 @@ def test_cuda_is_taken_where_a_node_really_runs_on_it(runtime):
         ([CUDA, CPU], RuntimeError("libcudnn.so.9: cannot open"), "libcudnn", "nvidia-smi"),
     ],
 )
-def test_cuda_that_does_not_work_is_an_error_with_its_fix_and_auto_says_why_it_is_not_taken(
+def test_cuda_that_does_not_work_is_an_error_with_its_fix_and_auto_says_why_it_was_not_chosen(
     runtime, available, placed, reason, fix
 ):
     runtime(available, placed)
@@ -66,7 +66,7 @@ def test_cuda_that_does_not_work_is_an_error_with_its_fix_and_auto_says_why_it_i
     assert choose_provider("cpu").reason == "asked for"
 
 
-def test_with_both_builds_installed_that_is_the_fix(runtime, monkeypatch):
+def test_with_both_builds_installed_the_fix_is_to_remove_one(runtime, monkeypatch):
     runtime([CPU])
     monkeypatch.setattr(providers, "installed_builds", lambda: ("onnxruntime", "onnxruntime-gpu"))
     with pytest.raises(ProviderError, match=r"both installed.*pip uninstall -y onnxruntime onnxruntime-gpu"):
@@ -80,14 +80,14 @@ def test_a_gpu_that_is_not_there_is_named(runtime):
 
 
 @pytest.mark.parametrize(("available", "surprising"), [([CPU], False), ([CUDA, CPU], True)])
-def test_falling_to_the_processor_is_a_surprise_with_the_gpu_build_only(runtime, available, surprising):
+def test_falling_back_to_the_cpu_is_surprising_only_with_the_gpu_build(runtime, available, surprising):
     runtime(available, RuntimeError("libcudnn.so.9: cannot open"))
     assert choose_provider("auto").surprising == surprising
     assert not choose_provider("cpu").surprising
 
 
 @pytest.mark.parametrize(("surprising", "level"), [(False, "INFO"), (True, "WARNING")])
-def test_a_reranker_that_falls_to_the_processor_logs_one_line(reranker, monkeypatch, caplog, surprising, level):
+def test_a_reranker_that_falls_back_to_the_cpu_logs_one_line(reranker, monkeypatch, caplog, surprising, level):
     fallen = providers.ProviderResolution("cpu", "auto: libcudnn.so.9: cannot open", surprising)
     monkeypatch.setattr(model, "choose_provider", lambda *_: fallen)
     with caplog.at_level("INFO", logger="crossrank"):
@@ -107,7 +107,7 @@ def test_the_onnxruntime_here_runs_the_probe_model():
     assert product.tolist() == one
 
 
-def test_a_reranker_on_a_build_without_cuda_refuses_cuda_and_tells_what_it_runs_on(reranker):
+def test_a_reranker_on_a_build_without_cuda_refuses_cuda_and_reports_its_provider(reranker):
     onnxruntime = runtime_build.load_onnxruntime()
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")

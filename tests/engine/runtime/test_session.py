@@ -1,4 +1,4 @@
-"""Graphs: what is no reranker's graph is refused with its reason when it is loaded, not when it scores."""
+"""Graphs that are not a reranker's are refused with the reason when they are loaded, not when they score."""
 
 import numpy as np
 import onnx
@@ -47,7 +47,7 @@ def graph(inputs=(("input_ids", INT64),), width=1, outputs=1, output_type=Tensor
 
 @pytest.fixture
 def artifact_of(tiny_artifact, tmp_path):
-    """A function that puts a graph in the place of the tiny artifact's, with true digests."""
+    """A function that replaces the tiny artifact's graph, with correct digests."""
 
     def make(model, **manifest_keys):
         folder = copy_artifact(tiny_artifact, tmp_path / "artifact")
@@ -59,7 +59,7 @@ def artifact_of(tiny_artifact, tmp_path):
 
 
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinity")])
-def test_a_score_that_is_no_number_is_reported_with_both_its_causes(value, kind):
+def test_a_score_that_is_no_number_is_an_error_that_names_both_causes(value, kind):
     arrays = TokenArrays(*(np.ones((2, 8), np.int64) for _ in range(3)))
     with pytest.raises(InferenceError, match=rf"no number \({kind}\).*2 pairs x 8.*fp16.*fp32 graph the weights"):
         checked_logits(np.array([[0.5], [value]], np.float32), arrays)
@@ -96,7 +96,7 @@ def open_fp32(folder):
         "empty",
     ],
 )
-def test_a_graph_that_is_no_rerankers_is_refused_and_named(artifact_of, model, message):
+def test_a_graph_that_is_not_a_rerankers_is_refused_by_name(artifact_of, model, message):
     folder = artifact_of(model)
     with pytest.raises(ArtifactError, match=message) as caught:
         open_fp32(folder)
@@ -126,7 +126,7 @@ def test_the_manifests_positive_label_decides_the_sign(artifact_of, tiny_artifac
     assert second.tolist() == (-first).tolist()
 
 
-def test_a_run_that_fails_says_of_what_shape(artifact_of):
+def test_the_error_of_a_failed_run_names_the_shape(artifact_of):
     model = graph()
     # A table of one row: every other token id is out of its range.
     model.graph.node.insert(0, helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]))

@@ -1,4 +1,4 @@
-"""Batches of int8 graphs are run only where they were seen to leave the scores alone."""
+"""Int8 graphs run in batches only where a check has shown that scores do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ TEXTS = [f"the river carries cold water {word}" for word in ("a", "b", "c", "d",
 
 @pytest.fixture(scope="module")
 def claiming(tiny_artifact, tmp_path_factory):
-    """A function that copies the tiny artifact, its int8 graph said to take batches of one length, or packed ones."""
+    """A function that copies the tiny artifact and declares another batching for its int8 graph."""
     manifest = Manifest.model_validate_json((tiny_artifact / "manifest.json").read_text())
 
     def make(*, pairs=None, batching="equal_length"):
-        kept = slice(0, pairs)
         graphs = tuple(
             graph.model_copy(
                 update={
                     "batching": batching if graph.precision == "int8" else graph.batching,
-                    "reference_logits": graph.reference_logits[kept],
+                    "reference_logits": graph.reference_logits[:pairs],
                 }
             )
             for graph in manifest.graphs
         )
         folder = tmp_path_factory.mktemp("claiming") / "artifact"
-        return copy_artifact(tiny_artifact, folder, graphs=graphs, reference_pairs=manifest.reference_pairs[kept])
+        return copy_artifact(tiny_artifact, folder, graphs=graphs, reference_pairs=manifest.reference_pairs[:pairs])
 
     return make
 
@@ -48,7 +47,7 @@ def runs_of(engine, documents):
 
 
 @pytest.mark.parametrize("batching", ["equal_length", "packed"])
-def test_a_graph_whose_scores_depend_on_other_pairs_runs_pairs_alone(batching, reranker, claiming):
+def test_a_graph_whose_scores_depend_on_the_batch_runs_pairs_alone(batching, reranker, claiming):
     # Dynamic quantization takes one scale for the activations of all rows of a run.
     expected, _ = runs_of(reranker(precision="int8"), TEXTS)
     engine = reranker(claiming(batching=batching), precision="int8", threads=1)
@@ -76,7 +75,7 @@ def independent(claiming, monkeypatch):
         engine.close()
 
 
-def test_a_graph_whose_scores_do_not_runs_pairs_of_one_length_together(independent):
+def test_a_graph_whose_scores_do_not_depend_on_it_runs_pairs_of_one_length_together(independent):
     runner = FakeRunner(workers=1)
     engine = independent(runner)
     assert engine.info().batching == "equal_length"
@@ -90,7 +89,7 @@ def test_a_graph_whose_scores_do_not_runs_pairs_of_one_length_together(independe
     assert sum(rows for (rows, _), _ in shapes) == 2 * len(TEXTS)
 
 
-def test_a_packed_graph_is_tried_on_pairs_of_different_lengths_and_runs_such_together(independent):
+def test_a_packed_graph_is_tried_on_pairs_of_different_lengths_and_runs_them_together(independent):
     runner = FakeRunner(workers=1)
     tried, shapes = [], []
     runner.on_run = lambda arrays: tried.append(arrays.attention_mask.sum(axis=1).tolist())
@@ -106,15 +105,15 @@ def test_a_packed_graph_is_tried_on_pairs_of_different_lengths_and_runs_such_tog
     many = [f"{text} again" for text in TEXTS * 3]
     shapes.clear()
     engine.score("who", [f"{text} {letter}" for text, letter in zip(many, "abcdefghijklmnopqrstuvwx", strict=True)])
-    assert max(map(len, shapes)) > PACKED_ROWS, "pairs of one length need no places"
+    assert max(map(len, shapes)) > PACKED_ROWS, "pairs of one length are not limited to PACKED_ROWS"
 
 
 @pytest.mark.parametrize("pairs", [0, 1])
-def test_without_pairs_to_try_it_on_it_is_not_believed(independent, pairs):
+def test_without_enough_reference_pairs_to_try_batching_is_off(independent, pairs):
     assert independent(pairs=pairs).info().batching == "single"
 
 
-def test_one_row_that_changes_in_a_batch_is_enough(independent, monkeypatch):
+def test_one_row_that_changes_in_a_batch_turns_batching_off(independent, monkeypatch):
     def leaky(self, arrays, *, all_cores=False):
         scores = outputs_of(arrays)
         if len(scores) > 1:
@@ -125,18 +124,18 @@ def test_one_row_that_changes_in_a_batch_is_enough(independent, monkeypatch):
     assert independent().info().batching == "single"
 
 
-def test_calibration_times_what_is_run(independent, claiming, reranker, monkeypatch):
-    timed_alone = []
+def test_calibration_times_the_shapes_that_are_run(independent, claiming, reranker, monkeypatch):
+    single_rows_only = []
 
     def measure(run, shapes):
-        timed_alone.append({rows for rows, _ in shapes} == {1})
+        single_rows_only.append({rows for rows, _ in shapes} == {1})
         return CostModel(run=1e-3, row=1e-4, token=1e-5, token_squared=1e-9)
 
     monkeypatch.setattr(calibration, "measure", measure)
     monkeypatch.setattr(calibration, "remember", lambda *_: None)
     reranker(claiming(), precision="int8").calibrate()
     independent().calibrate()
-    assert timed_alone == [True, False]
+    assert single_rows_only == [True, False]
 
 
 def test_calibration_times_packed_runs_where_the_graph_takes_them(independent, monkeypatch):

@@ -1,4 +1,4 @@
-"""Nothing touches a GPU of this process while a graph is captured, and whoever captures gets its turn."""
+"""While a graph is captured nothing else in this process uses a GPU, and a capture does not wait forever."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from crossrank.engine.runtime.cuda.shape_buffers import ShapeBuffers
 WAIT = 30
 
 
-def test_users_are_in_together_and_who_captures_is_alone():
+def test_users_share_the_devices_and_a_capture_is_alone():
     gate, inside, seen = CaptureGate(), [], []
     lock = threading.Lock()
 
@@ -33,11 +33,11 @@ def test_users_are_in_together_and_who_captures_is_alone():
     for thread in threads:
         thread.join(WAIT)
     assert len(seen) == 120
-    assert all("capture" not in inside or inside == ["capture"] for inside in seen)
-    assert any(len(inside) > 1 for inside in seen), "users were never in together"
+    assert all("capture" not in kinds or kinds == ["capture"] for kinds in seen)
+    assert any(len(kinds) > 1 for kinds in seen), "users never shared the devices"
 
 
-def test_who_captures_goes_before_users_that_come_later():
+def test_a_waiting_capture_goes_before_users_that_come_later():
     gate, order = CaptureGate(), []
     waiting = threading.Event()
 
@@ -54,7 +54,7 @@ def test_who_captures_goes_before_users_that_come_later():
     with gate.use():
         first.start()
         assert waiting.wait(WAIT)
-        while not gate._waiting:
+        while not gate._waiting_captures:
             time.sleep(0.001)
         second.start()
         time.sleep(0.05)
@@ -64,7 +64,7 @@ def test_who_captures_goes_before_users_that_come_later():
     assert order == ["capture", "use"]
 
 
-def test_an_error_inside_lets_others_in():
+def test_an_error_inside_releases_the_lock():
     gate = CaptureGate()
     for enter in (gate.capture, gate.use, gate.capture):
         with pytest.raises(ZeroDivisionError), enter():

@@ -1,4 +1,4 @@
-"""The thread of a device: everything in order, errors to whoever asked, an end that nobody waits for in vain."""
+"""The thread of a device: work in order, errors raised in the caller, and a stop that always ends it."""
 
 import gc
 import threading
@@ -19,7 +19,7 @@ def test_everything_is_done_in_one_other_thread_in_order():
     assert done == [(number, "device") for number in range(10)]
 
 
-def test_an_error_is_the_callers_and_the_thread_goes_on():
+def test_an_error_is_raised_in_the_caller_and_the_thread_goes_on():
     thread = DeviceThread("device")
     for error in (ValueError("no"), KeyboardInterrupt()):
 
@@ -31,7 +31,7 @@ def test_an_error_is_the_callers_and_the_thread_goes_on():
     assert thread.do(lambda: 5) == 5
 
 
-def test_it_ends_after_what_it_was_given_and_one_thing_more():
+def test_it_ends_after_the_functions_it_was_given_and_one_more():
     thread, done = DeviceThread("device"), []
     gate = threading.Event()
     caller = threading.Thread(target=thread.do, args=(lambda: gate.wait(30) and done.append("run"),))
@@ -48,7 +48,7 @@ def test_it_ends_after_what_it_was_given_and_one_thing_more():
     assert done == ["run", "last"]
 
 
-def test_it_holds_nothing_of_what_it_did():
+def test_it_keeps_no_reference_to_finished_work():
     class Thing:
         pass
 

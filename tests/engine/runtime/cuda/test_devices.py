@@ -53,19 +53,19 @@ def test_scores_are_those_of_the_processor_on_any_number_of_devices(on_gpu, scor
 
 def test_many_callers_share_the_devices(on_gpu, scored):
     engine = on_gpu(devices=[0, 1])
-    scores_of = {}
+    scores_by_index = {}
 
     def call(index):
-        scores_of[index] = engine.score(scored.query, scored.documents[index:] + scored.documents[:index])
+        scores_by_index[index] = engine.score(scored.query, scored.documents[index:] + scored.documents[:index])
 
     callers = [threading.Thread(target=call, args=(index,)) for index in range(12)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    for index, scores in scores_of.items():
+    for index, scores in scores_by_index.items():
         np.testing.assert_allclose(scores, np.roll(scored.logits, -index), atol=1e-4, rtol=0)
-    assert len(scores_of) == 12
+    assert len(scores_by_index) == 12
 
 
 def test_runs_go_to_whichever_device_is_free():
@@ -127,12 +127,12 @@ def test_shapes_that_lost_their_buffers_are_counted_with_the_reason(on_gpu, scor
     with monkeypatch.context() as patch:
         patch.setattr(ShapeBuffers, "run", fail)
         np.testing.assert_allclose(engine.score(scored.query, scored.documents), scored.logits, atol=1e-4, rtol=0)
-    reported = engine.info().cuda_graphs
-    assert reported.startswith("0 of 7 shapes captured; ")
-    assert reported.endswith("without, because runs failed: CUDA failure 901: capture invalidated")
+    summary = engine.info().cuda_graphs
+    assert summary.startswith("0 of 7 shapes captured; ")
+    assert summary.endswith("without, because runs failed: CUDA failure 901: capture invalidated")
 
 
-def test_the_time_of_a_capture_is_no_prediction(on_gpu, scored):
+def test_the_time_of_a_capture_does_not_change_predictions(on_gpu, scored):
     engine = on_gpu()
     learned = []
     times = engine._loaded.scheduler().times
@@ -163,7 +163,7 @@ def test_documents_encoded_while_others_are_scored_get_the_same_scores(on_gpu, s
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
-def test_beside_an_event_loop_likewise(on_gpu, scored, at_once):
+def test_callers_beside_an_event_loop_get_the_same_scores(on_gpu, scored, at_once):
     engine = on_gpu()
     engine._loaded.documents_at_once = at_once
 
@@ -211,7 +211,7 @@ def test_calibration_times_shapes_of_the_grid_and_is_remembered_for_the_device(o
     assert reranker(artifact)._loaded._cost != fitted
 
 
-def test_a_forked_child_is_reported_that_cuda_does_not_go_there(on_gpu, scored):
+def test_cuda_is_refused_in_a_forked_child(on_gpu, scored):
     engine = on_gpu()
     read, write = os.pipe()
     child = os.fork()
@@ -255,16 +255,16 @@ def test_closing_frees_the_devices(on_gpu, scored):
     assert [item.session for item in held] == [None, None]
 
 
-@pytest.mark.parametrize("reported", [[], ["Model: \t\t NVIDIA T4"], ["Model: NVIDIA T4", "Model: NVIDIA A10"]])
-def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, monkeypatch, reported):
+@pytest.mark.parametrize("model_lines", [[], ["Model: \t\t NVIDIA T4"], ["Model: NVIDIA T4", "Model: NVIDIA A10"]])
+def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, monkeypatch, model_lines):
     monkeypatch.setattr(providers, "_DRIVER_FOLDER", tmp_path)
-    for index, line in enumerate(reported):
+    for index, line in enumerate(model_lines):
         (tmp_path / f"0000:0{index}:00.0").mkdir()
         (tmp_path / f"0000:0{index}:00.0" / "information").write_text(f"{line}\nIRQ: 5\n")
     name = providers.cuda_device_name([0])
-    assert bool(name) == bool(reported)
-    assert all(line in name.replace("\\t", "\t") for line in reported)
-    assert not reported or name != providers.cuda_device_name([1])
+    assert bool(name) == bool(model_lines)
+    assert all(line in name.replace("\\t", "\t") for line in model_lines)
+    assert not model_lines or name != providers.cuda_device_name([1])
 
 
 def test_of_a_gpu_without_a_name_nothing_is_remembered(on_gpu, monkeypatch):
@@ -280,7 +280,7 @@ def test_int8_is_refused(on_gpu):
 
 
 @pytest.mark.parametrize("devices", [[], [0, 0], [-1], ["0"], [True], 1, "01", [1.0]])
-def test_devices_that_are_no_devices_are_refused(reranker, devices):
+def test_invalid_device_numbers_are_refused(reranker, devices):
     with pytest.raises(InvalidInputError, match="devices="):
         reranker(provider="cuda", devices=devices)
 

@@ -31,18 +31,18 @@ def runner(parts):
 
 
 @pytest.fixture(scope="module")
-def kept(parts):
-    """One runner for many examples, as a process has it."""
+def shared_runner(parts):
+    """One runner for all examples, as in a process."""
     path, manifest, _ = parts
     return GridRunner(path, manifest, grid=GRID, provider="cpu")
 
 
 @settings(max_examples=60)
 @given(rows=st.integers(1, 20), length=st.integers(3, 50), seed=st.integers(0, 1000))
-def test_each_row_gets_its_score_whatever_ran_in_the_buffers_before(parts, kept, rows, length, seed):
+def test_each_row_gets_its_score_whatever_ran_in_the_buffers_before(parts, shared_runner, rows, length, seed):
     arrays = batch(rows, length, seed)
-    np.testing.assert_allclose(kept.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
-    assert np.array_equal(kept.run(arrays), kept.run(arrays))
+    np.testing.assert_allclose(shared_runner.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
+    assert np.array_equal(shared_runner.run(arrays), shared_runner.run(arrays))
 
 
 def test_buffers_stay_where_they_are(runner):
@@ -67,12 +67,12 @@ def test_a_short_run_after_a_full_one_leaves_no_row_of_it(runner):
     assert mask[5:].tolist() == [[1] + [0] * 15] * 3
 
 
-def test_what_a_run_gives_is_not_touched_by_the_next(runner):
+def test_outputs_of_a_run_are_not_changed_by_the_next(runner):
     made = runner()
     first = made.run(batch(3, 10, seed=1))
-    kept = first.copy()
+    unchanged = first.copy()
     made.run(batch(4, 10, seed=2))
-    assert np.array_equal(first, kept)
+    assert np.array_equal(first, unchanged)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def run_ids(monkeypatch):
     return seen
 
 
-def test_every_shape_has_an_id_of_its_own_and_never_the_one_that_unset_means(runner, run_ids):
+def test_every_shape_has_a_different_id_and_none_has_the_id_that_unset_means(runner, run_ids):
     made = runner()
     for rows, length in ((1, 8), (2, 8), (1, 20), (2, 8), (3, 30)):
         made.run(batch(rows, length))
@@ -100,7 +100,7 @@ def test_every_shape_has_an_id_of_its_own_and_never_the_one_that_unset_means(run
     assert [graph_id for graph_id, _ in run_ids] == [1, 2, 3, 4]
 
 
-def test_what_is_not_of_the_grid_is_not_captured(runner, run_ids):
+def test_shapes_outside_the_grid_are_not_captured(runner, run_ids):
     made = runner()
     made.run(batch(2, 40))
     made.run(batch(9, 32))
@@ -108,7 +108,7 @@ def test_what_is_not_of_the_grid_is_not_captured(runner, run_ids):
     assert [graph_id for graph_id, _ in run_ids] == [NOT_CAPTURED] * 2
 
 
-def test_without_capture_no_run_is(runner, run_ids):
+def test_without_capture_no_run_is_captured(runner, run_ids):
     made = runner(capture=False)
     made.run(batch(2, 8))
     made.run(batch(2, 40))
@@ -116,7 +116,7 @@ def test_without_capture_no_run_is(runner, run_ids):
     assert {graph_id for graph_id, _ in run_ids} == {NOT_CAPTURED}
 
 
-def test_no_more_shapes_are_kept_than_asked_for_and_the_rest_score_as_well(parts, runner, run_ids):
+def test_no_more_shapes_get_buffers_than_asked_for_and_the_rest_score_as_well(parts, runner, run_ids):
     made = runner(most_shapes=2)
     for rows in (1, 2, 4, 8):
         arrays = batch(rows, 16, seed=rows)
@@ -234,7 +234,7 @@ def test_the_options_are_those_of_the_device():
 
 
 def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkeypatch):
-    """A session that tells what is done with it."""
+    """A session that records what is called."""
     events = []
 
     class Binding:
@@ -246,10 +246,10 @@ def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkey
             self.output = value
 
         def synchronize_inputs(self):
-            events.append("inputs are there")
+            events.append("inputs copied")
 
         def synchronize_outputs(self):
-            events.append("outputs are there")
+            events.append("outputs copied")
 
     class Session:
         def io_binding(self):
@@ -263,17 +263,17 @@ def test_runs_go_through_fixed_buffers_in_the_order_a_device_needs(parts, monkey
     buffers = shape_buffers.ShapeBuffers(Session(), Shape(4, 8), interface, device=("cpu", 0), graph_id=7)
     assert buffers.run(batch(3, 6)).tolist() == [[0], [1], [2]]
     buffers.run(batch(4, 8))
-    once = ["inputs are there", "run 7", "outputs are there"]
+    once = ["inputs copied", "run 7", "outputs copied"]
     assert events == ["bind input_ids", "bind logits", *once, *once]
 
 
-def test_a_runs_time_tells_something_unless_it_is_a_shapes_first_or_failed(runner, monkeypatch):
+def test_a_runs_time_is_typical_unless_it_is_a_shapes_first_or_failed(runner, monkeypatch):
     made = runner()
-    events = []
+    typical = []
     for rows, length in ((2, 8), (2, 8), (4, 8), (2, 40)):
         made.run(batch(rows, length))
-        events.append(made.typical)
-    assert events == [False, True, False, True]
+        typical.append(made.typical)
+    assert typical == [False, True, False, True]
 
     def fail(self, arrays):
         raise RuntimeError("CUDA error")
@@ -323,7 +323,7 @@ def test_a_runner_that_is_dropped_is_freed_in_its_thread_too(runner):
 
 @pytest.fixture
 def device():
-    """Stands for a GPU with memory on both sides: what a value holds is where it was copied to."""
+    """Stands for a GPU with host and device memory: a value exists where it was copied to."""
 
     class Value:
         def __init__(self, *_, **options):
@@ -339,7 +339,7 @@ def device():
 
 
 @pytest.mark.parametrize("fault", [None, "raises", "stale"])
-def test_pinned_memory_is_tried_on_the_way_that_inputs_take(monkeypatch, device, fault):
+def test_pinned_memory_is_tried_as_inputs_are_copied(monkeypatch, device, fault):
     class Faulty(device):
         def update_inplace(self, data):
             if isinstance(data, device) and fault == "raises":
@@ -365,7 +365,7 @@ def test_pinned_memory_is_tried_on_the_way_that_inputs_take(monkeypatch, device,
         [SimpleNamespace(memory_info=lambda _: 5)],
     ],
 )
-def test_pinned_memory_that_is_not_offered_or_does_not_hold_is_none(devices):
+def test_pinned_memory_that_is_not_offered_or_does_not_work_is_not_used(devices):
     assert shape_buffers.pinned_memory(SimpleNamespace(get_input_epdevices=lambda: devices), ("cpu", 0)) is None
 
 
