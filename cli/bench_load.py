@@ -77,7 +77,6 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as markdown.")] = None,
 ) -> None:
     """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and refusals."""
-    from crossrank.benchmarks.harness.dependencies import require_matplotlib
     from crossrank.benchmarks.harness.report import conditions_table
     from crossrank.benchmarks.load.load_benchmark import run_load_benchmark
     from crossrank.benchmarks.load.load_report import load_tables

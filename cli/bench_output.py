@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def with_progress(work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+def with_progress(work: Callable[[Callable[[str], None]], Result]) -> Result:
     """Do work and show its steps on standard error: in one changing line on a terminal, else a line for each step."""
     console = err()
     if not console.is_terminal:

@@ -61,7 +61,6 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the trade-off as PNG.")] = None,
 ) -> None:
     """Find a cascade. Scoring all candidates at every length takes minutes per query on a few cores."""
-    from crossrank.benchmarks.cascade.report import toml_text, trade_off_table
     from crossrank.benchmarks.cascade.tune import MAX_LENGTHS, TuningPlan, tune_cascade
     from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table
     from crossrank.evaluation.dependencies import require_matplotlib
