@@ -65,7 +65,7 @@ def write_plot(evaluation: Evaluation, path: Path) -> None:
     axes.set_ylabel(measure)
     axes.set_title(f"{evaluation.collection}, first {evaluation.depth} of the run reranked", fontsize=11)
     axes.grid(visible=True, which="both", color="0.9", linewidth=0.6)
-    axes.legend(fontsize=8, framealpha=1.0, edgecolor="none", loc="best")
+    figure.legend(fontsize=8, edgecolor="none", loc="outside lower center")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
