@@ -1,7 +1,7 @@
 """The one error hierarchy of the package.
 
 Every error that crossrank raises on purpose derives from `CrossrankError`, so a caller can catch them all at once.
-Each message says what was given, what was expected and how to mend it. Where Python has an established built-in for
+Each message says what was given, what was expected and how to fix it. Where Python has an established built-in for
 the kind of mistake (a bad value, a bad type), the class derives from that as well.
 """
 
@@ -22,6 +22,10 @@ class ArtifactError(CrossrankError):
 
 class ModelNotFoundError(CrossrankError):
     """A model name leads to nothing that can be loaded without fetching or exporting it first."""
+
+
+class CacheFolderError(CrossrankError):
+    """A folder in which crossrank keeps something for later cannot be found, read or written."""
 
 
 class MissingDependencyError(CrossrankError, ImportError):
@@ -45,7 +49,7 @@ class ClosedError(CrossrankError):
 
 
 class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 503 is
-    """More tokens wait already than the reranker was told to hold.
+    """More tokens wait already than the reranker may hold.
 
     Attributes:
         retry_after: seconds after which the request is estimated to find room.

@@ -154,6 +154,7 @@ ADDED_TOKENS = st.lists(
         FLAGS,
     ),
     max_size=3,
+    unique_by=lambda token: token.content,
 )
 
 
