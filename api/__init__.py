@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from crossrank.engine.text.windows import Windows
     from crossrank.errors import (
         ArtifactError,
+        CacheFolderError,
         ClosedError,
         CrossrankError,
         DeadlineExceeded,
@@ -63,6 +64,7 @@ _HOME = {
     "StageRun": "crossrank.stages",
     "Windows": "crossrank.engine.text.windows",
     "ArtifactError": "crossrank.errors",
+    "CacheFolderError": "crossrank.errors",
     "ClosedError": "crossrank.errors",
     "CrossrankError": "crossrank.errors",
     "ExportError": "crossrank.errors",
@@ -81,6 +83,7 @@ __all__ = [
     "ArtifactError",
     "AsyncReranker",
     "BatchObserved",
+    "CacheFolderError",
     "Cascade",
     "CascadeResult",
     "ClosedError",

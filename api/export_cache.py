@@ -6,16 +6,18 @@ same one. Nothing is ever removed: delete the folder to free its space.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrank.models.artifact import is_artifact, sha256_of
+from crossrank.models.user_folders import used_folder, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from crossrank.models.manifest import Precision
 
@@ -26,13 +28,12 @@ _DESCRIBING_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "*.
 
 
 def cache_folder() -> Path:
-    """Where exports made on demand are kept."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
+    """Where exports made on demand are kept.
 
-    return Path(platformdirs.user_cache_dir("crossrank", appauthor=False)) / "exports"
+    Raises:
+        CacheFolderError: this user has no such folder.
+    """
+    return user_folder("exports", CACHE_VARIABLE)
 
 
 def find_hub_export(hub_id: str, revision: str | None, precision: Precision) -> Path | None:
@@ -42,13 +43,18 @@ def find_hub_export(hub_id: str, revision: str | None, precision: Precision) -> 
         hub_id: repository.
         revision: branch, tag or commit; None for the default branch as it was when it was exported.
         precision: of the graph.
+
+    Raises:
+        CacheFolderError: this user has no cache folder, or it cannot be read.
     """
-    try:
-        commit = _reference(hub_id, revision).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    folder = _entry(hub_id, commit, precision)
-    return folder if is_artifact(folder) else None
+    reference = _reference(hub_id, revision)
+    with used_folder(cache_folder(), CACHE_VARIABLE):
+        try:
+            commit = reference.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+        folder = _entry(hub_id, commit, precision)
+        return folder if is_artifact(folder) else None
 
 
 def hub_export(
@@ -62,14 +68,19 @@ def hub_export(
         commit: what that revision is.
         precision: of the graph.
         make: exports to the folder given.
+
+    Raises:
+        CacheFolderError: the export has to be made, and the cache folder cannot be found or written.
     """
     folder = _made(_entry(hub_id, commit, precision), make)
-    for name in {revision, commit}:
-        reference = _reference(hub_id, name)
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        temporary = reference.with_name(f"{reference.name}.{os.getpid()}")
-        temporary.write_text(commit, encoding="utf-8")
-        temporary.replace(reference)
+    # Of an export that is there nothing has to be written: the cache may be read-only, and is asked for the commit.
+    with contextlib.suppress(OSError):
+        for name in {revision, commit}:
+            reference = _reference(hub_id, name)
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            temporary = reference.with_name(f"{reference.name}.{os.getpid()}")
+            temporary.write_text(commit, encoding="utf-8")
+            temporary.replace(reference)
     return folder
 
 
@@ -80,6 +91,9 @@ def local_export(checkpoint: Path, precision: Precision, make: Callable[[Path], 
         checkpoint: the folder.
         precision: of the graph.
         make: exports to the folder given.
+
+    Raises:
+        CacheFolderError: the export has to be made, and the cache folder cannot be found or written.
     """
     return _made(_entry(checkpoint.resolve().name, _digest(checkpoint), precision), make)
 
@@ -95,14 +109,19 @@ def _reference(hub_id: str, revision: str | None) -> Path:
 
 
 def _made(folder: Path, make: Callable[[Path], object]) -> Path:
-    if is_artifact(folder):
-        return folder
     import filelock
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
+    lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
+    with used_folder(cache_folder(), CACHE_VARIABLE):
+        if is_artifact(folder):
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
         if not is_artifact(folder):
             make(folder)
+    finally:
+        lock.release()
     return folder
 
 

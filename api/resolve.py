@@ -40,9 +40,10 @@ def resolve_model(
         trust_remote_code: let code of the checkpoint run during an export.
 
     Raises:
-        ModelNotFoundError: nothing goes by that name, or it is neither cached nor reachable.
+        ModelNotFoundError: nothing goes by that name, it cannot be read, or it is neither cached nor reachable.
         MissingDependencyError: it has to be exported, and the export extra is not installed.
         ExportError: the export failed.
+        CacheFolderError: it may have to be exported, and there is no cache folder that can be read and written.
         ProviderError: it has to be exported, and would not run on that provider here.
         InvalidInputError: a revision was given for something that has none, or the model is neither name nor path.
     """
@@ -50,7 +51,7 @@ def resolve_model(
     if revision is not None and (isinstance(model, Path) or model == DEFAULT_MODEL):
         raise InvalidInputError(f"revision={revision!r}: only a hub repository has revisions, {str(model)!r} is none")
     if isinstance(model, Path):
-        if is_artifact(model):
+        if _is_file(model, is_artifact):
             return model
         return _checkpoint_export(model, provider, precision, trust_remote_code=trust_remote_code)
     if model == DEFAULT_MODEL:
@@ -83,8 +84,12 @@ def absolute_model(model: str | Path) -> str | Path:
     if model == DEFAULT_MODEL:
         return DEFAULT_MODEL
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path.expanduser raises where there is no such user
-    if folder.is_dir():
-        return folder.absolute()
+    try:
+        if folder.is_dir():
+            return folder.absolute()
+    except OSError as error:  # it may not be looked at, or is too long for a path
+        if not isinstance(model, str) or folder.is_absolute():
+            raise ModelNotFoundError(f"folder {str(folder)[:200]!r} cannot be read: {error.strerror}") from error
     if isinstance(model, str):
         return model
     raise ModelNotFoundError(f"there is no folder {folder}")
@@ -93,7 +98,7 @@ def absolute_model(model: str | Path) -> str | Path:
 def _checkpoint_export(
     folder: Path, provider: ProviderChoice, precision: PrecisionChoice, *, trust_remote_code: bool
 ) -> Path:
-    if not (folder / "config.json").is_file():
+    if not _is_file(folder / "config.json", Path.is_file):
         raise ModelNotFoundError(
             f"folder {folder} is neither an artifact (no manifest.json) nor a checkpoint (no config.json)"
         )
@@ -147,6 +152,13 @@ def _precision_to_export(provider: ProviderChoice, precision: PrecisionChoice) -
     if precision != "auto":
         return precision
     return "fp16" if chosen == "cuda" else "int8"
+
+
+def _is_file(path: Path, check: Callable[[Path], bool]) -> bool:
+    try:
+        return check(path)
+    except OSError as error:
+        raise ModelNotFoundError(f"folder {path} cannot be read: {error.strerror}; let this user read it") from error
 
 
 def _looks_like_hub_id(name: str) -> bool:

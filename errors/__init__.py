@@ -24,6 +24,10 @@ class ModelNotFoundError(CrossrankError):
     """No model of that name was found, or it would have to be fetched or exported first and cannot be."""
 
 
+class CacheFolderError(CrossrankError):
+    """A folder in which crossrank keeps something for later cannot be found, read or written."""
+
+
 class MissingDependencyError(CrossrankError, ImportError):
     """An optional package that the call needs is not installed."""
 

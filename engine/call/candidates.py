@@ -226,7 +226,7 @@ def encode_documents(encoder: PairEncoder, windows: Windows | None, texts: Seque
     """Encode as many tokens of each text as may be read of it."""
     if windows is None:
         return encoder.encode_documents(texts)
-    return encoder.encode_whole_documents(texts, None if windows.most is None else windows.most * encoder.text_tokens)
+    return encoder.encode_whole_documents(texts, windows.tokens_read(encoder.text_tokens))
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:

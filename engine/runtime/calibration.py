@@ -21,6 +21,8 @@ import numpy as np
 
 from crossrank.engine.plan.cost import CostModel
 from crossrank.engine.text.encoding import TokenArrays
+from crossrank.errors import CacheFolderError
+from crossrank.models.user_folders import used_folder, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -167,18 +169,22 @@ def remember(cost: CostModel, graph_sha256: str, onnxruntime_version: str, devic
         graph_sha256: digest of the graph's file.
         onnxruntime_version: the version that ran the graph.
         device: name of the GPUs that ran it; None for this machine's processor.
+
+    Raises:
+        CacheFolderError: there is no such folder, or it cannot be written.
     """
     path = _file(graph_sha256, onnxruntime_version, device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(dataclasses.asdict(cost)), encoding="utf-8")
-    temporary.replace(path)
+    with used_folder(path.parent, CACHE_VARIABLE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(dataclasses.asdict(cost)), encoding="utf-8")
+        temporary.replace(path)
     return path
 
 
 def recall(graph_sha256: str, onnxruntime_version: str, device: str | None = None) -> CostModel | None:
-    """Read the fit that `remember` wrote for a graph on this machine; None if there is none or it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+    """Read the fit of a graph on this machine, or None where there is none that can be read; see `remember`."""
+    with contextlib.suppress(CacheFolderError, OSError, ValueError, TypeError, AttributeError):
         values = json.loads(_file(graph_sha256, onnxruntime_version, device).read_text(encoding="utf-8"))
         cost = CostModel(**{name: float(value) for name, value in values.items()})
         if all(np.isfinite(value) and value > 0 for value in dataclasses.astuple(cost)):
@@ -187,15 +193,8 @@ def recall(graph_sha256: str, onnxruntime_version: str, device: str | None = Non
 
 
 def _file(graph_sha256: str, onnxruntime_version: str, device: str | None) -> Path:
-    configured = os.environ.get(CACHE_VARIABLE)
-    if configured:
-        folder = Path(configured).expanduser()
-    else:
-        import platformdirs
-
-        folder = Path(platformdirs.user_cache_dir("crossrank", appauthor=False)) / "calibration"
     key = hashlib.sha256(f"{graph_sha256}\0{device or _processor()}\0{onnxruntime_version}".encode()).hexdigest()[:32]
-    return folder / f"{key}.json"
+    return user_folder("calibration", CACHE_VARIABLE) / f"{key}.json"
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Texts to token arrays: each distinct query is encoded once, documents in bounded chunks, pairs assembled as arrays.
+"""Texts to token arrays: each distinct query is encoded once, of documents what is used, pairs assembled as arrays.
 
 The result equals `tokenizer([query], [document], truncation="only_second")` of transformers token for token wherever
 the query leaves room for at least one document token. (The form without lists is no pair where the document is empty:
@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.text.reading import TextReader
 from crossrank.engine.text.template import PairTemplate
 from crossrank.errors import ArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     from tokenizers import Tokenizer
-
-_CHUNK_DOCUMENTS = 256
-_CHUNK_CHARACTERS = 1_000_000
-"""A chunk's encodings live at once (about 100 bytes a token), so both its documents and its text are bounded."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class EncodedDocuments:
     Attributes:
         ids: all documents' tokens one after the other, int32 (total tokens,).
         offsets: where each begins and the last ends, int64 (n + 1,).
-        full_lengths: tokens of each before any cut, int64 (n,).
+        full_lengths: tokens of each document, int64 (n,); of one that has more than were kept, one more than were.
         spans: first character of each token and the one after its last, int32 (total tokens, 2); None where they were
             not asked for.
     """
@@ -114,18 +111,22 @@ class PairEncoder:
         pad_token_id: id that fills the rows of a batch.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_token_id: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_length: int, pad_token_id: int, reader: TextReader | None = None
+    ) -> None:
         """Read the pair layout off a tokenizer.
 
         Args:
             tokenizer: with truncation and padding off.
             max_length: tokens of a pair at most, special tokens included.
             pad_token_id: id that fills the rows of a batch.
+            reader: of the same tokenizer, where there is one.
 
         Raises:
             InvalidInputError: `max_length` leaves no room for a query and a document token.
         """
         self._tokenizer = tokenizer
+        self._reader = reader or TextReader(tokenizer)
         self.template = PairTemplate.of(tokenizer)
         self.max_length = max_length
         self.pad_token_id = pad_token_id
@@ -162,7 +163,7 @@ class PairEncoder:
         """
         if max_length > self.max_length:
             raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
-        return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id)
+        return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id, reader=self._reader)
 
     @property
     def max_query_tokens(self) -> int:
@@ -176,13 +177,13 @@ class PairEncoder:
 
     def encode_query(self, query: str) -> EncodedQuery:
         """Encode one query."""
-        ids = np.asarray(self._tokenizer.encode(query, add_special_tokens=False).ids, dtype=np.int32)
-        if len(ids) <= self.max_query_tokens:
-            return EncodedQuery(ids, truncated=False)
-        return EncodedQuery(ids[: self.cut_query_tokens], truncated=True)
+        (tokens,) = self._reader.read([query], self.max_query_tokens)
+        if tokens.length <= self.max_query_tokens:
+            return EncodedQuery(tokens.ids, truncated=False)
+        return EncodedQuery(tokens.ids[: self.cut_query_tokens], truncated=True)
 
     def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
-        """Encode documents; tokens that no query could leave room for are dropped, their number is kept."""
+        """Encode documents as far as a query could leave room for them."""
         return self._encode_documents(texts, self.text_tokens, spans=False)
 
     def encode_whole_documents(self, texts: Sequence[str], kept_tokens: int | None) -> EncodedDocuments:
@@ -195,26 +196,28 @@ class PairEncoder:
         return self._encode_documents(texts, kept_tokens, spans=True)
 
     def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
-        # The fast way leaves the tokens' places in the text out.
-        encode = self._tokenizer.encode_batch if spans else self._tokenizer.encode_batch_fast
-        pieces: list[npt.NDArray[np.int32]] = []
-        span_pieces: list[npt.NDArray[np.int32]] = []
-        full_lengths = np.empty(len(texts), dtype=np.int64)
-        for chunk in _chunks(texts):
-            encodings = encode(list(texts[chunk]), add_special_tokens=False)
-            full_lengths[chunk] = [len(encoding) for encoding in encodings]
-            pieces.extend(np.asarray(encoding.ids[:kept_tokens], dtype=np.int32) for encoding in encodings)
-            if spans:
-                own = (encoding.offsets[:kept_tokens] for encoding in encodings)
-                span_pieces.extend(np.asarray(offsets, dtype=np.int32).reshape(-1, 2) for offsets in own)
-        kept = full_lengths if kept_tokens is None else np.minimum(full_lengths, kept_tokens)
+        tokenized = self._reader.read(texts, kept_tokens, spans=spans)
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum(kept, out=offsets[1:])
-        ids = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-        if not spans:
-            return EncodedDocuments(ids, offsets, full_lengths)
-        indices = np.concatenate(span_pieces) if span_pieces else np.empty((0, 2), dtype=np.int32)
-        return EncodedDocuments(ids, offsets, full_lengths, indices)
+        np.cumsum([len(text.ids) for text in tokenized], out=offsets[1:])
+        return EncodedDocuments(
+            np.concatenate([text.ids for text in tokenized] or [np.empty(0, dtype=np.int32)]),
+            offsets,
+            np.asarray([text.length for text in tokenized], dtype=np.int64),
+            np.concatenate(
+                [np.empty((0, 2), dtype=np.int32), *(text.spans for text in tokenized if text.spans is not None)]
+            )
+            if spans
+            else None,
+        )
+
+    def characters_read(self, text: str, kept_tokens: int | None) -> int:
+        """Characters of a document that are tokenized, about: what encoding it takes goes by them.
+
+        Args:
+            text: the document.
+            kept_tokens: tokens of it that are kept at most; None keeps all.
+        """
+        return self._reader.characters_read(text, kept_tokens)
 
     def pair(
         self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments
@@ -266,15 +269,3 @@ class PairEncoder:
             types[suffix_start:total] = template.suffix_types
             attention_mask[row, :total] = 1
         return TokenArrays(input_ids, attention_mask, token_type_ids)
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[slice]:
-    """Slices over texts, each bounded in documents and characters (a single longer text is a chunk of its own)."""
-    start = characters = 0
-    for index, text in enumerate(texts):
-        if index > start and (index - start == _CHUNK_DOCUMENTS or characters + len(text) > _CHUNK_CHARACTERS):
-            yield slice(start, index)
-            start, characters = index, 0
-        characters += len(text)
-    if start < len(texts):
-        yield slice(start, len(texts))

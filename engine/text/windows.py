@@ -77,6 +77,21 @@ class Windows:
         """Windows of a document that are scored at most; None for no bound."""
         return 1 if self.aggregation == "first" else self.max_windows_per_document
 
+    def tokens_read(self, room: int) -> int | None:
+        """Tokens of a document that are in its windows at most; None for all.
+
+        Args:
+            room: document tokens that the shortest query leaves room for. Longer queries read no further.
+        """
+        if self.most is None:
+            return None
+        size = min(self.tokens or PASSAGE_TOKENS, room)
+        # A document that fits is one window where no size is given, and so is the only one that is scored of it.
+        return max(size + (self.most - 1) * self._stride_of(size), room if self.tokens is None else 0)
+
+    def _stride_of(self, size: int) -> int:
+        return size - size // _OVERLAP_SHARE if self.stride is None else min(self.stride, size)
+
 
 LongDocuments: TypeAlias = LongDocumentsChoice | Windows
 """What to do with documents that are too long: read their beginning, or windows of them."""

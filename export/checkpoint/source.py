@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from crossrank.engine.text.documents import encodable
-from crossrank.errors import InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
+from crossrank.errors import CacheFolderError, InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.quiet import quiet_downloads
 
 _DESCRIPTION = ("*.json", "*.txt", "*.model", "README.md")
@@ -18,6 +19,8 @@ _SAFE_WEIGHTS = ("*.safetensors",)
 _OTHER_WEIGHTS = ("pytorch_model*.bin",)
 # A hub repository often carries copies for other runtimes in folders (onnx/, openvino/); the checkpoint is in its root.
 _BELOW_ROOT = ("*/*",)
+_HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -57,9 +60,10 @@ def find_source(
     Raises:
         InvalidInputError: a revision was given for a folder, or the source is neither a folder nor a hub id.
         ModelNotFoundError: there is no such folder, or the hub has (or the cache holds) no such repository.
+        CacheFolderError: huggingface-hub has no folder that can be written.
     """
     text = os.fspath(source)
-    folder = Path(text).expanduser()
+    folder = Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises where there is no such user
     if folder.is_dir():
         if revision:
             raise InvalidInputError(
@@ -90,6 +94,7 @@ def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -
 
     Raises:
         ModelNotFoundError: the hub cannot be reached, or the cache lacks them and nothing may be fetched.
+        CacheFolderError: huggingface-hub's folder cannot be written.
     """
     if source.kind != "hub":
         return
@@ -117,6 +122,12 @@ def refuse_pointer(path: Path) -> None:
 
 
 def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, local_files_only: bool) -> Path:
+    if not any(map(os.environ.get, _HUB_VARIABLES)) and not os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117
+        # huggingface-hub would make a folder called '~' in the working directory.
+        raise CacheFolderError(
+            f"huggingface-hub has no folder for {hub_id!r}: this user has no home; set HF_HOME to the full path of a "
+            "folder"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -142,6 +153,11 @@ def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, l
             f"or name a folder with the checkpoint"
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            raise CacheFolderError(
+                f"cannot keep {hub_id!r} in huggingface-hub's folder ({error}); set HF_HOME to a folder that can be "
+                "written"
+            ) from error
         # OSErrors (requests' among them), bad ids, and httpx's own from version 1 of the client on.
         raise ModelNotFoundError(f"cannot fetch {hub_id!r} from the hub: {error}") from error
     return Path(folder)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_checkpoints import FAMILIES, make_texts
 from transformers import AutoTokenizer
 
-from crossrank.engine.text import encoding
+from crossrank.engine.text import reading
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.errors import ArtifactError, InvalidInputError
 
@@ -149,12 +149,12 @@ def test_the_longest_query_that_is_not_cut_leaves_one_token_for_the_document(tin
     assert (len(cut.ids), cut.truncated) == (8, True)
 
 
-@pytest.mark.parametrize(("documents", "characters"), [(256, 1_000_000), (1, 1_000_000), (3, 40), (256, 1)])
-def test_chunks_change_nothing(tiny_checkpoint, monkeypatch, documents, characters):
+@pytest.mark.parametrize(("documents", "size"), [(256, 1_000_000), (1, 1_000_000), (3, 40), (256, 1)])
+def test_chunks_change_nothing(tiny_checkpoint, monkeypatch, documents, size):
     encoder = ours(tiny_checkpoint("bert"), 64, 0)
     texts = ["", *make_texts(300, seed=2), "", "? " * 500]
-    monkeypatch.setattr(encoding, "_CHUNK_DOCUMENTS", documents)
-    monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", characters)
+    monkeypatch.setattr(reading, "_CHUNK_DOCUMENTS", documents)
+    monkeypatch.setattr(reading, "_CHUNK_BYTES", size)
     together = encoder.encode_documents(texts)
     assert len(together) == len(texts)
     for index, text in enumerate(texts):
@@ -162,20 +162,32 @@ def test_chunks_change_nothing(tiny_checkpoint, monkeypatch, documents, characte
         mine = together.ids[together.offsets[index] : together.offsets[index + 1]]
         assert mine.tolist() == alone.ids.tolist()
         assert together.full_lengths[index] == alone.full_lengths[0]
-    assert together.full_lengths[-1] == 500
+    assert together.full_lengths[-1] == encoder.text_tokens + 1
 
 
-@given(sizes=st.lists(st.integers(0, 30), max_size=40), documents=st.integers(1, 8), characters=st.integers(1, 60))
-def test_chunks_are_bounded_and_cover_every_text_once(sizes, documents, characters):
-    texts = ["x" * size for size in sizes]
+@given(
+    texts=st.lists(st.text(alphabet="x日", max_size=30), max_size=40),
+    documents=st.integers(1, 8),
+    size=st.integers(1, 60),
+)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_chunks_are_bounded_in_bytes_and_cover_every_text_once(tiny_checkpoint, texts, documents, size):
+    encoder, chunks = ours(tiny_checkpoint("bert"), 64, 0), []
+    encode = reading.TextReader._encode_batch
+
+    def record(self, chunk, *, spans):
+        chunks.append(chunk)
+        return encode(self, chunk, spans=spans)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "_CHUNK_DOCUMENTS", documents)
-        patch.setattr(encoding, "_CHUNK_CHARACTERS", characters)
-        chunks = [texts[chunk] for chunk in encoding._chunks(texts)]
+        patch.setattr(reading, "_CHUNK_DOCUMENTS", documents)
+        patch.setattr(reading, "_CHUNK_BYTES", size)
+        patch.setattr(reading.TextReader, "_encode_batch", record)
+        encoder.encode_documents(texts)
     assert [text for chunk in chunks for text in chunk] == texts
     for chunk in chunks:
         assert 1 <= len(chunk) <= documents
-        assert len(chunk) == 1 or sum(map(len, chunk)) <= characters
+        assert len(chunk) == 1 or sum(len(text.encode()) for text in chunk) <= size
 
 
 def test_no_documents_are_encoded_as_none(tiny_checkpoint):

@@ -1,5 +1,7 @@
 """Long documents read window by window: nothing left out, spans that lead back to the text, scores as of the parts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -50,6 +52,20 @@ def test_windows_cover_every_token_unless_their_number_is_bounded(lengths, room,
             assert len(starts) == how.max_windows_per_document
         else:
             assert starts[-1] + sizes[-1] == length
+
+
+@given(length=st.integers(0, 300), room=SIZES, shorter=SIZES, how=windows(), first=st.booleans())
+@settings(max_examples=300)
+def test_no_window_reads_further_than_the_tokens_that_are_encoded(length, room, shorter, how, first):
+    how = replace(how, aggregation="first") if first else how
+    read = how.tokens_read(room)
+    for query_room in (room, min(room, shorter)):
+        whole = cut(numbers(length), numbers(query_room), how)
+        # Of a longer document it is only known that it is longer.
+        known = cut(numbers(length if read is None else min(length, read + 1)), numbers(query_room), how)
+        assert read is None or (whole.starts + whole.sizes).max() <= read
+        for one, other in zip(vars(whole).values(), vars(known).values(), strict=True):
+            assert one.tolist() == other.tolist()
 
 
 def test_the_stride_is_three_quarters_unless_given_and_never_more_than_a_window():
