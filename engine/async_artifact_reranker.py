@@ -16,7 +16,7 @@ import numpy as np
 
 from crossrank.engine.artifact_reranker import TRUNCATION
 from crossrank.engine.call.async_calls import AsyncChunks, EncoderThreads
-from crossrank.engine.call.calls import RankCall, check_complete, start_rank, start_score, start_score_pairs
+from crossrank.engine.call.calls import RankCall, check_complete, name_in, start_rank, start_score, start_score_pairs
 from crossrank.engine.schedule.admitted_call import AdmittedCall
 from crossrank.engine.text.documents import TEXT_FIELD, as_list, pair_texts
 from crossrank.engine.text.prepared import PreparedDocuments
@@ -77,7 +77,7 @@ class AsyncArtifactReranker:
         documents = _read_once(documents)
         with self._let_in(documents) as admitted:
             _, found = await self._encoders.score(model, admitted, lambda: start_score(model, query, documents), limit)
-        return self._complete(found, limit)
+        return self._complete(found, limit, "documents")
 
     async def score_pairs(
         self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
@@ -101,7 +101,7 @@ class AsyncArtifactReranker:
             _, found = await self._encoders.score(
                 model, admitted, lambda: start_score_pairs(model, queries, texts), limit
             )
-        return self._complete(found, limit)
+        return self._complete(found, limit, "pairs")
 
     async def rank(
         self,
@@ -277,8 +277,8 @@ class AsyncArtifactReranker:
             loop=asyncio.get_running_loop(),
         )
 
-    def _complete(self, found: DocumentScores, limit: TimeLimit) -> npt.NDArray[np.float32]:
-        check_complete(found, limit)
+    def _complete(self, found: DocumentScores, limit: TimeLimit, argument: str) -> npt.NDArray[np.float32]:
+        check_complete(found, limit, name_in(argument))
         if found.anything_truncated:
             warnings.warn(TRUNCATION, TruncationWarning, stacklevel=3)
         return self._reranker.activated(found.logits)

@@ -98,11 +98,13 @@ class EncoderThreads:
             started = time.perf_counter()
             call = start()
             request = encode_candidates(call.candidates)
-            return call, request, limit.terms(encode_seconds=time.perf_counter() - started)
+            return call, request, limit.terms(encode_seconds=time.perf_counter() - started, partial=True)
 
         call, request, future = await self.submit(admitted, encode, last=True)
         outcome = await asyncio.wrap_future(future)
-        return call, request.resolve(model.relevance(outcome.outputs))
+        scores = request.resolve(model.relevance(outcome.outputs), outcome.scored, outcome.failed)
+        scores.check_any_run()
+        return call, scores
 
     async def start(
         self, model: ScoringModel, scheduler: Scheduler, start: Callable[[], _AnyCall], limit: TimeLimit
@@ -145,6 +147,8 @@ class AsyncChunks:
 
             self._waiting.append(await self._threads.submit(call, encode))
         if not self._waiting:
+            if scoring.complete:
+                scoring.check_any_run()
             return False
         chunk, request, future = self._waiting[0]
         outcome = await asyncio.wrap_future(future)

@@ -20,7 +20,7 @@ from crossrank.engine.schedule.request import wait_for
 from crossrank.engine.text.documents import as_list, checked_top_k, document_texts, query_text
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
-from crossrank.errors import DeadlineExceeded, InvalidInputError
+from crossrank.errors import DeadlineExceeded, InferenceError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _RANKING_SECONDS = 3e-6
 """To put one document into a ranking, scored or not: 3.1 ms for 1000 of them were measured."""
+
+_NAMED_PAIRS = 10
+"""Pairs without a score that an error names after the first."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class RankCall(ScoreCall):
             self.order,
             top_k=self.top_k,
             return_documents=self.return_documents,
-            unscored_because="deadline" if final else "pending",
+            out_of_time="deadline" if final else "pending",
         )
 
 
@@ -179,8 +182,10 @@ def score_call(
             if warn is not None and request.anything_truncated:
                 warn()
             admitted.announce(int(request.rows.lengths.sum()))
-            outcome = wait_for(admitted.submit(request.rows, limit.terms()))
-        return request.resolve(model.relevance(outcome.outputs))
+            outcome = wait_for(admitted.submit(request.rows, limit.terms(partial=True)))
+        scores = request.resolve(model.relevance(outcome.outputs), outcome.scored, outcome.failed)
+        scores.check_any_run()
+        return scores
     in_chunks = call.while_encoding if limit.seconds is None else call.in_chunks
     scoring = in_chunks(model, scheduler, limit)
     with AdmittedCall(scheduler, scoring.estimated_tokens) as admitted:
@@ -202,17 +207,38 @@ def scores_while_encoding(model: ScoringModel, call: ScoreCall) -> bool:
     )
 
 
-def check_complete(found: DocumentScores, limit: TimeLimit) -> None:
-    """Refuse what a deadline left incomplete.
+def check_complete(found: DocumentScores, limit: TimeLimit, name: Callable[[int], str]) -> None:
+    """Refuse what failed, or what a deadline left incomplete.
+
+    Args:
+        found: what is known of the caller's pairs.
+        limit: the call's time.
+        name: how the caller calls its pair of an index, such as 'documents[3]'.
 
     Raises:
+        InferenceError: some pairs have no score whatever time they are given; the message names them.
         DeadlineExceeded: not all pairs were scored.
     """
+    if found.failed:
+        first, *others = sorted(found.failed)
+        error = found.failed[first].error
+        also = f"; so {'has' if len(others) == 1 else 'have'} {_listed(others, name)}" if others else ""
+        raise InferenceError(f"{name(first)} has no score: {error}{also}. rank() scores the others") from error
     if not found.scored.all():
         raise DeadlineExceeded(
             f"{int(found.scored.sum())} of {len(found.scored)} pairs were scored within "
             f"{(limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
         )
+
+
+def name_in(argument: str) -> Callable[[int], str]:
+    """How a caller calls the items of an argument of its call."""
+    return lambda index: f"{argument}[{index}]"
+
+
+def _listed(indices: Sequence[int], name: Callable[[int], str]) -> str:
+    more = f" and {len(indices) - _NAMED_PAIRS} more" if len(indices) > _NAMED_PAIRS else ""
+    return ", ".join(map(name, indices[:_NAMED_PAIRS])) + more
 
 
 def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedScoring) -> Iterator[RankResult]:

@@ -15,6 +15,7 @@ import numpy as np
 from crossrank.engine.call.chunks import ENCODE_SECONDS_PER_UNIT, Chunks, EvenChunks
 from crossrank.engine.call.encoded_candidates import DocumentScores, encode_candidates
 from crossrank.engine.schedule.request import wait_for
+from crossrank.engine.schedule.run_results import GIVE_UP_AFTER
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.errors import ClosedError
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from crossrank.engine.call.encoded_candidates import EncodedCandidates
     from crossrank.engine.call.model import ScoringModel
     from crossrank.engine.call.results import DocumentWindow
-    from crossrank.engine.schedule.request import Outcome, Terms
+    from crossrank.engine.schedule.request import FailedPair, Outcome, Terms
     from crossrank.engine.schedule.scheduler import Scheduler
     from crossrank.engine.schedule.time_limit import TimeLimit
     from crossrank.engine.text.encoding import EncodedPairs
@@ -78,6 +79,7 @@ class ChunkedScoring:
         self._scored = np.zeros(count, dtype=np.bool_)
         self._truncated = np.zeros(count, dtype=np.bool_)
         self._windows: list[DocumentWindow | None] = [None] * count
+        self._failed: dict[int, FailedPair] = {}
         self._query_truncated = False
         known = np.flatnonzero(~candidates.unknown)
         if len(known):
@@ -110,8 +112,8 @@ class ChunkedScoring:
 
     @property
     def complete(self) -> bool:
-        """Whether all candidates are scored."""
-        return bool(self._scored.all())
+        """Whether all candidates are scored, but for those that failed."""
+        return int(self._scored.sum()) + len(self._failed) == len(self._scored)
 
     def next_chunk(self) -> Chunk | None:
         """Candidates to encode and submit next; None where none or no time are left."""
@@ -133,13 +135,28 @@ class ChunkedScoring:
     def record(self, chunk: Chunk, request: EncodedCandidates, outcome: Outcome) -> None:
         """Take the scores of a chunk, as many as its deadline allowed: those with all of their rows scored."""
         self._fell_short |= not bool(outcome.scored.all())
-        self._take(chunk.indices, request.resolve(self._model.relevance(outcome.outputs), outcome.scored))
+        logits = self._model.relevance(outcome.outputs)
+        self._take(chunk.indices, request.resolve(logits, outcome.scored, outcome.failed))
+        if len(self._failed) >= GIVE_UP_AFTER:
+            self.check_any_run()
+
+    def check_any_run(self) -> None:
+        """Refuse what holds no score because every run so far failed: that is no single document's fault.
+
+        Raises:
+            InferenceError: the first of the runs' errors.
+        """
+        if self._failed and not self._scored.any() and all(pair.in_run for pair in self._failed.values()):
+            raise next(iter(self._failed.values())).error
 
     def found(self) -> DocumentScores:
         """What is known of the caller's pairs so far."""
         of = self._candidates.distinct_of
         windows = [self._windows[index] for index in of.tolist()]
-        return DocumentScores(self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated)
+        failed = {index: self._failed[pair] for index, pair in enumerate(of.tolist()) if pair in self._failed}
+        return DocumentScores(
+            self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated, failed
+        )
 
     def _take(self, indices: npt.NDArray[np.int64], found: DocumentScores) -> None:
         done = indices[found.scored]
@@ -149,6 +166,7 @@ class ChunkedScoring:
         for index, window, scored in zip(indices.tolist(), found.windows, found.scored.tolist(), strict=True):
             if scored:
                 self._windows[index] = window
+        self._failed.update((int(indices[index]), failure) for index, failure in found.failed.items())
         self._query_truncated = self._query_truncated or found.query_truncated
 
 
@@ -168,6 +186,8 @@ def run_chunks(
                 request, terms = scoring.encode(chunk)
                 waiting.append((chunk, request, submit(request.rows, terms)))
             if not waiting:
+                if scoring.complete:
+                    scoring.check_any_run()
                 return
             chunk, request, future = waiting.popleft()
             scoring.record(chunk, request, wait_for(future))

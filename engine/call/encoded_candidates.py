@@ -6,7 +6,7 @@ windows are read. Who scores the rows, and in how many runs, does not matter her
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +18,13 @@ from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
 from crossrank.engine.text.windows import aggregate, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from crossrank.engine.call.candidates import Candidates
     from crossrank.engine.call.score_cache import ScoreCache
+    from crossrank.engine.schedule.request import FailedPair
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import WindowCuts, Windows
 
@@ -38,6 +39,7 @@ class DocumentScores:
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
         query_truncated: whether any query was cut.
+        failed: those that have no score whatever time they are given, by their indices.
     """
 
     logits: npt.NDArray[np.float32]
@@ -45,11 +47,23 @@ class DocumentScores:
     truncated: npt.NDArray[np.bool_]
     windows: Sequence[DocumentWindow | None]
     query_truncated: bool
+    failed: Mapping[int, FailedPair] = field(default_factory=dict)
 
     @property
     def anything_truncated(self) -> bool:
         """Whether a query or a part of a document was not read."""
         return self.query_truncated or bool(self.truncated.any())
+
+    def check_any_run(self) -> None:
+        """Refuse what holds no score because every run failed: that is no single document's fault.
+
+        Raises:
+            InferenceError: the first of the runs' errors.
+        """
+        if not self.scored.any() and len(self.failed) == len(self.scored):
+            first = next(iter(self.failed.values()), None)
+            if first is not None and all(pair.in_run for pair in self.failed.values()):
+                raise first.error
 
 
 @dataclass(frozen=True)
@@ -83,14 +97,18 @@ class EncodedCandidates:
         return known or self.queries_truncated or bool(self.cuts.bounded.any())
 
     def resolve(
-        self, row_logits: npt.NDArray[np.float32], scored_rows: npt.NDArray[np.bool_] | None = None
+        self,
+        row_logits: npt.NDArray[np.float32],
+        scored_rows: npt.NDArray[np.bool_] | None = None,
+        failed_rows: Mapping[int, FailedPair] | None = None,
     ) -> DocumentScores:
         """Scores of the caller's pairs from those of the rows; what is new and complete goes into the cache.
 
         Args:
             row_logits: float32 (rows,).
-            scored_rows: which rows have their logit, bool (rows,), where time did not allow all; None for all. A
-                document counts as scored when all of its windows are.
+            scored_rows: which rows have their logit, bool (rows,), where not all have; None for all. A document counts
+                as scored when all of its windows are.
+            failed_rows: rows that can have none, by their indices. A document failed when one of its windows did.
         """
         complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
         if scored_rows is not None:
@@ -118,7 +136,14 @@ class EncodedCandidates:
             truncated[self.distinct_of],
             [windows[index] for index in self.distinct_of.tolist()],
             self.queries_truncated,
+            self._failed_pairs(np.flatnonzero(new), failed_rows) if failed_rows else {},
         )
+
+    def _failed_pairs(self, new: npt.NDArray[np.int64], failed_rows: Mapping[int, FailedPair]) -> dict[int, FailedPair]:
+        """The caller's pairs that failed; `new` are the distinct pairs that the rows are of."""
+        document_of = self.cuts.document_of
+        distinct = {int(new[document_of[row]]): failure for row, failure in failed_rows.items()}
+        return {index: distinct[pair] for index, pair in enumerate(self.distinct_of.tolist()) if pair in distinct}
 
     def _found_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
         spans = self.rows.documents.spans

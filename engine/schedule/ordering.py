@@ -67,6 +67,18 @@ class WaitingRequests:
         self._live += 1
         heapq.heappush(self._heap, (turn(request, self._workers), request.number, request))
 
+    def add_again(self, request: Request, *, waited: bool) -> None:
+        """Give a request its place again after batches were put back.
+
+        Args:
+            request: with batches.
+            waited: whether it had some before, so that it was never out.
+        """
+        self._heap = [entry for entry in self._heap if entry[2] is not request]
+        heapq.heapify(self._heap)
+        self._live -= waited
+        self.add(request)
+
     def first(self) -> Request | None:
         """The request whose turn it is."""
         while self._heap and not self._heap[0][2].batches:

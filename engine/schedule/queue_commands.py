@@ -36,7 +36,8 @@ class Cancel:
 class RunFinished:
     """A worker is done with a run: it has outputs, or it failed, or (neither) nobody wanted it any more.
 
-    `typical` tells whether such runs take so long; the first of a shape on a GPU takes longer.
+    Outputs and an error at once: some outputs are no numbers. `typical` says whether such runs take so long; the first
+    of a shape on a GPU takes longer.
     """
 
     run: Run
