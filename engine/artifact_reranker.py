@@ -298,7 +298,10 @@ class ArtifactReranker:
             documents.check_key(self.prepared_key)
             return documents
         items = tuple(as_list(documents))
-        return self._loaded.finder.prepare(items, document_texts(items))
+        scheduler = self._loaded.scheduler()
+        encoders = scheduler.encoders
+        pieces = self._loaded.finder.prepare(items, document_texts(items), encoders.speed)
+        return encoders.run(pieces, self._loaded.time_limit().terms(), 0.0)
 
     @property
     def prepared_key(self) -> str:

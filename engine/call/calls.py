@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.engine.call.chunked_scoring import ChunkedScoring, run_chunks
-from crossrank.engine.call.encoded_candidates import encode_candidates, known_scores
+from crossrank.engine.call.encoded_candidates import candidate_pieces, known_scores
 from crossrank.engine.call.ranking import first_stage_order, ranking
 from crossrank.engine.schedule.admitted_call import AdmittedCall
 from crossrank.engine.schedule.request import wait_for
@@ -177,8 +177,12 @@ def score_call(
         return known
     scheduler = model.scheduler()
     if limit.seconds is None and not scores_while_encoding(model, call):
-        with AdmittedCall(scheduler) as admitted:  # before anything is encoded: from here on `close` waits for it
-            request = encode_candidates(call.candidates)
+        seconds = scheduler.expected_seconds(call.candidates.estimated_tokens(), len(call.candidates))
+        terms = limit.terms()
+        # Before anything is encoded: from here on `close` waits for it.
+        with AdmittedCall(scheduler, seconds=seconds, terms=terms) as admitted:
+            encoders = scheduler.encoders
+            request = encoders.run(candidate_pieces(call.candidates, encoders.speed), terms, seconds)
             if warn is not None and request.anything_truncated:
                 warn()
             admitted.announce(int(request.rows.lengths.sum()))
@@ -188,7 +192,9 @@ def score_call(
         return scores
     in_chunks = call.while_encoding if limit.seconds is None else call.in_chunks
     scoring = in_chunks(model, scheduler, limit)
-    with AdmittedCall(scheduler, scoring.estimated_tokens) as admitted:
+    with AdmittedCall(
+        scheduler, scoring.estimated_tokens, seconds=scoring.expected_seconds, terms=scoring.terms
+    ) as admitted:
         for _ in run_chunks(scoring, admitted.submit):
             pass
     found = scoring.found()
@@ -248,8 +254,8 @@ def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedSco
     def submit(pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         # Each chunk is a call of its own: an iterator that nobody continues must not keep the reranker from closing.
         nonlocal started
-        tokens = 0 if started else scoring.estimated_tokens
-        with AdmittedCall(scheduler, tokens, goes_on=started) as admitted:
+        tokens, seconds = (0, 0.0) if started else (scoring.estimated_tokens, scoring.expected_seconds)
+        with AdmittedCall(scheduler, tokens, seconds=seconds, terms=scoring.terms, continues=started) as admitted:
             started = True
             return admitted.submit(pairs, terms)
 

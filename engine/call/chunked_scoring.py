@@ -6,14 +6,15 @@ chunk is scored, the next is encoded, so the first scores do not wait for the en
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossrank.engine.call.chunks import ENCODE_SECONDS_PER_UNIT, Chunks, EvenChunks
-from crossrank.engine.call.encoded_candidates import DocumentScores, encode_candidates
+from crossrank.engine.call.encoded_candidates import DocumentScores, candidate_pieces, encode_candidates
+from crossrank.engine.schedule.encoders import OutOfTime
+from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.request import wait_for
 from crossrank.engine.schedule.run_results import GIVE_UP_AFTER
 from crossrank.engine.text.encoding import EncodedDocuments
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from crossrank.engine.call.encoded_candidates import EncodedCandidates
     from crossrank.engine.call.model import ScoringModel
     from crossrank.engine.call.results import DocumentWindow
+    from crossrank.engine.schedule.encoding_pieces import Pieces
     from crossrank.engine.schedule.request import FailedPair, Outcome, Terms
     from crossrank.engine.schedule.scheduler import Scheduler
     from crossrank.engine.schedule.time_limit import TimeLimit
@@ -44,6 +46,8 @@ class ChunkedScoring:
 
     Attributes:
         estimated_tokens: of all rows that have to be scored, from the length of their texts.
+        expected_seconds: predicted for them, on one core.
+        terms: the call's.
         check_process: as the scheduler's.
     """
 
@@ -72,6 +76,7 @@ class ChunkedScoring:
         self._model = model
         self._needs_all = needs_all
         self._fell_short = False
+        self._out_of_time = False
         self._candidates = candidates
         self._limit = limit
         count = len(candidates)
@@ -90,10 +95,13 @@ class ChunkedScoring:
         promised = promised[~self._scored[promised]]
         work = candidates.expected_work(scheduler.cost)
         self.estimated_tokens = int(work.tokens[promised].sum())
+        self.expected_seconds = float(work.seconds[promised].sum())
+        self.terms = limit.terms()
         fresh = [text for index, text in enumerate(candidates.queries) if index not in candidates.encoded_queries]
         self._query_seconds = max(map(len, fresh), default=0) * ENCODE_SECONDS_PER_UNIT
         self.check_process = scheduler.check_process
         self._clock = scheduler.clock
+        self._encoders = scheduler.encoders
         self._times = scheduler.times
         if documents_at_once is not None:
             self._chunks: Chunks | EvenChunks = EvenChunks(
@@ -117,20 +125,35 @@ class ChunkedScoring:
 
     def next_chunk(self) -> Chunk | None:
         """Candidates to encode and submit next; None where none or no time are left."""
-        if self._needs_all and self._fell_short:
+        if self._out_of_time or (self._needs_all and self._fell_short):
             return None
         deadline = self._limit.deadline
         left = None if deadline is None else deadline - self._clock() - self._query_seconds
         return self._chunks.take(left, self._times.factor)
 
-    def encode(self, chunk: Chunk) -> tuple[EncodedCandidates, Terms]:
-        """Encode a chunk; from any thread, one chunk at a time."""
-        started = time.perf_counter()
-        request = encode_candidates(self._candidates.only(chunk.indices))
-        seconds = time.perf_counter() - started
+    def encode(self, chunk: Chunk) -> tuple[EncodedCandidates, Terms] | None:
+        """Encode a chunk, waiting for its turns; None where the deadline came before it was done."""
+        try:
+            return self._encoders.run(self.pieces(chunk), self.terms, chunk.work, self.first_piece(chunk))
+        except OutOfTime:
+            self.end_early()
+            return None
+
+    def pieces(self, chunk: Chunk) -> Pieces[tuple[EncodedCandidates, Terms]]:
+        """Encode a chunk piece by piece; from any thread, one chunk at a time."""
+        request = yield from candidate_pieces(self._candidates.only(chunk.indices), self._encoders.speed)
+        seconds = request.encode_seconds
         self._chunks.encoded(chunk, seconds)
         self._query_seconds = 0.0  # the first chunk had it encoded
         return request, self._limit.terms(encode_seconds=seconds, partial=True, work_behind=chunk.work_behind)
+
+    def first_piece(self, chunk: Chunk) -> Piece:
+        """What is predicted of a chunk's encoding."""
+        return Piece(self._encoders.speed.seconds(len(chunk.indices), chunk.units))
+
+    def end_early(self) -> None:
+        """The deadline came while a chunk was encoded: nothing more of the call is."""
+        self._out_of_time = True
 
     def record(self, chunk: Chunk, request: EncodedCandidates, outcome: Outcome) -> None:
         """Take the scores of a chunk, as many as its deadline allowed: those with all of their rows scored."""
@@ -183,8 +206,10 @@ def run_chunks(
                 waiting.clear()  # nobody answers them here, and a thread that is gone may have held their locks
                 raise
             while len(waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
-                request, terms = scoring.encode(chunk)
-                waiting.append((chunk, request, submit(request.rows, terms)))
+                encoded = scoring.encode(chunk)
+                if encoded is not None:
+                    request, terms = encoded
+                    waiting.append((chunk, request, submit(request.rows, terms)))
             if not waiting:
                 if scoring.complete:
                     scoring.check_any_run()

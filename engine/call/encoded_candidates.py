@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.engine.call.candidates import encode_documents
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import KnownScore
+from crossrank.engine.call.text_encoding import TextEncoding, at_once
+from crossrank.engine.schedule.encoding_pieces import EncodingSpeed
 from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
 from crossrank.engine.text.windows import aggregate, cut
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.call.candidates import Candidates
     from crossrank.engine.call.score_cache import ScoreCache
+    from crossrank.engine.schedule.encoding_pieces import Pieces
     from crossrank.engine.schedule.request import FailedPair
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import WindowCuts, Windows
@@ -79,6 +81,7 @@ class EncodedCandidates:
         keys: for each distinct pair its key; empty without a cache.
         cache: where to put what is found.
         queries_truncated: whether any query was cut.
+        encode_seconds: what encoding took.
     """
 
     rows: EncodedPairs
@@ -89,6 +92,7 @@ class EncodedCandidates:
     keys: Sequence[bytes]
     cache: ScoreCache | None
     queries_truncated: bool
+    encode_seconds: float
 
     @property
     def anything_truncated(self) -> bool:
@@ -180,20 +184,35 @@ def known_scores(candidates: Candidates) -> DocumentScores | None:
 
 
 def encode_candidates(candidates: Candidates) -> EncodedCandidates:
-    """Encode the candidates that have to be scored and cut their documents; from any thread."""
+    """Encode the candidates that have to be scored and cut their documents, without waiting for turns."""
+    return at_once(candidate_pieces(candidates, EncodingSpeed()))
+
+
+def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[EncodedCandidates]:
+    """Encode the candidates that have to be scored piece by piece, and cut their documents; from any thread.
+
+    Args:
+        candidates: of a call, or of a part of one.
+        speed: predicts how long texts take.
+    """
     unknown = candidates.unknown
     query_of, text_of = candidates.query_of[unknown], candidates.text_of[unknown]
-    documents = candidates.documents
-    if not isinstance(documents, EncodedDocuments):
+    # Those of known pairs too: whether a query was cut is said, whoever scored the pair.
+    needed_queries = np.unique(candidates.query_of)
+    fresh = [index for index in needed_queries.tolist() if index not in candidates.encoded_queries]
+    texts: list[str] = []
+    if not isinstance(candidates.documents, EncodedDocuments):
         needed, text_of = np.unique(text_of, return_inverse=True)
-        texts = [documents[index] for index in needed.tolist()]
-        documents = encode_documents(candidates.encoder, candidates.windows, texts)
-    # Those of known pairs too: whether a query was cut is told, whoever scored the pair.
-    needed = np.unique(candidates.query_of)
-    queries = tuple(_encoded_query(candidates, index) for index in needed.tolist())
-    rows, cuts = _rows(
-        candidates.encoder, queries, np.searchsorted(needed, query_of), text_of, documents, candidates.windows
+        texts = [candidates.documents[index] for index in needed.tolist()]
+    encoding = TextEncoding(
+        candidates.encoder, candidates.windows, [candidates.queries[index] for index in fresh], texts
     )
+    yield from encoding.pieces(speed)
+    candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
+    documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
+    queries = tuple(_encoded_query(candidates, index) for index in needed_queries.tolist())
+    query_of = np.searchsorted(needed_queries, query_of)
+    rows, cuts = _rows(candidates.encoder, queries, query_of, text_of, documents, candidates.windows)
     return EncodedCandidates(
         rows,
         cuts,
@@ -203,6 +222,7 @@ def encode_candidates(candidates: Candidates) -> EncodedCandidates:
         candidates.keys,
         candidates.cache,
         any(query.truncated for query in queries),
+        encoding.seconds,
     )
 
 

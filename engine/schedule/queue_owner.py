@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.admission import Admission
-    from crossrank.engine.schedule.request import Request, Run
+    from crossrank.engine.schedule.request import Request, Run, Terms
     from crossrank.engine.schedule.run_queue import RunQueue
     from crossrank.engine.schedule.statistics import FailureKind, Statistics
     from crossrank.engine.schedule.workers import Workers
@@ -96,6 +96,10 @@ class QueueOwner:
         self._all_cores_in_flight = False
         self._closing: Close | None = None
         self._obeying: Command | None = None
+
+    def waiting_work(self) -> list[tuple[float, Terms]]:
+        """What of the requests has not started, as seen from any thread: predicted seconds on one core, and terms."""
+        return [(request.remaining, request.terms) for request in list(self._requests.values())]
 
     @property
     def unanswered(self) -> int:
@@ -189,7 +193,7 @@ class QueueOwner:
     def _count(self, command: Submit) -> None:
         request = command.request
         self._requests[request.number] = request
-        self._admission.submitted(command.ticket, request.waiting_tokens, command.part)
+        self._admission.submitted(command.call, request.waiting_tokens, command.part)
 
     def _submitted(self, request: Request) -> None:
         self._statistics.submitted(request.terms.encode_seconds)
