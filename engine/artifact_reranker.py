@@ -12,6 +12,7 @@ from crossrank.engine.call.calls import (
     ScoreCall,
     check_complete,
     improving_rankings,
+    name_in,
     score_call,
     start_rank,
     start_score,
@@ -25,7 +26,7 @@ from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.errors import TruncationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
@@ -126,7 +127,7 @@ class ArtifactReranker:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
         limit = self._loaded.time_limit(deadline_ms, priority)
-        return self._scores(start_score(self._loaded, query, documents), limit)
+        return self._scores(start_score(self._loaded, query, documents), limit, name_in("documents"))
 
     def score_pairs(
         self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
@@ -146,7 +147,7 @@ class ArtifactReranker:
             TruncationWarning: something was longer than the model takes.
         """
         limit = self._loaded.time_limit(deadline_ms, priority)
-        return self._scores(start_score_pairs(self._loaded, *pair_texts(pairs)), limit)
+        return self._scores(start_score_pairs(self._loaded, *pair_texts(pairs)), limit, name_in("pairs"))
 
     def score_many(
         self,
@@ -176,7 +177,15 @@ class ArtifactReranker:
         """
         limit = self._loaded.time_limit(deadline_ms, priority)
         call, counts = start_score_many(self._loaded, queries, documents_per_query)
-        return np.split(self._scores(call, limit), np.cumsum(counts)[:-1]) if counts else []
+        if not counts:
+            return []
+        ends = np.cumsum(counts)
+
+        def name(index: int) -> str:
+            of_query = int(np.searchsorted(ends, index, side="right"))
+            return f"documents_per_query[{of_query}][{index - int(ends[of_query]) + counts[of_query]}]"
+
+        return np.split(self._scores(call, limit, name), ends[:-1])
 
     def rank(
         self,
@@ -289,7 +298,10 @@ class ArtifactReranker:
             documents.check_key(self.prepared_key)
             return documents
         items = tuple(as_list(documents))
-        return self._loaded.finder.prepare(items, document_texts(items))
+        scheduler = self._loaded.scheduler()
+        encoders = scheduler.encoders
+        pieces = self._loaded.finder.prepare(items, document_texts(items), encoders.speed)
+        return encoders.run(pieces, self._loaded.time_limit().terms(), 0.0)
 
     @property
     def prepared_key(self) -> str:
@@ -326,7 +338,9 @@ class ArtifactReranker:
             query_text(query), documents, indices=indices, max_length=max_length
         )
         call = ScoreCall(candidates, np.arange(len(indices)))
-        return score_call(self._loaded, call, limit)
+        scores = score_call(self._loaded, call, limit)
+        check_complete(scores, limit, lambda index: f"documents[{indices[index]}]")
+        return scores
 
     def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Scores of logits, float32 (n,) to float32 (n,), as `score` gives them."""
@@ -408,10 +422,10 @@ class ArtifactReranker:
         """What scores encoded pairs."""
         return self._loaded
 
-    def _scores(self, call: ScoreCall, limit: TimeLimit) -> npt.NDArray[np.float32]:
-        found = score_call(self._loaded, call, limit, _warn_of_truncation)
-        check_complete(found, limit)
-        return self._loaded.activated(found.logits)
+    def _scores(self, call: ScoreCall, limit: TimeLimit, name: Callable[[int], str]) -> npt.NDArray[np.float32]:
+        scores = score_call(self._loaded, call, limit, _warn_of_truncation)
+        check_complete(scores, limit, name)
+        return self._loaded.activated(scores.logits)
 
 
 def _warn_of_truncation() -> None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from crossrank.engine.artifact_reranker import TRUNCATION
-from crossrank.engine.call.async_calls import AsyncChunks, EncoderThreads
-from crossrank.engine.call.calls import RankCall, check_complete, start_rank, start_score, start_score_pairs
+from crossrank.engine.call.async_calls import AsyncCall, AsyncChunks, in_turns
+from crossrank.engine.call.calls import RankCall, check_complete, name_in, start_rank, start_score, start_score_pairs
+from crossrank.engine.schedule.admission import Bounds
 from crossrank.engine.schedule.admitted_call import AdmittedCall
-from crossrank.engine.text.documents import TEXT_FIELD, as_list, pair_texts
+from crossrank.engine.schedule.encoding_pieces import Piece
+from crossrank.engine.text.documents import TEXT_FIELD, as_list, document_texts, pair_texts
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.errors import TruncationWarning
 
@@ -31,13 +33,17 @@ if TYPE_CHECKING:
     from crossrank.engine.artifact_reranker import ArtifactReranker
     from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankResult, RerankerInfo
+    from crossrank.engine.schedule.encoding_pieces import Pieces
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
     from crossrank.engine.schedule.time_limit import TimeLimit
     from crossrank.engine.text.documents import Document
     from crossrank.engine.text.prepared import Documents
 
-QUEUE_SECONDS = 4.0
-"""Work that may wait by default: enough for the bursts of a machine that is 70% busy, short enough to recover soon."""
+LONGEST_WAIT = 4.0
+"""Seconds that a call may wait for others: enough for the bursts of a machine that is 70% busy, and few callers stay
+longer."""
+QUEUE_TOKENS = 10_000_000
+"""Tokens of all callers that may wait where no number was given: about 100 MB with their texts."""
 _CHARACTERS_PER_TOKEN = 4
 
 
@@ -55,7 +61,6 @@ class AsyncArtifactReranker:
             reranker: may be used synchronously as well.
         """
         self._reranker = reranker
-        self._encoders = EncoderThreads()
 
     async def score(
         self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
@@ -66,7 +71,7 @@ class AsyncArtifactReranker:
             InvalidInputError: a document is no text; the message names its position.
             InferenceError: onnxruntime failed.
             DeadlineExceeded: not all documents were scored in time.
-            Overloaded: too much waits already; `retry_after` estimates when there is room.
+            Overloaded: it would wait too long; `expected_wait` and `retry_after` say how long and until when.
             ClosedError: `aclose` was called.
 
         Warns:
@@ -75,9 +80,11 @@ class AsyncArtifactReranker:
         model = self._reranker.loaded_model
         limit = model.time_limit(deadline_ms, priority)
         documents = _read_once(documents)
-        with self._let_in(documents) as admitted:
-            _, found = await self._encoders.score(model, admitted, lambda: start_score(model, query, documents), limit)
-        return self._complete(found, limit)
+        size = _Size.of(documents, (query,))
+        with self._accept(size, limit) as admitted:
+            call = AsyncCall(model, lambda: start_score(model, query, documents), limit, *size.counts)
+            _, scores = await call.score(admitted)
+        return self._complete(scores, limit, "documents")
 
     async def score_pairs(
         self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
@@ -88,7 +95,7 @@ class AsyncArtifactReranker:
             InvalidInputError: an item is no pair of a string and a document; the message names its position.
             InferenceError: onnxruntime failed.
             DeadlineExceeded: not all pairs were scored in time.
-            Overloaded: too much waits already; `retry_after` estimates when there is room.
+            Overloaded: it would wait too long; `expected_wait` and `retry_after` say how long and until when.
             ClosedError: `aclose` was called.
 
         Warns:
@@ -97,11 +104,11 @@ class AsyncArtifactReranker:
         model = self._reranker.loaded_model
         limit = model.time_limit(deadline_ms, priority)
         queries, texts = pair_texts(pairs)
-        with self._let_in(texts) as admitted:
-            _, found = await self._encoders.score(
-                model, admitted, lambda: start_score_pairs(model, queries, texts), limit
-            )
-        return self._complete(found, limit)
+        size = _Size.of(texts, queries)
+        with self._accept(size, limit) as admitted:
+            call = AsyncCall(model, lambda: start_score_pairs(model, queries, texts), limit, *size.counts)
+            _, scores = await call.score(admitted)
+        return self._complete(scores, limit, "pairs")
 
     async def rank(
         self,
@@ -119,7 +126,7 @@ class AsyncArtifactReranker:
         Raises:
             InvalidInputError: a document is no text, or an option is outside its range.
             InferenceError: onnxruntime failed.
-            Overloaded: too much waits already; `retry_after` estimates when there is room.
+            Overloaded: it would wait too long; `expected_wait` and `retry_after` say how long and until when.
             ClosedError: `aclose` was called.
         """
         model = self._reranker.loaded_model
@@ -136,9 +143,10 @@ class AsyncArtifactReranker:
                 first_stage_scores=first_stage_scores,
             )
 
-        with self._let_in(documents) as admitted:
-            call, found = await self._encoders.score(model, admitted, start, limit)
-        return call.ranking(found)
+        size = _Size.of(documents, (query,))
+        with self._accept(size, limit) as admitted:
+            call, scores = await AsyncCall(model, start, limit, *size.counts).score(admitted)
+        return call.ranking(scores)
 
     async def aiter_rank(
         self,
@@ -159,7 +167,7 @@ class AsyncArtifactReranker:
         Raises:
             InvalidInputError: a document is no text, or an option is outside its range.
             InferenceError: onnxruntime failed.
-            Overloaded: too much waits already, before the first ranking.
+            Overloaded: it would wait too long, before the first ranking.
             ClosedError: `aclose` was called.
         """
         model = self._reranker.loaded_model
@@ -176,13 +184,14 @@ class AsyncArtifactReranker:
                 first_stage_scores=first_stage_scores,
             )
 
-        call, scoring = await self._encoders.start(model, model.scheduler(), start, limit)
-        chunks = AsyncChunks(scoring, self._encoders)
+        size, scheduler = _Size.of(documents, (query,)), model.scheduler()
+        call, scoring = await AsyncCall(model, start, limit, *size.counts).in_chunks(scheduler)
+        chunks = AsyncChunks(scoring, scheduler)
         started = yielded = False
         try:
             while True:
                 # A call for each chunk: a stream that nobody reads on must not keep the reranker from closing.
-                with self._let_in(() if started else documents, goes_on=started) as admitted:
+                with self._accept(_Size.nothing() if started else size, limit, continues=started) as admitted:
                     started = True
                     if not await chunks.step(admitted):
                         break
@@ -202,7 +211,18 @@ class AsyncArtifactReranker:
         """
         self._reranker.loaded_model.check_open()
         documents = _read_once(documents)
-        return await self._encoders.run(lambda: self._reranker.prepare(documents))
+        if isinstance(documents, PreparedDocuments):
+            return self._reranker.prepare(documents)
+        model = self._reranker.loaded_model
+        scheduler, size = model.scheduler(), _Size.of(documents, ())
+
+        def pieces() -> Pieces[PreparedDocuments]:
+            yield first
+            texts = document_texts(documents)
+            return (yield from model.finder.prepare(documents, texts, scheduler.encoders.speed))
+
+        first = Piece(scheduler.encoders.speed.seconds(*size.counts))
+        return await in_turns(scheduler, pieces(), model.time_limit().terms(), 0.0, first)
 
     async def warmup(self) -> None:
         """Load all sessions and run short and full-length pairs, so that the first call is as fast as the next.
@@ -240,7 +260,6 @@ class AsyncArtifactReranker:
             drain: whether calls in progress get their scores; else they get a ClosedError.
         """
         await asyncio.to_thread(self._reranker.close, drain=drain)
-        self._encoders.stop()
 
     async def __aenter__(self) -> Self:
         """Use as an asynchronous context manager; leaving it closes."""
@@ -259,29 +278,56 @@ class AsyncArtifactReranker:
     def __setstate__(self, state: Any) -> None:
         """Open the reranker again where the pickle is read."""
         self._reranker = state
-        self._encoders = EncoderThreads()
 
-    def _let_in(self, documents: Sequence[object] | PreparedDocuments, *, goes_on: bool = False) -> AdmittedCall:
-        """Enter the queue with an estimate of the tokens, before anything is encoded."""
+    def _accept(self, size: _Size, limit: TimeLimit, *, continues: bool = False) -> AdmittedCall:
+        """Enter the queue with an estimate of the work, before anything is encoded."""
         model = self._reranker.loaded_model
-        if isinstance(documents, PreparedDocuments):
-            tokens = documents.encoded.full_lengths[documents.text_of]
-        else:
-            characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
-            tokens = characters // _CHARACTERS_PER_TOKEN + 1
+        scheduler = model.scheduler()
+        tokens = model.finder.estimated_tokens(size.tokens)
         return AdmittedCall(
-            model.scheduler(),
-            model.finder.estimated_tokens(tokens),
-            queue_seconds=QUEUE_SECONDS,
-            goes_on=goes_on,
+            scheduler,
+            tokens,
+            seconds=scheduler.expected_seconds(tokens, len(size.tokens)),
+            terms=limit.terms(),
+            bounds=Bounds(LONGEST_WAIT, scheduler.bounds.tokens or QUEUE_TOKENS),
+            continues=continues,
             loop=asyncio.get_running_loop(),
         )
 
-    def _complete(self, found: DocumentScores, limit: TimeLimit) -> npt.NDArray[np.float32]:
-        check_complete(found, limit)
+    def _complete(self, found: DocumentScores, limit: TimeLimit, argument: str) -> npt.NDArray[np.float32]:
+        check_complete(found, limit, name_in(argument))
         if found.anything_truncated:
             warnings.warn(TRUNCATION, TruncationWarning, stacklevel=3)
         return self._reranker.activated(found.logits)
+
+
+class _Size(NamedTuple):
+    """How large a call is, before its arguments are checked.
+
+    Attributes:
+        tokens: of each document, about, int64 (n,).
+        characters: that have to be encoded, of queries and documents together.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    characters: int
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Documents and characters."""
+        return len(self.tokens), self.characters
+
+    @classmethod
+    def of(cls, documents: Sequence[object] | PreparedDocuments, queries: Sequence[object]) -> _Size:
+        of_queries = sum(map(_characters, queries))
+        if isinstance(documents, PreparedDocuments):
+            return cls(documents.encoded.full_lengths[documents.text_of], of_queries)
+        characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
+        return cls(characters // _CHARACTERS_PER_TOKEN + 1, of_queries + int(characters.sum()))
+
+    @classmethod
+    def nothing(cls) -> _Size:
+        return cls(np.empty(0, dtype=np.int64), 0)
 
 
 def _read_once(documents: Documents) -> tuple[Document, ...] | PreparedDocuments:

@@ -154,7 +154,10 @@ class LoadedModel:
         scheduler = self.scheduler()
         limit = limit or self.time_limit()
         with AdmittedCall(scheduler, int(pairs.lengths.sum())) as call:
-            return self.relevance(wait_for(call.submit(pairs, limit.terms())).outputs)
+            outcome = wait_for(call.submit(pairs, limit.terms()))
+        if outcome.failed:
+            raise next(iter(outcome.failed.values())).error
+        return self.relevance(outcome.outputs)
 
     def time_limit(self, deadline_ms: float | None = None, priority: int = 0) -> TimeLimit:
         """Start the clock of a call.

@@ -49,19 +49,22 @@ class ClosedError(CrossrankError):
 
 
 class Overloaded(CrossrankError):  # noqa: N818  named for the state, as HTTP's 503 is
-    """The queue holds too many tokens to take the request.
+    """The call would wait too long, or more tokens would wait than may.
 
     Attributes:
-        retry_after: estimated seconds until the queue has room for the request.
+        retry_after: seconds after which the request is estimated to be accepted.
+        expected_wait: seconds that it would have waited for the calls that go before it, as estimated.
     """
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after: float = 0.0, expected_wait: float = 0.0) -> None:
+        """Keep the estimates beside the message."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.expected_wait = expected_wait
 
-    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
-        """Pickle with the estimate, for process pools."""
-        return type(self), (str(self), self.retry_after)
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float, float]]:
+        """Pickle with the estimates, for process pools."""
+        return type(self), (str(self), self.retry_after, self.expected_wait)
 
 
 class DeadlineExceeded(CrossrankError, TimeoutError):  # noqa: N818  named as in gRPC

@@ -8,24 +8,26 @@ afterwards, except runs that are in progress.
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from crossrank.engine.call.calls import ScoreCall, scores_while_encoding
-from crossrank.engine.call.chunked_scoring import CHUNKS_AT_ONCE, ChunkedScoring
-from crossrank.engine.call.encoded_candidates import encode_candidates
+from crossrank.engine.call.chunked_scoring import CHUNKS_AT_ONCE
+from crossrank.engine.call.encoded_candidates import candidate_pieces
+from crossrank.engine.schedule.encoders import OutOfTime
+from crossrank.engine.schedule.encoding_pieces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from crossrank.engine.call.chunked_scoring import ChunkedScoring
     from crossrank.engine.call.chunks import Chunk
     from crossrank.engine.call.encoded_candidates import DocumentScores, EncodedCandidates
     from crossrank.engine.call.model import ScoringModel
     from crossrank.engine.schedule.admitted_call import AdmittedCall
+    from crossrank.engine.schedule.encoding_pieces import Pieces
     from crossrank.engine.schedule.request import Outcome, Terms
     from crossrank.engine.schedule.scheduler import Scheduler
     from crossrank.engine.schedule.time_limit import TimeLimit
@@ -33,118 +35,103 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _AnyCall = TypeVar("_AnyCall", bound=ScoreCall)
-_ENCODERS = 2
-"""Threads that encode. The tokenizer itself uses all cores for a large request."""
+_CHECKED_ON_LOOP_DOCUMENTS, _CHECKED_ON_LOOP_CHARACTERS = 256, 100_000
+"""Larger calls are checked in a thread; smaller ones take less than a millisecond, and a hand-over would cost more."""
 
 
-class EncoderThreads:
-    """A small pool of threads that encode, started at the first call; made anew in the child of a fork."""
+@dataclass(frozen=True)
+class AsyncCall(Generic[_AnyCall]):
+    """A call that an event loop waits for.
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
+    Attributes:
+        model: scores it.
+        start: checks its arguments and finds its candidates.
+        limit: its time.
+        documents: how many it has.
+        characters: of its query and documents together.
+    """
 
-    async def run(self, work: Callable[[], _Result]) -> _Result:
-        """The result of a function that one of the threads calls."""
-        if self._pool is None or self._process != os.getpid():
-            self._pool = ThreadPoolExecutor(_ENCODERS, thread_name_prefix="crossrank-encoder")
-            self._process = os.getpid()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    model: ScoringModel
+    start: Callable[[], _AnyCall]
+    limit: TimeLimit
+    documents: int
+    characters: int
 
-    async def submit(
-        self, call: AdmittedCall, encode: Callable[[], tuple[_Result, EncodedCandidates, Terms]], *, last: bool = False
-    ) -> tuple[_Result, EncodedCandidates, Future[Outcome]]:
-        """Encode and plan in a thread, and let the rows wait for their runs.
-
-        Args:
-            call: whose rows.
-            encode: gives them.
-            last: whether the call submits nothing more; then it leaves, so that nothing of it needs the event loop.
-        """
+    async def score(self, admitted: AdmittedCall) -> tuple[_AnyCall, DocumentScores]:
+        """`score_call` for an event loop: check the arguments, encode in a thread, submit, and wait."""
+        scheduler, model = admitted.scheduler, self.model
+        if self.limit.seconds is not None:
+            call, scoring = await self.in_chunks(scheduler)
+            await AsyncChunks(scoring, scheduler).run(admitted)
+            return call, scoring.found()
+        call = await self._checked(scheduler, self.start)
+        if scores_while_encoding(model, call):
+            scoring = call.while_encoding(model, scheduler, self.limit)
+            await AsyncChunks(scoring, scheduler).run(admitted)
+            return call, scoring.found()
         submission = _Submission()
 
-        def work() -> tuple[_Result, EncodedCandidates, Future[Outcome]]:
-            result, request, terms = encode()
-            future = submission.submit(call, request.rows, terms)
-            if last:
-                call.leave()
-            return result, request, future
+        def pieces() -> Pieces[tuple[EncodedCandidates, Future[Outcome]]]:
+            encoded = yield from candidate_pieces(call.candidates, scheduler.encoders.speed)
+            terms = self.limit.terms(encode_seconds=encoded.encode_seconds, partial=True)
+            future = submission.submit(admitted, encoded.rows, terms)
+            admitted.leave()  # it submits nothing more, so nothing of it needs the event loop
+            return encoded, future
 
-        try:
-            return await self.run(work)
-        except BaseException:
-            submission.abandon()
-            raise
-
-    async def score(
-        self, model: ScoringModel, admitted: AdmittedCall, start: Callable[[], _AnyCall], limit: TimeLimit
-    ) -> tuple[_AnyCall, DocumentScores]:
-        """`score_call` for an event loop: check the arguments and encode in a thread, submit, and wait."""
-        if limit.seconds is not None:
-            call, scoring = await self.start(model, admitted.scheduler, start, limit)
-            await AsyncChunks(scoring, self).run(admitted)
-            return call, scoring.found()
-
-        if model.documents_at_once is not None:
-            started_call = await self.run(start)
-            if scores_while_encoding(model, started_call):
-                scoring = started_call.while_encoding(model, admitted.scheduler, limit)
-                await AsyncChunks(scoring, self).run(admitted)
-                return started_call, scoring.found()
-            start = _given(started_call)
-
-        def encode() -> tuple[_AnyCall, EncodedCandidates, Terms]:
-            started = time.perf_counter()
-            call = start()
-            request = encode_candidates(call.candidates)
-            return call, request, limit.terms(encode_seconds=time.perf_counter() - started)
-
-        call, request, future = await self.submit(admitted, encode, last=True)
+        terms = self.limit.terms()
+        encoded, future = await submission.made_by(scheduler, pieces(), terms, admitted.seconds, self._piece(scheduler))
         outcome = await asyncio.wrap_future(future)
-        return call, request.resolve(model.relevance(outcome.outputs))
+        scores = encoded.resolve(model.relevance(outcome.outputs), outcome.scored, outcome.failed)
+        scores.check_any_run()
+        return call, scores
 
-    async def start(
-        self, model: ScoringModel, scheduler: Scheduler, start: Callable[[], _AnyCall], limit: TimeLimit
-    ) -> tuple[_AnyCall, ChunkedScoring]:
-        """Check the arguments of a call in a thread, to be scored chunk by chunk."""
+    async def in_chunks(self, scheduler: Scheduler) -> tuple[_AnyCall, ChunkedScoring]:
+        """Check the arguments of a call that is scored chunk by chunk."""
 
-        def work() -> tuple[_AnyCall, ChunkedScoring]:
-            call = start()
-            return call, call.in_chunks(model, scheduler, limit)
+        def start() -> tuple[_AnyCall, ChunkedScoring]:
+            call = self.start()
+            return call, call.in_chunks(self.model, scheduler, self.limit)
 
-        return await self.run(work)
+        return await self._checked(scheduler, start)
 
-    def stop(self) -> None:
-        """Let the threads end when they have nothing more to do."""
-        pool, self._pool = self._pool, None
-        if pool is not None and self._process == os.getpid():
-            pool.shutdown(wait=False)
+    async def _checked(self, scheduler: Scheduler, start: Callable[[], _Result]) -> _Result:
+        """What `start` gives: at once, or of a large call from a thread."""
+        if self.documents <= _CHECKED_ON_LOOP_DOCUMENTS and self.characters <= _CHECKED_ON_LOOP_CHARACTERS:
+            return start()
+        try:
+            return await in_turns(scheduler, _one_piece(start), self.limit.terms(), 0.0, self._piece(scheduler))
+        except OutOfTime:
+            return start()  # an answer without a score names the documents, too
 
-
-def _given(call: _AnyCall) -> Callable[[], _AnyCall]:
-    return lambda: call
+    def _piece(self, scheduler: Scheduler) -> Piece:
+        return Piece(scheduler.encoders.speed.seconds(self.documents, self.characters))
 
 
 class AsyncChunks:
     """`run_chunks` for an event loop: chunks that were submitted and not recorded yet, the oldest first."""
 
-    def __init__(self, scoring: ChunkedScoring, threads: EncoderThreads) -> None:
-        """Nothing is submitted yet."""
+    def __init__(self, scoring: ChunkedScoring, scheduler: Scheduler) -> None:
+        """Submit nothing yet.
+
+        Args:
+            scoring: the call.
+            scheduler: encodes.
+        """
         self._scoring = scoring
-        self._threads = threads
+        self._scheduler = scheduler
         self._waiting: deque[tuple[Chunk, EncodedCandidates, Future[Outcome]]] = deque()
 
     async def step(self, call: AdmittedCall) -> bool:
         """Submit what there is room for, then wait for the oldest chunk; returns False when there is none left."""
         scoring = self._scoring
         while len(self._waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
-
-            def encode(chunk: Chunk = chunk) -> tuple[Chunk, EncodedCandidates, Terms]:
-                return chunk, *scoring.encode(chunk)
-
-            self._waiting.append(await self._threads.submit(call, encode))
+            try:
+                self._waiting.append(await self._submitted(call, chunk))
+            except OutOfTime:
+                scoring.end_early()
         if not self._waiting:
+            if scoring.complete:
+                scoring.check_any_run()
             return False
         chunk, request, future = self._waiting[0]
         outcome = await asyncio.wrap_future(future)
@@ -165,6 +152,42 @@ class AsyncChunks:
         for _, _, future in self._waiting:
             future.cancel()
 
+    async def _submitted(self, call: AdmittedCall, chunk: Chunk) -> tuple[Chunk, EncodedCandidates, Future[Outcome]]:
+        scoring, submission = self._scoring, _Submission()
+
+        def pieces() -> Pieces[tuple[EncodedCandidates, Future[Outcome]]]:
+            request, terms = yield from scoring.pieces(chunk)
+            return request, submission.submit(call, request.rows, terms)
+
+        first = scoring.first_piece(chunk)
+        request, future = await submission.made_by(self._scheduler, pieces(), scoring.terms, chunk.work, first)
+        return chunk, request, future
+
+
+async def in_turns(
+    scheduler: Scheduler, pieces: Pieces[_Result], terms: Terms, scoring_seconds: float, first: Piece
+) -> _Result:
+    """`Encoders.run` for an event loop: encoder threads do the pieces.
+
+    Raises:
+        OutOfTime: the deadline came; what is left is not encoded.
+    """
+    future = scheduler.encoders.begin(pieces, terms, scoring_seconds, first)
+    left = None if terms.deadline is None else max(0.0, terms.deadline - scheduler.clock())
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), left)
+    except TimeoutError:
+        if future.done() and not future.cancelled() and future.exception() is not None:
+            raise
+        raise OutOfTime from None
+    finally:
+        future.cancel()
+
+
+def _one_piece(work: Callable[[], _Result]) -> Pieces[_Result]:
+    yield Piece(0.0)
+    return work()
+
 
 class _Submission:
     """What a thread submits for a coroutine that may be cancelled meanwhile: then it costs nothing."""
@@ -172,6 +195,16 @@ class _Submission:
     def __init__(self) -> None:
         self._abandoned = False
         self._future: Future[Outcome] | None = None
+
+    async def made_by(
+        self, scheduler: Scheduler, pieces: Pieces[_Result], terms: Terms, scoring_seconds: float, first: Piece
+    ) -> _Result:
+        """The result of pieces that submit."""
+        try:
+            return await in_turns(scheduler, pieces, terms, scoring_seconds, first)
+        except BaseException:
+            self._abandon()
+            raise
 
     def submit(self, call: AdmittedCall, pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         if not self._abandoned:
@@ -181,7 +214,7 @@ class _Submission:
             future.cancel()
         raise asyncio.CancelledError
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         # Without a lock: the event loop must not wait for a thread that plans runs.
         self._abandoned = True
         if self._future is not None:

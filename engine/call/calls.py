@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.engine.call.chunked_scoring import ChunkedScoring, run_chunks
-from crossrank.engine.call.encoded_candidates import encode_candidates, known_scores
+from crossrank.engine.call.encoded_candidates import candidate_pieces, known_scores
 from crossrank.engine.call.ranking import first_stage_order, ranking
 from crossrank.engine.schedule.admitted_call import AdmittedCall
 from crossrank.engine.schedule.request import wait_for
 from crossrank.engine.text.documents import as_list, checked_top_k, document_texts, query_text
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
-from crossrank.errors import DeadlineExceeded, InvalidInputError
+from crossrank.errors import DeadlineExceeded, InferenceError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _RANKING_SECONDS = 3e-6
 """To put one document into a ranking, scored or not: 3.1 ms for 1000 of them were measured."""
+
+_NAMED_PAIRS = 10
+"""Pairs without a score that an error names after the first."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class RankCall(ScoreCall):
             self.order,
             top_k=self.top_k,
             return_documents=self.return_documents,
-            unscored_because="deadline" if final else "pending",
+            out_of_time="deadline" if final else "pending",
         )
 
 
@@ -174,16 +177,24 @@ def score_call(
         return known
     scheduler = model.scheduler()
     if limit.seconds is None and not scores_while_encoding(model, call):
-        with AdmittedCall(scheduler) as admitted:  # before anything is encoded: from here on `close` waits for it
-            request = encode_candidates(call.candidates)
+        seconds = scheduler.expected_seconds(call.candidates.estimated_tokens(), len(call.candidates))
+        terms = limit.terms()
+        # Before anything is encoded: from here on `close` waits for it.
+        with AdmittedCall(scheduler, seconds=seconds, terms=terms) as admitted:
+            encoders = scheduler.encoders
+            request = encoders.run(candidate_pieces(call.candidates, encoders.speed), terms, seconds)
             if warn is not None and request.anything_truncated:
                 warn()
             admitted.announce(int(request.rows.lengths.sum()))
-            outcome = wait_for(admitted.submit(request.rows, limit.terms()))
-        return request.resolve(model.relevance(outcome.outputs))
+            outcome = wait_for(admitted.submit(request.rows, limit.terms(partial=True)))
+        scores = request.resolve(model.relevance(outcome.outputs), outcome.scored, outcome.failed)
+        scores.check_any_run()
+        return scores
     in_chunks = call.while_encoding if limit.seconds is None else call.in_chunks
     scoring = in_chunks(model, scheduler, limit)
-    with AdmittedCall(scheduler, scoring.estimated_tokens) as admitted:
+    with AdmittedCall(
+        scheduler, scoring.estimated_tokens, seconds=scoring.expected_seconds, terms=scoring.terms
+    ) as admitted:
         for _ in run_chunks(scoring, admitted.submit):
             pass
     found = scoring.found()
@@ -202,17 +213,38 @@ def scores_while_encoding(model: ScoringModel, call: ScoreCall) -> bool:
     )
 
 
-def check_complete(found: DocumentScores, limit: TimeLimit) -> None:
-    """Refuse what a deadline left incomplete.
+def check_complete(found: DocumentScores, limit: TimeLimit, name: Callable[[int], str]) -> None:
+    """Refuse what failed, or what a deadline left incomplete.
+
+    Args:
+        found: what is known of the caller's pairs.
+        limit: the call's time.
+        name: how the caller calls its pair of an index, such as 'documents[3]'.
 
     Raises:
+        InferenceError: some pairs have no score whatever time they are given; the message names them.
         DeadlineExceeded: not all pairs were scored.
     """
+    if found.failed:
+        first, *others = sorted(found.failed)
+        error = found.failed[first].error
+        also = f"; so {'has' if len(others) == 1 else 'have'} {_listed(others, name)}" if others else ""
+        raise InferenceError(f"{name(first)} has no score: {error}{also}. rank() scores the others") from error
     if not found.scored.all():
         raise DeadlineExceeded(
             f"{int(found.scored.sum())} of {len(found.scored)} pairs were scored within "
             f"{(limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
         )
+
+
+def name_in(argument: str) -> Callable[[int], str]:
+    """How a caller calls the items of an argument of its call."""
+    return lambda index: f"{argument}[{index}]"
+
+
+def _listed(indices: Sequence[int], name: Callable[[int], str]) -> str:
+    more = f" and {len(indices) - _NAMED_PAIRS} more" if len(indices) > _NAMED_PAIRS else ""
+    return ", ".join(map(name, indices[:_NAMED_PAIRS])) + more
 
 
 def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedScoring) -> Iterator[RankResult]:
@@ -222,8 +254,8 @@ def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedSco
     def submit(pairs: EncodedPairs, terms: Terms) -> Future[Outcome]:
         # Each chunk is a call of its own: an iterator that nobody continues must not keep the reranker from closing.
         nonlocal started
-        tokens = 0 if started else scoring.estimated_tokens
-        with AdmittedCall(scheduler, tokens, goes_on=started) as admitted:
+        tokens, seconds = (0, 0.0) if started else (scoring.estimated_tokens, scoring.expected_seconds)
+        with AdmittedCall(scheduler, tokens, seconds=seconds, terms=scoring.terms, continues=started) as admitted:
             started = True
             return admitted.submit(pairs, terms)
 

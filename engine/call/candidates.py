@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from crossrank.engine.call.score_cache import digest
+from crossrank.engine.call.text_encoding import document_pieces
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import cut
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.call.score_cache import KnownScore, ScoreCache
     from crossrank.engine.plan.cost import CostModel
+    from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Pieces
     from crossrank.engine.text.documents import Document
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import Windows
@@ -99,6 +101,19 @@ class Candidates:
         characters = np.fromiter((len(text) for text in self.documents), dtype=np.int64, count=len(self.documents))
         return characters[self.text_of]
 
+    def estimated_tokens(self) -> int:
+        """Tokens of all pairs that have to be scored, about and quickly: as if all documents were of one length."""
+        documents = self.documents
+        unknown = self.known.count(None)
+        if isinstance(documents, EncodedDocuments):
+            tokens = float(documents.full_lengths.mean()) if len(documents) else 0.0
+        else:
+            longest = None if self.windows is not None else int(self.encoder.max_length / _TOKENS_PER_CHARACTER)
+            lengths = [len(text) if longest is None else min(len(text), longest) for text in documents]
+            tokens = sum(lengths) * _TOKENS_PER_CHARACTER / max(1, len(lengths))
+        query = sum(map(len, self.queries)) * _TOKENS_PER_CHARACTER / max(1, len(self.queries))
+        return int(unknown * (tokens + query + self.encoder.template.special_tokens))
+
     def expected_work(self, cost: CostModel) -> ExpectedWork:
         """What scoring each distinct pair takes, all its windows together, going by the length of its texts.
 
@@ -145,10 +160,12 @@ class CandidateFinder:
         self._cache = cache
         self.documents_key = f"{encoder_key} {windows!r}"
 
-    def prepare(self, items: tuple[Document, ...], texts: Sequence[str]) -> PreparedDocuments:
-        """Encode documents, equal ones once."""
+    def prepare(
+        self, items: tuple[Document, ...], texts: Sequence[str], speed: EncodingSpeed
+    ) -> Pieces[PreparedDocuments]:
+        """Encode documents piece by piece, equal ones once."""
         distinct, text_of = _distinct(texts)
-        encoded = encode_documents(self._encoder, self._windows, distinct)
+        encoded = yield from document_pieces(self._encoder, self._windows, distinct, speed)
         return PreparedDocuments(items, encoded, text_of, self._digests(distinct), self.documents_key)
 
     def of_texts(self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]) -> Candidates:
@@ -220,13 +237,6 @@ class CandidateFinder:
 
     def _digests(self, texts: Sequence[str]) -> list[bytes] | None:
         return [digest(text) for text in texts] if self._cache is not None else None
-
-
-def encode_documents(encoder: PairEncoder, windows: Windows | None, texts: Sequence[str]) -> EncodedDocuments:
-    """Encode as many tokens of each text as may be read of it."""
-    if windows is None:
-        return encoder.encode_documents(texts)
-    return encoder.encode_whole_documents(texts, windows.tokens_read(encoder.text_tokens))
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:

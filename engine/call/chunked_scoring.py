@@ -6,15 +6,17 @@ chunk is scored, the next is encoded, so the first scores do not wait for the en
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossrank.engine.call.chunks import ENCODE_SECONDS_PER_UNIT, Chunks, EvenChunks
-from crossrank.engine.call.encoded_candidates import DocumentScores, encode_candidates
+from crossrank.engine.call.encoded_candidates import DocumentScores, candidate_pieces, encode_candidates
+from crossrank.engine.schedule.encoders import OutOfTime
+from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.request import wait_for
+from crossrank.engine.schedule.run_results import GIVE_UP_AFTER
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.errors import ClosedError
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from crossrank.engine.call.encoded_candidates import EncodedCandidates
     from crossrank.engine.call.model import ScoringModel
     from crossrank.engine.call.results import DocumentWindow
-    from crossrank.engine.schedule.request import Outcome, Terms
+    from crossrank.engine.schedule.encoding_pieces import Pieces
+    from crossrank.engine.schedule.request import FailedPair, Outcome, Terms
     from crossrank.engine.schedule.scheduler import Scheduler
     from crossrank.engine.schedule.time_limit import TimeLimit
     from crossrank.engine.text.encoding import EncodedPairs
@@ -43,6 +46,8 @@ class ChunkedScoring:
 
     Attributes:
         estimated_tokens: of all rows that have to be scored, from the length of their texts.
+        expected_seconds: predicted for them, on one core.
+        terms: the call's.
         check_process: as the scheduler's.
     """
 
@@ -71,6 +76,7 @@ class ChunkedScoring:
         self._model = model
         self._needs_all = needs_all
         self._fell_short = False
+        self._out_of_time = False
         self._candidates = candidates
         self._limit = limit
         count = len(candidates)
@@ -78,6 +84,7 @@ class ChunkedScoring:
         self._scored = np.zeros(count, dtype=np.bool_)
         self._truncated = np.zeros(count, dtype=np.bool_)
         self._windows: list[DocumentWindow | None] = [None] * count
+        self._failed: dict[int, FailedPair] = {}
         self._query_truncated = False
         known = np.flatnonzero(~candidates.unknown)
         if len(known):
@@ -88,10 +95,13 @@ class ChunkedScoring:
         promised = promised[~self._scored[promised]]
         work = candidates.expected_work(scheduler.cost)
         self.estimated_tokens = int(work.tokens[promised].sum())
+        self.expected_seconds = float(work.seconds[promised].sum())
+        self.terms = limit.terms()
         fresh = [text for index, text in enumerate(candidates.queries) if index not in candidates.encoded_queries]
         self._query_seconds = max(map(len, fresh), default=0) * ENCODE_SECONDS_PER_UNIT
         self.check_process = scheduler.check_process
         self._clock = scheduler.clock
+        self._encoders = scheduler.encoders
         self._times = scheduler.times
         if documents_at_once is not None:
             self._chunks: Chunks | EvenChunks = EvenChunks(
@@ -110,36 +120,66 @@ class ChunkedScoring:
 
     @property
     def complete(self) -> bool:
-        """Whether all candidates are scored."""
-        return bool(self._scored.all())
+        """Whether all candidates are scored, but for those that failed."""
+        return int(self._scored.sum()) + len(self._failed) == len(self._scored)
 
     def next_chunk(self) -> Chunk | None:
         """Candidates to encode and submit next; None where none or no time are left."""
-        if self._needs_all and self._fell_short:
+        if self._out_of_time or (self._needs_all and self._fell_short):
             return None
         deadline = self._limit.deadline
         left = None if deadline is None else deadline - self._clock() - self._query_seconds
         return self._chunks.take(left, self._times.factor)
 
-    def encode(self, chunk: Chunk) -> tuple[EncodedCandidates, Terms]:
-        """Encode a chunk; from any thread, one chunk at a time."""
-        started = time.perf_counter()
-        request = encode_candidates(self._candidates.only(chunk.indices))
-        seconds = time.perf_counter() - started
+    def encode(self, chunk: Chunk) -> tuple[EncodedCandidates, Terms] | None:
+        """Encode a chunk, waiting for its turns; None where the deadline came before it was done."""
+        try:
+            return self._encoders.run(self.pieces(chunk), self.terms, chunk.work, self.first_piece(chunk))
+        except OutOfTime:
+            self.end_early()
+            return None
+
+    def pieces(self, chunk: Chunk) -> Pieces[tuple[EncodedCandidates, Terms]]:
+        """Encode a chunk piece by piece; from any thread, one chunk at a time."""
+        request = yield from candidate_pieces(self._candidates.only(chunk.indices), self._encoders.speed)
+        seconds = request.encode_seconds
         self._chunks.encoded(chunk, seconds)
         self._query_seconds = 0.0  # the first chunk had it encoded
         return request, self._limit.terms(encode_seconds=seconds, partial=True, work_behind=chunk.work_behind)
 
+    def first_piece(self, chunk: Chunk) -> Piece:
+        """What is predicted of a chunk's encoding."""
+        return Piece(self._encoders.speed.seconds(len(chunk.indices), chunk.units))
+
+    def end_early(self) -> None:
+        """The deadline came while a chunk was encoded: nothing more of the call is."""
+        self._out_of_time = True
+
     def record(self, chunk: Chunk, request: EncodedCandidates, outcome: Outcome) -> None:
         """Take the scores of a chunk, as many as its deadline allowed: those with all of their rows scored."""
         self._fell_short |= not bool(outcome.scored.all())
-        self._take(chunk.indices, request.resolve(self._model.relevance(outcome.outputs), outcome.scored))
+        logits = self._model.relevance(outcome.outputs)
+        self._take(chunk.indices, request.resolve(logits, outcome.scored, outcome.failed))
+        if len(self._failed) >= GIVE_UP_AFTER:
+            self.check_any_run()
+
+    def check_any_run(self) -> None:
+        """Refuse what holds no score because every run so far failed: that is no single document's fault.
+
+        Raises:
+            InferenceError: the first of the runs' errors.
+        """
+        if self._failed and not self._scored.any() and all(pair.in_run for pair in self._failed.values()):
+            raise next(iter(self._failed.values())).error
 
     def found(self) -> DocumentScores:
         """What is known of the caller's pairs so far."""
         of = self._candidates.distinct_of
         windows = [self._windows[index] for index in of.tolist()]
-        return DocumentScores(self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated)
+        failed = {index: self._failed[pair] for index, pair in enumerate(of.tolist()) if pair in self._failed}
+        return DocumentScores(
+            self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated, failed
+        )
 
     def _take(self, indices: npt.NDArray[np.int64], found: DocumentScores) -> None:
         done = indices[found.scored]
@@ -149,6 +189,7 @@ class ChunkedScoring:
         for index, window, scored in zip(indices.tolist(), found.windows, found.scored.tolist(), strict=True):
             if scored:
                 self._windows[index] = window
+        self._failed.update((int(indices[index]), failure) for index, failure in found.failed.items())
         self._query_truncated = self._query_truncated or found.query_truncated
 
 
@@ -165,9 +206,13 @@ def run_chunks(
                 waiting.clear()  # nobody answers them here, and a thread that is gone may have held their locks
                 raise
             while len(waiting) < CHUNKS_AT_ONCE and (chunk := scoring.next_chunk()) is not None:
-                request, terms = scoring.encode(chunk)
-                waiting.append((chunk, request, submit(request.rows, terms)))
+                encoded = scoring.encode(chunk)
+                if encoded is not None:
+                    request, terms = encoded
+                    waiting.append((chunk, request, submit(request.rows, terms)))
             if not waiting:
+                if scoring.complete:
+                    scoring.check_any_run()
                 return
             chunk, request, future = waiting.popleft()
             scoring.record(chunk, request, wait_for(future))

@@ -32,11 +32,13 @@ class Chunk:
     Attributes:
         indices: which, in the order of their promise, int64 (b,).
         units: their size in what `Chunks` counts.
-        work_behind: predicted seconds, on one core, of the candidates after them.
+        work: predicted seconds, on one core, of these candidates and those after them.
+        work_behind: the same of those after them alone.
     """
 
     indices: npt.NDArray[np.int64]
     units: int
+    work: float
     work_behind: float
 
 
@@ -118,7 +120,8 @@ class Chunks:
         self._place = end
         if self._grows:
             self._target = min(_LONGEST, 2 * self._target)
-        return Chunk(self._order[start:end], int(self._units[start:end].sum()), float(self._behind[end]))
+        units = int(self._units[start:end].sum())
+        return Chunk(self._order[start:end], units, float(self._behind[start]), float(self._behind[end]))
 
 
 class EvenChunks:
@@ -160,4 +163,6 @@ class EvenChunks:
         if start == end or (left is not None and left <= 0):
             return None
         self._place = end
-        return Chunk(self._order[start:end], int(self._units[start:end].sum()), float(self._seconds[end:].sum()))
+        units = int(self._units[start:end].sum())
+        behind = float(self._seconds[end:].sum())
+        return Chunk(self._order[start:end], units, behind + float(self._seconds[start:end].sum()), behind)

@@ -6,24 +6,27 @@ windows are read. Who scores the rows, and in how many runs, does not matter her
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.engine.call.candidates import encode_documents
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import KnownScore
+from crossrank.engine.call.text_encoding import TextEncoding, at_once
+from crossrank.engine.schedule.encoding_pieces import EncodingSpeed
 from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
 from crossrank.engine.text.windows import aggregate, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from crossrank.engine.call.candidates import Candidates
     from crossrank.engine.call.score_cache import ScoreCache
+    from crossrank.engine.schedule.encoding_pieces import Pieces
+    from crossrank.engine.schedule.request import FailedPair
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import WindowCuts, Windows
 
@@ -38,6 +41,7 @@ class DocumentScores:
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
         query_truncated: whether any query was cut.
+        failed: those that have no score whatever time they are given, by their indices.
     """
 
     logits: npt.NDArray[np.float32]
@@ -45,11 +49,23 @@ class DocumentScores:
     truncated: npt.NDArray[np.bool_]
     windows: Sequence[DocumentWindow | None]
     query_truncated: bool
+    failed: Mapping[int, FailedPair] = field(default_factory=dict)
 
     @property
     def anything_truncated(self) -> bool:
         """Whether a query or a part of a document was not read."""
         return self.query_truncated or bool(self.truncated.any())
+
+    def check_any_run(self) -> None:
+        """Refuse what holds no score because every run failed: that is no single document's fault.
+
+        Raises:
+            InferenceError: the first of the runs' errors.
+        """
+        if not self.scored.any() and len(self.failed) == len(self.scored):
+            first = next(iter(self.failed.values()), None)
+            if first is not None and all(pair.in_run for pair in self.failed.values()):
+                raise first.error
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class EncodedCandidates:
         keys: for each distinct pair its key; empty without a cache.
         cache: where to put what is found.
         queries_truncated: whether any query was cut.
+        encode_seconds: what encoding took.
     """
 
     rows: EncodedPairs
@@ -75,6 +92,7 @@ class EncodedCandidates:
     keys: Sequence[bytes]
     cache: ScoreCache | None
     queries_truncated: bool
+    encode_seconds: float
 
     @property
     def anything_truncated(self) -> bool:
@@ -83,14 +101,18 @@ class EncodedCandidates:
         return known or self.queries_truncated or bool(self.cuts.bounded.any())
 
     def resolve(
-        self, row_logits: npt.NDArray[np.float32], scored_rows: npt.NDArray[np.bool_] | None = None
+        self,
+        row_logits: npt.NDArray[np.float32],
+        scored_rows: npt.NDArray[np.bool_] | None = None,
+        failed_rows: Mapping[int, FailedPair] | None = None,
     ) -> DocumentScores:
         """Scores of the caller's pairs from those of the rows; what is new and complete goes into the cache.
 
         Args:
             row_logits: float32 (rows,).
-            scored_rows: which rows have their logit, bool (rows,), where time did not allow all; None for all. A
-                document counts as scored when all of its windows are.
+            scored_rows: which rows have their logit, bool (rows,), where not all have; None for all. A document counts
+                as scored when all of its windows are.
+            failed_rows: rows that can have none, by their indices. A document failed when one of its windows did.
         """
         complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
         if scored_rows is not None:
@@ -118,7 +140,14 @@ class EncodedCandidates:
             truncated[self.distinct_of],
             [windows[index] for index in self.distinct_of.tolist()],
             self.queries_truncated,
+            self._failed_pairs(np.flatnonzero(new), failed_rows) if failed_rows else {},
         )
+
+    def _failed_pairs(self, new: npt.NDArray[np.int64], failed_rows: Mapping[int, FailedPair]) -> dict[int, FailedPair]:
+        """The caller's pairs that failed; `new` are the distinct pairs that the rows are of."""
+        document_of = self.cuts.document_of
+        distinct = {int(new[document_of[row]]): failure for row, failure in failed_rows.items()}
+        return {index: distinct[pair] for index, pair in enumerate(self.distinct_of.tolist()) if pair in distinct}
 
     def _found_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
         spans = self.rows.documents.spans
@@ -155,20 +184,35 @@ def known_scores(candidates: Candidates) -> DocumentScores | None:
 
 
 def encode_candidates(candidates: Candidates) -> EncodedCandidates:
-    """Encode the candidates that have to be scored and cut their documents; from any thread."""
+    """Encode the candidates that have to be scored and cut their documents, without waiting for turns."""
+    return at_once(candidate_pieces(candidates, EncodingSpeed()))
+
+
+def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[EncodedCandidates]:
+    """Encode the candidates that have to be scored piece by piece, and cut their documents; from any thread.
+
+    Args:
+        candidates: of a call, or of a part of one.
+        speed: predicts how long texts take.
+    """
     unknown = candidates.unknown
     query_of, text_of = candidates.query_of[unknown], candidates.text_of[unknown]
-    documents = candidates.documents
-    if not isinstance(documents, EncodedDocuments):
+    # Those of known pairs too: whether a query was cut is said, whoever scored the pair.
+    needed_queries = np.unique(candidates.query_of)
+    fresh = [index for index in needed_queries.tolist() if index not in candidates.encoded_queries]
+    texts: list[str] = []
+    if not isinstance(candidates.documents, EncodedDocuments):
         needed, text_of = np.unique(text_of, return_inverse=True)
-        texts = [documents[index] for index in needed.tolist()]
-        documents = encode_documents(candidates.encoder, candidates.windows, texts)
-    # Those of known pairs too: whether a query was cut is told, whoever scored the pair.
-    needed = np.unique(candidates.query_of)
-    queries = tuple(_encoded_query(candidates, index) for index in needed.tolist())
-    rows, cuts = _rows(
-        candidates.encoder, queries, np.searchsorted(needed, query_of), text_of, documents, candidates.windows
+        texts = [candidates.documents[index] for index in needed.tolist()]
+    encoding = TextEncoding(
+        candidates.encoder, candidates.windows, [candidates.queries[index] for index in fresh], texts
     )
+    yield from encoding.pieces(speed)
+    candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
+    documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
+    queries = tuple(_encoded_query(candidates, index) for index in needed_queries.tolist())
+    query_of = np.searchsorted(needed_queries, query_of)
+    rows, cuts = _rows(candidates.encoder, queries, query_of, text_of, documents, candidates.windows)
     return EncodedCandidates(
         rows,
         cuts,
@@ -178,6 +222,7 @@ def encode_candidates(candidates: Candidates) -> EncodedCandidates:
         candidates.keys,
         candidates.cache,
         any(query.truncated for query in queries),
+        encoding.seconds,
     )
 
 

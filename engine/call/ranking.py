@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.call.encoded_candidates import DocumentScores
+    from crossrank.engine.call.results import UnscoredBecause
     from crossrank.engine.text.documents import Document
 
 
@@ -55,6 +56,7 @@ def ranked_documents(
     *,
     indices: npt.NDArray[np.int64] | None = None,
     stage: int | None = None,
+    out_of_time: Literal["deadline", "pending"] = "deadline",
 ) -> list[RankedDocument]:
     """Some documents as results, in the order given.
 
@@ -65,6 +67,7 @@ def ranked_documents(
         items: the caller's documents, to be in the results; None leaves them out.
         indices: for each of the n documents its place in the caller's list, int64 (n,); None where it is its own.
         stage: number of the cascade's stage that scored.
+        out_of_time: why those are not scored that did not fail.
     """
     scored = found.scored[chosen]
     columns = (
@@ -82,6 +85,7 @@ def ranked_documents(
             truncated=truncated,
             window=found.windows[position] if is_scored else None,
             stage=stage,
+            unscored_because=None if is_scored else "failed" if position in found.failed else out_of_time,
         )
         for index, score, is_scored, truncated, position in zip(*(column.tolist() for column in columns), strict=True)
     ]
@@ -95,7 +99,7 @@ def ranking(
     *,
     top_k: int,
     return_documents: bool,
-    unscored_because: Literal["deadline", "pending"],
+    out_of_time: Literal["deadline", "pending"],
 ) -> RankResult:
     """The ranking of what is scored, followed by the rest.
 
@@ -106,15 +110,20 @@ def ranking(
         order: most promising first, int64 (n,).
         top_k: how many to return at most.
         return_documents: whether the results carry the caller's documents.
-        unscored_because: why some are not scored, where any are not.
+        out_of_time: why those are not scored that did not fail.
     """
     scored, rest = best_first(found), order[~found.scored[order]]
     chosen = np.concatenate([scored, rest])[:top_k]
+    documents = ranked_documents(found, chosen, activated, items if return_documents else None, out_of_time=out_of_time)
+    because: UnscoredBecause | None = "failed" if found.failed else None
+    if len(rest) > len(found.failed):
+        because = out_of_time
     return RankResult(
-        documents=tuple(ranked_documents(found, chosen, activated, items if return_documents else None)),
+        documents=tuple(documents),
         scored=len(scored),
         truncated_documents=int((found.truncated & found.scored).sum()),
         query_truncated=found.query_truncated,
         unscored=tuple(rest.tolist()),
-        unscored_because=unscored_because if len(rest) else None,
+        unscored_because=because,
+        failures={index: str(failure.error) for index, failure in sorted(found.failed.items())},
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, overload
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 if TYPE_CHECKING:
     from crossrank.engine.text.documents import Document
     from crossrank.engine.text.windows import LongDocuments
     from crossrank.models.manifest import Activation, Precision, Provider
+
+UnscoredBecause: TypeAlias = Literal["deadline", "pending", "failed"]
+"""Why a document has no score: time ran out, `iter_rank` has not come to it yet, or it cannot be scored because the
+model gives no number for it or its run fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,13 @@ class RankedDocument:
 
     Attributes:
         index: its place in the caller's list.
-        score: its score; larger is more relevant. None where a deadline left it unscored.
+        score: its score; larger is more relevant. None where it was not scored.
         document: the caller's own object, or None where documents were not asked for.
         truncated: whether only its beginning was read, because it is longer than the model takes, or has more windows
             than are read of a document.
         window: its best window; None where windows are not read.
         stage: number of the cascade's stage that gave the score, from 0; None where no cascade ranked.
+        unscored_because: why it has no score; None where it has one.
     """
 
     index: int
@@ -49,6 +54,7 @@ class RankedDocument:
     truncated: bool
     window: DocumentWindow | None = None
     stage: int | None = None
+    unscored_because: UnscoredBecause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ class RankResult(Sequence[RankedDocument]):
         query_truncated: whether the query left no room for documents and was cut.
         unscored: places in the caller's list of documents that were not scored, most promising first.
         unscored_because: 'deadline' where time ran out; 'pending' in a ranking that `iter_rank` will still improve;
-            None where all were scored.
+            'failed' where only such documents are unscored that cannot be scored; None where all were scored.
+        failures: of those that cannot be scored, by their places in the caller's list, the reason in words.
     """
 
     documents: tuple[RankedDocument, ...]
@@ -72,7 +79,8 @@ class RankResult(Sequence[RankedDocument]):
     truncated_documents: int
     query_truncated: bool
     unscored: tuple[int, ...] = ()
-    unscored_because: Literal["deadline", "pending"] | None = None
+    unscored_because: UnscoredBecause | None = None
+    failures: Mapping[int, str] = field(default_factory=dict, hash=False)
 
     def __len__(self) -> int:
         """Number of ranked documents."""

@@ -23,6 +23,10 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _INTEGER_TYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # The fused kernel is slower on CPU than Add + LayerNormalization, see docs/graphs.md.
 _DISABLED_OPTIMIZERS = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
+NO_NUMBER_CAUSES = (
+    "in an fp16 graph this is an overflow: use precision='fp32'; in an fp32 graph the weights of the checkpoint may "
+    "hold NaN: look at them and export it again"
+)
 
 
 class GraphSession:
@@ -134,21 +138,34 @@ def run_failed(arrays: TokenArrays, error: Exception) -> InferenceError:
     return InferenceError(f"onnxruntime failed on {rows} pairs x {length} tokens: {error}")
 
 
+class NoNumberError(InferenceError):
+    """A run gave outputs that are no numbers, of some of its pairs at least.
+
+    Attributes:
+        logits: all outputs of the run, float32 (pairs, labels).
+    """
+
+    def __init__(self, message: str, logits: npt.NDArray[np.float32]) -> None:
+        super().__init__(message)
+        self.logits = logits
+
+
 def checked_logits(logits: npt.NDArray[Any], arrays: TokenArrays) -> npt.NDArray[np.float32]:
     """Outputs of a run as float32.
 
     Raises:
-        InferenceError: an output is NaN or infinite.
+        NoNumberError: an output is NaN or infinite.
     """
+    logits = np.asarray(logits, dtype=np.float32)
     if not np.isfinite(logits).all():
         rows, length = arrays.input_ids.shape
         kind = "NaN" if np.isnan(logits).any() else "infinity"
-        raise InferenceError(
+        raise NoNumberError(
             f"the model gave a score that is no number ({kind}) for a batch of {rows} pairs x {length} tokens; "
-            "in an fp16 graph this is an overflow: use precision='fp32'; in an fp32 graph the weights of the "
-            "checkpoint may hold NaN: look at them and export it again"
+            f"{NO_NUMBER_CAUSES}",
+            logits,
         )
-    return np.asarray(logits, dtype=np.float32)
+    return logits
 
 
 def checked_inputs(session: Any, path: Path) -> dict[str, type[np.integer[Any]]]:

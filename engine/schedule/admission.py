@@ -1,6 +1,6 @@
-"""How much may wait: a bound in tokens, checked before a call costs anything.
+"""Which calls are accepted: by the time that each would wait itself, and by the tokens that wait altogether.
 
-The bound holds from the call's first moment, so a flood of calls cannot pile up in front of the encoder either. Tokens
+Both are checked before a call costs anything, so a flood of calls cannot pile up in front of the encoder either. Tokens
 count until their run starts.
 """
 
@@ -8,141 +8,184 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from crossrank.engine.schedule.request import Terms
 from crossrank.errors import ClosedError, Overloaded
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable
 
 _SHORTEST_RETRY = 0.01
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A call's place among those let in; changed by `Admission` alone.
+class Bounds(NamedTuple):
+    """What a call is refused for.
 
     Attributes:
-        loop: the event loop that the call needs to go on, or None.
-        inside: whether it was let in and has not left.
+        seconds: it would wait longer; None for no bound.
+        tokens: so many would wait together with its own; None for no bound.
+    """
+
+    seconds: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class CallRecord:
+    """An accepted call as `Admission` counts it, which alone changes it.
+
+    Attributes:
+        loop: the event loop without which the call cannot continue, or None.
+        terms: its place in the order.
+        open: whether it was accepted and has not left.
         announced: tokens it is expected to submit still.
+        seconds: predicted for those, on one core.
     """
 
     loop: AbstractEventLoop | None = None
-    inside: bool = False
+    terms: Terms = Terms(arrival=0.0)  # noqa: RUF009  frozen
+    open: bool = False
     announced: int = 0
+    seconds: float = 0.0
 
 
 class Admission:
     """Counts waiting tokens and open calls. Safe to use from several threads.
 
     Each change of several counts stands in a row of statements without a call, which CPython does not interrupt for a
-    signal: after a KeyboardInterrupt anywhere a ticket tells the truth.
+    signal: after a KeyboardInterrupt anywhere the counts are right.
     """
 
-    def __init__(self, max_queue_tokens: int | None) -> None:
-        """Start empty.
-
-        Args:
-            max_queue_tokens: tokens that may wait; None leaves the bound to the single calls.
-        """
-        self._limit = max_queue_tokens
+    def __init__(self) -> None:
         # Reentrant: a call that nobody holds any more leaves from the garbage collector, in whatever thread it runs.
         self._lock = threading.RLock()
         self._closed = False
         self._of_loops: dict[AbstractEventLoop, int] = {}
+        self._open: dict[CallRecord, None] = {}
         self.tokens = 0
         self.calls = 0
         self.refused = 0
 
     @property
     def closed(self) -> bool:
-        """Whether no call is let in any more."""
+        """Whether no call is accepted any more."""
         return self._closed
 
     def enter(
-        self, ticket: Ticket, tokens: int, *, tokens_per_second: float, queue_seconds: float | None, goes_on: bool
+        self,
+        call: CallRecord,
+        tokens: int,
+        seconds: float,
+        *,
+        bounds: Bounds,
+        tokens_per_second: float,
+        expected_wait: Callable[[], float],
+        continues: bool,
     ) -> None:
-        """Let a call in.
+        """Accept a call.
 
         Args:
-            ticket: not let in yet.
-            tokens: what it will let wait, as far as known.
+            call: not accepted yet.
+            tokens: what will wait of it, as far as known.
+            seconds: predicted for its work, on one core.
+            bounds: what it is refused for.
             tokens_per_second: how fast waiting tokens are worked off.
-            queue_seconds: bounds the waiting tokens to what so many seconds work off, where no number was fixed; None
-                leaves them unbounded.
-            goes_on: whether it was let in before, and only `close` keeps it out.
+            expected_wait: gives the seconds that it would wait.
+            continues: whether it was accepted before, and only `close` keeps it out.
 
         Raises:
-            Overloaded: it would exceed the bound, and something waits already. A call larger than the bound itself
-                is let in when nothing waits.
+            Overloaded: it would wait too long; or too many tokens would wait, and some wait already. A call larger
+                than that bound is accepted when nothing waits.
             ClosedError: `close` was called.
         """
         with self._lock:
             if self._closed:
                 raise ClosedError("this reranker was closed; make a new one")
-            if not goes_on:
-                self._check(tokens, tokens_per_second, queue_seconds)
-            of_loop = 0 if ticket.loop is None else self._of_loops.get(ticket.loop, 0) + 1
+            if not continues:
+                self._check_wait(bounds.seconds, tokens_per_second, expected_wait)
+                self._check_tokens(tokens, bounds.tokens, tokens_per_second, expected_wait)
+            of_loop = 0 if call.loop is None else self._of_loops.get(call.loop, 0) + 1
+            self._open[call] = None
             self.tokens += tokens
             self.calls += 1
-            ticket.announced = tokens
-            ticket.inside = True
-            if ticket.loop is not None:
-                self._of_loops[ticket.loop] = of_loop
+            call.announced = tokens
+            call.seconds = seconds
+            call.open = True
+            if call.loop is not None:
+                self._of_loops[call.loop] = of_loop
 
-    def announce(self, ticket: Ticket, tokens: int, *, tokens_per_second: float, queue_seconds: float | None) -> None:
-        """Let a call that is inside announce what it will let wait.
+    def announce(
+        self,
+        call: CallRecord,
+        tokens: int,
+        *,
+        bounds: Bounds,
+        tokens_per_second: float,
+        expected_wait: Callable[[], float],
+    ) -> None:
+        """Count tokens of an open call that were not known when it was accepted.
 
         Args:
-            ticket: of the call.
+            call: open.
             tokens: in addition to what it announced.
+            bounds: of which that of the tokens counts.
             tokens_per_second: as for `enter`.
-            queue_seconds: as for `enter`.
+            expected_wait: as for `enter`.
 
         Raises:
-            Overloaded: as for `enter`.
+            Overloaded: too many tokens would wait, and some wait already.
         """
         with self._lock:
-            self._check(tokens, tokens_per_second, queue_seconds)
+            self._check_tokens(tokens, bounds.tokens, tokens_per_second, expected_wait)
             self.tokens += tokens
-            ticket.announced += tokens
+            call.announced += tokens
 
-    def submitted(self, ticket: Ticket, waiting: int, part: int | None) -> None:
+    def submitted(self, call: CallRecord, waiting: int, part: int | None) -> None:
         """Count what a call has submitted, in place of what it announced.
 
         Args:
-            ticket: of the call.
+            call: whose.
             waiting: tokens that wait now.
             part: how many of the announced tokens that was; None for all of them.
         """
         with self._lock:
-            taken = ticket.announced if part is None or part > ticket.announced else part
+            taken = call.announced if part is None or part > call.announced else part
+            seconds = 0.0 if taken == call.announced else call.seconds * (1 - taken / call.announced)
             self.tokens += waiting - taken
-            ticket.announced -= taken
+            call.announced -= taken
+            call.seconds = seconds
 
     def change(self, tokens: int) -> None:
         """Correct the waiting tokens by a difference."""
         with self._lock:
             self.tokens += tokens
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, call: CallRecord) -> None:
         """Account for a call's end, and for what it announced and has not submitted; a second time does nothing."""
         with self._lock:
-            if not ticket.inside:
+            if not call.open:
                 return
-            of_loop = 0 if ticket.loop is None else self._of_loops.get(ticket.loop, 0) - 1
-            self.tokens -= ticket.announced
+            of_loop = 0 if call.loop is None else self._of_loops.get(call.loop, 0) - 1
+            self._open.pop(call, None)
+            self.tokens -= call.announced
             self.calls -= 1
-            ticket.announced = 0
-            ticket.inside = False
-            if ticket.loop is not None:
-                self._of_loops[ticket.loop] = of_loop
+            call.announced = 0
+            call.seconds = 0.0
+            call.open = False
+            if call.loop is not None:
+                self._of_loops[call.loop] = of_loop
                 if of_loop <= 0:
-                    del self._of_loops[ticket.loop]
+                    del self._of_loops[call.loop]
+
+    def announced_work(self) -> list[tuple[float, Terms]]:
+        """What open calls have not submitted yet: predicted seconds on one core, and their terms."""
+        with self._lock:
+            return [(call.seconds, call.terms) for call in self._open if call.seconds > 0]
 
     def waited_for(self, blocked: AbstractEventLoop | None) -> int:
-        """Open calls that can still go on.
+        """Open calls that can still continue.
 
         Args:
             blocked: an event loop whose thread waits for their end, or None. Closed loops are left out, too.
@@ -152,7 +195,7 @@ class Admission:
             return self.calls - sum(stuck)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Accept nobody any more."""
         with self._lock:
             self._closed = True
 
@@ -160,17 +203,34 @@ class Admission:
         """In a child process: forget a lock that one of the parent's threads may have held."""
         self._lock = threading.RLock()
 
-    def _check(self, tokens: int, tokens_per_second: float, queue_seconds: float | None) -> None:
-        limit: float | None = self._limit
-        if limit is None and queue_seconds is not None:
-            limit = queue_seconds * tokens_per_second
-        if limit is None or not tokens or not self.tokens or self.tokens + tokens <= limit:
+    def _check_wait(self, longest: float | None, tokens_per_second: float, expected_wait: Callable[[], float]) -> None:
+        # Where all that waits is done in time, nobody need be asked: the usual case costs nothing.
+        if longest is None or self.tokens <= longest * tokens_per_second:
+            return
+        wait = expected_wait()
+        if wait <= longest:
             return
         self.refused += 1
-        excess = min(self.tokens, self.tokens + tokens - limit)
-        retry = max(_SHORTEST_RETRY, excess / tokens_per_second)
+        retry = max(_SHORTEST_RETRY, wait - longest)
         raise Overloaded(
-            f"{self.tokens} tokens wait to be scored and this call would add {tokens}; at most {limit:.0f} "
-            f"may wait (max_queue_tokens). Try again in about {retry:.2f} s",
+            f"this call would wait {wait:.2f} s for calls that go before it; at most {longest:.0f} s are accepted. Try "
+            f"again in about {retry:.2f} s",
             retry_after=retry,
+            expected_wait=wait,
+        )
+
+    def _check_tokens(
+        self, tokens: int, most: int | None, tokens_per_second: float, expected_wait: Callable[[], float]
+    ) -> None:
+        if most is None or not tokens or not self.tokens or self.tokens + tokens <= most:
+            return
+        self.refused += 1
+        excess = min(self.tokens, self.tokens + tokens - most)
+        retry = max(_SHORTEST_RETRY, excess / tokens_per_second)
+        wait = expected_wait()
+        raise Overloaded(
+            f"{self.tokens} tokens wait to be scored and this call would add {tokens}; at most {most} may wait "
+            f"(max_queue_tokens). It would have waited {wait:.2f} s. Try again in about {retry:.2f} s",
+            retry_after=retry,
+            expected_wait=wait,
         )

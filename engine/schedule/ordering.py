@@ -13,29 +13,53 @@ import heapq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from crossrank.engine.schedule.request import Request
+    from crossrank.engine.schedule.request import Request, Terms
 
 AGEING = 0.05
 """Seconds of remaining work that a second of waiting makes up for; docs/decisions.md has figures for others."""
 _SPARE_ENTRIES = 16
 
 
-def turn(request: Request, workers: int) -> float:
-    """The place of a request in the order; the smallest goes first.
+def place_of(work: float, terms: Terms, workers: int) -> float:
+    """The place of work in the order; the smallest goes first.
 
-    A step of priority counts as half the work. Work that a deadline cuts off does not count. Pairs of the same call
-    that were not submitted yet count as its work: a call in many small pieces is no small call.
+    A step of priority counts as half the work. Work that a deadline cuts off does not count.
+
+    Args:
+        work: predicted seconds on one core.
+        terms: of its call.
+        workers: runs that go on at once.
+    """
+    if terms.deadline is not None:
+        work = min(work, max(0.0, terms.deadline - terms.arrival) * workers)
+    return float(work * 2.0**-terms.priority + AGEING * terms.arrival)
+
+
+def turn(request: Request, workers: int) -> float:
+    """The place of a request in the order.
+
+    Pairs of the same call that were not submitted yet count as its work: a call in many small pieces is no small call.
 
     Args:
         request: one that waits.
         workers: runs that go on at once.
     """
-    work = request.remaining + request.terms.work_behind
-    if request.terms.deadline is not None:
-        work = min(work, max(0.0, request.terms.deadline - request.terms.arrival) * workers)
-    return float(work * 2.0**-request.terms.priority + AGEING * request.terms.arrival)
+    return place_of(request.remaining + request.terms.work_behind, request.terms, workers)
+
+
+def work_ahead(place: float, waiting: Iterable[tuple[float, Terms]], workers: int) -> float:
+    """Predicted seconds, on one core, of what goes before somebody who comes now.
+
+    Who is behind stays behind: of those that wait, only ones that are served come nearer.
+
+    Args:
+        place: of the one who comes.
+        waiting: the work of each call that waits, and its terms.
+        workers: runs that go on at once.
+    """
+    return sum(work for work, terms in waiting if place_of(work, terms, workers) < place)
 
 
 class WaitingRequests:
@@ -66,6 +90,18 @@ class WaitingRequests:
         """Let a request with batches wait."""
         self._live += 1
         heapq.heappush(self._heap, (turn(request, self._workers), request.number, request))
+
+    def add_again(self, request: Request, *, waited: bool) -> None:
+        """Give a request its place again after batches were put back.
+
+        Args:
+            request: with batches.
+            waited: whether it had some before, so that it was never out.
+        """
+        self._heap = [entry for entry in self._heap if entry[2] is not request]
+        heapq.heapify(self._heap)
+        self._live -= waited
+        self.add(request)
 
     def first(self) -> Request | None:
         """The request whose turn it is."""

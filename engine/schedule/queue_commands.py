@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.schedule.admission import Ticket
+    from crossrank.engine.schedule.admission import CallRecord
     from crossrank.engine.schedule.request import Request, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A request came in, of a call that announced tokens: `part` of them (None: all) are this request."""
+    """A request came in, of a call that announced tokens: `part` of them (None: all) are this request's."""
 
     request: Request
-    ticket: Ticket
+    call: CallRecord
     part: int | None
 
 
@@ -36,7 +36,8 @@ class Cancel:
 class RunFinished:
     """A worker is done with a run: it has outputs, or it failed, or (neither) nobody wanted it any more.
 
-    `typical` tells whether such runs take so long; the first of a shape on a GPU takes longer.
+    Outputs and an error at once: some outputs are no numbers. `typical` says whether such runs take so long; the first
+    of a shape on a GPU takes longer.
     """
 
     run: Run

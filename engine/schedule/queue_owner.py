@@ -23,6 +23,7 @@ from crossrank.engine.schedule.queue_commands import (
     Wake,
     WorkerDied,
 )
+from crossrank.engine.schedule.run_results import take_failure, take_outputs
 from crossrank.errors import ClosedError, CrossrankError, DeadlineExceeded, InferenceError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.admission import Admission
-    from crossrank.engine.schedule.request import Request, Run
+    from crossrank.engine.schedule.request import Request, Run, Terms
     from crossrank.engine.schedule.run_queue import RunQueue
     from crossrank.engine.schedule.statistics import FailureKind, Statistics
     from crossrank.engine.schedule.workers import Workers
@@ -95,6 +96,10 @@ class QueueOwner:
         self._all_cores_in_flight = False
         self._closing: Close | None = None
         self._obeying: Command | None = None
+
+    def waiting_work(self) -> list[tuple[float, Terms]]:
+        """What of the requests has not started, as seen from any thread: predicted seconds on one core, and terms."""
+        return [(request.remaining, request.terms) for request in list(self._requests.values())]
 
     @property
     def unanswered(self) -> int:
@@ -188,7 +193,7 @@ class QueueOwner:
     def _count(self, command: Submit) -> None:
         request = command.request
         self._requests[request.number] = request
-        self._admission.submitted(command.ticket, request.waiting_tokens, command.part)
+        self._admission.submitted(command.call, request.waiting_tokens, command.part)
 
     def _submitted(self, request: Request) -> None:
         self._statistics.submitted(request.terms.encode_seconds)
@@ -230,31 +235,16 @@ class QueueOwner:
             if finished.typical:
                 self._times.observe(run.seconds, finished.seconds, run.tokens, all_cores=run.all_cores)
             self._statistics.run(run.rows, run.tokens, run.run_tokens, finished.seconds)
-            start = 0
-            for part in run.parts:
-                end = start + len(part.indices)
-                if not part.request.done:
-                    part.request.outputs[part.indices] = finished.outputs[start:end]
-                    part.request.scored[part.indices] = True
-                start = end
+            take_outputs(run, finished.outputs, self._queue)
         elif finished.error is not None:
-            self._run_failed(run, finished.error)
-            return
+            take_failure(run, finished.error, self._queue)
+        else:
+            for part in run.parts:
+                part.request.in_flight -= 1
+        if finished.error is not None:
+            self._statistics.last_error = str(finished.error)
         for part in run.parts:
-            part.request.in_flight -= 1
             self._settle(part.request)
-
-    def _run_failed(self, run: Run, error: Exception) -> None:
-        """Fail the request whose run it was; of several, find out by running each alone."""
-        self._statistics.last_error = str(error)
-        wanted = [part for part in run.parts if not part.request.done]
-        if len({part.request.number for part in wanted}) > 1:
-            self._queue.retry_apart(wanted)  # they stay in flight
-            return
-        for part in wanted:
-            self._fail(part.request, _as_crossrank_error(error), "inference")
-        for part in run.parts:
-            part.request.in_flight -= 1
 
     def _worker_died(self, died: WorkerDied) -> None:
         self._run_ended(died.run)
@@ -291,7 +281,12 @@ class QueueOwner:
             self._deliver(request)
 
     def _deliver(self, request: Request) -> None:
-        complete = bool(request.scored.all())
+        request.settle_failures()
+        scored_or_failed = int(request.scored.sum()) + len(request.failed)
+        complete = scored_or_failed == len(request.scored)
+        if complete and not request.terms.partial and (error := request.error()) is not None:
+            self._fail(request, error, "inference")
+            return
         if not complete and not request.terms.partial:
             scored = f"{int(request.scored.sum())} of {len(request.scored)} pairs"
             self._fail(request, DeadlineExceeded(f"the deadline passed with {scored} scored"), "deadline")
@@ -326,14 +321,3 @@ class QueueOwner:
 
 def _closed() -> ClosedError:
     return ClosedError("the reranker was closed while it scored; make a new one")
-
-
-def _as_crossrank_error(error: Exception) -> CrossrankError:
-    """The error of a run as its caller gets it: a copy of its own, because raising one writes into it."""
-    if isinstance(error, CrossrankError):
-        own: CrossrankError = type(error)(*error.args)
-        own.__cause__ = error.__cause__
-        return own
-    wrapped = InferenceError(f"a run failed: {error!r}")
-    wrapped.__cause__ = error
-    return wrapped

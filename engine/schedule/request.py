@@ -10,14 +10,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from crossrank.engine.plan.planner import Batch
     from crossrank.engine.text.encoding import EncodedPairs
+    from crossrank.errors import CrossrankError
 
 HIGHEST_PRIORITY, LOWEST_PRIORITY = 4, -4
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPair:
+    """Why a pair has no score, whatever time it is given.
+
+    Attributes:
+        error: in words.
+        in_run: whether a run of this pair alone failed; else it gave something that is no number.
+    """
+
+    error: CrossrankError
+    in_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +40,14 @@ class Outcome:
 
     Attributes:
         outputs: the model's outputs in the pairs' order, float32 (n, labels); undefined where not scored.
-        scored: which pairs were scored, bool (n,). All of them, unless the request allowed less at its deadline.
+        scored: which pairs were scored, bool (n,). All of them, unless the request allowed less at its deadline, or
+            some failed.
+        failed: those that failed, by their indices.
     """
 
     outputs: npt.NDArray[np.float32]
     scored: npt.NDArray[np.bool_]
+    failed: Mapping[int, FailedPair] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +59,8 @@ class Terms:
         priority: from `LOWEST_PRIORITY` to `HIGHEST_PRIORITY`; a step counts as half the work.
         deadline: when it waits no longer, or None.
         grace: seconds after the deadline for which runs in progress are still waited for.
-        partial: whether the deadline gives the scores there are; else it is an error.
+        partial: whether it is answered with the scores there are; else it is an error where the deadline left some out
+            or all runs failed.
         work_behind: predicted seconds of the same call's pairs that are not submitted yet.
         encode_seconds: what encoding its pairs took, for the statistics; None where it was done before.
     """
@@ -66,6 +84,9 @@ class Request:
         batches: those not started yet, in the order to start them.
         outputs: filled as runs finish, float32 (n, labels).
         scored: which pairs have their outputs, bool (n,).
+        failed: pairs that failed when they were run alone, by their indices.
+        given_up: whether so many failed, with none scored, that the rest is not tried.
+        apart: whether a run of it failed, so that its pairs share runs with no other request's.
         terms: what its caller asked for.
         future: what its caller waits on.
         remaining: predicted seconds of the batches not started yet.
@@ -89,6 +110,9 @@ class Request:
     started: float | None = None
     all_cores: bool = False
     done: bool = False
+    failed: dict[int, FailedPair] = field(default_factory=dict)
+    given_up: bool = False
+    apart: bool = False
 
     def __post_init__(self) -> None:
         """Add up the work."""
@@ -105,17 +129,38 @@ class Request:
         self.waiting_tokens -= part.tokens
         return part
 
+    def put_back(self, batches: Sequence[Batch]) -> int:
+        """Let batches of pairs that were taken wait again, behind those that wait; returns their tokens."""
+        tokens = sum(int(self.pairs.lengths[batch.indices].sum()) for batch in batches)
+        self.batches.extend(batches)
+        self.remaining += sum(batch.seconds for batch in batches)
+        self.waiting_tokens += tokens
+        return tokens
+
     def drop_batches(self) -> int:
         """Forget what has not started; returns its tokens."""
         tokens, self.waiting_tokens, self.remaining = self.waiting_tokens, 0, 0.0
         self.batches.clear()
         return tokens
 
+    def settle_failures(self) -> None:
+        """Where the rest was given up, count it as failed for the reason of the first that failed."""
+        if self.given_up:
+            reason = next(iter(self.failed.values()))
+            for index in np.flatnonzero(~self.scored).tolist():
+                self.failed.setdefault(index, reason)
+
+    def error(self) -> CrossrankError | None:
+        """The error of a request whose runs all failed: then it tells nothing of a single pair."""
+        if not self.failed or self.scored.any() or not all(pair.in_run for pair in self.failed.values()):
+            return None
+        return next(iter(self.failed.values())).error
+
     def outcome(self) -> Outcome:
         """The answer as it stands, not touched by runs that finish later."""
         if self.in_flight:
-            return Outcome(self.outputs.copy(), self.scored.copy())
-        return Outcome(self.outputs, self.scored)
+            return Outcome(self.outputs.copy(), self.scored.copy(), dict(self.failed))
+        return Outcome(self.outputs, self.scored, self.failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,20 @@ were chosen long before.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from crossrank.engine.plan.makespan import threads_inside_operators
+from crossrank.engine.plan.planner import Batch
 from crossrank.engine.schedule.ordering import WaitingRequests
 from crossrank.engine.schedule.request import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from crossrank.engine.plan.cost import CostModel
     from crossrank.engine.plan.grouping import Grouping
@@ -63,14 +66,13 @@ class RunQueue:
         self._release = release
         self._splits_runs = splits_runs
         self._waiting = WaitingRequests(workers)
-        self._retries: deque[Run] = deque()
         self._since = 0.0
         self._believed_since: float | None = None
         self.cut_short: list[Request] = []
 
     def __len__(self) -> int:
         """Requests that wait for runs."""
-        return len(self._waiting) + len(self._retries)
+        return len(self._waiting)
 
     def recalibrate(self, cost: CostModel) -> None:
         """Group by another cost model from now on."""
@@ -91,9 +93,27 @@ class RunQueue:
             self._release(request.drop_batches())
             self._waiting.emptied()
 
-    def retry_apart(self, parts: Sequence[Part]) -> None:
-        """Let the parts of a run that failed run again, each alone, before anything else."""
-        self._retries.extend(Run((part,), part.length, part.seconds, part.run_tokens) for part in parts)
+    def retry(self, part: Part, groups: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Let pairs of a run that failed wait again; from now on their request shares no runs with others.
+
+        Args:
+            part: the pairs of one request in that run.
+            groups: which of them are tried together, each int64 (b,).
+        """
+        request, grouping = part.request, self.grouping
+        if request.given_up:
+            return
+        request.apart = True
+        waited = bool(request.batches)
+        batches = []
+        for indices in groups:
+            lengths = request.pairs.lengths[indices]
+            length = int(lengths.max()) if grouping.grid is None else part.length
+            seconds = grouping.seconds(len(indices), length)
+            run_tokens = grouping.run_tokens(len(indices), length, int(lengths.sum()))
+            batches.append(Batch(indices, length, seconds, run_tokens))
+        self._release(-request.put_back(batches))
+        self._waiting.add_again(request, waited=waited)
 
     def held_until(self, max_wait: float) -> float | None:
         """When an idle worker should start, if company may still come that makes the first run fuller; else None.
@@ -101,7 +121,7 @@ class RunQueue:
         Args:
             max_wait: seconds to wait for company at most.
         """
-        if max_wait <= 0 or self._retries or not self._waiting or not self.grouping.shares_runs:
+        if max_wait <= 0 or not self._waiting or not self.grouping.shares_runs:
             return None
         if sum(request.waiting_tokens for request in self._waiting) >= self.grouping.max_batch_tokens:
             return None
@@ -114,8 +134,6 @@ class RunQueue:
             now: on the scheduler's clock.
             idle: whether no run is in progress, so that one may take all cores.
         """
-        if self._retries:
-            return self._retries.popleft()
         all_cores = idle and self._splits_runs and self._few_enough_for_all_cores()
         while (request := self._waiting.first()) is not None:
             self._skip_what_is_late(request, now, all_cores=all_cores, idle=idle)
@@ -178,9 +196,10 @@ class RunQueue:
 
     def _company(self, request: Request) -> list[Request]:
         """Other requests whose batches may join; none where a deadline leaves no time for more rows."""
-        if request.terms.deadline is not None:
+        if request.terms.deadline is not None or request.apart:
             return []
-        return [other for other in islice(self._waiting, _REQUESTS_LOOKED_AT) if other is not request]
+        others = islice(self._waiting, _REQUESTS_LOOKED_AT)
+        return [other for other in others if other is not request and not other.apart]
 
     def _in_time(self, request: Request, seconds: float, now: float) -> bool:
         """Whether a run of so many predicted seconds would be done by a request's deadline."""

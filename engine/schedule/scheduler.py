@@ -25,7 +25,9 @@ import numpy as np
 
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
-from crossrank.engine.schedule.admission import Admission
+from crossrank.engine.schedule.admission import Admission, Bounds
+from crossrank.engine.schedule.encoders import Encoders
+from crossrank.engine.schedule.ordering import place_of, work_ahead
 from crossrank.engine.schedule.queue_commands import Cancel, Close, Command, Recalibrated, Submit, Wake
 from crossrank.engine.schedule.queue_owner import QueueOwner
 from crossrank.engine.schedule.request import Outcome, new_request
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from crossrank.engine.plan.cost import CostModel
     from crossrank.engine.plan.grouping import Grouping
     from crossrank.engine.runtime.runner import Runner
-    from crossrank.engine.schedule.admission import Ticket
+    from crossrank.engine.schedule.admission import CallRecord
     from crossrank.engine.schedule.request import Terms
     from crossrank.engine.schedule.statistics import BatchObserver, RerankerStats
     from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
@@ -58,7 +60,9 @@ class Scheduler:
         cost: predicts run times.
         times: the predictions corrected by observed times.
         clock: seconds that only grow; deadlines are points on it.
+        bounds: what calls are refused for that bring no bounds of their own.
         admission: counts what waits.
+        encoders: encode texts, in the order in which runs go.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class Scheduler:
             runner: runs batches.
             encoder: lays out their arrays.
             grouping: what may share a run.
-            max_queue_tokens: tokens that may wait; None leaves the bound to the single calls.
+            max_queue_tokens: tokens that may wait; None for no bound.
             max_wait: seconds an idle worker waits for company that makes its run fuller.
             clock: seconds that only grow; deadlines are points on it.
         """
@@ -87,7 +91,10 @@ class Scheduler:
         self.cost = cost = grouping.cost
         self.clock = clock
         self.times = RunTimes(cost, runner.processors)
-        self.admission = Admission(max_queue_tokens)
+        self.bounds = Bounds(tokens=max_queue_tokens)
+        self.admission = Admission()
+        self.encoders = Encoders(runner.processors, clock)
+        self._max_length = encoder.max_length
         self._statistics = Statistics()
         commands: SimpleQueue[Command] = SimpleQueue()
         self._commands = commands
@@ -115,13 +122,13 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
-    def submit(self, pairs: EncodedPairs, terms: Terms, ticket: Ticket, part: int | None) -> Future[Outcome]:
+    def submit(self, pairs: EncodedPairs, terms: Terms, call: CallRecord, part: int | None) -> Future[Outcome]:
         """Plan pairs and let them wait for their runs; for calls that were let in (`AdmittedCall.submit`).
 
         Args:
             pairs: n pairs of this scheduler's encoder.
             terms: what their caller asks for.
-            ticket: of the call.
+            call: whose.
             part: how many of the tokens that it announced these are; None for all of them.
 
         Returns:
@@ -141,10 +148,30 @@ class Scheduler:
         future.add_done_callback(lambda done: commands.put(Cancel(number)) if done.cancelled() else None)
         self._start_threads()
         # The owner counts the tokens when it takes the command: nothing is counted that an interrupt keeps from it.
-        commands.put(Submit(request, ticket, part))
+        commands.put(Submit(request, call, part))
         if self._owner.ended:
             self._owner.refuse_everything()
         return future
+
+    def expected_seconds(self, tokens: int, documents: int) -> float:
+        """Predicted for the runs of documents with so many tokens together, on one core."""
+        if not documents:
+            return 0.0
+        length = min(max(1.0, tokens / documents), self._max_length)
+        cost = self.cost
+        row = cost.run + cost.row + length * (cost.token + cost.token_squared * length)
+        return max(1.0, tokens / length) * row
+
+    def expected_wait(self, seconds: float, terms: Terms) -> float:
+        """Seconds that a call which comes now would wait for those that go before it; runs in progress do not count.
+
+        Args:
+            seconds: predicted for its own work, on one core.
+            terms: its place in the order.
+        """
+        waiting = itertools.chain(self._owner.waiting_work(), self.admission.announced_work())
+        ahead = work_ahead(place_of(seconds, terms, self.processors), waiting, self.processors)
+        return ahead * self.times.factor / self.processors
 
     def nothing(self) -> Future[Outcome]:
         """The answer to a request without pairs, which costs the queue nothing."""
@@ -152,9 +179,9 @@ class Scheduler:
         future.set_result(Outcome(np.empty((0, self._labels), np.float32), np.empty(0, np.bool_)))
         return future
 
-    def left(self, ticket: Ticket) -> None:
+    def left(self, call: CallRecord) -> None:
         """A call ended, or submits nothing more."""
-        self.admission.leave(ticket)
+        self.admission.leave(call)
         if self.admission.closed:
             self._commands.put(Wake())
 
@@ -222,6 +249,7 @@ class Scheduler:
         """In a child process: forget the threads, which do not exist here."""
         self._abandoned = True
         self.admission.abandon_after_fork()
+        self.encoders.abandon_after_fork()
         self._dropped.detach()
 
     def _start_threads(self) -> None:

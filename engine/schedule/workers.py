@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.runtime.session import NoNumberError
 from crossrank.engine.schedule.queue_commands import RunFinished, WorkerDied
 from crossrank.engine.schedule.statistics import BatchObserved
 from crossrank.engine.text.encoding import TokenArrays
@@ -105,6 +106,8 @@ class Workers:
                 started = time.perf_counter()
                 outputs = processor.run(arrays, all_cores=run.all_cores)
                 seconds, typical = time.perf_counter() - started, processor.typical
+        except NoNumberError as error:  # the other pairs of the run have their scores
+            finished = RunFinished(run, error.logits, error, time.perf_counter() - started, typical)
         except Exception as error:  # whatever it is, its callers wait for it
             finished = RunFinished(run, None, error, time.perf_counter() - started)
         except BaseException as error:  # the thread must not go without a word

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
-from crossrank.engine.call.encoded_candidates import encode_candidates
 from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
@@ -106,11 +105,14 @@ def test_the_event_loop_goes_on_while_texts_are_encoded_and_scored(faked, monkey
     engine = faked(runner)
     encoding = threading.Event()
 
-    def slow(candidates):
-        assert encoding.wait(WAIT)
-        return encode_candidates(candidates)
+    encoder = engine._reranker.loaded_model.encoder
+    encode_documents = encoder.encode_documents
 
-    monkeypatch.setattr("crossrank.engine.call.async_calls.encode_candidates", slow)
+    def slow(texts):
+        assert encoding.wait(WAIT)
+        return encode_documents(texts)
+
+    monkeypatch.setattr(encoder, "encode_documents", slow)
 
     async def main():
         task = asyncio.create_task(engine.score("q", ["a", "b"]))
@@ -189,10 +191,9 @@ def test_a_call_over_the_bound_is_refused_before_it_is_encoded(faked, monkeypatc
     runner = FakeRunner(workers=1, gated=True)
     engine = faked(runner, max_queue_tokens=200)
     encoded = []
-    monkeypatch.setattr(
-        "crossrank.engine.call.async_calls.encode_candidates",
-        lambda candidates: encoded.append(1) or encode_candidates(candidates),
-    )
+    encoder = engine._reranker.loaded_model.encoder
+    encode_documents = encoder.encode_documents
+    monkeypatch.setattr(encoder, "encode_documents", lambda texts: encoded.append(1) or encode_documents(texts))
 
     async def main():
         first = asyncio.create_task(engine.score("q", [f"cold water in winter {index}" for index in range(50)]))

@@ -112,19 +112,19 @@ def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
         closing.result(WAIT)
 
 
-@pytest.mark.parametrize("index", ["__init__", "__enter__", "submit", "leave"])
-def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, index):
+@pytest.mark.parametrize("place", ["__init__", "__enter__", "submit", "leave"])
+def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, place):
     engine = reranker(max_queue_tokens=50)
     engine.score("q", ["a"])
-    whole = getattr(AdmittedCall, index)
+    whole = getattr(AdmittedCall, place)
 
     def interrupted(self, *arguments, **options):
-        monkeypatch.setattr(AdmittedCall, index, whole)
-        if index != "leave":
+        monkeypatch.setattr(AdmittedCall, place, whole)
+        if place != "leave":
             whole(self, *arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(AdmittedCall, index, interrupted)
+    monkeypatch.setattr(AdmittedCall, place, interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine.score("q", ["a b c d"])
     gc.collect()

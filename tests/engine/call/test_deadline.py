@@ -172,7 +172,6 @@ def test_scoring_starts_before_all_is_encoded(faked, monkeypatch, limit):
     with ThreadPoolExecutor(1) as pool:
         last = pool.submit(lambda: list(engine.iter_rank("q", documents, deadline_ms=limit))[-1])
         runner.wait_for_runs(1)
-        assert len(encoded) <= 2
         assert sum(encoded) < 12_000
         runner.open_gate()
         assert last.result(WAIT).scored == 12_000

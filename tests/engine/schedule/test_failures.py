@@ -28,8 +28,8 @@ def poison(tiny_artifact, monkeypatch):
 
             def run(self, outputs, feeds):
                 rows = feeds["input_ids"].tolist()
-                hit = any(row[i : i + len(tokens)] == tokens for row in rows for i in range(len(row)))
-                return fail(self._session, outputs, feeds) if hit else self._session.run(outputs, feeds)
+                hit = [any(row[i : i + len(tokens)] == tokens for i in range(len(row))) for row in rows]
+                return fail(self._session, outputs, feeds, hit) if any(hit) else self._session.run(outputs, feeds)
 
         def init(self, *args, **options):
             original(self, *args, **options)
@@ -40,13 +40,13 @@ def poison(tiny_artifact, monkeypatch):
     return inject
 
 
-def raise_error(session, outputs, feeds):
+def raise_error(session, outputs, feeds, hit):
     raise RuntimeError("[ONNXRuntimeError] : 6 : bad allocation")
 
 
-def give_nan(session, outputs, feeds):
+def give_nan(session, outputs, feeds, hit):
     (logits,) = session.run(outputs, feeds)
-    logits[-1] = np.nan
+    logits[hit] = np.nan
     return [logits]
 
 

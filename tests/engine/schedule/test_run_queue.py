@@ -14,6 +14,8 @@ from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.request import Terms, new_request
 from crossrank.engine.schedule.run_queue import TRY_AGAIN_SECONDS, RunQueue
+from crossrank.engine.schedule.run_results import take_failure, take_outputs
+from crossrank.errors import InferenceError
 from crossrank.models.manifest import PACKED_ROWS
 
 STARTS_COST_MUCH = CostModel(run=0.1, row=1e-6, token=1e-5, token_squared=1e-9)
@@ -249,14 +251,51 @@ def test_an_idle_engine_waits_for_company_only_where_runs_may_be_shared_and_are_
     assert single.queue.held_until(0.01) is None
 
 
-def test_a_failed_run_is_tried_again_in_parts_before_anything_else():
+def test_the_pairs_of_a_failed_run_are_tried_again_apart_in_their_turn_and_each_once():
     bench = Bench(batching="padded", cost=STARTS_COST_MUCH)
     first, second = bench.add([10, 10]), bench.add([12])
     run = next(bench.drain())
     assert len(run.parts) == 2
+    waiting = bench.released
     bench.add([1])
-    bench.queue.retry_apart(run.parts)
-    again = list(bench.drain())
-    assert [[part.request for part in item.parts] for item in again[:2]] == [[second], [first]]
-    assert [item.length for item in again[:2]] == [12, 10]
-    np.testing.assert_array_equal(again[0].parts[0].indices, run.parts[0].indices)
+    for part in run.parts:
+        bench.queue.retry(part, [part.indices])
+    assert bench.released == waiting - 32, "they count as waiting again"
+    again = [[(part.request, part.indices.tolist()) for part in item.parts] for item in bench.drain()]
+    assert [(second, [0])] in again
+    assert [(first, [0, 1])] in again
+    assert len(again) == 3
+    assert (len(bench.queue), bench.released) == (0, 33)
+
+
+@given(data=st.data())
+@settings(max_examples=40)
+def test_whichever_pairs_fail_each_is_narrowed_down_and_every_other_one_is_scored(data):
+    bench = Bench(batching="padded", cost=STARTS_COST_MUCH, max_batch_tokens=200)
+    requests = [bench.add(data.draw(LENGTHS)) for _ in range(data.draw(st.integers(1, 4)))]
+    bad = {
+        (request.number, index)
+        for request in requests
+        for index in range(len(request.scored))
+        if data.draw(st.booleans())
+    }
+    no_number = data.draw(st.booleans())
+    for run in bench.drain():
+        rows = [(part.request.number, index) for part in run.parts for index in part.indices.tolist()]
+        hit = [row in bad for row in rows]
+        if no_number:
+            outputs = np.where(np.array(hit)[:, None], np.nan, 1.0).astype(np.float32)
+            take_outputs(run, outputs, bench.queue)
+        elif any(hit):
+            take_failure(run, InferenceError("no"), bench.queue)
+        else:
+            take_outputs(run, np.ones((len(rows), 1), np.float32), bench.queue)
+    for request in requests:
+        request.settle_failures()
+        assert request.in_flight == 0
+        failed = {index for number, index in bad if number == request.number}
+        given_up = not no_number and len(failed) == len(request.scored)
+        assert set(request.failed) == failed
+        assert request.scored.tolist() == [index not in failed for index in range(len(request.scored))]
+        assert given_up or not request.given_up
+    assert bench.released == sum(int(request.pairs.lengths.sum()) for request in requests)

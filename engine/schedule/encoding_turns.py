@@ -1,0 +1,102 @@
+"""The turns of the calls that encode, kept between threads."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING
+
+from crossrank.engine.schedule.encoding_order import EncodingOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class EncodingTurns:
+    """Tells each call when it may encode its next piece. Safe to use from several threads."""
+
+    def __init__(self, encoders: int) -> None:
+        """Start with nobody waiting.
+
+        Args:
+            encoders: pieces encoded at once.
+        """
+        self._order = EncodingOrder(encoders)
+        # Reentrant: a turn that nobody holds any more ends from the garbage collector, in whatever thread it runs.
+        self._lock = threading.RLock()
+        self._starts: dict[int, Callable[[], object]] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return self._order.waiting
+
+    def new(self, start: Callable[[], object]) -> EncodingTurn:
+        """A turn for one call.
+
+        Args:
+            start: called, from any thread, each time the call may encode a piece; perhaps twice, where an interrupt
+                came between.
+        """
+        return EncodingTurn(self, next(self._numbers), start)
+
+    def ask(self, number: int, place: float, start: Callable[[], object], *, large: bool) -> None:
+        """Let a call wait."""
+        with self._lock:
+            self._starts[number] = start
+            self._order.ask(number, place, large=large)
+        self.start_next()
+
+    def may_go_on(self, number: int, *, large: bool) -> bool:
+        """As `EncodingOrder.may_go_on`."""
+        with self._lock:
+            return self._order.may_go_on(number, large=large)
+
+    def end(self, number: int, *, only_waiting: bool = False) -> None:
+        """A call encodes or waits no longer."""
+        with self._lock:
+            waited = self._starts.pop(number, None) is not None
+            if waited or not only_waiting:
+                self._order.end(number)
+        self.start_next()
+
+    def start_next(self) -> None:
+        """Start those whose turn it is."""
+        with self._lock:
+            while (number := self._order.whose_turn()) is not None:
+                self._starts[number]()  # before it counts: an interrupt in between must not lose it
+                if self._starts.pop(number, None) is not None:  # else it has ended already
+                    self._order.start(number)
+
+    def abandon_after_fork(self) -> None:
+        """In a child process: forget a lock that a thread of the parent may have held, and who waited there."""
+        self._lock = threading.RLock()
+        self._starts = {}
+
+
+class EncodingTurn:
+    """The turn of one call, asked for before each piece. Ends also when nobody holds it any more."""
+
+    __slots__ = ("_number", "_start", "_turns")
+
+    def __init__(self, turns: EncodingTurns, number: int, start: Callable[[], object]) -> None:
+        self._turns = turns
+        self._number = number
+        self._start = start
+
+    def ask(self, place: float, *, large: bool) -> None:
+        """Wait for the turn: `start` is called when it has come, perhaps at once."""
+        self._turns.ask(self._number, place, self._start, large=large)
+
+    def may_go_on(self, *, large: bool) -> bool:
+        """Whether the next piece may begin at once, because nobody else waits."""
+        return self._turns.may_go_on(self._number, large=large)
+
+    def end(self, *, only_waiting: bool = False) -> None:
+        """Let others have it. `only_waiting` leaves a turn alone that has come."""
+        self._turns.end(self._number, only_waiting=only_waiting)
+
+    def __del__(self) -> None:
+        """End where an interrupt came before the turn could be ended."""
+        self._turns.end(self._number)
