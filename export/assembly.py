@@ -20,10 +20,10 @@ from crossrank.export.verify.pairs import choose_reference_pairs
 from crossrank.export.verify.verification import Bounds, check, ignores_other_pairs, run_graph
 from crossrank.models.artifact import record_files
 from crossrank.models.artifact_writer import write_manifest
-from crossrank.models.manifest import Fidelity, Graph, Manifest
+from crossrank.models.manifest import Fidelity, Graph, Manifest, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -56,6 +56,7 @@ class Assembly:
         queries: the verification queries, fitted to the model.
         recorder: times the steps.
         external_data_from: bytes of weights from which they go into a file of their own.
+        verification: what the scores were compared with, once they were.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Assembly:
     queries: Sequence[VerificationQuery]
     recorder: Recorder
     external_data_from: int = EXTERNAL_DATA_FROM
+    verification: Verification | None = None
     _graphs: dict[Precision, Graph] = field(default_factory=dict)
     _runs: dict[Precision, GraphRuns] = field(default_factory=dict)
     _misplaced: dict[Precision, list[PlacementProblem]] = field(default_factory=dict)
@@ -81,6 +83,12 @@ class Assembly:
             if precision == "fp16":
                 notes.append(_FP16_NOTE.format(file=graph.file))
         return tuple(notes)
+
+    @property
+    def verified(self) -> Verification:
+        """What the scores were compared with; only after they were."""
+        assert self.verification is not None  # noqa: S101  every way to an artifact goes through it
+        return self.verification
 
     def place_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Write the tokenizer, which verification needs before any graph."""
@@ -216,6 +224,7 @@ class Assembly:
             graphs=tuple(graph.model_copy(update={"reference_logits": ()}) for graph in graphs),
             reference_pairs=(),
             files=records,
+            verification=self.verification,
         )
         return draft.model_copy(update={"graphs": tuple(graphs)})
 
@@ -262,6 +271,7 @@ def make_graphs(
     *,
     name: str,
     pass_lists: Mapping[Precision, PassList] = PASS_LISTS,
+    probe: Callable[[], Verification] | None = None,
 ) -> None:
     """Make, place and verify the float32 graph and those wanted besides.
 
@@ -275,9 +285,10 @@ def make_graphs(
         reference: logits the float32 graph is measured against, one array a query; None for itself.
         name: what that reference is.
         pass_lists: how each precision is made.
+        probe: compares the float32 graph with its reference on probe pairs, once it is verified.
 
     Raises:
-        FidelityError: a graph fails on the verification pairs.
+        FidelityError: a graph fails on the verification pairs, or on the probes.
     """
     order = [pass_lists["fp32"], *(pass_lists[precision] for precision in wanted if precision != "fp32")]
     for index, pass_list in enumerate(order):
@@ -289,6 +300,8 @@ def make_graphs(
         runs = assembly.verify(pass_list.precision, reference, name=name)
         if pass_list.precision == "fp32":
             reference, name = runs.single, "fp32"
+            if probe is not None:
+                assembly.verification = probe()
 
 
 def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:

@@ -23,7 +23,7 @@ from crossrank.export.verify.pairs import (
     load_queries,
     split_by_query,
 )
-from crossrank.export.verify.reference import TorchReference
+from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
 from crossrank.models.artifact_writer import ArtifactWriter
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from crossrank.export.checkpoint.checkpoint import Checkpoint
     from crossrank.export.report import ExportEvent
     from crossrank.export.verify.pairs import VerificationQuery
+    from crossrank.export.verify.reference import Reference
     from crossrank.models.manifest import Activation, Precision
 
 
@@ -97,7 +98,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     recorder = Recorder(progress)
     try:
         with recorder.step("read the checkpoint") as step:
-            found = read_checkpoint(
+            described = read_checkpoint(
                 checkpoint,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
@@ -106,13 +107,20 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 positive_label=positive_label,
                 max_length=max_length,
             )
-            step.size = sum((found.folder / file).stat().st_size for file in found.source.weights_sha256)
+            step.size = sum((described.folder / file).stat().st_size for file in described.source.weights_sha256)
         with writer:
-            assembly, base, reference = _prepare(found, writer.folder, queries, recorder)
-            assembly.name = stated_name or found.source.id
+            assembly, base, reference, logits = _prepare(described, writer.folder, queries, recorder)
+            assembly.name = stated_name or described.source.id
             assembly.external_data_from = external_data_from
             release(sum(step.size for step in recorder.steps))
-            make_graphs(assembly, base, wanted, reference, name="pytorch")
+            make_graphs(
+                assembly,
+                base,
+                wanted,
+                logits,
+                name="pytorch",
+                probe=lambda: compare_on_probes(assembly, reference, read_limits(described)),
+            )
             assembly.check_bounds(bounds)
             if "fp32" not in wanted:
                 assembly.drop_graph("fp32")
@@ -123,19 +131,21 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     except OSError as error:
         hint = room_hint(error, writer.target.parent)
         raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}{hint}") from error
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, (*found.notes, *assembly.notes))
+    return ExportReport(
+        artifact, manifest.name, graphs, recorder.steps, assembly.verified, (*described.notes, *assembly.notes)
+    )
 
 
 def _prepare(
     checkpoint: Checkpoint, folder: Path, queries: Sequence[VerificationQuery], recorder: Recorder
-) -> tuple[Assembly, PassRunner, list[NDArray[np.float32]]]:
-    """Everything that needs torch: the exported graph, the tokenizer, and the logits to measure against."""
+) -> tuple[Assembly, PassRunner, Reference, list[NDArray[np.float32]]]:
+    """Everything that needs torch: the exported graph, the tokenizer, and what to measure against."""
     with recorder.step("load the checkpoint"):
         model = load_torch_model(checkpoint)
-        reference = TorchReference(checkpoint, model)
     with recorder.step("export to ONNX") as step:
         graph = to_onnx(checkpoint, model)
         step.size = weight_bytes(graph)
+    del model
     described = with_segments(checkpoint, graph)
     assembly = Assembly(
         folder=folder,
@@ -145,11 +155,13 @@ def _prepare(
         queries=queries,
         recorder=recorder,
     )
-    assembly.place_tokenizer(reference.tokenizer())
+    assembly.place_tokenizer(checkpoint.tokenizer)
     encoder = assembly.encoder()
-    assembly.queries = fit_queries(queries, encoder)
+    with recorder.step("load the reference"):
+        reference = load_reference(checkpoint)
+    assembly.queries = fit_queries(queries, encoder, halved=reference.cuts_longer_text)
     with recorder.step("score with PyTorch") as step:
         logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
     calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
     runner = PassRunner(graph, PassContext(described.architecture, calibration))
-    return assembly, runner, split_by_query(logits, assembly.queries)
+    return assembly, runner, reference, split_by_query(logits, assembly.queries)
