@@ -15,6 +15,7 @@ from crossrank.export.graph.interface import input_types
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder
+from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.pairs import (
     all_pairs,
     calibration_feeds,
@@ -23,7 +24,6 @@ from crossrank.export.verify.pairs import (
     load_queries,
     split_by_query,
 )
-from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
 from crossrank.models.artifact_writer import ArtifactWriter
 

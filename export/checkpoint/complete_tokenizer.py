@@ -108,7 +108,9 @@ def read_tokenizer_settings(
     return TokenizerSettings(values, named.removesuffix("Fast"), complete)
 
 
-def complete_tokenizer(folder: Path, settings: TokenizerSettings, added: SentenceTransformers | None = None) -> Tokenizer:
+def complete_tokenizer(
+    folder: Path, settings: TokenizerSettings, added: SentenceTransformers | None = None
+) -> Tokenizer:
     """The tokenizer of `tokenizer.json` with all that lies over it; truncation and padding are taken off.
 
     Args:

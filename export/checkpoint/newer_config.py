@@ -102,7 +102,7 @@ def changes_for_installed(config: Mapping[str, Any], name: str) -> ConfigChanges
 
 
 def _modernbert_values(config: Mapping[str, Any], name: str, saved: Version | None) -> dict[str, Any]:
-    """transformers 5 says with `rope_parameters` and `layer_types` what older ones say with four other keys."""
+    """Transformers 5 says with `rope_parameters` and `layer_types` what older ones say with four other keys."""
     values: dict[str, Any] = {}
     rope = config.get("rope_parameters")
     if rope is not None:

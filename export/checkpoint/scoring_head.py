@@ -78,6 +78,7 @@ def read_scoring_head(
     activation: Activation | None,
     usual_activation: Activation | None = None,
     num_labels: int | None = None,
+    independent: bool = False,
 ) -> ScoringHead:
     """Work out a checkpoint's scoring head from its configuration and what the caller states.
 
@@ -88,6 +89,7 @@ def read_scoring_head(
         activation: what the caller states; None to derive it.
         usual_activation: what the catalogue states for this checkpoint, if it knows it.
         num_labels: outputs of the graph where that is known better than from the configuration.
+        independent: whether two labels are scored each by itself, so that one of them will be picked.
 
     Raises:
         InvalidInputError: the activation or the positive label is not one there is.
@@ -103,7 +105,7 @@ def read_scoring_head(
             f"the checkpoint's head has {count} labels ({_listed(names)}); a cross-encoder crossrank can serve has "
             f"one, or two of which one means relevant"
         )
-    if count == MAX_LABELS and config.get("problem_type") == "multi_label_classification":
+    if count == MAX_LABELS and not independent and config.get("problem_type") == "multi_label_classification":
         raise UnsupportedCheckpointError(
             f"the checkpoint's two labels ({_listed(names)}) are independent of each other (problem_type "
             f"multi_label_classification), so that the difference of their logits means nothing; crossrank serves one "

@@ -79,34 +79,37 @@ class SentenceTransformers:
     notes: tuple[str, ...] = ()
 
 
-def read_sentence_transformers(folder: Path, name: str) -> SentenceTransformers:
+def read_sentence_transformers(folder: Path, name: str, *, whole_graph: bool = False) -> SentenceTransformers:
     """Read `modules.json`, `config_sentence_transformers.json` and `sentence_bert_config.json`.
 
     Args:
         folder: the checkpoint.
         name: the checkpoint's, for messages.
+        whole_graph: whether the scores come of an ONNX file, in which all modules are already.
 
     Raises:
         UnsupportedCheckpointError: sentence-transformers would compute something around the transformer that
             crossrank does not, or a file has another shape than it expects.
     """
-    modules = _read_modules(folder, name)
+    modules = [] if whole_graph else _read_modules(folder, name)
     settings = read_json(folder / SETTINGS)
     _refuse_prompt(settings, name)
     activation = settings.get("activation_fn")
     activation = str(activation) if activation is not None else None
-    own = bool(modules) and settings.get("model_type") == "CrossEncoder"
+    has_modules = bool(modules) or (whole_graph and (folder / MODULES).is_file())
+    own = has_modules and settings.get("model_type") == "CrossEncoder"
     if not own:
         config = read_json(folder / "config.json")
-        applies = bool(modules or settings) or any(
+        applies = bool(has_modules or settings) or any(
             key in config for key in ("sentence_transformers", "sbert_ce_default_activation_function")
         )
         return SentenceTransformers(
             applies=applies, activation=activation, cuts_longer_text=applies, notes=_unread(folder)
         )
     transformer = read_json(folder / TRANSFORMER)
-    _check_task(transformer, name)
-    _refuse_unknown(transformer, name)
+    if not whole_graph:
+        _check_task(transformer, name)
+        _refuse_unknown(transformer, name)
     call = _call_options(transformer, name)
     tokenizer = _tokenizer_options(transformer, name)
     stated = (call.get("max_length"), tokenizer.get("model_max_length"), transformer.get("max_seq_length"))

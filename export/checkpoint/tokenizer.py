@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
-from crossrank.export.checkpoint.source import refuse_pointer
 from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.source import refuse_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -81,7 +81,9 @@ def make_probes(encoder: PairEncoder, limits: Iterable[int] = ()) -> Probes:
     return Probes(tuple(dict.fromkeys(pairs)), tuple(longer))
 
 
-def compare_ids(encoder: PairEncoder, reference: Reference, pairs: Sequence[tuple[str, str]], *, segments: bool) -> None:
+def compare_ids(
+    encoder: PairEncoder, reference: Reference, pairs: Sequence[tuple[str, str]], *, segments: bool
+) -> None:
     """Make sure that pairs become the same tokens in the engine and in the reference.
 
     Args:
@@ -94,7 +96,9 @@ def compare_ids(encoder: PairEncoder, reference: Reference, pairs: Sequence[tupl
         FidelityError: they do not; the message has the first pair that differs.
     """
     for query, document in pairs:
-        encoded = encoder.pair([encoder.encode_query(query)], np.zeros(1, np.int64), encoder.encode_documents([document]))
+        encoded = encoder.pair(
+            [encoder.encode_query(query)], np.zeros(1, np.int64), encoder.encode_documents([document])
+        )
         arrays = encoder.assemble(encoded, np.zeros(1, np.int64), int(encoded.lengths[0]))
         ids, types = reference.token_ids((query, document))
         own = arrays.input_ids[0].tolist()
