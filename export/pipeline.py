@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossrank.errors import ExportError
-from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
+from crossrank.export.assembly import Assembly, checked_name, make_graphs, open_writer, with_segments
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
 from crossrank.export.checkpoint.to_onnx import to_onnx
 from crossrank.export.checkpoint.torch_model import load_torch_model
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
-from crossrank.export.graph.files import EXTERNAL_DATA_FROM, room_hint, weight_bytes
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
 from crossrank.export.graph.interface import input_types
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
@@ -25,7 +25,6 @@ from crossrank.export.verify.pairs import (
     split_by_query,
 )
 from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
-from crossrank.models.artifact_writer import ArtifactWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +92,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     bounds, wanted = Bounds(min_kendall_tau=min_kendall_tau), checked_precisions(precisions)
     stated_name = checked_name(name)
     queries = load_queries(verification_pairs)
-    writer = ArtifactWriter(out, force=force)
+    writer = open_writer(out, force=force)
     require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
     recorder = Recorder(progress)
     try:
@@ -129,7 +128,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 artifact = writer.commit(manifest)
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
-        hint = room_hint(error, writer.target.parent)
+        hint = surroundings_hint(error, writer.target.parent)
         raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}{hint}") from error
     return ExportReport(
         artifact, manifest.name, graphs, recorder.steps, assembly.verified, (*described.notes, *assembly.notes)

@@ -21,7 +21,7 @@ from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.checkpoint.newer_config import ConfigChanges, changes_for_installed
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
-from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source, refuse_pointer
+from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source
 from crossrank.export.checkpoint.tokenizer import (
     TOKENIZER_NAME,
     check_tokenizer_files,
@@ -34,6 +34,7 @@ from crossrank.export.checkpoint.transformer_config import (
     usable_length,
     uses_segment_ids,
 )
+from crossrank.export.checkpoint.weights import find_weights
 from crossrank.models.artifact import sha256_of
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
@@ -66,7 +67,6 @@ _DECODERS = (
     "falcon",
     "decoder",
 )
-_SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -208,18 +208,6 @@ def read_tokenizer(
     return without_truncation(tokenizer.backend_tokenizer)
 
 
-def find_weights(folder: Path) -> list[Path]:
-    """The files transformers would load weights from: safetensors before .bin, shards by their index.
-
-    Raises:
-        UnsupportedCheckpointError: there are none, or a shard the index names is missing or left to Git LFS.
-    """
-    paths = _listed_weights(folder)
-    for path in paths:
-        refuse_pointer(path)
-    return paths
-
-
 def read_licence(folder: Path) -> str:
     """The licence a model card (README.md) states in its front matter; empty where there is none."""
     from huggingface_hub.repocard import metadata_load
@@ -231,31 +219,6 @@ def read_licence(folder: Path) -> str:
         return ""
     licence = metadata.get("license")
     return licence if isinstance(licence, str) else ""
-
-
-def _listed_weights(folder: Path) -> list[Path]:
-    for name in _SINGLE_WEIGHTS:
-        if (folder / name).is_file():
-            return [folder / name]
-        index = read_json(folder / f"{name}.index.json")
-        if index:
-            parts = index.get("weight_map", {})
-            if not isinstance(parts, dict):
-                raise UnsupportedCheckpointError(
-                    f"{folder / name}.index.json has the weight_map {shown(parts)}; "
-                    f"expected an object that names the file of each weight"
-                )
-            shards = sorted({str(shard) for shard in parts.values()})
-            missing = [shard for shard in shards if not (folder / shard).is_file()]
-            if missing or not shards:
-                raise UnsupportedCheckpointError(f"{folder} lacks weight files its index names: {', '.join(missing)}")
-            return [folder / shard for shard in shards]
-    hint = ""
-    if (folder / "adapter_config.json").is_file():
-        hint = "; it holds an adapter only: merge it into its base model and save that"
-    raise UnsupportedCheckpointError(
-        f"{folder} has no weights; expected model.safetensors or pytorch_model.bin (or their shards){hint}"
-    )
 
 
 def _check_config(where: CheckpointSource, config: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ EXTERNAL_DATA_FROM = 2_000_000_000
 _SMALLEST_EXTERNAL = 1024
 _PAGE = 4096
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -63,18 +64,25 @@ def out_of_room(error: BaseException | None) -> bool:
     return False
 
 
-def room_hint(error: OSError, folder: Path) -> str:
-    """Where to make room, for the message of an export that ran out of it; "" for other errors.
+def surroundings_hint(error: OSError, folder: Path) -> str:
+    """What to set or change, for the message of an export that its surroundings ended; "" for other errors.
 
     Args:
         error: what failed.
         folder: where the artifact is written.
     """
-    if not out_of_room(error):
-        return ""
     # Not gettempdir, which would look for a folder now, and fail where every disk is full.
     temporary = tempfile.tempdir or "that TMPDIR names"
-    return f"; an export needs room in {folder} and in the temporary folder {temporary} (set TMPDIR to another)"
+    if out_of_room(error):
+        return f"; an export needs room in {folder} and in the temporary folder {temporary} (set TMPDIR to another)"
+    if error.errno in _NO_ACCESS:
+        return (
+            f"; this user must be able to read the checkpoint and to write {folder} and the temporary folder {temporary} "
+            f"(set TMPDIR to another)"
+        )
+    if error.errno == errno.ENOENT and "temporary directory" in str(error):
+        return "; set TMPDIR to a folder that this user can write"
+    return ""
 
 
 def load_graph(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
