@@ -9,21 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from crossrank.engine.text.documents import encodable
-from crossrank.errors import InvalidInputError
+from crossrank.errors import ArtifactError, InvalidInputError
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, write_tokenizer
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
 from crossrank.export.graph.interface import check_interface, input_names, opset_of
-from crossrank.export.pass_lists import PASS_LISTS
+from crossrank.export.pass_lists import PASS_LISTS, PassFailedError
 from crossrank.export.report import GraphReport
 from crossrank.export.verify.fidelity import measure, significant
 from crossrank.export.verify.pairs import choose_reference_pairs
 from crossrank.export.verify.verification import Bounds, check, ignores_other_pairs, run_graph
 from crossrank.models.artifact import record_files
-from crossrank.models.artifact_writer import write_manifest
-from crossrank.models.manifest import Fidelity, Graph, Manifest
+from crossrank.models.artifact_writer import ArtifactWriter, write_manifest
+from crossrank.models.manifest import Fidelity, Graph, Manifest, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -56,6 +56,8 @@ class Assembly:
         queries: the verification queries, fitted to the model.
         recorder: times the steps.
         external_data_from: bytes of weights from which they go into a file of their own.
+        verification: what the scores were compared with, once they were.
+        not_made: precisions that were wanted and that no pass could make of this graph, with the reason.
     """
 
     folder: Path
@@ -65,6 +67,8 @@ class Assembly:
     queries: Sequence[VerificationQuery]
     recorder: Recorder
     external_data_from: int = EXTERNAL_DATA_FROM
+    verification: Verification | None = None
+    not_made: dict[Precision, str] = field(default_factory=dict)
     _graphs: dict[Precision, Graph] = field(default_factory=dict)
     _runs: dict[Precision, GraphRuns] = field(default_factory=dict)
     _misplaced: dict[Precision, list[PlacementProblem]] = field(default_factory=dict)
@@ -80,7 +84,14 @@ class Assembly:
                 notes.append(placement_note(graph.file, self._misplaced[precision]))
             if precision == "fp16":
                 notes.append(_FP16_NOTE.format(file=graph.file))
+        notes += [f"no {precision} graph was made: {reason}" for precision, reason in self.not_made.items()]
         return tuple(notes)
+
+    @property
+    def verified(self) -> Verification:
+        """What the scores were compared with; only after they were."""
+        assert self.verification is not None  # noqa: S101  every way to an artifact goes through it
+        return self.verification
 
     def place_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Write the tokenizer, which verification needs before any graph."""
@@ -216,6 +227,7 @@ class Assembly:
             graphs=tuple(graph.model_copy(update={"reference_logits": ()}) for graph in graphs),
             reference_pairs=(),
             files=records,
+            verification=self.verification,
         )
         return draft.model_copy(update={"graphs": tuple(graphs)})
 
@@ -236,6 +248,20 @@ class Assembly:
 
     def _size(self, *files: str) -> int:
         return sum((self.folder / file).stat().st_size for file in files)
+
+
+def open_writer(out: str | Path, *, force: bool) -> ArtifactWriter:
+    """The writer of the artifact, which looks at the target first.
+
+    Raises:
+        ArtifactError: the target exists already, cannot be replaced, or cannot be looked at.
+    """
+    try:
+        return ArtifactWriter(out, force=force)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot look at {out}: {error}; name a folder that this user can read and write"
+        ) from error
 
 
 def checked_name(name: str | None) -> str | None:
@@ -262,6 +288,7 @@ def make_graphs(
     *,
     name: str,
     pass_lists: Mapping[Precision, PassList] = PASS_LISTS,
+    probe: Callable[[], Verification] | None = None,
 ) -> None:
     """Make, place and verify the float32 graph and those wanted besides.
 
@@ -275,20 +302,31 @@ def make_graphs(
         reference: logits the float32 graph is measured against, one array a query; None for itself.
         name: what that reference is.
         pass_lists: how each precision is made.
+        probe: compares the float32 graph with its reference on probe pairs, once it is verified.
 
     Raises:
-        FidelityError: a graph fails on the verification pairs.
+        FidelityError: a graph fails on the verification pairs, or on the probes.
+        PassFailedError: none of the precisions wanted can be made; where others can, a note says which could not.
     """
     order = [pass_lists["fp32"], *(pass_lists[precision] for precision in wanted if precision != "fp32")]
     for index, pass_list in enumerate(order):
         with assembly.recorder.step(f"make {pass_list.precision}") as step:
-            model, records = runner.run(pass_list, keep_for=order[index + 1 :])
+            try:
+                model, records = runner.run(pass_list, keep_for=order[index + 1 :])
+            except PassFailedError as error:
+                left = [precision for precision in wanted if precision != pass_list.precision]
+                if not left or len(assembly.not_made) + 1 == len(wanted):
+                    raise
+                assembly.not_made[pass_list.precision] = str(error)
+                continue
             step.size = weight_bytes(model)
         assembly.place_graph(model, pass_list, records)
         del model
         runs = assembly.verify(pass_list.precision, reference, name=name)
         if pass_list.precision == "fp32":
             reference, name = runs.single, "fp32"
+            if probe is not None:
+                assembly.verification = probe()
 
 
 def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrank.engine.text.documents import encodable
-from crossrank.errors import ExportError, InvalidInputError, UnsupportedCheckpointError
-from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
-from crossrank.export.checkpoint.checkpoint import Checkpoint, read_licence, read_tokenizer_config
-from crossrank.export.checkpoint.scoring_head import read_scoring_head
-from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, read_tokenizer_file
-from crossrank.export.checkpoint.transformer_config import (
-    read_architecture,
-    read_json,
-    read_pad_token_id,
-    usable_length,
-    uses_segment_ids,
-)
+from crossrank.errors import ExportError, InvalidInputError
+from crossrank.export.assembly import Assembly, checked_name, make_graphs, open_writer
 from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
-from crossrank.export.graph.files import EXTERNAL_DATA_FROM, external_files, load_graph, room_hint, weight_bytes
-from crossrank.export.graph.interface import check_interface, input_types, label_count, run_label_count
-from crossrank.export.graph.stored_precision import stored_precision
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
+from crossrank.export.graph.interface import input_types
+from crossrank.export.onnx_file import OnnxFile, read_onnx_file
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder
+from crossrank.export.verify.comparison import compare_on_probes, read_limits
+from crossrank.export.verify.onnx_reference import OnnxReference
 from crossrank.export.verify.pairs import calibration_feeds, calibration_queries, fit_queries, load_queries
 from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
-from crossrank.models.artifact import sha256_of
-from crossrank.models.artifact_writer import ArtifactWriter
-from crossrank.models.catalogue import find_entry
-from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import onnx
-    from tokenizers import Tokenizer
-
     from crossrank.export.report import ExportEvent
-    from crossrank.models.manifest import Activation, Precision
+    from crossrank.models.manifest import Activation, Precision, Verification
 
 
 def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
@@ -94,100 +80,45 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
     stated_name = checked_name(name)
     bounds = Bounds(min_kendall_tau=min_kendall_tau)
     queries = load_queries(verification_pairs)
-    file, folder = Path(file).expanduser(), Path(tokenizer_folder).expanduser()
-    writer = ArtifactWriter(out, force=force)
+    file, folder = (Path(os.path.expanduser(path)) for path in (file, tokenizer_folder))  # noqa: PTH111  see source.py
+    writer = open_writer(out, force=force)
     require(IMPORT_MODULES, extra="onnx", purpose="importing an ONNX file")
     recorder = Recorder(progress)
     try:
         with recorder.step("read the ONNX file") as step:
-            found = _read(file, folder, activation=activation, positive_label=positive_label, max_length=max_length)
-            step.size = weight_bytes(found.model)
-        wanted = _wanted(found.precision, precisions, file)
+            described = read_onnx_file(
+                file, folder, activation=activation, positive_label=positive_label, max_length=max_length
+            )
+            step.size = weight_bytes(described.model)
+        wanted = _wanted(described.precision, precisions, file)
         with writer:
             assembly = Assembly(
                 folder=writer.folder,
-                checkpoint=found.description,
+                checkpoint=described.description,
                 name=stated_name or encodable(folder.resolve().name),
                 versions=library_versions(with_torch=False),
                 queries=queries,
                 recorder=recorder,
                 external_data_from=external_data_from,
             )
-            assembly.place_tokenizer(found.tokenizer)
+            assembly.place_tokenizer(described.description.tokenizer)
             assembly.queries = fit_queries(queries, assembly.encoder())
-            if found.precision == "fp32":
-                _make_from_fp32(assembly, found, wanted, bounds, optimize=optimize)
+            if described.precision == "fp32":
+                _make_from_fp32(assembly, described, wanted, bounds, optimize=optimize)
             else:
-                _carry(assembly, found)
+                _carry(assembly, described)
             assembly.check_bounds(bounds)
-            if found.precision == "fp32" and "fp32" not in wanted:
+            if described.precision == "fp32" and "fp32" not in wanted:
                 assembly.drop_graph("fp32")
             manifest, graphs = assembly.finish()
             with recorder.step("commit the artifact") as step:
                 artifact = writer.commit(manifest)
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
-        hint = room_hint(error, writer.target.parent)
+        hint = surroundings_hint(error, writer.target.parent)
         raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}{hint}") from error
-    notes = (*found.description.notes, *assembly.notes)
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, notes)
-
-
-@dataclass(frozen=True)
-class _OnnxFile:
-    """An ONNX file as read: its graph, what it is stored in, its tokenizer, and what the manifest will say."""
-
-    model: onnx.ModelProto
-    precision: Precision
-    tokenizer: Tokenizer
-    description: Checkpoint
-
-
-def _read(
-    file: Path,
-    folder: Path,
-    *,
-    activation: Activation | None,
-    positive_label: int | str | None,
-    max_length: int | None,
-) -> _OnnxFile:
-    if not folder.is_dir():
-        raise UnsupportedCheckpointError(f"there is no tokenizer folder {folder}")
-    model = load_graph(file)
-    check_interface(model)
-    config = read_json(folder / "config.json")
-    tokenizer_config = read_tokenizer_config(folder)
-    tokenizer = read_tokenizer_file(folder / TOKENIZER_NAME)
-    known = find_entry(folder.resolve().name)
-    head = read_scoring_head(
-        config,
-        read_json(folder / "config_sentence_transformers.json"),
-        positive_label=positive_label,
-        activation=activation,
-        usual_activation=known.activation if known else None,
-        num_labels=label_count(model) or run_label_count(file),
-    )
-    pad_token_id = read_pad_token_id(config, tokenizer_config, tokenizer)
-    precision = stored_precision(model)
-    description = Checkpoint(
-        source=Source(
-            kind="onnx",
-            id=encodable(file.name),
-            weights_sha256={encodable(path.name): sha256_of(path) for path in (file, *external_files(file))},
-            licence=read_licence(folder),
-        ),
-        folder=folder,
-        architecture=read_architecture(config),
-        num_labels=head.num_labels,
-        positive_label=head.positive_label,
-        activation=head.activation,
-        max_length=usable_length(config, tokenizer_config, pad_token_id, max_length),
-        pad_token_id=pad_token_id,
-        uses_segment_ids=uses_segment_ids(config, tokenizer_config),
-        dtype={"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision],
-        notes=head.notes,
-    )
-    return _OnnxFile(model, precision, tokenizer, with_segments(description, model))
+    notes = (*described.description.notes, *assembly.notes)
+    return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes)
 
 
 def _wanted(stored: Precision, precisions: Sequence[Precision] | None, file: Path) -> tuple[Precision, ...]:
@@ -201,22 +132,41 @@ def _wanted(stored: Precision, precisions: Sequence[Precision] | None, file: Pat
 
 
 def _make_from_fp32(
-    assembly: Assembly, found: _OnnxFile, wanted: Sequence[Precision], bounds: Bounds, *, optimize: bool
+    assembly: Assembly, described: OnnxFile, wanted: Sequence[Precision], bounds: Bounds, *, optimize: bool
 ) -> None:
     """Make graphs from a float32 file, measured against the file as it came."""
-    calibration = calibration_feeds(calibration_queries(assembly.queries), assembly.encoder(), input_types(found.model))
-    runner = PassRunner(found.model, PassContext(found.description.architecture, calibration))
+    calibration = calibration_feeds(
+        calibration_queries(assembly.queries), assembly.encoder(), input_types(described.model)
+    )
+    runner = PassRunner(described.model, PassContext(described.description.architecture, calibration))
     as_it_came = replace(PASS_LISTS["fp32"], passes=())
+
+    def probe() -> Verification:
+        return _compare(assembly, described)
+
     if not optimize:
-        make_graphs(assembly, runner, wanted, None, name="self", pass_lists={**PASS_LISTS, "fp32": as_it_came})
+        pass_lists = {**PASS_LISTS, "fp32": as_it_came}
+        make_graphs(assembly, runner, wanted, None, name="self", pass_lists=pass_lists, probe=probe)
         return
-    assembly.place_graph(found.model, as_it_came, ())
+    assembly.place_graph(described.model, as_it_came, ())
     reference = assembly.verify("fp32", None, name="self").single
     assembly.check_bounds(bounds)
-    make_graphs(assembly, runner, wanted, reference, name="self")
+    make_graphs(assembly, runner, wanted, reference, name="self", probe=probe)
 
 
-def _carry(assembly: Assembly, found: _OnnxFile) -> None:
+def _carry(assembly: Assembly, described: OnnxFile) -> None:
     """Take a graph over as it came: its precision's list without its passes."""
-    assembly.place_graph(found.model, replace(PASS_LISTS[found.precision], passes=()), ())
-    assembly.verify(found.precision, None, name="self")
+    assembly.place_graph(described.model, replace(PASS_LISTS[described.precision], passes=()), ())
+    assembly.verify(described.precision, None, name="self")
+    assembly.verification = _compare(assembly, described)
+
+
+def _compare(assembly: Assembly, described: OnnxFile) -> Verification:
+    reference = OnnxReference(described.path, described.description, described.output, described.column)
+    return compare_on_probes(
+        assembly,
+        reference,
+        read_limits(described.description),
+        precision=described.precision,
+        as_reference=reference.as_in_file,
+    )

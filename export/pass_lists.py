@@ -13,7 +13,7 @@ from crossrank.errors import CrossrankError, ExportError, InvalidInputError
 from crossrank.export.graph.files import weight_bytes
 from crossrank.export.memory import release
 from crossrank.export.passes.base import PassResult
-from crossrank.models.manifest import Precision
+from crossrank.models.manifest import PassRecord, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from crossrank.models.manifest import Architecture, Batching, PassRecord, Provider
+    from crossrank.models.manifest import Architecture, Batching, Provider
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class PassRunner:
             The graph, and the record of each pass in order.
 
         Raises:
-            ExportError: a pass failed; the message names it and the precision.
+            PassFailedError: the pass that gives the graph its precision failed; the message names both.
         """
         start = _longest_prefix(pass_list, self._made)
         model, records = self._made[start]
@@ -170,19 +170,62 @@ class PassRunner:
         return model, records
 
 
+class PassFailedError(ExportError):
+    """The pass that gives a graph its precision cannot follow the graph, so that precision cannot be made."""
+
+
+_GIVE_PRECISION = frozenset({"quantize", "halve", "convert_to_fp16"})
+"""Passes without which a graph would not be what its precision says; every other one may leave a graph alone."""
+
+
 def _run_pass(run: Pass, model: onnx.ModelProto, context: PassContext, precision: Precision) -> PassResult:
+    """Run a pass; one that cannot follow the graph, or would make an invalid one, leaves it alone and says so."""
+    name = getattr(run, "__name__", repr(run))
     try:
-        return run(model, context)
+        result = run(model, context)
+        if result.record.changed:
+            why = _refused_by_onnxruntime(result.model)
+            if why is None or _refused_by_onnxruntime(model) is not None:
+                return result
+        elif name not in _GIVE_PRECISION:
+            return result
+        else:
+            why = f"it changed nothing ({result.record.detail})"
+        cause: Exception | None = None
     except (CrossrankError, MemoryError, OSError):
         raise
     except Exception as error:
         # onnx's and onnxruntime's errors have no common base but Exception.
-        name = getattr(run, "__name__", repr(run))
-        raise ExportError(
-            f"the pass {name} failed while the {precision} graph was made: {type(error).__name__}: {error}; "
-            f"the graph is of a form the pass was not written for: please report it"
-            + ("" if precision == "fp32" else f", and leave {precision} out meanwhile (--precision)")
-        ) from error
+        why, cause = f"{type(error).__name__}: {error}", error
+    if name in _GIVE_PRECISION:
+        raise PassFailedError(
+            f"the pass {name} failed while the {precision} graph was made: {why}; the graph is of a form the pass was not "
+            f"written for: please report it, and leave {precision} out meanwhile (--precision)"
+        ) from cause
+    detail = f"left alone: the pass cannot follow this graph ({why})"[:_LONGEST_DETAIL]
+    return PassResult(model, PassRecord(name=name, changed=False, detail=detail))
+
+
+_LONGEST_DETAIL = 400
+
+
+def _refused_by_onnxruntime(model: onnx.ModelProto) -> str | None:
+    """Why onnxruntime does not load a graph; None where it does. Weights are left out, which no check reads."""
+    import onnxruntime
+
+    from crossrank.export.graph.tools import skeleton
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        content = skeleton(model).SerializeToString()
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # Here too nothing narrower than Exception is common to what is raised.
+        return f"onnxruntime does not load the result: {error}"
+    return None
 
 
 def _longest_prefix(pass_list: PassList, made: Iterable[tuple[Pass, ...]]) -> tuple[Pass, ...]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossrank.errors import ExportError
-from crossrank.export.assembly import Assembly, checked_name, make_graphs, with_segments
+from crossrank.export.assembly import Assembly, checked_name, make_graphs, open_writer, with_segments
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
 from crossrank.export.checkpoint.to_onnx import to_onnx
 from crossrank.export.checkpoint.torch_model import load_torch_model
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
-from crossrank.export.graph.files import EXTERNAL_DATA_FROM, room_hint, weight_bytes
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
 from crossrank.export.graph.interface import input_types
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder
+from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.pairs import (
     all_pairs,
     calibration_feeds,
@@ -23,9 +24,7 @@ from crossrank.export.verify.pairs import (
     load_queries,
     split_by_query,
 )
-from crossrank.export.verify.reference import TorchReference
 from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
-from crossrank.models.artifact_writer import ArtifactWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from crossrank.export.checkpoint.checkpoint import Checkpoint
     from crossrank.export.report import ExportEvent
     from crossrank.export.verify.pairs import VerificationQuery
+    from crossrank.export.verify.reference import Reference
     from crossrank.models.manifest import Activation, Precision
 
 
@@ -92,12 +92,12 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     bounds, wanted = Bounds(min_kendall_tau=min_kendall_tau), checked_precisions(precisions)
     stated_name = checked_name(name)
     queries = load_queries(verification_pairs)
-    writer = ArtifactWriter(out, force=force)
+    writer = open_writer(out, force=force)
     require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
     recorder = Recorder(progress)
     try:
         with recorder.step("read the checkpoint") as step:
-            found = read_checkpoint(
+            described = read_checkpoint(
                 checkpoint,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
@@ -106,13 +106,20 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 positive_label=positive_label,
                 max_length=max_length,
             )
-            step.size = sum((found.folder / file).stat().st_size for file in found.source.weights_sha256)
+            step.size = sum((described.folder / file).stat().st_size for file in described.source.weights_sha256)
         with writer:
-            assembly, base, reference = _prepare(found, writer.folder, queries, recorder)
-            assembly.name = stated_name or found.source.id
+            assembly, base, reference, logits = _prepare(described, writer.folder, queries, recorder)
+            assembly.name = stated_name or described.source.id
             assembly.external_data_from = external_data_from
             release(sum(step.size for step in recorder.steps))
-            make_graphs(assembly, base, wanted, reference, name="pytorch")
+            make_graphs(
+                assembly,
+                base,
+                wanted,
+                logits,
+                name="pytorch",
+                probe=lambda: compare_on_probes(assembly, reference, read_limits(described)),
+            )
             assembly.check_bounds(bounds)
             if "fp32" not in wanted:
                 assembly.drop_graph("fp32")
@@ -121,21 +128,23 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 artifact = writer.commit(manifest)
                 step.size = sum(record.size for record in manifest.files)
     except OSError as error:
-        hint = room_hint(error, writer.target.parent)
+        hint = surroundings_hint(error, writer.target.parent)
         raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}{hint}") from error
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, (*found.notes, *assembly.notes))
+    return ExportReport(
+        artifact, manifest.name, graphs, recorder.steps, assembly.verified, (*described.notes, *assembly.notes)
+    )
 
 
 def _prepare(
     checkpoint: Checkpoint, folder: Path, queries: Sequence[VerificationQuery], recorder: Recorder
-) -> tuple[Assembly, PassRunner, list[NDArray[np.float32]]]:
-    """Everything that needs torch: the exported graph, the tokenizer, and the logits to measure against."""
+) -> tuple[Assembly, PassRunner, Reference, list[NDArray[np.float32]]]:
+    """Everything that needs torch: the exported graph, the tokenizer, and what to measure against."""
     with recorder.step("load the checkpoint"):
         model = load_torch_model(checkpoint)
-        reference = TorchReference(checkpoint, model)
     with recorder.step("export to ONNX") as step:
         graph = to_onnx(checkpoint, model)
         step.size = weight_bytes(graph)
+    del model
     described = with_segments(checkpoint, graph)
     assembly = Assembly(
         folder=folder,
@@ -145,11 +154,13 @@ def _prepare(
         queries=queries,
         recorder=recorder,
     )
-    assembly.place_tokenizer(reference.tokenizer())
+    assembly.place_tokenizer(checkpoint.tokenizer)
     encoder = assembly.encoder()
-    assembly.queries = fit_queries(queries, encoder)
+    with recorder.step("load the reference"):
+        reference = load_reference(checkpoint)
+    assembly.queries = fit_queries(queries, encoder, halved=reference.cuts_longer_text)
     with recorder.step("score with PyTorch") as step:
         logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
     calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
     runner = PassRunner(graph, PassContext(described.architecture, calibration))
-    return assembly, runner, split_by_query(logits, assembly.queries)
+    return assembly, runner, reference, split_by_query(logits, assembly.queries)

@@ -1,4 +1,4 @@
-"""What an export tells while it runs and when it is done."""
+"""What an export reports while it runs and when it is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from crossrank.models.manifest import Fidelity, PassRecord, Precision, Provider
+    from crossrank.models.manifest import Fidelity, PassRecord, Precision, Provider, Verification
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class ExportReport:
         name: its name.
         graphs: one report for each graph in it.
         steps: the steps in order, with their times.
+        verification: what the scores were compared with: the library, its version, and on how many probe pairs.
         notes: what was assumed because neither the caller nor the checkpoint said it, and what to know of the graphs.
     """
 
@@ -83,6 +84,7 @@ class ExportReport:
     name: str
     graphs: tuple[GraphReport, ...]
     steps: tuple[StepReport, ...]
+    verification: Verification
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +105,7 @@ class ExportReport:
                 for graph in self.graphs
             ],
             "steps": [{"name": step.name, "seconds": step.seconds, "size": step.size} for step in self.steps],
+            "verification": self.verification.model_dump(),
             "notes": list(self.notes),
         }
 
@@ -117,20 +120,15 @@ class Step:
     size: int = 0
 
     def advance(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` parts are behind us."""
+        """Report that `done` of `total` parts are done."""
         seconds = time.perf_counter() - self.started
         self.emit(ExportEvent(self.name, "advanced", seconds, self.size, done, total))
 
 
 class Recorder:
-    """Times the steps of one export and passes events to the caller's function."""
+    """Times the steps of one export and passes events to the caller's function, in the exporting thread."""
 
     def __init__(self, progress: Callable[[ExportEvent], None] | None = None) -> None:
-        """Start with no steps.
-
-        Args:
-            progress: called with every event, in the exporting thread; None for silence.
-        """
         self._emit = progress or (lambda _event: None)
         self._steps: list[StepReport] = []
 

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added `verification`, which manifests of version 1 lack."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
@@ -125,6 +126,17 @@ class ReferencePair(_Strict):
     document: str
 
 
+class Verification(_Strict):
+    """What the artifact's scores were compared with when it was made."""
+
+    reference: Annotated[str, Field(description="the library that scored, or the ONNX file itself, with its version")]
+    tokens: Annotated[str, Field(description="what token ids were compared with")]
+    probes: Annotated[int, Field(ge=0, description="pairs made to tell misreadings apart, besides the graphs' own")]
+    max_abs_difference: Annotated[
+        float, Field(ge=0, description="largest difference from the reference over the probes that were scored")
+    ]
+
+
 class Manifest(_Strict):
     """Everything the engine and its users need to know of an artifact."""
 
@@ -146,6 +158,9 @@ class Manifest(_Strict):
     graphs: Annotated[tuple[Graph, ...], Field(min_length=1)]
     reference_pairs: tuple[ReferencePair, ...]
     files: Annotated[tuple[FileRecord, ...], Field(min_length=1)]
+    verification: Annotated[
+        Verification | None, Field(description="None in artifacts of schema version 1, which did not record it")
+    ] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -6,21 +6,35 @@ and digests of the weight files. A checkpoint that cannot be exported is refused
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.complete_tokenizer import (
+    complete_tokenizer,
+    lower_first,
+    model_max_length,
+    read_tokenizer_settings,
+    refuse_truncation_side,
+)
+from crossrank.export.checkpoint.json_files import read_json, shown
+from crossrank.export.checkpoint.newer_config import ConfigChanges, changes_for_installed
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
-from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source, refuse_pointer
-from crossrank.export.checkpoint.tokenizer import read_fast_tokenizer
+from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
+from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source
+from crossrank.export.checkpoint.tokenizer import (
+    TOKENIZER_NAME,
+    check_tokenizer_files,
+    load_transformers_tokenizer,
+    without_truncation,
+)
 from crossrank.export.checkpoint.transformer_config import (
     read_architecture,
-    read_json,
-    read_json_value,
     read_pad_token_id,
     usable_length,
     uses_segment_ids,
 )
+from crossrank.export.checkpoint.weights import find_weights
 from crossrank.models.artifact import sha256_of
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
@@ -30,6 +44,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
+    from tokenizers import Tokenizer
+
+    from crossrank.export.checkpoint.complete_tokenizer import TokenizerSettings
     from crossrank.models.manifest import Activation, Architecture
 
 SUPPORTED = frozenset(
@@ -50,7 +67,6 @@ _DECODERS = (
     "falcon",
     "decoder",
 )
-_SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,12 @@ class Checkpoint:
         pad_token_id: id that fills padded batches.
         uses_segment_ids: whether the model tells the two texts apart by token_type_ids.
         dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
+        tokenizer: as the library that saved it runs it, truncation and padding taken off.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
+        sentence_transformers: what sentence-transformers adds to the transformer.
+        config_changes: what the installed transformers must be given besides `config.json`.
+        config: `config.json` itself.
     """
 
     source: Source
@@ -82,8 +102,12 @@ class Checkpoint:
     pad_token_id: int
     uses_segment_ids: bool
     dtype: str
+    tokenizer: Tokenizer
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
+    sentence_transformers: SentenceTransformers = field(default_factory=SentenceTransformers)
+    config_changes: ConfigChanges = field(default_factory=ConfigChanges)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(
@@ -112,61 +136,76 @@ def read_checkpoint(
         UnsupportedCheckpointError: it is no cross-encoder crossrank can export; the message says why.
         InvalidInputError: an argument does not fit the checkpoint.
     """
-    found = find_source(source, revision=revision, local_files_only=local_files_only, with_code=trust_remote_code)
-    config = read_json(found.folder / "config.json")
-    _check_head(found, config, trust_remote_code=trust_remote_code)
-    sentence_transformers = read_json(found.folder / "config_sentence_transformers.json")
-    _check_modules(found, sentence_transformers)
-    known = find_entry(found.id)
+    where = find_source(source, revision=revision, local_files_only=local_files_only, with_code=trust_remote_code)
+    config = read_json(where.folder / "config.json")
+    _check_config(where, config)
+    # Before the head: a model of several modules has its head in one of them.
+    added = read_sentence_transformers(where.folder, where.id)
+    _check_head(where, config, trust_remote_code=trust_remote_code)
+    _refuse_adapter_and_quantized(where, config)
+    known = find_entry(where.id)
     head = read_scoring_head(
         config,
-        sentence_transformers,
+        added,
         positive_label=positive_label,
         activation=activation,
         usual_activation=known.activation if known else None,
     )
-    tokenizer_config = read_tokenizer_config(found.folder)
-    tokenizer = read_fast_tokenizer(found.folder, trust_remote_code=trust_remote_code)
-    pad_token_id = read_pad_token_id(config, tokenizer_config, tokenizer)
-    length = usable_length(config, tokenizer_config, pad_token_id, max_length)
-    fetch_weights(found, local_files_only=local_files_only)
+    changes = changes_for_installed(config, where.id)
+    settings = read_tokenizer_settings(where.folder, config, added.tokenizer)
+    tokenizer = read_tokenizer(where.folder, settings, added, trust_remote_code=trust_remote_code)
+    pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
+    limit = added.max_length if added.max_length is not None else model_max_length(settings)
+    length = usable_length(config, limit, pad_token_id, max_length)
+    fetch_weights(where, local_files_only=local_files_only)
     return Checkpoint(
         source=Source(
-            kind=found.kind,
-            id=found.id,
-            revision=found.revision,
-            weights_sha256={path.name: sha256_of(path) for path in find_weights(found.folder)},
-            licence=read_licence(found.folder) or (known.licence if known and found.kind == "hub" else ""),
+            kind=where.kind,
+            id=where.id,
+            revision=where.revision,
+            weights_sha256={path.name: sha256_of(path) for path in find_weights(where.folder)},
+            licence=read_licence(where.folder) or (known.licence if known and where.kind == "hub" else ""),
         ),
-        folder=found.folder,
+        folder=where.folder,
         architecture=read_architecture(config),
         num_labels=head.num_labels,
         positive_label=head.positive_label,
         activation=head.activation,
         max_length=length,
         pad_token_id=pad_token_id,
-        uses_segment_ids=uses_segment_ids(config, tokenizer_config),
+        uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
         dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
+        tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
-        notes=head.notes,
+        notes=(*head.notes, *added.notes, *changes.notes),
+        sentence_transformers=added,
+        config_changes=changes,
+        config=config,
     )
 
 
-def read_tokenizer_config(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, with the special tokens of `special_tokens_map.json` where it names none."""
-    return read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+def read_tokenizer(
+    folder: Path, settings: TokenizerSettings, added: SentenceTransformers, *, trust_remote_code: bool = False
+) -> Tokenizer:
+    """A checkpoint's tokenizer as the library that saved it runs it; truncation and padding are taken off.
 
-
-def find_weights(folder: Path) -> list[Path]:
-    """The files transformers would load weights from: safetensors before .bin, shards by their index.
+    Args:
+        folder: the checkpoint.
+        settings: what lies over its `tokenizer.json`.
+        added: what sentence-transformers adds.
+        trust_remote_code: allow tokenizer code that comes with the checkpoint to run.
 
     Raises:
-        UnsupportedCheckpointError: there are none, or a shard the index names is missing or left to Git LFS.
+        UnsupportedCheckpointError: there is no tokenizer, or one that crossrank cannot run.
     """
-    found = _listed_weights(folder)
-    for path in found:
-        refuse_pointer(path)
-    return found
+    check_tokenizer_files(folder, trust_remote_code=trust_remote_code)
+    if (folder / TOKENIZER_NAME).is_file() and not settings.values.get("auto_map"):
+        return complete_tokenizer(folder, settings, added)
+    tokenizer = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code)
+    refuse_truncation_side(tokenizer.truncation_side, folder)
+    if added.lower_case:
+        lower_first(tokenizer.backend_tokenizer)
+    return without_truncation(tokenizer.backend_tokenizer)
 
 
 def read_licence(folder: Path) -> str:
@@ -182,103 +221,62 @@ def read_licence(folder: Path) -> str:
     return licence if isinstance(licence, str) else ""
 
 
-def _listed_weights(folder: Path) -> list[Path]:
-    for name in _SINGLE_WEIGHTS:
-        if (folder / name).is_file():
-            return [folder / name]
-        index = read_json(folder / f"{name}.index.json")
-        if index:
-            parts = index.get("weight_map", {})
-            if not isinstance(parts, dict):
-                raise UnsupportedCheckpointError(
-                    f"{folder / name}.index.json has the weight_map {_shown(parts)}; "
-                    f"expected an object that names the file of each weight"
-                )
-            shards = sorted({str(shard) for shard in parts.values()})
-            missing = [shard for shard in shards if not (folder / shard).is_file()]
-            if missing or not shards:
-                raise UnsupportedCheckpointError(f"{folder} lacks weight files its index names: {', '.join(missing)}")
-            return [folder / shard for shard in shards]
-    hint = ""
-    if (folder / "adapter_config.json").is_file():
-        hint = "; it holds an adapter only: merge it into its base model and save that"
-    raise UnsupportedCheckpointError(
-        f"{folder} has no weights; expected model.safetensors or pytorch_model.bin (or their shards){hint}"
-    )
-
-
-def _check_head(found: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool) -> None:
+def _check_config(where: CheckpointSource, config: Mapping[str, Any]) -> None:
     if not config:
-        inside = sorted(path.parent.name for path in found.folder.glob("*/config.json"))
+        inside = sorted(path.parent.name for path in where.folder.glob("*/config.json"))
         raise UnsupportedCheckpointError(
-            f"{found.folder} is no checkpoint: it has no config.json"
+            f"{where.folder} is no checkpoint: it has no config.json"
             + (f"; there is one in {', '.join(inside[:3])}: name that folder" if inside else "")
         )
+
+
+def _refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, Any]) -> None:
+    if any(where.folder.glob("adapter_model.*")):
+        raise UnsupportedCheckpointError(
+            f"{where.id} holds an adapter (adapter_model), which may or may not be in its weights already; merge it "
+            f"into its base model and save that alone"
+        )
+    quantization = config.get("quantization_config")
+    if quantization:
+        raise UnsupportedCheckpointError(
+            f"{where.id} has quantized weights (quantization_config {shown(quantization)}); crossrank exports from "
+            f"float weights: name the checkpoint it was made from"
+        )
+
+
+def _check_head(where: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool) -> None:
     model_type = str(config.get("model_type", ""))
     named, code = config.get("architectures") or [], config.get("auto_map") or {}
     if not isinstance(named, list) or not isinstance(code, dict):
         raise UnsupportedCheckpointError(
-            f"config.json of {found.id} has architectures {_shown(named)} and auto_map {_shown(code)}; "
+            f"config.json of {where.id} has architectures {shown(named)} and auto_map {shown(code)}; "
             f"expected a list of class names, and an object where the checkpoint brings code"
         )
     architectures = [str(name) for name in named]
     if not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise UnsupportedCheckpointError(
-            f"{found.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
+            f"{where.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
             f"a cross-encoder is a ...ForSequenceClassification"
             + ("; rerankers that generate text are not supported" if _is_decoder(model_type, architectures) else "")
         )
     if _is_decoder(model_type, architectures):
         raise UnsupportedCheckpointError(
-            f"{found.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
+            f"{where.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
         )
     if code and not trust_remote_code:
         raise UnsupportedCheckpointError(
-            f"{found.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
+            f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
             f"unless you pass trust_remote_code=True (--trust-remote-code)"
         )
     if model_type not in SUPPORTED:
         raise UnsupportedCheckpointError(
-            f"{found.id} is of the model type {model_type!r}, which crossrank cannot export yet; it can: {_listed()}"
-        )
-
-
-def _check_modules(found: CheckpointSource, sentence_transformers: Mapping[str, Any]) -> None:
-    """Refuse what sentence-transformers would compute around the transformer and crossrank would not."""
-    path = found.folder / "modules.json"
-    modules = read_json_value(path) if path.is_file() else []
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise UnsupportedCheckpointError(
-            f"{path} holds {_shown(modules)}; expected a list of objects, one a module of sentence-transformers"
-        )
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    if kinds not in ([], ["Transformer"]):
-        raise UnsupportedCheckpointError(
-            f"{found.id} is a sentence-transformers model of several modules ({', '.join(kinds)}); "
-            f"crossrank serves a transformer with its own classification head alone"
-        )
-    prompts = sentence_transformers.get("prompts") or {}
-    default = sentence_transformers.get("default_prompt_name")
-    if not isinstance(prompts, dict) or not isinstance(default, str | None):
-        raise UnsupportedCheckpointError(
-            f"config_sentence_transformers.json of {found.id} has prompts {_shown(prompts)} and default_prompt_name "
-            f"{_shown(default)}; expected an object of prompts by name, and a name or null"
-        )
-    prompt = prompts.get(default)
-    if prompt:
-        raise UnsupportedCheckpointError(
-            f"{found.id} puts the prompt {prompt!r} before every query by default, which crossrank does not do yet"
+            f"{where.id} is of the model type {model_type!r}, which crossrank cannot export yet; it can: {_listed()}"
         )
 
 
 def _is_decoder(model_type: str, architectures: list[str]) -> bool:
     words = [model_type.lower(), *(name.lower() for name in architectures)]
     return any(word.startswith(_DECODERS[:-1]) or _DECODERS[-1] in word for word in words)
-
-
-def _shown(value: object) -> str:
-    """What a JSON file holds, cut to what a message can take."""
-    return f"{value!r:.60}"
 
 
 def _listed() -> str:

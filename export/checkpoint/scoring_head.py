@@ -11,6 +11,8 @@ from crossrank.models.manifest import Activation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers
+
 MAX_LABELS = 2
 
 # Label names as they occur, without case and punctuation.
@@ -70,22 +72,24 @@ class ScoringHead:
 
 def read_scoring_head(
     config: Mapping[str, Any],
-    sentence_transformers: Mapping[str, Any],
+    sentence_transformers: SentenceTransformers,
     *,
     positive_label: int | str | None,
     activation: Activation | None,
     usual_activation: Activation | None = None,
     num_labels: int | None = None,
+    independent: bool = False,
 ) -> ScoringHead:
     """Work out a checkpoint's scoring head from its configuration and what the caller states.
 
     Args:
         config: the checkpoint's `config.json`.
-        sentence_transformers: its `config_sentence_transformers.json`; empty where there is none.
+        sentence_transformers: what sentence-transformers adds to it.
         positive_label: index or name of the label that means relevant, for heads of two labels; None to derive it.
         activation: what the caller states; None to derive it.
         usual_activation: what the catalogue states for this checkpoint, if it knows it.
         num_labels: outputs of the graph where that is known better than from the configuration.
+        independent: whether two labels are scored each by itself, so that one of them will be picked.
 
     Raises:
         InvalidInputError: the activation or the positive label is not one there is.
@@ -100,6 +104,12 @@ def read_scoring_head(
         raise UnsupportedCheckpointError(
             f"the checkpoint's head has {count} labels ({_listed(names)}); a cross-encoder crossrank can serve has "
             f"one, or two of which one means relevant"
+        )
+    if count == MAX_LABELS and not independent and config.get("problem_type") == "multi_label_classification":
+        raise UnsupportedCheckpointError(
+            f"the checkpoint's two labels ({_listed(names)}) are independent of each other (problem_type "
+            f"multi_label_classification), so that the difference of their logits means nothing; crossrank serves one "
+            f"label, or two that exclude each other"
         )
     label, notes = (0, []) if count == 1 else _positive_label(names, positive_label)
     if count == 1 and positive_label not in (None, 0):
@@ -162,7 +172,7 @@ def _positive_label(names: Mapping[int, str], stated: int | str | None) -> tuple
 
 def _activation(
     config: Mapping[str, Any],
-    sentence_transformers: Mapping[str, Any],
+    sentence_transformers: SentenceTransformers,
     num_labels: int,
     stated: Activation | None,
     usual: Activation | None,
@@ -170,20 +180,30 @@ def _activation(
     if stated is not None:
         return stated, []
     section = config.get("sentence_transformers")
-    configured = (
-        (section.get("activation_fn") if isinstance(section, dict) else None)
-        or sentence_transformers.get("activation_fn")
-        or config.get("sbert_ce_default_activation_function")
+    of_config = (section.get("activation_fn") if isinstance(section, dict) else None) or config.get(
+        "sbert_ce_default_activation_function"
     )
+    # In the order in which CrossEncoder looks: its own settings first where it was saved with modules.
+    own = sentence_transformers.activation
+    configured = own or of_config if sentence_transformers.has_modules else of_config or own
+    ignored = []
     if configured is not None:
-        return _named_activation(str(configured), num_labels), []
+        path = str(configured)
+        if "." not in path or path.startswith("torch."):
+            return _named_activation(path, num_labels), []
+        ignored = [
+            f"the checkpoint names the activation {path!r}, code that sentence-transformers does not run either "
+            f"unless it is trusted"
+        ]
     if usual is not None:
-        return usual, [f"the checkpoint names no activation; {usual} was taken from the catalogue"]
+        return usual, [*ignored, f"the checkpoint names no activation; {usual} was taken from the catalogue"]
     if num_labels == 1:
         why = "sentence-transformers' default for one label"
     else:
         why = "of the difference of the two logits, which is the softmax of the positive label"
-    return "sigmoid", [f"the checkpoint names no activation; sigmoid was taken ({why})"]
+    problem = config.get("problem_type")
+    said = f", whatever its problem_type {problem!r}" if problem else ""
+    return "sigmoid", [*ignored, f"the checkpoint names no activation; sigmoid was taken ({why}{said})"]
 
 
 def _named_activation(name: str, num_labels: int) -> Activation:

@@ -20,8 +20,10 @@ _OTHER_WEIGHTS = ("pytorch_model*.bin",)
 # A hub repository often carries copies for other runtimes in folders (onnx/, openvino/); the checkpoint is in its root.
 _BELOW_ROOT = ("*/*",)
 _HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_FOLDER_ERRORS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -64,7 +66,7 @@ def find_source(
     """
     text = os.fspath(source)
     folder = Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises where there is no such user
-    if folder.is_dir():
+    if _is_dir(folder):
         if revision:
             raise InvalidInputError(
                 f"revision {revision!r} was given for the folder {text}; only hub ids have revisions"
@@ -153,11 +155,36 @@ def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, l
             f"or name a folder with the checkpoint"
         ) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
             raise CacheFolderError(
-                f"cannot keep {hub_id!r} in huggingface-hub's folder ({error}); set HF_HOME to a folder that can be "
-                "written"
+                f"cannot keep {hub_id!r} in huggingface-hub's folder: {error}{_hint(error)}"
             ) from error
         # OSErrors (requests' among them), bad ids, and httpx's own from version 1 of the client on.
-        raise ModelNotFoundError(f"cannot fetch {hub_id!r} from the hub: {error}") from error
+        raise ModelNotFoundError(f"cannot fetch {hub_id!r} from the hub: {error}{_hint(error)}") from error
     return Path(folder)
+
+
+def _hint(error: BaseException | None) -> str:
+    """What to set where it is the surroundings that fail: the cache folder, its disk, or the network."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
+            from huggingface_hub import constants
+
+            return (
+                f"; the hub's cache is {constants.HF_HUB_CACHE}: make it writable and make room in it, or set HF_HOME "
+                f"(or HF_HUB_CACHE) to another folder"
+            )
+        error = error.__cause__ or error.__context__
+    return (
+        "; where the network needs a proxy or a mirror, set HTTPS_PROXY or HF_ENDPOINT; without a network, name a folder "
+        "with the checkpoint"
+    )
+
+
+def _is_dir(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError as error:
+        raise ModelNotFoundError(f"cannot read {folder}: {error}; make it readable for this user") from error

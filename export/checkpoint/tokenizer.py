@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.source import refuse_pointer
-from crossrank.export.checkpoint.transformer_config import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tokenizers import Tokenizer
@@ -18,34 +19,32 @@ _TOKENIZER_FILES = (TOKENIZER_NAME, "vocab*", "*.model")
 """Files that tokenizers come in where they are no code of their own."""
 
 
-def read_fast_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
-    """The tokenizer of a checkpoint folder, from its `tokenizer.json` or converted from its slow one.
+def check_tokenizer_files(folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Make sure that a checkpoint folder has a tokenizer.
 
     Args:
         folder: the checkpoint.
         trust_remote_code: allow tokenizer code that comes with the checkpoint to run.
 
     Raises:
-        UnsupportedCheckpointError: there is no tokenizer, it is damaged, it is only code, or it cannot be converted.
+        UnsupportedCheckpointError: there is none, or it is code of the checkpoint's own.
     """
-    if read_json(folder / "tokenizer_config.json").get("auto_map") and not trust_remote_code:
+    if trust_remote_code:
+        return
+    if read_json(folder / "tokenizer_config.json").get("auto_map"):
         raise UnsupportedCheckpointError(
             f"the tokenizer of {folder} is Python code of its own; nothing of it runs unless you pass "
             f"trust_remote_code=True (--trust-remote-code)"
         )
-    if not trust_remote_code and not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
+    if not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
         raise UnsupportedCheckpointError(
             f"{folder} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there; save the tokenizer the "
             f"checkpoint was trained with into it (tokenizer.save_pretrained)"
         )
-    if (folder / TOKENIZER_NAME).is_file():
-        return read_tokenizer_file(folder / TOKENIZER_NAME)
-    backend = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code).backend_tokenizer
-    return _without_truncation(backend)
 
 
-def read_tokenizer_file(path: Path) -> Tokenizer:
-    """A `tokenizer.json`, with its truncation and padding taken off.
+def parse_tokenizer(path: Path) -> Tokenizer:
+    """A `tokenizer.json` as it is, its truncation and padding included.
 
     Raises:
         UnsupportedCheckpointError: the file is missing or is no tokenizer.
@@ -56,15 +55,21 @@ def read_tokenizer_file(path: Path) -> Tokenizer:
         raise UnsupportedCheckpointError(f"there is no fast tokenizer: {path} is not there")
     refuse_pointer(path)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:
         # The Rust side raises plain Exception for a file it cannot read.
         raise UnsupportedCheckpointError(f"{path} is no tokenizer: {error}") from error
-    return _without_truncation(tokenizer)
 
 
-def load_transformers_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+def load_transformers_tokenizer(
+    folder: Path, *, trust_remote_code: bool = False, overrides: Mapping[str, Any] | None = None
+) -> Any:
     """The checkpoint's tokenizer as transformers runs it (PreTrainedTokenizerFast).
+
+    Args:
+        folder: the checkpoint.
+        trust_remote_code: allow tokenizer code that comes with the checkpoint to run.
+        overrides: settings that go over those of the files.
 
     Raises:
         UnsupportedCheckpointError: there is none, or only a slow one that does not convert.
@@ -80,7 +85,11 @@ def load_transformers_tokenizer(folder: Path, *, trust_remote_code: bool = False
     try:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, use_fast=True, local_files_only=True, trust_remote_code=trust_remote_code
+                folder,
+                use_fast=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                **(overrides or {}),
             )
         if tokenizer.is_fast:
             return tokenizer
@@ -103,7 +112,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
     return path.name
 
 
-def _without_truncation(tokenizer: Tokenizer) -> Tokenizer:
+def without_truncation(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer, whose truncation and padding are taken off: they are whatever training left there."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

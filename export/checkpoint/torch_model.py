@@ -26,24 +26,38 @@ def has_one_segment(model: Any) -> bool:
     return getattr(model.config, "type_vocab_size", None) == 1
 
 
-def load_torch_model(checkpoint: Checkpoint) -> Any:
+def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
     """The checkpoint as a PyTorch model in evaluation mode, its weights in float32.
+
+    Args:
+        checkpoint: what to load.
+        for_export: in the form of attention that the ONNX exporter and onnxruntime's fusion follow; otherwise in the
+            one transformers takes of its own accord, as users of the checkpoint run it.
 
     Raises:
         UnsupportedCheckpointError: transformers cannot load it, or weights of it are missing (transformers would
             fill those with random numbers).
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     model_type = checkpoint.architecture.model_type
-    options: dict[str, Any] = {"reference_compile": False} if model_type == "modernbert" else {}
+    options: dict[str, Any] = {}
+    if for_export:
+        options["attn_implementation"] = "sdpa" if model_type in _SDPA else "eager"
     try:
         with quiet_libraries():
+            config = AutoConfig.from_pretrained(
+                checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code
+            )
+            for key, value in checkpoint.config_changes.values.items():
+                setattr(config, key, value)
+            if model_type == "modernbert":
+                config.reference_compile = False
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
+                config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa" if model_type in _SDPA else "eager",
                 local_files_only=True,
                 trust_remote_code=checkpoint.trust_remote_code,
                 output_loading_info=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
@@ -10,7 +9,6 @@ from crossrank.models.manifest import Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from tokenizers import Tokenizer
 
@@ -30,38 +28,11 @@ _DIMENSIONS = {
 }
 # Families whose tokenizers emit no segment ids by default (transformers' `model_input_names`).
 _WITHOUT_SEGMENTS = frozenset({"roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert"})
+_CLASSES_WITHOUT_SEGMENTS = frozenset(
+    f"{name}Tokenizer" for name in ("Camembert", "DistilBert", "MPNet", "Roberta", "XLMRoberta")
+)
 # Families whose configuration means zero segment embeddings where it does not say.
 _NO_SEGMENTS_UNLESS_SAID = frozenset({"deberta", "deberta-v2"})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where the file is not there.
-
-    Raises:
-        UnsupportedCheckpointError: the file is no JSON object.
-    """
-    content = read_json_value(path)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UnsupportedCheckpointError(f"{path} holds a {type(content).__name__}, a JSON object was expected")
-    return content
-
-
-def read_json_value(path: Path) -> Any:
-    """What a JSON file holds, whatever it is; None where the file is not there.
-
-    Raises:
-        UnsupportedCheckpointError: the file is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except RecursionError as error:
-        raise UnsupportedCheckpointError(f"cannot read {path}: it is nested too deeply; JSON was expected") from error
-    except (OSError, ValueError) as error:
-        raise UnsupportedCheckpointError(f"cannot read {path}: {error}") from error
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -86,16 +57,15 @@ def usable_positions(config: Mapping[str, Any], pad_token_id: int) -> int | None
     return positions
 
 
-def usable_length(
-    config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], pad_token_id: int, stated: int | None
-) -> int:
+def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, stated: int | None) -> int:
     """Longest pair in tokens, special tokens included.
 
     The truncation inside a `tokenizer.json` is no hint: it is whatever training left there.
 
     Args:
         config: `config.json`.
-        tokenizer_config: `tokenizer_config.json`.
+        limit: what the tokenizer's settings (`model_max_length`) or sentence-transformers' say; anything but a number
+            of tokens says nothing.
         pad_token_id: the padding token's id.
         stated: what the caller wants; None for the most the checkpoint takes.
 
@@ -112,19 +82,18 @@ def usable_length(
                 f"max_length {stated} is more than the {positions} tokens the model has positions for"
             )
         return stated
-    limit = tokenizer_config.get("model_max_length")
     sane = limit if isinstance(limit, (int, float)) and 0 < limit < _SANE_LENGTH else None
-    found = [int(length) for length in (positions, sane) if length is not None]
-    if not found:
+    limits = [int(length) for length in (positions, sane) if length is not None]
+    if not limits:
         raise UnsupportedCheckpointError(
             "neither config.json (max_position_embeddings) nor tokenizer_config.json (model_max_length) says how long "
             "a pair may be; state it with max_length (--max-length)"
         )
-    if min(found) < MIN_LENGTH:
+    if min(limits) < MIN_LENGTH:
         raise UnsupportedCheckpointError(
-            f"the checkpoint takes {min(found)} tokens at most; a pair needs at least {MIN_LENGTH}"
+            f"the checkpoint takes {min(limits)} tokens at most; a pair needs at least {MIN_LENGTH}"
         )
-    return min(found)
+    return min(limits)
 
 
 def read_pad_token_id(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
@@ -138,16 +107,21 @@ def read_pad_token_id(config: Mapping[str, Any], tokenizer_config: Mapping[str, 
     token = tokenizer_config.get("pad_token")
     content = token.get("content") if isinstance(token, dict) else token
     if isinstance(content, str):
-        found = tokenizer.token_to_id(content)
-        if isinstance(found, int):
-            return found
+        index = tokenizer.token_to_id(content)
+        if isinstance(index, int):
+            return index
     return 0
 
 
-def uses_segment_ids(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
+def uses_segment_ids(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], tokenizer_class: str = "") -> bool:
     """Tell whether the checkpoint was trained to see which text a token belongs to.
 
     That takes an embedding for each of two segments and a tokenizer that hands the ids out.
+
+    Args:
+        config: `config.json`.
+        tokenizer_config: `tokenizer_config.json`.
+        tokenizer_class: class of transformers that reads the tokenizer, without "Fast"; "" where nothing says.
     """
     kinds = config.get("type_vocab_size", 0 if config.get("model_type") in _NO_SEGMENTS_UNLESS_SAID else 2)
     if isinstance(kinds, int) and kinds < 2:  # noqa: PLR2004
@@ -155,4 +129,6 @@ def uses_segment_ids(config: Mapping[str, Any], tokenizer_config: Mapping[str, A
     names = tokenizer_config.get("model_input_names")
     if isinstance(names, list):
         return "token_type_ids" in names
+    if tokenizer_class:
+        return tokenizer_class not in _CLASSES_WITHOUT_SEGMENTS and config.get("model_type") not in _WITHOUT_SEGMENTS
     return config.get("model_type") not in _WITHOUT_SEGMENTS

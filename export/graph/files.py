@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.source import refuse_pointer
+from crossrank.export.graph.external_data import external_files, load_external_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ EXTERNAL_DATA_FROM = 2_000_000_000
 _SMALLEST_EXTERNAL = 1024
 _PAGE = 4096
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -62,22 +64,32 @@ def out_of_room(error: BaseException | None) -> bool:
     return False
 
 
-def room_hint(error: OSError, folder: Path) -> str:
-    """Where to make room, for the message of an export that ran out of it; "" for other errors.
+def surroundings_hint(error: OSError, folder: Path) -> str:
+    """What to set or change, for the message of an export that its surroundings ended; "" for other errors.
 
     Args:
         error: what failed.
         folder: where the artifact is written.
     """
-    if not out_of_room(error):
-        return ""
     # Not gettempdir, which would look for a folder now, and fail where every disk is full.
     temporary = tempfile.tempdir or "that TMPDIR names"
-    return f"; an export needs room in {folder} and in the temporary folder {temporary} (set TMPDIR to another)"
+    if out_of_room(error):
+        return f"; an export needs room in {folder} and in the temporary folder {temporary} (set TMPDIR to another)"
+    if error.errno in _NO_ACCESS:
+        return (
+            f"; this user must be able to read the checkpoint and to write {folder} and the temporary folder {temporary} "
+            f"(set TMPDIR to another)"
+        )
+    if error.errno == errno.ENOENT and "temporary directory" in str(error):
+        return "; set TMPDIR to a folder that this user can write"
+    return ""
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
+def load_graph(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
     """Read a graph with its external data, wherever in its folder that lies.
+
+    Returns:
+        The graph, and the files beside it that hold weights, sorted.
 
     Raises:
         UnsupportedCheckpointError: the file is no ONNX model, or weights it refers to are not there.
@@ -88,37 +100,17 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise UnsupportedCheckpointError(f"there is no ONNX file {path}")
     refuse_pointer(path)
     try:
-        # In two steps, so that a path out of the folder is refused by onnx before anything is read.
         model = onnx.load_model(path, load_external_data=False)
-        onnx.load_external_data_for_model(model, str(path.parent))
+    except OSError as error:
+        raise UnsupportedCheckpointError(f"cannot read {path}: {error}; make it readable for this user") from error
     except Exception as error:
-        # protobuf's DecodeError, onnx's checker errors and OSErrors: all mean that the file cannot be used.
+        # protobuf's DecodeError and onnx's own: all mean that the file cannot be used.
         raise UnsupportedCheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
+    beside = external_files(model, path)
+    load_external_data(model, path)
     if not model.graph.node:
         raise UnsupportedCheckpointError(f"{path} is no ONNX model: it has no nodes")
-    return model
-
-
-def external_files(path: Path) -> list[Path]:
-    """The files beside a graph that hold weights of it, sorted; empty where it holds them all.
-
-    Raises:
-        UnsupportedCheckpointError: the file is no ONNX model.
-    """
-    import onnx
-
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except Exception as error:
-        raise UnsupportedCheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
-    locations = {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sorted(path.parent / location for location in locations)
+    return model, beside
 
 
 def _outline(model: onnx.ModelProto, stream: BinaryIO, location: str) -> onnx.ModelProto:

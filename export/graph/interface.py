@@ -9,8 +9,6 @@ import numpy as np
 from crossrank.errors import UnsupportedCheckpointError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -29,35 +27,8 @@ def input_types(model: onnx.ModelProto) -> dict[str, type[np.integer[Any]]]:
     from onnx import TensorProto
 
     types: dict[int, type[np.integer[Any]]] = {TensorProto.INT64: np.int64, TensorProto.INT32: np.int32}
-    found = {value.name: types[value.type.tensor_type.elem_type] for value in model.graph.input}
-    return {name: found[name] for name in input_names(model)}
-
-
-def label_count(model: onnx.ModelProto) -> int | None:
-    """Number of labels the output's shape states, or None where it leaves that open."""
-    last = model.graph.output[0].type.tensor_type.shape.dim[-1]
-    return last.dim_value if last.HasField("dim_value") else None
-
-
-def run_label_count(path: Path) -> int:
-    """Number of labels a graph gives, found by running it on one short pair (for outputs that leave it open).
-
-    Raises:
-        UnsupportedCheckpointError: onnxruntime cannot load or run it.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        kinds = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-        feeds = {item.name: np.ones((1, 8), dtype=kinds[item.type]) for item in session.get_inputs()}
-        (logits,) = session.run(None, feeds)
-    except Exception as error:
-        # onnxruntime's errors have no common base but Exception.
-        raise UnsupportedCheckpointError(f"onnxruntime cannot run {path}: {error}") from error
-    return int(logits.shape[-1])
+    declared = {value.name: types[value.type.tensor_type.elem_type] for value in model.graph.input}
+    return {name: declared[name] for name in input_names(model)}
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -65,15 +36,15 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def check_interface(model: onnx.ModelProto) -> None:
-    """Make sure the engine can feed a graph and read it.
+def check_inputs(model: onnx.ModelProto) -> None:
+    """Make sure the engine can feed a graph, and that it has one output.
 
     Args:
         model: expected with inputs among input_ids, attention_mask and token_type_ids, int64 or int32
-            [batch, sequence] with both left open, and one float32 output [batch, labels].
+            [batch, sequence] with both left open, and one output.
 
     Raises:
-        UnsupportedCheckpointError: it is otherwise; the message says what was found.
+        UnsupportedCheckpointError: it is otherwise; the message says how.
     """
     from onnx import TensorProto
 
@@ -97,6 +68,21 @@ def check_interface(model: onnx.ModelProto) -> None:
     if len(model.graph.output) != 1:
         given = [value.name for value in model.graph.output]
         raise UnsupportedCheckpointError(f"the graph gives {given}; expected one output, the logits")
+
+
+def check_interface(model: onnx.ModelProto) -> None:
+    """Make sure the engine can feed a graph and read it.
+
+    Args:
+        model: expected with inputs among input_ids, attention_mask and token_type_ids, int64 or int32
+            [batch, sequence] with both left open, and one float32 output [batch, labels].
+
+    Raises:
+        UnsupportedCheckpointError: it is otherwise; the message says how.
+    """
+    from onnx import TensorProto
+
+    check_inputs(model)
     output = model.graph.output[0]
     tensor = output.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT or len(tensor.shape.dim) != _RANK:

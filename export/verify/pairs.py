@@ -60,7 +60,11 @@ def load_queries(path: Path | None = None) -> tuple[VerificationQuery, ...]:
 
 
 def fit_queries(
-    queries: Iterable[VerificationQuery], encoder: PairEncoder, *, documents: int | None = None
+    queries: Iterable[VerificationQuery],
+    encoder: PairEncoder,
+    *,
+    documents: int | None = None,
+    halved: bool = False,
 ) -> tuple[VerificationQuery, ...]:
     """Shorten queries that leave no room for a document, so that every tokenizer cuts the same pairs the same way.
 
@@ -68,9 +72,13 @@ def fit_queries(
         queries: as loaded.
         encoder: of the model that is verified.
         documents: keep only so many documents a query; None for all.
+        halved: shorten queries to half of a pair, beyond which a library that cuts the longer of both texts cuts the
+            query too.
     """
+    longest = encoder.cut_query_tokens if halved else encoder.max_query_tokens
     return tuple(
-        replace(item, query=_fitting(item.query, encoder), documents=item.documents[:documents]) for item in queries
+        replace(item, query=_fitting(item.query, encoder, longest), documents=item.documents[:documents])
+        for item in queries
     )
 
 
@@ -150,7 +158,7 @@ def _parse(line: str, where: str) -> VerificationQuery:
     return VerificationQuery(encodable(query), tuple(map(encodable, documents)))
 
 
-def _fitting(query: str, encoder: PairEncoder) -> str:
-    while query and encoder.encode_query(query).truncated:
+def _fitting(query: str, encoder: PairEncoder, longest: int) -> str:
+    while query and (len((encoded := encoder.encode_query(query)).ids) > longest or encoded.truncated):
         query = query[: len(query) // 2].rstrip()
     return query

@@ -1,26 +1,53 @@
-"""The logits every graph is measured against: PyTorch, in float32, with transformers' own tokenizer."""
+"""The logits every graph of a checkpoint is measured against, by the library that saved it.
+
+Nothing the export read is used here: the library reads the folder itself, its tokenizer's own way included. Where
+sentence-transformers is installed and the checkpoint is one of its own, that is `CrossEncoder.predict`, else the Auto
+classes of transformers. What it was stands in the manifest and in the report.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from crossrank.engine.runtime.cores import available_cores
 from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.quiet import quiet_libraries
-from crossrank.export.checkpoint.tokenizer import load_transformers_tokenizer
-from crossrank.export.checkpoint.torch_model import SEGMENTS, has_one_segment
+from crossrank.export.checkpoint.torch_model import SEGMENTS
+from crossrank.export.verify.reference_tokenizer import load_reference_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
     from crossrank.export.checkpoint.checkpoint import Checkpoint
+
+_INPUT_IDS = "input_ids"
+
+
+class Reference(Protocol):
+    """What an export is measured against."""
+
+    @property
+    def description(self) -> str:
+        """The library that scores, with its version, and how texts become token ids."""
+
+    @property
+    def cuts_longer_text(self) -> bool:
+        """Whether it cuts whichever of query and document is longer; crossrank cuts the document alone."""
+
+    def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
+        """Token ids of one pair, and its segment ids where the model is given any."""
+
+    def logits(
+        self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """The logit of each pair, before any activation; with two labels the positive one's minus the other's."""
 
 
 class TorchReference:
@@ -31,35 +58,34 @@ class TorchReference:
 
         Args:
             checkpoint: what is scored with.
-            model: the same as a PyTorch model in float32, from `load_torch_model`.
+            model: the same as a PyTorch model in float32, from `load_torch_model(checkpoint, for_export=False)`;
+                None where only token ids are asked for.
 
         Raises:
             UnsupportedCheckpointError: the tokenizer cannot be loaded, or cuts texts at their beginning.
         """
         self._checkpoint = checkpoint
         self._model = model
-        self._tokenizer = load_transformers_tokenizer(checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code)
+        self._tokenizer, self._way = load_reference_tokenizer(checkpoint)
         # Padding is masked, so its side changes no score; what is cut away does.
         self._tokenizer.padding_side = "right"
-        if self._tokenizer.truncation_side != "right":
-            raise UnsupportedCheckpointError(
-                f"the tokenizer of {checkpoint.source.id} has truncation_side {self._tokenizer.truncation_side!r}: it "
-                f"keeps the end of a long document, crossrank its beginning; where that is wanted all the same, set "
-                f'"truncation_side": "right" in tokenizer_config.json'
-            )
 
-    def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer as transformers runs it, for the artifact; truncation and padding taken off.
+    cuts_longer_text = False
 
-        transformers adjusts what a `tokenizer.json` says by its own settings (lower case, added tokens), so this one
-        and not the file gives the token ids the model was trained on.
-        """
-        from tokenizers import Tokenizer
+    @property
+    def description(self) -> str:
+        """The version of transformers, and how texts become token ids."""
+        version = importlib.metadata.version("transformers")
+        changed = ", ".join(self._checkpoint.config_changes.values)
+        translated = f", given {changed} as config.json means them" if changed else ""
+        return f"transformers {version} AutoModelForSequenceClassification{translated}, ids by {self._way}"
 
-        copy = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
-        copy.no_truncation()
-        copy.no_padding()
-        return copy
+    def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
+        """Token ids of one pair, and its segment ids where the model is given any."""
+        with quiet_libraries():
+            encoded = self._encode([pair])
+        segments = encoded[SEGMENTS][0].tolist() if SEGMENTS in encoded else None
+        return encoded[_INPUT_IDS][0].tolist(), segments
 
     def logits(
         self,
@@ -83,13 +109,13 @@ class TorchReference:
         """
         import torch
 
-        found = np.empty(len(pairs), dtype=np.float32)
+        scored = np.empty(len(pairs), dtype=np.float32)
         done = itertools.count(batch_size, batch_size)
 
         def score(start: int, encoded: Any) -> None:
             with torch.inference_mode():
-                logits = self._one_logit(self._model(**encoded).logits.numpy())
-            found[start : start + len(logits)] = logits
+                logits = one_logit(self._model(**encoded).logits.numpy(), self._checkpoint)
+            scored[start : start + len(logits)] = logits
             if advance is not None:
                 advance(min(next(done), len(pairs)), len(pairs))
 
@@ -110,13 +136,8 @@ class TorchReference:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
-        bad = int(np.count_nonzero(~np.isfinite(found)))
-        if bad:
-            raise UnsupportedCheckpointError(
-                f"PyTorch itself gives NaN or infinity for {bad} of {len(pairs)} pairs with "
-                f"{self._checkpoint.source.id}; numbers expected: its weights may hold NaN, look at them"
-            )
-        return found
+        refuse_no_numbers(scored, "PyTorch", self._checkpoint)
+        return scored
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> Any:
         encoded = self._tokenizer(
@@ -127,12 +148,29 @@ class TorchReference:
             padding=len(pairs) > 1,
             return_tensors="pt",
         )
-        if has_one_segment(self._model):
+        # A model of one segment has no embedding for the second, which tokenizers of its family may number all the same.
+        if self._checkpoint.config.get("type_vocab_size") == 1:
             encoded.pop(SEGMENTS, None)
         return encoded
 
-    def _one_logit(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        positive = self._checkpoint.positive_label
-        if self._checkpoint.num_labels == 1:
-            return outputs[:, 0]
-        return np.asarray(outputs[:, positive] - outputs[:, 1 - positive], dtype=np.float32)
+
+def one_logit(outputs: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """The logit of each row, float32 (n, labels) to float32 (n,)."""
+    positive = checkpoint.positive_label
+    if checkpoint.num_labels == 1:
+        return outputs.reshape(len(outputs), -1)[:, 0]
+    return np.asarray(outputs[:, positive] - outputs[:, 1 - positive], dtype=np.float32)
+
+
+def refuse_no_numbers(logits: NDArray[np.float32], library: str, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose own library gives NaN.
+
+    Raises:
+        UnsupportedCheckpointError: it does.
+    """
+    bad = int(np.count_nonzero(~np.isfinite(logits)))
+    if bad:
+        raise UnsupportedCheckpointError(
+            f"{library} itself gives NaN or infinity for {bad} of {len(logits)} pairs with "
+            f"{checkpoint.source.id}; numbers expected: its weights may hold NaN, look at them"
+        )

@@ -1,0 +1,239 @@
+"""A checkpoint's tokenizer as the library that saved it runs it: `tokenizer.json` with what other files lay over it.
+
+transformers does not take `tokenizer.json` as it is. It sets lower case, accents and Chinese characters anew from
+`tokenizer_config.json` for BERT's relatives, the space before the first word for byte-level tokenizers, and adds tokens
+that the file lacks. That is done here without transformers, which an import of an ONNX file does not need; tests hold
+the ids to those of transformers, and an export compares them on its probe pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, parse_tokenizer, without_truncation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tokenizers import Tokenizer
+
+    from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers
+
+BACKEND_CLASS = "TokenizersBackend"
+"""What transformers 5 calls a tokenizer that is nothing but its `tokenizer.json`."""
+
+# Without "Fast", which older files have at the end. Their own normalizer is made anew from the settings.
+_BERT_CLASSES = frozenset(
+    f"{name}Tokenizer"
+    for name in (
+        "Bert",
+        "ConvBert",
+        "DistilBert",
+        "Electra",
+        "Funnel",
+        "LayoutLM",
+        "Lxmert",
+        "MPNet",
+        "MobileBert",
+        "RoFormer",
+        "SqueezeBert",
+    )
+)
+_CLASS_OF_MODEL = {
+    "bert": "BertTokenizer",
+    "camembert": "CamembertTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
+    "modernbert": "PreTrainedTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+}
+"""What `AutoTokenizer` takes where no file names a class."""
+
+_NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """What lies over a `tokenizer.json`.
+
+    Attributes:
+        values: `tokenizer_config.json`, with what sentence-transformers sets and the special tokens of
+            `special_tokens_map.json` where it lists none.
+        class_name: class of transformers that reads it, without "Fast"; empty where nothing says.
+        complete: whether `tokenizer.json` is to be taken as it is, but for added tokens.
+    """
+
+    values: Mapping[str, Any]
+    class_name: str
+    complete: bool
+
+
+def read_tokenizer_settings(
+    folder: Path, config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> TokenizerSettings:
+    """Read `tokenizer_config.json` and `special_tokens_map.json`.
+
+    Args:
+        folder: the checkpoint.
+        config: its `config.json`; empty where there is none.
+        overrides: settings that go over the files'.
+
+    Raises:
+        UnsupportedCheckpointError: a setting makes crossrank read texts otherwise.
+    """
+    values = read_json(folder / "tokenizer_config.json")
+    special = read_json(folder / "special_tokens_map.json")
+    # The map is of older files; where the added tokens are listed, transformers does not open it.
+    values = special | values if "added_tokens_decoder" in values else values | special
+    values |= overrides or {}
+    named = values.get("tokenizer_class") or config.get("tokenizer_class")
+    if not isinstance(named, str):
+        named = _CLASS_OF_MODEL.get(str(config.get("model_type")), "")
+    complete = named == BACKEND_CLASS or not named
+    if values.get("split_special_tokens"):
+        raise UnsupportedCheckpointError(
+            f"the tokenizer of {folder} has split_special_tokens, with which the text '[SEP]' in a document is no "
+            f"separator; crossrank reads special tokens in texts as such. Set it to false in tokenizer_config.json "
+            f"where that is wanted"
+        )
+    return TokenizerSettings(values, named.removesuffix("Fast"), complete)
+
+
+def complete_tokenizer(
+    folder: Path, settings: TokenizerSettings, added: SentenceTransformers | None = None
+) -> Tokenizer:
+    """The tokenizer of `tokenizer.json` with all that lies over it; truncation and padding are taken off.
+
+    Args:
+        folder: the checkpoint, with a `tokenizer.json`.
+        settings: what lies over it.
+        added: what sentence-transformers adds.
+
+    Raises:
+        UnsupportedCheckpointError: there is no such file, it is no tokenizer, or it keeps the end of long texts.
+    """
+    tokenizer = parse_tokenizer(folder / TOKENIZER_NAME)
+    inside = str((tokenizer.truncation or {}).get("direction", "right")).lower()
+    refuse_truncation_side(settings.values.get("truncation_side", inside), folder)
+    _add_tokens(tokenizer, settings.values)
+    if not settings.complete:
+        _set_normalizer(tokenizer, settings)
+        _set_prefix_space(tokenizer, settings)
+    if added is not None and added.lower_case:
+        lower_first(tokenizer)
+    return without_truncation(tokenizer)
+
+
+def lower_first(tokenizer: Tokenizer) -> None:
+    """Lower text before anything else, as sentence-transformers does where `do_lower_case` is set."""
+    from tokenizers import normalizers
+
+    normalizer = tokenizer.normalizer
+    steps = [] if normalizer is None else [normalizer]
+    if isinstance(normalizer, normalizers.Sequence):
+        steps = [normalizer[index] for index in range(len(json.loads(normalizer.__getstate__())["normalizers"]))]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
+def model_max_length(settings: TokenizerSettings) -> object:
+    """The limit the tokenizer states, under its present or its former name; None where it states none."""
+    limit: object = settings.values.get("model_max_length", settings.values.get("max_len"))
+    return limit
+
+
+def refuse_truncation_side(side: object, folder: Path) -> None:
+    """Refuse a tokenizer that keeps the end of a text.
+
+    Raises:
+        UnsupportedCheckpointError: `side` is not "right".
+    """
+    if side != "right":
+        raise UnsupportedCheckpointError(
+            f"the tokenizer of {folder.name} has truncation_side {side!r}: it keeps the end of a long document, "
+            f"crossrank its beginning; where that is wanted all the same, set "
+            f'"truncation_side": "right" in tokenizer_config.json'
+        )
+
+
+def _add_tokens(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
+    from tokenizers import AddedToken
+
+    present = {repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    listed = values.get("added_tokens_decoder")
+    listed = listed if isinstance(listed, dict) else {}
+    wanted: list[AddedToken] = []
+    for index in sorted((key for key in listed if str(key).isdecimal()), key=int):
+        token = _token(listed[index], special=False)
+        if token is not None and repr(token) not in present:
+            wanted.append(token)
+            known.add(token.content)
+    for name in _NAMED_TOKENS:
+        wanted += _lacking([values.get(name)], known)
+    for name in _TOKEN_LISTS:
+        more = values.get(name)
+        wanted += _lacking(list(more.values()) if isinstance(more, dict) else more or [], known)
+    if wanted:
+        tokenizer.add_tokens(wanted)
+
+
+def _lacking(tokens: list[Any], known: set[str]) -> list[Any]:
+    lacking = []
+    for given in tokens:
+        token = _token(given, special=True)
+        if token is not None and token.content not in known:
+            known.add(token.content)
+            lacking.append(token)
+    return lacking
+
+
+def _token(given: Any, *, special: bool) -> Any:
+    from tokenizers import AddedToken
+
+    if isinstance(given, str):
+        return AddedToken(given, special=special)
+    if not isinstance(given, dict) or not isinstance(given.get("content"), str):
+        return None
+    flags = {key: bool(given[key]) for key in ("lstrip", "rstrip", "single_word", "normalized") if key in given}
+    return AddedToken(given["content"], special=special or bool(given.get("special")), **flags)
+
+
+def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
+    """BERT's normalizer with the settings of `tokenizer_config.json`, whose absence means their defaults."""
+    from tokenizers import normalizers
+
+    if settings.class_name not in _BERT_CLASSES or tokenizer.normalizer is None:
+        return
+    state = json.loads(tokenizer.normalizer.__getstate__())
+    if state.get("type") != "BertNormalizer":
+        return
+    values = settings.values
+    wanted = {"lowercase": values.get("do_lower_case", True), "strip_accents": values.get("strip_accents")}
+    if settings.class_name != "MPNetTokenizer":
+        wanted["handle_chinese_chars"] = values.get("tokenize_chinese_chars", True)
+    if any(state.get(key, value) != value for key, value in wanted.items()):
+        state.pop("type")
+        tokenizer.normalizer = normalizers.BertNormalizer(**(state | wanted))
+
+
+def _set_prefix_space(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
+    """Byte-level tokenizers: whether the first word is read as if a space stood before it."""
+    from tokenizers import pre_tokenizers
+
+    if tokenizer.pre_tokenizer is None:
+        return
+    state = json.loads(tokenizer.pre_tokenizer.__getstate__())
+    wanted = bool(settings.values.get("add_prefix_space", False))
+    if state.get("type") == "ByteLevel" and state.get("add_prefix_space", wanted) != wanted:
+        state.pop("type")
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(**(state | {"add_prefix_space": wanted}))

@@ -1,0 +1,90 @@
+"""Every file of a checkpoint that can change a score: what is read from it, and what makes an export refuse it.
+
+Whatever is not listed here is not read. `docs/what-can-change-a-score.md` says the same at length, with the key of each
+setting and the properties of imported graphs; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """One file, or one pattern of files.
+
+    Attributes:
+        name: file name or pattern, relative to the checkpoint's folder.
+        read: the keys or the content that scores follow from.
+        refused: what ends an export.
+        by: module of crossrank.export that reads it.
+    """
+
+    name: str
+    read: str
+    refused: str
+    by: str
+
+
+SCORE_FILES = (
+    ScoreFile(
+        "modules.json",
+        "the kinds of the modules sentence-transformers runs",
+        "any module besides one Transformer: the refusal lists them",
+        "checkpoint.sentence_transformers",
+    ),
+    ScoreFile(
+        "config_sentence_transformers.json",
+        "model_type, activation_fn, prompts, default_prompt_name",
+        "a prompt that applies by default; an activation that is neither identity, sigmoid nor softmax of two labels",
+        "checkpoint.sentence_transformers",
+    ),
+    ScoreFile(
+        "sentence_bert_config.json",
+        "transformer_task, modality_config, max_seq_length, do_lower_case, processing_kwargs, processor_kwargs or "
+        "tokenizer_args; only where modules.json makes sentence-transformers read it",
+        "another task than sequence-classification, another modality than text, and keys that change scores and "
+        "crossrank cannot honour",
+        "checkpoint.sentence_transformers",
+    ),
+    ScoreFile(
+        "config.json",
+        "model_type, architectures, dimensions, positions, labels, problem_type, activation, and for ModernBERT what "
+        "transformers 5 calls rope_parameters and layer_types",
+        "decoders, unknown model types, three labels and more, quantized weights, keys only a newer transformers reads",
+        "checkpoint.checkpoint",
+    ),
+    ScoreFile(
+        "tokenizer.json",
+        "all of it, but its truncation (length and strategy) and padding",
+        "no tokenizer; truncation that keeps the end of a text",
+        "checkpoint.complete_tokenizer",
+    ),
+    ScoreFile(
+        "tokenizer_config.json",
+        "tokenizer_class, do_lower_case, strip_accents, tokenize_chinese_chars, add_prefix_space, added tokens, "
+        "model_max_length, model_input_names",
+        "truncation_side left, split_special_tokens, code of its own unless trusted",
+        "checkpoint.complete_tokenizer",
+    ),
+    ScoreFile(
+        "special_tokens_map.json",
+        "special tokens, where tokenizer_config.json does not list its added tokens",
+        "nothing",
+        "checkpoint.complete_tokenizer",
+    ),
+    ScoreFile(
+        "added_tokens.json, vocab.txt, vocab.json, merges.txt, *.model",
+        "by transformers, where there is no tokenizer.json",
+        "a slow tokenizer that does not convert",
+        "checkpoint.tokenizer",
+    ),
+    ScoreFile(
+        "model.safetensors, pytorch_model.bin and their shards",
+        "the weights, in float32",
+        "missing or misshapen weights, NaN, pointers of Git LFS, an adapter alone",
+        "checkpoint.torch_model",
+    ),
+    ScoreFile("*.py", "nothing", "code, unless trust_remote_code is given", "checkpoint.checkpoint"),
+)
+"""In the order in which they are examined: the first refusal is the reason that counts."""

@@ -1,0 +1,179 @@
+"""An ONNX file that exists already: what it takes, what it gives, what its weights are, and the tokenizer beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crossrank.engine.text.documents import encodable
+from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
+from crossrank.export.assembly import with_segments
+from crossrank.export.checkpoint.checkpoint import Checkpoint, read_licence
+from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
+from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
+from crossrank.export.checkpoint.transformer_config import (
+    read_architecture,
+    read_pad_token_id,
+    usable_length,
+    uses_segment_ids,
+)
+from crossrank.export.graph.files import load_graph
+from crossrank.export.graph.interface import check_inputs
+from crossrank.export.graph.output_form import find_output_form, pick_column
+from crossrank.export.graph.score_output import ScoreOutput, examine_output
+from crossrank.export.graph.stored_precision import stored_precision
+from crossrank.models.artifact import sha256_of
+from crossrank.models.catalogue import find_entry
+from crossrank.models.manifest import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from crossrank.models.manifest import Activation, Precision
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file that was examined.
+
+    Attributes:
+        path: where it is.
+        model: its graph, whose output is float32 logits [batch, labels] now.
+        precision: what it is stored in.
+        output: what its output was.
+        column: the one that was picked of two labels that do not exclude each other; None where none was.
+        description: what the manifest will say of it.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    precision: Precision
+    output: ScoreOutput
+    column: int | None
+    description: Checkpoint
+
+
+def read_onnx_file(
+    file: Path,
+    folder: Path,
+    *,
+    activation: Activation | None,
+    positive_label: int | str | None,
+    max_length: int | None,
+) -> OnnxFile:
+    """Read an ONNX file and the tokenizer folder that belongs to it.
+
+    Args:
+        file: the graph.
+        folder: its tokenizer, and its configuration where there is one.
+        activation: "identity" or "sigmoid"; None to derive it.
+        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        max_length: tokens of a pair; None for the most the configuration allows.
+
+    Raises:
+        UnsupportedCheckpointError: the file is no cross-encoder's graph, or the folder lacks what is needed.
+        InvalidInputError: an argument does not fit the file.
+    """
+    if not folder.is_dir():
+        raise UnsupportedCheckpointError(f"there is no tokenizer folder {folder}")
+    loaded, beside = load_graph(file)
+    check_inputs(loaded)
+    precision = stored_precision(loaded)
+    output = examine_output(loaded)
+    notes = _activation_notes(output, activation)
+    form = find_output_form(output.model)
+    if form.one_pair_only and precision != "int8":
+        raise UnsupportedCheckpointError(
+            f"{file} runs one pair and not several, although it declares its batch axis open: a batch of one was fixed "
+            f"when it was traced; export the model again with dynamic axes"
+        )
+    if form.changed:
+        notes.append(f"the file's output was given {form.changed}")
+    added = read_sentence_transformers(folder, folder.resolve().name, whole_graph=True)
+    config = read_json(folder / "config.json")
+    settings = read_tokenizer_settings(folder, config, added.tokenizer)
+    tokenizer = complete_tokenizer(folder, settings, added)
+    known = find_entry(folder.resolve().name)
+    inside = output.activation in ("sigmoid", "softmax")
+    head = read_scoring_head(
+        config,
+        added,
+        positive_label=_stated_label(output, positive_label),
+        activation="sigmoid" if inside else activation,
+        usual_activation=known.activation if known else None,
+        num_labels=form.labels,
+        independent=output.activation == "sigmoid",
+    )
+    column = head.positive_label if form.labels == 2 and output.activation == "sigmoid" else None  # noqa: PLR2004
+    if column is not None:
+        pick_column(form.model, column)
+        notes.append(f"label {column} was picked of two that each have a sigmoid of their own")
+    if output.operator == "Softmax" and form.labels == 1:
+        raise UnsupportedCheckpointError(
+            f"{file} ends in a Softmax over one label, which is 1 for every pair; export it without"
+        )
+    pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
+    limit = added.max_length if added.max_length is not None else model_max_length(settings)
+    description = Checkpoint(
+        source=Source(
+            kind="onnx",
+            id=encodable(file.name),
+            weights_sha256={encodable(path.name): sha256_of(path) for path in (file, *beside)},
+            licence=read_licence(folder),
+        ),
+        folder=folder,
+        architecture=read_architecture(config),
+        num_labels=1 if column is not None else head.num_labels,
+        positive_label=0 if column is not None else head.positive_label,
+        activation=head.activation,
+        max_length=usable_length(config, limit, pad_token_id, max_length),
+        pad_token_id=pad_token_id,
+        uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
+        dtype={"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision],
+        tokenizer=tokenizer,
+        notes=(*notes, *head.notes, *added.notes),
+        sentence_transformers=added,
+        config=config,
+    )
+    return OnnxFile(file, form.model, precision, output, column, with_segments(description, form.model))
+
+
+def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[str]:
+    """What to say of an activation inside the file.
+
+    Raises:
+        UnsupportedCheckpointError: there is one that cannot be taken off, and the caller did not state that the
+            outputs are the scores.
+    """
+    if output.activation == "none":
+        return []
+    if output.activation == "other":
+        if stated == "identity":
+            return [f"the file's scores went through {output.operator} already; they are carried as they are"]
+        raise UnsupportedCheckpointError(
+            f"the file's output went through {output.operator} after the head, so it is no logit, and another activation "
+            f"on top would give other scores than the file's; state activation='identity' (--activation identity) to "
+            f"carry its scores as they are, or export the model again without it"
+        )
+    note = (
+        f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and its "
+        f"activation gives the file's own scores"
+    )
+    if stated == "identity":
+        note += "; activation 'identity' was not taken, because it would leave them out"
+    return [note]
+
+
+def _stated_label(output: ScoreOutput, stated: int | str | None) -> int | str | None:
+    if output.picked is None:
+        return stated
+    if stated is not None and str(stated) != str(output.picked):
+        raise InvalidInputError(
+            f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; leave "
+            f"it out"
+        )
+    return output.picked

@@ -1,0 +1,118 @@
+"""Comparing what the engine makes of an artifact with a reference that read the checkpoint by itself."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.errors import FidelityError, InferenceError, TruncationWarning
+from crossrank.export.checkpoint.torch_model import load_torch_model
+from crossrank.export.verify.cross_encoder_reference import CrossEncoderReference, suits_cross_encoder
+from crossrank.export.verify.fidelity import significant
+from crossrank.export.verify.probes import compare_ids, largest_difference, make_probes
+from crossrank.export.verify.reference import TorchReference
+from crossrank.export.verify.verification import MAX_FP32_DIFFERENCE
+from crossrank.models.manifest import Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from crossrank.export.assembly import Assembly
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
+    from crossrank.export.verify.reference import Reference
+    from crossrank.models.manifest import Precision
+
+MAX_DIFFERENCES: Mapping[Precision, float] = {"fp32": MAX_FP32_DIFFERENCE, "int8": 0.05, "fp16": 0.05}
+"""Largest difference from the reference on a probe. A file that came in eight or sixteen bits is compared with itself,
+but rounds otherwise where onnxruntime fuses otherwise; a misread text moves a score by more."""
+
+
+def load_reference(checkpoint: Checkpoint) -> Reference:
+    """The library that saved a checkpoint, where it is installed, with the checkpoint loaded by itself.
+
+    Raises:
+        UnsupportedCheckpointError: the library cannot load it.
+    """
+    if suits_cross_encoder(checkpoint):
+        return CrossEncoderReference(checkpoint, TorchReference(checkpoint, None))
+    return TorchReference(checkpoint, load_torch_model(checkpoint, for_export=False))
+
+
+def read_limits(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """Numbers of tokens around which a misread configuration shows: the reach of local attention."""
+    window = checkpoint.config.get("local_attention")
+    stated = [window, window // 2] if _is_count(window) else []
+    buckets = checkpoint.config.get("position_buckets")
+    stated += [buckets] if _is_count(buckets) else []
+    return tuple(sorted({int(limit) for limit in stated if limit}))
+
+
+def compare_on_probes(
+    assembly: Assembly,
+    reference: Reference,
+    limits: Iterable[int] = (),
+    *,
+    precision: Precision = "fp32",
+    as_reference: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+) -> Verification:
+    """Compare a graph of an artifact with its reference on pairs that tell misreadings apart.
+
+    Args:
+        assembly: with the tokenizer and the graph placed and verified, the last one that was.
+        reference: the library that saved the checkpoint, or the file a graph was imported from.
+        limits: numbers of tokens around which documents should end.
+        precision: which graph.
+        as_reference: turns logits into what the reference gives; None where it gives logits.
+
+    Returns:
+        What was compared, for manifest and report.
+
+    Raises:
+        FidelityError: token ids or logits differ; the message has the pair.
+    """
+    encoder = assembly.encoder()
+    probes = make_probes(encoder, limits)
+    with assembly.recorder.step("compare on probe pairs"):
+        compare_ids(encoder, reference, probes.all, segments=assembly.checkpoint.uses_segment_ids)
+        theirs = reference.logits(probes.scored)
+        ours = score_alone(assembly, probes.scored, precision)
+        if as_reference is not None:
+            ours = as_reference(ours)
+        difference = float(np.max(np.abs(ours - theirs), initial=0.0))
+    if not difference <= MAX_DIFFERENCES[precision]:
+        raise FidelityError(
+            f"the {precision} graph and the reference ({reference.description}) differ by {difference:g} on the pair "
+            f"{largest_difference(ours, theirs, probes.scored)}, {MAX_DIFFERENCES[precision]:g} at most expected; "
+            f"nothing was written"
+        )
+    return Verification(
+        reference=reference.description,
+        tokens=f"the reference's, on {len(probes.all)} probe pairs of up to {encoder.max_length} tokens",
+        probes=len(probes.scored),
+        max_abs_difference=significant(difference),
+    )
+
+
+def score_alone(assembly: Assembly, pairs: tuple[tuple[str, str], ...], precision: Precision) -> NDArray[np.float32]:
+    """Logits of a graph by the engine, one pair a run.
+
+    Raises:
+        FidelityError: a score is no number.
+    """
+    from crossrank.engine.artifact_reranker import ArtifactReranker
+
+    options: dict[str, Any] = {"provider": "cpu", "precision": precision, "activation": "identity"}
+    try:
+        with warnings.catch_warnings(), ArtifactReranker(assembly.folder, max_batch_tokens=1, **options) as alone:
+            warnings.simplefilter("ignore", TruncationWarning)
+            return alone.score_pairs(list(pairs))
+    except InferenceError as error:
+        raise FidelityError(f"the {precision} graph failed on the probe pairs: {error}") from error
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,136 @@
+"""Logits by sentence-transformers' own `CrossEncoder.predict`, for the checkpoints it saved and where it is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from packaging.version import InvalidVersion, Version
+
+from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.newer_config import installed_transformers, saved_version
+from crossrank.export.checkpoint.quiet import quiet_libraries
+from crossrank.export.checkpoint.sentence_transformers import SETTINGS
+from crossrank.export.verify.reference import one_logit, refuse_no_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
+    from crossrank.export.verify.reference import TorchReference
+
+_BATCH = 16
+
+
+def suits_cross_encoder(checkpoint: Checkpoint) -> bool:
+    """Tell whether `CrossEncoder` is the checkpoint's own library, is here, and reads it as it was saved.
+
+    An older version than the one that saved it, or one on an older transformers, may misread it without a word.
+    """
+    if not checkpoint.sentence_transformers.applies:
+        return False
+    try:
+        here = Version(importlib.metadata.version("sentence-transformers"))
+    except (importlib.metadata.PackageNotFoundError, InvalidVersion):
+        return False
+    saved, transformers = saved_version(checkpoint.config), installed_transformers()
+    if saved is not None and (transformers is None or saved > transformers):
+        return False
+    if not checkpoint.sentence_transformers.has_modules:
+        return True
+    versions = read_json(checkpoint.folder / SETTINGS).get("__version__")
+    try:
+        return here >= Version(str(versions["sentence_transformers"]))  # type: ignore[index]
+    except (InvalidVersion, KeyError, TypeError):
+        return False
+
+
+class CrossEncoderReference:
+    """Scores pairs as `CrossEncoder.predict` does, one forward pass a batch."""
+
+    def __init__(self, checkpoint: Checkpoint, ids: TorchReference) -> None:
+        """Load the checkpoint.
+
+        Args:
+            checkpoint: what is scored with.
+            ids: gives the token ids, which `CrossEncoder` gives in another way in each version.
+
+        Raises:
+            UnsupportedCheckpointError: sentence-transformers cannot load it.
+        """
+        self._checkpoint = checkpoint
+        self._ids = ids
+        self._model = _load(checkpoint)
+
+    @property
+    def cuts_longer_text(self) -> bool:
+        """Whether it cuts whichever of query and document is longer."""
+        return self._checkpoint.sentence_transformers.cuts_longer_text
+
+    @property
+    def description(self) -> str:
+        """The versions of sentence-transformers and of transformers below it."""
+        version = importlib.metadata.version("sentence-transformers")
+        return f"sentence-transformers {version} CrossEncoder.predict on transformers {_transformers()}"
+
+    def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
+        """Token ids of one pair, and its segment ids where the model is given any."""
+        return self._ids.token_ids(pair)
+
+    def logits(
+        self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """The logit of each pair, before any activation; with two labels the positive one's minus the other's.
+
+        Args:
+            pairs: (query, document) pairs.
+            advance: called with (pairs done, pairs in all) after each batch.
+
+        Raises:
+            UnsupportedCheckpointError: a logit is no number.
+        """
+        import torch
+
+        parts: list[NDArray[np.float32]] = []
+        for start in range(0, len(pairs), _BATCH):
+            some = [list(pair) for pair in pairs[start : start + _BATCH]]
+            with quiet_libraries():
+                outputs = self._model.predict(
+                    some, batch_size=1, show_progress_bar=False, activation_fn=torch.nn.Identity()
+                )
+            parts.append(one_logit(np.asarray(outputs, dtype=np.float32), self._checkpoint))
+            if advance is not None:
+                advance(start + len(some), len(pairs))
+        logits = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+        refuse_no_numbers(logits, "sentence-transformers", self._checkpoint)
+        return logits
+
+
+def _load(checkpoint: Checkpoint) -> Any:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    try:
+        with quiet_libraries():
+            return CrossEncoder(
+                str(checkpoint.folder),
+                device="cpu",
+                trust_remote_code=checkpoint.trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"torch_dtype": torch.float32},
+            )
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise UnsupportedCheckpointError(
+            f"sentence-transformers {importlib.metadata.version('sentence-transformers')}, which saved the checkpoint "
+            f"or an older version of which did, cannot load {checkpoint.folder}: {error}"
+        ) from error
+
+
+def _transformers() -> str:
+    return importlib.metadata.version("transformers")
