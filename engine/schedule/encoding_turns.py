@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from crossrank.engine.schedule.encoding_order import EncodingOrder
@@ -24,6 +25,8 @@ class EncodingTurns:
         self._order = EncodingOrder(encoders)
         # Reentrant: a turn that nobody holds any more ends from the garbage collector, in whatever thread it runs.
         self._lock = threading.RLock()
+        self._changing = False
+        self._ended: deque[tuple[int, bool]] = deque()
         self._starts: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count()
 
@@ -44,34 +47,54 @@ class EncodingTurns:
     def ask(self, number: int, place: float, start: Callable[[], object], *, large: bool) -> None:
         """Let a call wait."""
         with self._lock:
-            self._starts[number] = start
-            self._order.ask(number, place, large=large)
+            changing, self._changing = self._changing, True  # no call before the try: nothing interrupts between
+            try:
+                self._starts[number] = start
+                self._order.ask(number, place, large=large)
+            finally:
+                self._changing = changing
         self.start_next()
 
     def may_go_on(self, number: int, *, large: bool) -> bool:
         """As `EncodingOrder.may_go_on`."""
         with self._lock:
-            return self._order.may_go_on(number, large=large)
+            changing, self._changing = self._changing, True
+            try:
+                return self._order.may_go_on(number, large=large)
+            finally:
+                self._changing = changing
 
     def end(self, number: int, *, only_waiting: bool = False) -> None:
         """A call encodes or waits no longer."""
-        with self._lock:
-            waited = self._starts.pop(number, None) is not None
-            if waited or not only_waiting:
-                self._order.end(number)
+        self._ended.append((number, only_waiting))
         self.start_next()
 
     def start_next(self) -> None:
-        """Start those whose turn it is."""
+        """Take out the calls that ended, then start those whose turn it is."""
         with self._lock:
-            while (number := self._order.whose_turn()) is not None:
-                self._starts[number]()  # before it counts: an interrupt in between must not lose it
-                if self._starts.pop(number, None) is not None:  # else it has ended already
-                    self._order.start(number)
+            if self._changing:
+                return  # from the garbage collector, in the middle of a change: `_ended` is read after it
+            self._changing = True
+            try:
+                while self._ended or (number := self._order.whose_turn()) is not None:
+                    if self._ended:
+                        ended, only_waiting = self._ended.popleft()
+                        waited = self._starts.pop(ended, None) is not None
+                        if waited or not only_waiting:
+                            self._order.end(ended)
+                        continue
+                    self._starts[number]()  # before it counts: an interrupt in between must not lose it
+                    if number not in {gone for gone, _ in self._ended}:
+                        self._starts.pop(number)
+                        self._order.start(number)
+            finally:
+                self._changing = False
 
     def abandon_after_fork(self) -> None:
         """In a child process: forget a lock that a thread of the parent may have held, and who waited there."""
         self._lock = threading.RLock()
+        self._changing = False
+        self._ended.clear()
         self._starts = {}
 
 
