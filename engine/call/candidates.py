@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from crossrank.engine.text.windows import Windows
 
 _TOKENS_PER_CHARACTER = 0.25
+_LONG, _OUTLINE = 100_000, 64
+"""Characters of a text that is compared by its ends first, and of these."""
 
 
 class ExpectedWork(NamedTuple):
@@ -241,6 +244,20 @@ class CandidateFinder:
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The different texts in order of appearance, and for each text which of them it is."""
-    number: dict[str, int] = {}
-    indices = [number.setdefault(text, len(number)) for text in texts]
-    return list(number), np.asarray(indices, dtype=np.int64)
+    number: dict[object, int] = {}
+    distinct: list[str] = []
+    alike = Counter(_outline(text) for text in texts if len(text) > _LONG)
+    indices = []
+    for text in texts:
+        # Hashing a text reads all of it; one that no other is like is known to be another without.
+        key = _outline(text) if len(text) > _LONG and alike[_outline(text)] == 1 else text
+        index = number.setdefault(key, len(number))
+        if index == len(distinct):
+            distinct.append(text)
+        indices.append(index)
+    return distinct, np.asarray(indices, dtype=np.int64)
+
+
+def _outline(text: str) -> tuple[int, str, str]:
+    """What equal texts have in common, at a glance."""
+    return len(text), text[:_OUTLINE], text[-_OUTLINE:]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crossrank.engine.call import candidates
 from crossrank.engine.call.candidates import CandidateFinder
 from crossrank.engine.call.encoded_candidates import encode_candidates
 from crossrank.engine.call.results import DocumentWindow
@@ -52,6 +53,17 @@ def test_equal_documents_of_a_call_are_scored_once(reranker, scored, rows, preci
         ranking = engine.rank(scored.query, given_documents)
         assert sorted(item.index for item in ranking) == list(range(7))
         assert ranking.scored == 7
+
+
+@given(texts=st.lists(st.sampled_from(["a" * 9, "a" * 8, "aab" * 3, "aabaacaab", "aabaadaab", "", "aaab"]), max_size=8))
+def test_long_documents_that_look_alike_are_told_apart_and_equal_ones_are_not(texts):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "_LONG", 5)
+        patch.setattr(candidates, "_OUTLINE", 2)
+        copies = ["".join(list(text)) for text in texts]  # equal, not the same objects
+        distinct, indices = candidates._distinct(copies)
+    assert distinct == list(dict.fromkeys(texts))
+    assert [distinct[index] for index in indices] == texts
 
 
 def test_equal_pairs_are_equal_in_query_and_document(reranker, rows):
