@@ -95,13 +95,13 @@ def core_shapes(max_length: int, *, single: bool) -> list[tuple[int, int]]:
 
 def grid_shapes(grid: ShapeGrid) -> list[tuple[int, int]]:
     """Rows and lengths to time on a device: of every length one row, a few, and as many as a run holds."""
-    found = {
+    shapes = {
         (rows, length)
         for length in grid.lengths
         for most in [grid.most_rows(length)]
         for rows in (1, 1 << (most.bit_length() // 2), most)
     }
-    return sorted(found)
+    return sorted(shapes)
 
 
 def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]) -> CostModel:
@@ -111,7 +111,7 @@ def measure(run: Callable[[int, int], object], shapes: Sequence[tuple[int, int]]
     repeats stands for a shape, because another process on the machine can only make a run slower.
 
     Args:
-        run: performs a run of so many rows of so many tokens.
+        run: performs a run of some rows of some tokens.
         shapes: rows and length of each.
     """
     seconds = np.array([_fastest(partial(run, rows, length)) for rows, length in shapes])
@@ -130,7 +130,7 @@ def measure_operator_efficiency(
     """Time runs on one core and on all of them; the median share of perfect speed-up over the shapes.
 
     Args:
-        on_one: performs a run of so many rows of so many tokens on one core.
+        on_one: performs a run of some rows of some tokens on one core.
         on_all: the same on all cores.
         cores: how many there are.
         shapes: rows and length of each.
@@ -144,7 +144,7 @@ def measure_packing(run: Callable[[Sequence[int]], object], cost: CostModel, max
 
     Args:
         run: performs a run of pairs of these lengths.
-        cost: the fit so far; it tells the part of a run that is the same for both.
+        cost: the fit so far; gives the part of a run that is the same for both.
         max_length: tokens a pair may have at most.
 
     Returns:
@@ -198,7 +198,7 @@ def _file(graph_sha256: str, onnxruntime_version: str, device: str | None) -> Pa
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, as far as the system says."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -236,9 +236,9 @@ def _non_negative_fit(terms: npt.NDArray[np.float64], target: npt.NDArray[np.flo
     """Least squares with coefficients of at least 0, by dropping the most negative one until none is left."""
     kept = list(range(terms.shape[1]))
     while True:
-        found, *_ = np.linalg.lstsq(terms[:, kept], target, rcond=None)
-        if len(kept) == 1 or found.min() >= 0:
+        fitted, *_ = np.linalg.lstsq(terms[:, kept], target, rcond=None)
+        if len(kept) == 1 or fitted.min() >= 0:
             coefficients = np.zeros(terms.shape[1])
-            coefficients[kept] = np.maximum(found, 0)
+            coefficients[kept] = np.maximum(fitted, 0)
             return coefficients
-        del kept[int(found.argmin())]
+        del kept[int(fitted.argmin())]

@@ -96,7 +96,7 @@ def test_an_export_that_fails_leaves_nothing_and_is_tried_again(checkpoint, cach
     assert (resolve_model(checkpoint, provider="cpu") / "manifest.json").is_file()
 
 
-def test_a_provider_that_does_not_work_is_told_before_the_export(checkpoint, cache, exports):
+def test_a_provider_that_does_not_work_is_reported_before_the_export(checkpoint, cache, exports):
     with pytest.raises(ProviderError, match="built without CUDA"):
         resolve_model(checkpoint, provider="cuda")
     with pytest.raises(ProviderError, match="built without CUDA"):
@@ -223,13 +223,13 @@ print(resolve_model(checkpoint, provider="cpu"))
 """
     log = tmp_path / "log"
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: run_python(code, checkpoint, tiny_artifact, log), range(3)))
+        folders = list(pool.map(lambda _: run_python(code, checkpoint, tiny_artifact, log), range(3)))
     assert log.read_text() == "exported\n"
-    assert len(set(found)) == 1
-    assert Path(found[0].strip(), "manifest.json").is_file()
+    assert len(set(folders)) == 1
+    assert Path(folders[0].strip(), "manifest.json").is_file()
 
 
-def test_the_cache_is_in_the_users_folder_unless_told_otherwise(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_users_folder_unless_another_is_given(monkeypatch, tmp_path):
     from crossrank.export_cache import cache_folder
 
     monkeypatch.delenv("CROSSRANK_CACHE", raising=False)
