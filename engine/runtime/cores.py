@@ -71,11 +71,11 @@ def _mounts() -> list[_Mount]:
     mounts = []
     for line in _lines("proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
-        place, kind = before.split(" "), after.split(" ")
-        if len(place) > 4 and len(kind) > 2:  # noqa: PLR2004
+        mount, kind = before.split(" "), after.split(" ")
+        if len(mount) > 4 and len(kind) > 2:  # noqa: PLR2004
             version = 2 if kind[0] == "cgroup2" else 1 if kind[0] == "cgroup" and "cpu" in kind[2].split(",") else None
             if version is not None:
-                mounts.append(_Mount(_ROOT / _unescaped(place[4]).lstrip("/"), _unescaped(place[3]), version))
+                mounts.append(_Mount(_ROOT / _unescaped(mount[4]).lstrip("/"), _unescaped(mount[3]), version))
     return mounts or [_Mount(_ROOT / folder.lstrip("/"), "/", version) for folder, version in _USUAL_MOUNTS]
 
 

@@ -20,7 +20,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def as_list(items: Iterable[Item], what: str = "documents", of: str = _TEXTS) -> list[Item]:
-    """Take an iterable, refusing the usual mistake of one document in place of a list of them.
+    """Take an iterable, refusing one document given instead of a list of them.
 
     Args:
         items: what the caller gave.
@@ -56,7 +56,7 @@ def document_text(document: Document, position: int, what: str = "documents") ->
 
     Args:
         document: a string, or a mapping with a text field.
-        position: its place in the caller's list, for the message.
+        position: its index in the caller's list, for the message.
         what: the name of that list, for the message.
 
     Raises:

@@ -64,7 +64,7 @@ class EncodedPairs:
         query_of: for each pair, the index of its query, int64 (n,).
         documents: the documents that the pairs read.
         begins: for each pair, where in `documents.ids` it begins to read, int64 (n,).
-        lengths: tokens of each pair, special tokens included, int64 (n,); they tell how far it reads.
+        lengths: tokens of each pair, special tokens included, int64 (n,); the end of what it reads follows from them.
         truncated: whether the pair's document was cut, bool (n,).
     """
 

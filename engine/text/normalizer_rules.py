@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 METASPACE = "\u2581"
-"""What SentencePiece has in place of a space."""
+"""What SentencePiece writes for a space."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedDocuments:
-    """Encoded documents, made by `prepare` and taken by `score` and `rank` in place of a list.
+    """Encoded documents, made by `prepare` and taken by `score` and `rank` instead of a list.
 
     Holds about 4 bytes a token besides the documents themselves, 12 where windows are read. Bound to the tokenizer, the
     length limit and the windows of the reranker that made it; any reranker with the same ones takes it.
@@ -26,9 +26,9 @@ class PreparedDocuments:
     Attributes:
         items: the caller's documents.
         encoded: tokens of their texts, equal texts once.
-        text_of: for each document its place in `encoded`, int64 (n,).
+        text_of: for each document its index in `encoded`, int64 (n,).
         digests: of each text, for the score cache; None where the reranker has none.
-        key: tells the tokenizer, the length limit and the windows.
+        key: stands for the tokenizer, the length limit and the windows.
     """
 
     items: tuple[Document, ...]
@@ -45,7 +45,7 @@ class PreparedDocuments:
         """Refuse documents prepared for another reranker.
 
         Raises:
-            InvalidInputError: their tokenizer, length limit or windows are not those that `key` tells.
+            InvalidInputError: their tokenizer, length limit or windows are not those of `key`.
         """
         if self.key != key:
             raise InvalidInputError(

@@ -1,7 +1,7 @@
 """Texts to token ids: of each text as much is tokenized as is used.
 
 A long text is cut where its tokenizer allows it (`safe_cuts.py`), with more of it taken until there are more tokens
-than are wanted. A text without such a place is tokenized whole. Long pieces go one at a time, since a token takes some
+than are wanted. A text without such a cut is tokenized whole. Long pieces go one at a time, since a token takes some
 240 bytes while its encoding lives.
 """
 
@@ -108,7 +108,7 @@ class TextReader:
         return [results[index] for index in range(len(texts))]
 
     def _end(self, text: str, characters: int) -> int:
-        """A place to cut after so many characters or some more; the text's end where there is none."""
+        """The first safe cut after this many characters or some more; the text's end without one."""
         while self._cuts is not None and characters * _WORTH_CUTTING < len(text):
             cut = self._cuts.next_cut(text, characters)
             if cut is not None:

@@ -117,7 +117,7 @@ def test_a_batch_holds_each_pairs_own_tokens_then_padding(family, data):
 
 
 @pytest.mark.parametrize("max_length", [8, 9, 20])
-def test_a_query_that_leaves_no_room_is_cut_to_half_of_the_text_tokens_and_that_is_told(family, max_length):
+def test_a_query_that_leaves_no_room_is_cut_to_half_of_the_text_tokens_and_reported(family, max_length):
     folder, pad = family
     encoder, tokenizer = ours(folder, max_length, pad), theirs(folder)
     room = max_length - encoder.template.special_tokens

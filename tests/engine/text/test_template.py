@@ -28,12 +28,12 @@ def load(checkpoint):
 
 
 @pytest.mark.parametrize("family", LAYOUTS)
-def test_every_familys_layout_is_found(tiny_checkpoint, family):
+def test_every_familys_layout_is_read(tiny_checkpoint, family):
     tokenizer = load(tiny_checkpoint(family))
     prefix, middle, suffix, document_type = LAYOUTS[family]
     template = PairTemplate.of(tokenizer)
-    found = [[tokenizer.id_to_token(number) for number in part] for part in (template.prefix, template.middle)]
-    assert found == [prefix, middle]
+    texts = [[tokenizer.id_to_token(number) for number in part] for part in (template.prefix, template.middle)]
+    assert texts == [prefix, middle]
     assert [tokenizer.id_to_token(number) for number in template.suffix] == suffix
     assert (template.query_type, template.document_type) == (0, document_type)
     assert template.prefix_types.tolist() == [0]
@@ -42,7 +42,7 @@ def test_every_familys_layout_is_found(tiny_checkpoint, family):
     assert template.special_tokens == len(prefix + middle + suffix)
 
 
-def test_a_layout_of_its_own_is_found_as_well(tiny_checkpoint):
+def test_a_layout_of_its_own_is_read_as_well(tiny_checkpoint):
     tokenizer = load(tiny_checkpoint("bert"))
     specials = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]", "[MASK]")]
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -79,15 +79,15 @@ def test_the_stride_is_three_quarters_unless_given_and_never_more_than_a_window(
     assert starts(Windows(tokens=4, stride=3), length=12) == [0, 3, 6, 8]
 
 
-def test_unless_told_otherwise_what_fits_is_one_window_and_what_does_not_is_read_in_passages():
+def test_without_a_size_what_fits_is_one_window_and_what_does_not_is_read_in_passages():
     cuts = cut(numbers(250, 300, 301), numbers(300, 300, 300), Windows())
     assert cuts.counts.tolist() == [1, 1, 2]
     assert cuts.sizes.tolist() == [250, 300, PASSAGE_TOKENS, PASSAGE_TOKENS]
     assert cuts.starts.tolist() == [0, 0, 0, 301 - PASSAGE_TOKENS]
     first = cut(numbers(250, 301), numbers(300, 300), Windows(aggregation="first"))
     assert (first.sizes.tolist(), first.bounded.tolist()) == ([250, 300], [False, True])
-    told = cut(numbers(250), numbers(300), Windows(tokens=100, stride=100))
-    assert told.starts.tolist() == [0, 100, 150]
+    given_size = cut(numbers(250), numbers(300), Windows(tokens=100, stride=100))
+    assert given_size.starts.tolist() == [0, 100, 150]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -112,7 +112,7 @@ def test_every_row_holds_the_documents_tokens_in_order_and_spans_lead_back_to_th
         ids = arrays.input_ids[0, document].tolist()
         assert len(ids) == size
         read |= dict(enumerate(ids, start=int(start)))
-        # The window that a row would win with, as the caller is told.
+        # The window that a row would win with, as it is reported.
         logits = np.zeros(len(request.rows), dtype=np.float32)
         logits[row] = 1
         (window,) = request.resolve(logits).windows
@@ -143,9 +143,9 @@ def test_a_window_scores_as_the_passage_it_names(reranker, precision):
 def test_a_document_that_fits_scores_exactly_as_without_windows(reranker, scored, precision):
     documents = [text for text in scored.documents if len(text) < 40]
     plain = reranker(precision=precision).rank(scored.query, documents)
-    found = reranker(precision=precision, long_documents="windows").rank(scored.query, documents)
-    assert [(item.index, item.score) for item in found] == [(item.index, item.score) for item in plain]
-    assert {item.window.count for item in found} == {1}
+    windowed = reranker(precision=precision, long_documents="windows").rank(scored.query, documents)
+    assert [(item.index, item.score) for item in windowed] == [(item.index, item.score) for item in plain]
+    assert {item.window.count for item in windowed} == {1}
     assert {item.window for item in plain} == {None}
 
 
@@ -165,7 +165,7 @@ def test_every_way_to_score_reads_windows(reranker, scored):
         np.testing.assert_allclose(other, scores, atol=1e-5)
 
 
-def test_what_the_bound_leaves_unread_is_told(reranker):
+def test_what_the_bound_leaves_unread_is_reported(reranker):
     engine = reranker(long_documents=Windows(tokens=20, stride=20, max_windows_per_document=2))
     ranking = engine.rank("?", ["! " * 40, "! " * 41, "! "])
     assert {item.index: (item.truncated, item.window.count) for item in ranking} == {
@@ -178,7 +178,7 @@ def test_what_the_bound_leaves_unread_is_told(reranker):
         engine.score("?", ["! " * 41])
 
 
-def test_a_long_query_leaves_smaller_windows_and_one_that_leaves_no_room_is_cut_and_told(reranker):
+def test_a_long_query_leaves_smaller_windows_and_one_that_leaves_no_room_is_cut_and_reported(reranker):
     engine = reranker(long_documents=Windows(max_windows_per_document=None))
     for words, cut_query, room in ((10, False, 51), (50, False, 11), (70, True, 31)):
         ranking = engine.rank("? " * words, ["! " * 60])
@@ -199,18 +199,18 @@ AGGREGATES = {
 def test_aggregation(aggregation):
     cuts = cut(numbers(50, 3), numbers(10, 10), Windows(stride=10))
     logits = np.asarray([1, 5, 0, 4, 1, 3], dtype=np.float32)
-    found, best = aggregate(logits, cuts, aggregation)
-    np.testing.assert_allclose(found, AGGREGATES[aggregation], rtol=1e-6)
-    assert found.dtype == np.float32
+    scores, best = aggregate(logits, cuts, aggregation)
+    np.testing.assert_allclose(scores, AGGREGATES[aggregation], rtol=1e-6)
+    assert scores.dtype == np.float32
     assert best.tolist() == [1, 0]
 
 
 def test_first_scores_one_window_and_says_what_it_did_not_read(reranker, scored):
     plain, engine = reranker(), reranker(long_documents=Windows(aggregation="first"))
-    expected, found = plain.rank(scored.query, scored.documents), engine.rank(scored.query, scored.documents)
-    assert [item.index for item in found] == [item.index for item in expected]
-    assert [item.truncated for item in found] == [item.truncated for item in expected]
-    assert {item.window.count for item in found} == {1}
+    expected, first = plain.rank(scored.query, scored.documents), engine.rank(scored.query, scored.documents)
+    assert [item.index for item in first] == [item.index for item in expected]
+    assert [item.truncated for item in first] == [item.truncated for item in expected]
+    assert {item.window.count for item in first} == {1}
     assert engine.prepare([LONG]).encoded.offsets.tolist() == [0, 61]
 
 
@@ -218,10 +218,10 @@ def test_a_megabyte_is_read_in_as_many_windows_as_allowed(reranker):
     text = (LONG + " ") * (1_000_000 // len(LONG) + 1)
     engine = reranker(long_documents=Windows(max_windows_per_document=5))
     ranking = engine.rank(QUERY, [text, "short"])
-    found = next(item for item in ranking if item.index == 0)
-    assert found.truncated
-    assert found.window.count == 5
-    assert 0 <= found.window.start < found.window.end < 3000
+    long = next(item for item in ranking if item.index == 0)
+    assert long.truncated
+    assert long.window.count == 5
+    assert 0 <= long.window.start < long.window.end < 3000
 
 
 def test_prepared_documents_are_bound_to_their_windows(reranker):
