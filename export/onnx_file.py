@@ -155,13 +155,13 @@ def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[st
         if stated == "identity":
             return [f"the file's scores went through {output.operator} already; they are carried as they are"]
         raise UnsupportedCheckpointError(
-            f"the file's output went through {output.operator} after the head, so it is no logit, and another activation "
-            f"on top would give other scores than the file's; state activation='identity' (--activation identity) to "
-            f"carry its scores as they are, or export the model again without it"
+            f"the file's output went through {output.operator} after the head, so it is no logit, and another "
+            f"activation on top would give other scores than the file's; state activation='identity' (--activation "
+            f"identity) to carry its scores as they are, or export the model again without it"
         )
     note = (
-        f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and its "
-        f"activation gives the file's own scores"
+        f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and "
+        f"its activation gives the file's own scores"
     )
     if stated == "identity":
         note += "; activation 'identity' was not taken, because it would leave them out"
@@ -173,7 +173,7 @@ def _stated_label(output: ScoreOutput, stated: int | str | None) -> int | str | 
         return stated
     if stated is not None and str(stated) != str(output.picked):
         raise InvalidInputError(
-            f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; leave "
-            f"it out"
+            f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; "
+            f"leave it out"
         )
     return output.picked

@@ -153,9 +153,9 @@ def _refuse_unknown(
     unknown = sorted(key for key, value in config.items() if key not in known and value is not None)
     if unknown:
         raise UnsupportedCheckpointError(
-            f"{name} was saved by transformers {saved}, and transformers {installed}, which is installed, does not read "
-            f"{', '.join(unknown)} of its config.json; they may change scores. Install transformers>={saved}, or remove "
-            f"the keys if they change nothing"
+            f"{name} was saved by transformers {saved}, and transformers {installed}, which is installed, does not "
+            f"read {', '.join(unknown)} of its config.json; they may change scores. Install transformers>={saved}, or "
+            f"remove the keys if they change nothing"
         )
 
 

@@ -165,10 +165,11 @@ def _unread(folder: Path) -> tuple[str, ...]:
     length = read_json(folder / TRANSFORMER).get("max_seq_length")
     if length is None:
         return ()
-    return (
+    note = (
         f"{TRANSFORMER} says max_seq_length {length}, which sentence-transformers' CrossEncoder does not read for this "
-        f"checkpoint, and crossrank does not either; state max_length (--max-length) where it was trained so",
+        f"checkpoint, and crossrank does not either; state max_length (--max-length) where it was trained so"
     )
+    return (note,)
 
 
 def _check_task(transformer: Mapping[str, Any], name: str) -> None:

@@ -21,7 +21,16 @@ _OTHER_WEIGHTS = ("pytorch_model*.bin",)
 _BELOW_ROOT = ("*/*",)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _FOLDER_ERRORS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ENAMETOOLONG,
+    }
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -165,8 +174,8 @@ def _hint(error: BaseException | None) -> str:
             )
         error = error.__cause__ or error.__context__
     return (
-        "; where the network needs a proxy or a mirror, set HTTPS_PROXY or HF_ENDPOINT; without a network, name a folder "
-        "with the checkpoint"
+        "; where the network needs a proxy or a mirror, set HTTPS_PROXY or HF_ENDPOINT; without a network, name a "
+        "folder with the checkpoint"
     )
 
 

@@ -105,7 +105,7 @@ def _activation_before_head(view: GraphView, output: str) -> str | None:
             continue
         seen.add(name)
         if node.op_type in _ACTIVATIONS:
-            return node.op_type
+            return str(node.op_type)
         if node.op_type in _RESHAPES | _PICKS:
             # What they pick and the shape they give are no values of the score.
             names.append(node.input[0])

@@ -63,7 +63,8 @@ class OnnxReference:
 
     def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         """Token ids of one pair, and its segment ids where the tokenizer gives any."""
-        return self._tokenizer(pair)
+        ids, types = self._tokenizer(pair)
+        return ids, types
 
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
