@@ -81,6 +81,7 @@ def read_onnx_file(
     if not folder.is_dir():
         raise UnsupportedCheckpointError(f"there is no tokenizer folder {folder}")
     loaded, beside = load_graph(file)
+    loaded = _with_functions_inlined(loaded)
     check_inputs(loaded)
     precision = stored_precision(loaded)
     output = examine_output(loaded)
@@ -140,6 +141,21 @@ def read_onnx_file(
         config=config,
     )
     return OnnxFile(file, form.model, precision, output, column, with_segments(description, form.model))
+
+
+def _with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with the bodies of its own functions in the place of their calls, where its last operator may be."""
+    if not model.functions:
+        return model
+    import onnx.inliner
+
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:
+        # Whatever onnx's C++ side raises, and protobuf's limit of 2 GiB.
+        raise UnsupportedCheckpointError(
+            f"the graph calls functions of its own, which onnx cannot inline: {error}; export it without functions"
+        ) from error
 
 
 def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[str]:

@@ -130,7 +130,7 @@ def _modernbert_values(config: Mapping[str, Any], name: str, saved: Version | No
 
 
 def _every_n_layers(kinds: Any, config: Mapping[str, Any], name: str, saved: Version | None) -> int:
-    """The step from one layer of full attention to the next, which is all an older transformers can be told."""
+    """The step from one layer of full attention to the next, the one pattern an older transformers can express."""
     layers = config.get("num_hidden_layers")
     if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) == layers:
         for step in range(1, layers + 1):

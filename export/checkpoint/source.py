@@ -59,7 +59,7 @@ def find_source(
     local_files_only: bool = False,
     with_code: bool = False,
 ) -> CheckpointSource:
-    """Tell a folder from a hub id, and fetch what describes the checkpoint (everything but its weights).
+    """Decide between a folder and a hub id, and fetch what describes the checkpoint (everything but its weights).
 
     Args:
         source: path of a folder, or a hub id such as "cross-encoder/ms-marco-MiniLM-L6-v2". A folder wins.
@@ -94,8 +94,8 @@ def find_source(
             f"there is no folder {text}, and that is no hub id such as 'organisation/model' either"
         )
     patterns = _DESCRIPTION + (_CODE if with_code else ())
-    found = _download(text, revision, patterns, local_files_only=local_files_only)
-    return CheckpointSource(kind="hub", id=text, folder=found, revision=found.name)
+    snapshot = _download(text, revision, patterns, local_files_only=local_files_only)
+    return CheckpointSource(kind="hub", id=text, folder=snapshot, revision=snapshot.name)
 
 
 def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -> None:
@@ -152,7 +152,8 @@ def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, l
         raise ModelNotFoundError(
             f"there is no folder {hub_id!r} here, and the hub repository is not in the cache while nothing may be "
             f"fetched or the hub is out of reach; run 'hf download {hub_id}' where there is a network, "
-            f"or name a folder with the checkpoint"
+            f"or name a folder with the checkpoint (HF_HUB_OFFLINE, HTTPS_PROXY and HF_ENDPOINT decide how the hub is "
+            f"reached, HF_HOME where its cache is)"
         ) from error
     except Exception as error:
         # OSErrors (requests' among them), bad ids, and httpx's own from version 1 of the client on.

@@ -56,7 +56,7 @@ def compare_on_probes(
     precision: Precision = "fp32",
     as_reference: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> Verification:
-    """Compare a graph of an artifact with its reference on pairs that tell misreadings apart.
+    """Compare a graph of an artifact with its reference on pairs that show misreadings.
 
     Args:
         assembly: with the tokenizer and the graph placed and verified, the last one that was.

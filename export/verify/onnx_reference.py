@@ -36,7 +36,7 @@ class OnnxReference:
         Args:
             file: the ONNX file, its external data beside it.
             checkpoint: its tokenizer, labels and lengths.
-            output: what was found at its end.
+            output: what its output is.
             column: the column that was picked of two that do not exclude each other; None where none was.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Pairs that tell misreadings of a checkpoint apart, made for the model at hand.
+"""Pairs whose scores change where a checkpoint is misread, made for the model at hand.
 
 Ordinary sentences score alike whether capitals were lowered or not, and hardly one has as many tokens as a pair may.
 Each of these pairs is here because a wrong setting moves it: letters in both cases, accents, leading and doubled

@@ -155,6 +155,16 @@ class TestActivationInside:
         assert any(f"through {operator} already" in note for note in report.notes)
         assert report.verification.max_abs_difference <= 1e-4
 
+    def test_a_sigmoid_inside_a_function_of_the_files_own_is_seen(self, raw_graph, bring, tiny_checkpoint):
+        model = append(raw_graph("bert"), ("score", [], {"domain": "mine"}))
+        body = helper.make_node("Sigmoid", ["x"], ["y"])
+        opsets = [helper.make_opsetid("", 17)]
+        model.functions.append(helper.make_function("mine", "score", ["x"], ["y"], [body], opsets))
+        model.opset_import.append(helper.make_opsetid("mine", 1))
+        report = bring(model)
+        logits = transformers_logits(tiny_checkpoint("bert"), ASKED, max_length=MAX_LENGTH)[:, 0]
+        np.testing.assert_allclose(scores(report.artifact), sigmoid(logits), atol=1e-4)
+
     def test_a_softmax_over_one_label_says_nothing_and_is_refused(self, raw_graph, bring):
         with pytest.raises(UnsupportedCheckpointError, match="1 for every pair"):
             bring(append(raw_graph("bert"), SOFTMAX))

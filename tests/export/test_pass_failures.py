@@ -9,7 +9,7 @@ import pytest
 from export_cases import write_pairs
 
 from crossrank.errors import ExportError, UnsupportedCheckpointError
-from crossrank.export import export, pass_lists
+from crossrank.export import export
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner
 from crossrank.export.passes.base import PassResult
 from crossrank.models.manifest import Architecture, PassRecord
@@ -69,10 +69,7 @@ def test_errors_that_callers_handle_are_not_wrapped(error):
 
 def test_an_export_goes_on_without_a_precision_that_cannot_be_made(tiny_checkpoint, tmp_path, monkeypatch):
     step = fails_with(RuntimeError("bad node"), "quantize")
-    lists = dict(PASS_LISTS) | {"int8": replace(PASS_LISTS["int8"], passes=(step,))}
-    monkeypatch.setattr(pass_lists, "PASS_LISTS", lists)
-    monkeypatch.setattr("crossrank.export.assembly.PASS_LISTS", lists)
-    monkeypatch.setattr("crossrank.export.assembly.make_graphs.__kwdefaults__", {"pass_lists": lists, "probe": None})
+    monkeypatch.setitem(PASS_LISTS, "int8", replace(PASS_LISTS["int8"], passes=(step,)))
     options = {"verification_pairs": write_pairs(tmp_path / "pairs.jsonl")}
 
     report = export(tiny_checkpoint("bert"), tmp_path / "out", precisions=["fp32", "int8"], **options)
