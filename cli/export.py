@@ -188,6 +188,11 @@ def _print_report(report: ExportReport) -> None:
             console.print(f"  {graph.precision} {pass_line(record)}")
     for note in report.notes:
         console.print(f"note: {note}")
+    verified = report.verification
+    console.print(
+        f"compared with {verified.reference}; on {verified.probes} probe pairs scores differ by "
+        f"{verified.max_abs_difference:.2g} at most"
+    )
     seconds = sum(step.seconds for step in report.steps)
     console.print(
         f"{report.artifact} written in {seconds:.0f} s; try: crossrank rerank -m {report.artifact} -q ... FILE"

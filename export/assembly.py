@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from crossrank.engine.text.documents import encodable
 from crossrank.errors import ArtifactError, InvalidInputError
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, write_tokenizer
-from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph, weight_bytes
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph
 from crossrank.export.graph.interface import check_interface, input_names, opset_of
-from crossrank.export.pass_lists import PASS_LISTS, PassFailedError
 from crossrank.export.report import GraphReport
 from crossrank.export.verify.fidelity import measure, significant
 from crossrank.export.verify.pairs import choose_reference_pairs
@@ -23,7 +22,7 @@ from crossrank.models.artifact_writer import ArtifactWriter, write_manifest
 from crossrank.models.manifest import Fidelity, Graph, Manifest, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from crossrank.engine.text.encoding import PairEncoder
     from crossrank.export.checkpoint.checkpoint import Checkpoint
     from crossrank.export.cuda_placement.placement import PlacementProblem
-    from crossrank.export.pass_lists import PassList, PassRunner
+    from crossrank.export.pass_lists import PassList
     from crossrank.export.report import Recorder
     from crossrank.export.verify.pairs import VerificationQuery
     from crossrank.export.verify.verification import GraphRuns
@@ -146,7 +145,7 @@ class Assembly:
         Args:
             precision: which graph.
             reference: logits of the verification pairs, one array a query; None to compare the graph's runs in
-                company with its runs alone.
+                batches with its runs alone.
             name: what the reference is: "pytorch", "fp32" or "self".
 
         Returns:
@@ -174,8 +173,8 @@ class Assembly:
         return runs
 
     def _batching(self, graph: Graph) -> Batching:
-        """What may share a run of a graph whose scores must not depend on company, to the last bit."""
-        # Without a mask a graph cannot tell pairs of several lengths apart.
+        """What may share a run of a graph whose scores must not depend on the rest of the batch, to the last bit."""
+        # Without a mask a graph takes padding for text.
         possible: tuple[Batching, ...] = (
             ("packed", "equal_length") if "attention_mask" in graph.inputs else ("equal_length",)
         )
@@ -278,55 +277,6 @@ def checked_name(name: str | None) -> str | None:
             f"leave it out to name the artifact after its source"
         )
     return name
-
-
-def make_graphs(
-    assembly: Assembly,
-    runner: PassRunner,
-    wanted: Sequence[Precision],
-    reference: list[NDArray[np.float32]] | None,
-    *,
-    name: str,
-    pass_lists: Mapping[Precision, PassList] = PASS_LISTS,
-    probe: Callable[[], Verification] | None = None,
-) -> None:
-    """Make, place and verify the float32 graph and those wanted besides.
-
-    The float32 graph is made whether it is wanted or not, because the others are measured against it; it is taken
-    out again in the end.
-
-    Args:
-        assembly: where they go.
-        runner: makes them.
-        wanted: precisions the artifact is to have.
-        reference: logits the float32 graph is measured against, one array a query; None for itself.
-        name: what that reference is.
-        pass_lists: how each precision is made.
-        probe: compares the float32 graph with its reference on probe pairs, once it is verified.
-
-    Raises:
-        FidelityError: a graph fails on the verification pairs, or on the probes.
-        PassFailedError: none of the precisions wanted can be made; where others can, a note says which could not.
-    """
-    order = [pass_lists["fp32"], *(pass_lists[precision] for precision in wanted if precision != "fp32")]
-    for index, pass_list in enumerate(order):
-        with assembly.recorder.step(f"make {pass_list.precision}") as step:
-            try:
-                model, records = runner.run(pass_list, keep_for=order[index + 1 :])
-            except PassFailedError as error:
-                left = [precision for precision in wanted if precision != pass_list.precision]
-                if not left or len(assembly.not_made) + 1 == len(wanted):
-                    raise
-                assembly.not_made[pass_list.precision] = str(error)
-                continue
-            step.size = weight_bytes(model)
-        assembly.place_graph(model, pass_list, records)
-        del model
-        runs = assembly.verify(pass_list.precision, reference, name=name)
-        if pass_list.precision == "fp32":
-            reference, name = runs.single, "fp32"
-            if probe is not None:
-                assembly.verification = probe()
 
 
 def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:

@@ -15,7 +15,7 @@ EXPORT_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx")
 """What the export of a PyTorch checkpoint imports."""
 
 IMPORT_MODULES = ("onnx", "sympy")
-"""What the import of an ONNX file imports; sympy is for onnxruntime's fusions, which name neither it nor the mend."""
+"""What the import of an ONNX file imports; sympy is for onnxruntime's fusions, whose error does not name it."""
 
 _DISTRIBUTIONS = ("torch", "transformers", "optimum-onnx", "onnx", "tokenizers")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")

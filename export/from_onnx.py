@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from crossrank.engine.text.documents import encodable
 from crossrank.errors import ExportError, InvalidInputError
-from crossrank.export.assembly import Assembly, checked_name, make_graphs, open_writer
+from crossrank.export.assembly import Assembly, checked_name, open_writer
 from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
 from crossrank.export.graph.interface import input_types
+from crossrank.export.graph_making import make_graphs
 from crossrank.export.onnx_file import OnnxFile, read_onnx_file
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder

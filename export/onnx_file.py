@@ -81,6 +81,7 @@ def read_onnx_file(
     if not folder.is_dir():
         raise UnsupportedCheckpointError(f"there is no tokenizer folder {folder}")
     loaded, beside = load_graph(file)
+    loaded = _with_functions_inlined(loaded)
     check_inputs(loaded)
     precision = stored_precision(loaded)
     output = examine_output(loaded)
@@ -142,6 +143,21 @@ def read_onnx_file(
     return OnnxFile(file, form.model, precision, output, column, with_segments(description, form.model))
 
 
+def _with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with the bodies of its own functions in the place of their calls, where its last operator may be."""
+    if not model.functions:
+        return model
+    import onnx.inliner
+
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:
+        # Whatever onnx's C++ side raises, and protobuf's limit of 2 GiB.
+        raise UnsupportedCheckpointError(
+            f"the graph calls functions of its own, which onnx cannot inline: {error}; export it without functions"
+        ) from error
+
+
 def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[str]:
     """What to say of an activation inside the file.
 
@@ -155,13 +171,13 @@ def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[st
         if stated == "identity":
             return [f"the file's scores went through {output.operator} already; they are carried as they are"]
         raise UnsupportedCheckpointError(
-            f"the file's output went through {output.operator} after the head, so it is no logit, and another activation "
-            f"on top would give other scores than the file's; state activation='identity' (--activation identity) to "
-            f"carry its scores as they are, or export the model again without it"
+            f"the file's output went through {output.operator} after the head, so it is no logit, and another "
+            f"activation on top would give other scores than the file's; state activation='identity' (--activation "
+            f"identity) to carry its scores as they are, or export the model again without it"
         )
     note = (
-        f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and its "
-        f"activation gives the file's own scores"
+        f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and "
+        f"its activation gives the file's own scores"
     )
     if stated == "identity":
         note += "; activation 'identity' was not taken, because it would leave them out"
@@ -173,7 +189,7 @@ def _stated_label(output: ScoreOutput, stated: int | str | None) -> int | str | 
         return stated
     if stated is not None and str(stated) != str(output.picked):
         raise InvalidInputError(
-            f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; leave "
-            f"it out"
+            f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; "
+            f"leave it out"
         )
     return output.picked

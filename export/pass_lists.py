@@ -199,8 +199,8 @@ def _run_pass(run: Pass, model: onnx.ModelProto, context: PassContext, precision
         why, cause = f"{type(error).__name__}: {error}", error
     if name in _GIVE_PRECISION:
         raise PassFailedError(
-            f"the pass {name} failed while the {precision} graph was made: {why}; the graph is of a form the pass was not "
-            f"written for: please report it, and leave {precision} out meanwhile (--precision)"
+            f"the pass {name} failed while the {precision} graph was made: {why}; the graph is of a form the pass was "
+            f"not written for: please report it, and leave {precision} out meanwhile (--precision)"
         ) from cause
     detail = f"left alone: the pass cannot follow this graph ({why})"[:_LONGEST_DETAIL]
     return PassResult(model, PassRecord(name=name, changed=False, detail=detail))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossrank.errors import ExportError
-from crossrank.export.assembly import Assembly, checked_name, make_graphs, open_writer, with_segments
+from crossrank.export.assembly import Assembly, checked_name, open_writer, with_segments
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
 from crossrank.export.checkpoint.to_onnx import to_onnx
 from crossrank.export.checkpoint.torch_model import load_torch_model
 from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
 from crossrank.export.graph.interface import input_types
+from crossrank.export.graph_making import make_graphs
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
 from crossrank.export.report import ExportReport, Recorder

@@ -109,7 +109,7 @@ class Graph(_Strict):
         Field(
             description="'padded': pairs of several lengths may share a run; 'packed': the same, up to 8 of them, and "
             "padding costs nothing; 'equal_length': only pairs of exactly one length; 'single': one pair a run, "
-            "because a pair's score would depend on its company otherwise"
+            "because a pair's score would depend on the rest of the batch otherwise"
         ),
     ] = "padded"
     passes: tuple[PassRecord, ...] = ()
@@ -131,7 +131,9 @@ class Verification(_Strict):
 
     reference: Annotated[str, Field(description="the library that scored, or the ONNX file itself, with its version")]
     tokens: Annotated[str, Field(description="what token ids were compared with")]
-    probes: Annotated[int, Field(ge=0, description="pairs made to tell misreadings apart, besides the graphs' own")]
+    probes: Annotated[
+        int, Field(ge=0, description="pairs whose scores change where a checkpoint is misread, besides the graphs' own")
+    ]
     max_abs_difference: Annotated[
         float, Field(ge=0, description="largest difference from the reference over the probes that were scored")
     ]

@@ -82,7 +82,7 @@ class Checkpoint:
         activation: what a logit goes through by default.
         max_length: usable tokens of a pair, special tokens included.
         pad_token_id: id that fills padded batches.
-        uses_segment_ids: whether the model tells the two texts apart by token_type_ids.
+        uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
         dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
         trust_remote_code: whether code from the checkpoint may run.

@@ -166,13 +166,11 @@ def refuse_truncation_side(side: object, folder: Path) -> None:
 
 
 def _add_tokens(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
-    from tokenizers import AddedToken
-
     present = {repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     listed = values.get("added_tokens_decoder")
     listed = listed if isinstance(listed, dict) else {}
-    wanted: list[AddedToken] = []
+    wanted: list[Any] = []
     for index in sorted((key for key in listed if str(key).isdecimal()), key=int):
         token = _token(listed[index], special=False)
         if token is not None and repr(token) not in present:

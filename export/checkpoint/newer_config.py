@@ -130,7 +130,7 @@ def _modernbert_values(config: Mapping[str, Any], name: str, saved: Version | No
 
 
 def _every_n_layers(kinds: Any, config: Mapping[str, Any], name: str, saved: Version | None) -> int:
-    """The step from one layer of full attention to the next, which is all an older transformers can be told."""
+    """The step from one layer of full attention to the next, the one pattern an older transformers can express."""
     layers = config.get("num_hidden_layers")
     if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) == layers:
         for step in range(1, layers + 1):
@@ -153,9 +153,9 @@ def _refuse_unknown(
     unknown = sorted(key for key, value in config.items() if key not in known and value is not None)
     if unknown:
         raise UnsupportedCheckpointError(
-            f"{name} was saved by transformers {saved}, and transformers {installed}, which is installed, does not read "
-            f"{', '.join(unknown)} of its config.json; they may change scores. Install transformers>={saved}, or remove "
-            f"the keys if they change nothing"
+            f"{name} was saved by transformers {saved}, and transformers {installed}, which is installed, does not "
+            f"read {', '.join(unknown)} of its config.json; they may change scores. Install transformers>={saved}, or "
+            f"remove the keys if they change nothing"
         )
 
 

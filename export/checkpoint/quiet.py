@@ -1,6 +1,6 @@
 """Keeping torch, transformers, optimum and the hub client from talking while crossrank works, and only then.
 
-Every switch is put back as it was found: a library configures no logging of its own accord.
+Every switch is put back afterwards: a library configures no logging of its own accord.
 """
 
 from __future__ import annotations

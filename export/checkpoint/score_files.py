@@ -40,7 +40,7 @@ SCORE_FILES = (
         "checkpoint.sentence_transformers",
     ),
     ScoreFile(
-        "sentence_bert_config.json",
+        "sentence_bert_config.json, or a former name such as sentence_roberta_config.json",
         "transformer_task, modality_config, max_seq_length, do_lower_case, processing_kwargs, processor_kwargs or "
         "tokenizer_args; only where modules.json makes sentence-transformers read it",
         "another task than sequence-classification, another modality than text, and keys that change scores and "
@@ -83,7 +83,13 @@ SCORE_FILES = (
         "model.safetensors, pytorch_model.bin and their shards",
         "the weights, in float32",
         "missing or misshapen weights, NaN, pointers of Git LFS, an adapter alone",
-        "checkpoint.torch_model",
+        "checkpoint.weights",
+    ),
+    ScoreFile(
+        "adapter_config.json, adapter_model.*",
+        "nothing",
+        "an adapter, alone or beside the weights it may be merged into already",
+        "checkpoint.weights",
     ),
     ScoreFile("*.py", "nothing", "code, unless trust_remote_code is given", "checkpoint.checkpoint"),
 )

@@ -191,10 +191,8 @@ def _activation(
         path = str(configured)
         if "." not in path or path.startswith("torch."):
             return _named_activation(path, num_labels), []
-        ignored = [
-            f"the checkpoint names the activation {path!r}, code that sentence-transformers does not run either "
-            f"unless it is trusted"
-        ]
+        why = "code that sentence-transformers does not run either unless it is trusted"
+        ignored = [f"the checkpoint names the activation {path!r}, {why}"]
     if usual is not None:
         return usual, [*ignored, f"the checkpoint names no activation; {usual} was taken from the catalogue"]
     if num_labels == 1:

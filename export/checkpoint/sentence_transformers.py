@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
+_FORMER_NAMES = tuple(f"sentence_{name}_config.json" for name in ("roberta", "distilbert", "camembert", "xlm-roberta"))
 
 _TASK = "sequence-classification"
 _HARMLESS = frozenset(
@@ -106,7 +107,7 @@ def read_sentence_transformers(folder: Path, name: str, *, whole_graph: bool = F
         return SentenceTransformers(
             applies=applies, activation=activation, cuts_longer_text=applies, notes=_unread(folder)
         )
-    transformer = read_json(folder / TRANSFORMER)
+    transformer = _read_transformer(folder)
     if not whole_graph:
         _check_task(transformer, name)
         _refuse_unknown(transformer, name)
@@ -162,13 +163,19 @@ def _refuse_prompt(settings: Mapping[str, Any], name: str) -> None:
 
 def _unread(folder: Path) -> tuple[str, ...]:
     """Say so where a file states a limit that sentence-transformers does not read for this checkpoint."""
-    length = read_json(folder / TRANSFORMER).get("max_seq_length")
+    length = _read_transformer(folder).get("max_seq_length")
     if length is None:
         return ()
-    return (
+    note = (
         f"{TRANSFORMER} says max_seq_length {length}, which sentence-transformers' CrossEncoder does not read for this "
-        f"checkpoint, and crossrank does not either; state max_length (--max-length) where it was trained so",
+        f"checkpoint, and crossrank does not either; state max_length (--max-length) where it was trained so"
     )
+    return (note,)
+
+
+def _read_transformer(folder: Path) -> dict[str, Any]:
+    contents = (read_json(folder / name) for name in (TRANSFORMER, *_FORMER_NAMES))
+    return next((content for content in contents if content), {})
 
 
 def _check_task(transformer: Mapping[str, Any], name: str) -> None:

@@ -22,7 +22,16 @@ _BELOW_ROOT = ("*/*",)
 _HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _FOLDER_ERRORS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ENAMETOOLONG,
+    }
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -51,7 +60,7 @@ def find_source(
     local_files_only: bool = False,
     with_code: bool = False,
 ) -> CheckpointSource:
-    """Tell a folder from a hub id, and fetch what describes the checkpoint (everything but its weights).
+    """Decide between a folder and a hub id, and fetch what describes the checkpoint (everything but its weights).
 
     Args:
         source: path of a folder, or a hub id such as "cross-encoder/ms-marco-MiniLM-L6-v2". A folder wins.
@@ -87,8 +96,8 @@ def find_source(
             f"there is no folder {text}, and that is no hub id such as 'organisation/model' either"
         )
     patterns = _DESCRIPTION + (_CODE if with_code else ())
-    found = _download(text, revision, patterns, local_files_only=local_files_only)
-    return CheckpointSource(kind="hub", id=text, folder=found, revision=found.name)
+    snapshot = _download(text, revision, patterns, local_files_only=local_files_only)
+    return CheckpointSource(kind="hub", id=text, folder=snapshot, revision=snapshot.name)
 
 
 def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -> None:
@@ -152,7 +161,8 @@ def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, l
         raise ModelNotFoundError(
             f"there is no folder {hub_id!r} here, and the hub repository is not in the cache while nothing may be "
             f"fetched or the hub is out of reach; run 'hf download {hub_id}' where there is a network, "
-            f"or name a folder with the checkpoint"
+            f"or name a folder with the checkpoint (HF_HUB_OFFLINE, HTTPS_PROXY and HF_ENDPOINT decide how the hub is "
+            f"reached, HF_HOME where its cache is)"
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
@@ -178,8 +188,8 @@ def _hint(error: BaseException | None) -> str:
             )
         error = error.__cause__ or error.__context__
     return (
-        "; where the network needs a proxy or a mirror, set HTTPS_PROXY or HF_ENDPOINT; without a network, name a folder "
-        "with the checkpoint"
+        "; where the network needs a proxy or a mirror, set HTTPS_PROXY or HF_ENDPOINT; without a network, name a "
+        "folder with the checkpoint"
     )
 
 

@@ -101,7 +101,7 @@ def _leave_segments_out(config: Any) -> None:
 
 
 def _strip(graph: onnx.ModelProto) -> None:
-    """Take out what tells of the machine that exported and nothing of the model (paths in doc strings, metadata)."""
+    """Remove traces of the machine that exported (paths in doc strings, metadata)."""
     graph.doc_string = ""
     del graph.metadata_props[:]
     graph.graph.doc_string = ""

@@ -19,7 +19,7 @@ SEGMENTS = "token_type_ids"
 
 
 def has_one_segment(model: Any) -> bool:
-    """Tell whether a model has a single segment embedding, so that there is nothing to tell it of segments.
+    """Whether a model has a single segment embedding, so that segment ids mean nothing to it.
 
     Tokenizers of its family may number two all the same, and the second has no embedding.
     """
@@ -66,6 +66,8 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
     except MemoryError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's own word, which the export's message completes
         # safetensors, pickle and transformers each raise errors of their own over damaged weights.
         raise UnsupportedCheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
     lacking = sorted(loading["missing_keys"]) + sorted(str(key[0]) for key in loading["mismatched_keys"])

@@ -1,4 +1,4 @@
-"""What a checkpoint's `config.json` and tokenizer settings tell: dimensions, usable length, padding, segments."""
+"""What a checkpoint's `config.json` and tokenizer settings say: dimensions, usable length, padding, segments."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, s
 def read_pad_token_id(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
     """Id that fills a padded batch: the model's own word for it, else the tokenizer's, else 0.
 
-    The model's comes first because RoBERTa tells positions by comparing ids with it.
+    The model's comes first because RoBERTa computes positions by comparing ids with it.
     """
     stated = config.get("pad_token_id")
     if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0:
@@ -114,7 +114,7 @@ def read_pad_token_id(config: Mapping[str, Any], tokenizer_config: Mapping[str, 
 
 
 def uses_segment_ids(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], tokenizer_class: str = "") -> bool:
-    """Tell whether the checkpoint was trained to see which text a token belongs to.
+    """Whether the checkpoint was trained to see which text a token belongs to.
 
     That takes an embedding for each of two segments and a tokenizer that hands the ids out.
 

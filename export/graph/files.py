@@ -77,8 +77,8 @@ def surroundings_hint(error: OSError, folder: Path) -> str:
         return f"; an export needs room in {folder} and in the temporary folder {temporary} (set TMPDIR to another)"
     if error.errno in _NO_ACCESS:
         return (
-            f"; this user must be able to read the checkpoint and to write {folder} and the temporary folder {temporary} "
-            f"(set TMPDIR to another)"
+            f"; this user must be able to read the checkpoint and to write {folder} and the temporary folder "
+            f"{temporary} (set TMPDIR to another)"
         )
     if error.errno == errno.ENOENT and "temporary directory" in str(error):
         return "; set TMPDIR to a folder that this user can write"

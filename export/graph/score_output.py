@@ -26,11 +26,28 @@ _ELEMENTWISE = frozenset(
     | {"QuantizeLinear", "DequantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum", "Split", "Concat", "Transpose"}
 )
 _ACTIVATIONS = frozenset(
-    {"Abs", "ArgMax", "ArgMin", "Atan", "Celu", "Clip", "Elu", "Erf", "Exp", "FastGelu", "Gelu", "HardSigmoid"}
+    {
+        "Abs",
+        "ArgMax",
+        "ArgMin",
+        "Atan",
+        "BiasSoftmax",
+        "Celu",
+        "Clip",
+        "Elu",
+        "Erf",
+        "Exp",
+        "FastGelu",
+        "Gelu",
+        "HardSigmoid",
+    }
     | {"HardSwish", "Hardmax", "LeakyRelu", "Log", "LogSoftmax", "Mish", "PRelu", "QLinearSigmoid", "QLinearSoftmax"}
     | {"QLinearLeakyRelu", "QuickGelu", "ReduceL2", "ReduceLogSumExp", "Relu", "Round", "Selu", "Sigmoid", "Sign"}
     | {"Sin", "Softmax", "Softplus", "Softsign", "Tanh", "ThresholdedRelu", "TopK"}
 )
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"})
+"""Of operators whose meaning is known; any other may hold whatever its author liked."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +121,23 @@ def _activation_before_head(view: GraphView, output: str) -> str | None:
         if node is None or name in seen:
             continue
         seen.add(name)
-        if node.op_type in _ACTIVATIONS:
-            return node.op_type
+        hidden = _hidden_activation(node)
+        if node.op_type in _ACTIVATIONS or hidden:
+            return hidden or str(node.op_type)
         if node.op_type in _RESHAPES | _PICKS:
             # What they pick and the shape they give are no values of the score.
             names.append(node.input[0])
         elif node.op_type in _ELEMENTWISE:
             names += [read for read in node.input if read]
     return None
+
+
+def _hidden_activation(node: onnx.NodeProto) -> str:
+    """What a node may do besides what its operator says; "" where nothing."""
+    if node.op_type in _CONTROL_FLOW or node.domain not in _DOMAINS:
+        return f"{node.domain}.{node.op_type}" if node.domain else str(node.op_type)
+    fused = attributes(node).get("activation") if node.op_type.startswith("Fused") else None
+    return fused.decode() if isinstance(fused, bytes) else ""
 
 
 def _without_activation(

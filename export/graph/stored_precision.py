@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from crossrank.models.manifest import Precision
 
-# Whatever else of onnxruntime's has a Q before its name is found by that.
+# Whatever else of onnxruntime's has a Q before its name is recognised by its prefix.
 _QUANTIZED = frozenset(
     {
         "BitLinear",

@@ -44,11 +44,8 @@ def load_reference(checkpoint: Checkpoint) -> Reference:
 
 def read_limits(checkpoint: Checkpoint) -> tuple[int, ...]:
     """Numbers of tokens around which a misread configuration shows: the reach of local attention."""
-    window = checkpoint.config.get("local_attention")
-    stated = [window, window // 2] if _is_count(window) else []
-    buckets = checkpoint.config.get("position_buckets")
-    stated += [buckets] if _is_count(buckets) else []
-    return tuple(sorted({int(limit) for limit in stated if limit}))
+    window, buckets = (_count(checkpoint.config.get(key)) for key in ("local_attention", "position_buckets"))
+    return tuple(sorted({window, window // 2, buckets} - {0}))
 
 
 def compare_on_probes(
@@ -59,7 +56,7 @@ def compare_on_probes(
     precision: Precision = "fp32",
     as_reference: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> Verification:
-    """Compare a graph of an artifact with its reference on pairs that tell misreadings apart.
+    """Compare a graph of an artifact with its reference on pairs that show misreadings.
 
     Args:
         assembly: with the tokenizer and the graph placed and verified, the last one that was.
@@ -114,5 +111,5 @@ def score_alone(assembly: Assembly, pairs: tuple[tuple[str, str], ...], precisio
         raise FidelityError(f"the {precision} graph failed on the probe pairs: {error}") from error
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,4 +1,4 @@
-"""Logits by sentence-transformers' own `CrossEncoder.predict`, for the checkpoints it saved and where it is installed."""
+"""Logits by sentence-transformers' own `CrossEncoder.predict`, for checkpoints it saved, where it is installed."""
 
 from __future__ import annotations
 

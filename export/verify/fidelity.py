@@ -55,8 +55,8 @@ def top_overlap(reference: NDArray[np.floating], scores: NDArray[np.floating], *
     if top == 0:
         return 1.0
     wanted = np.argsort(-reference, kind="stable")[:top]
-    found = np.argsort(-scores, kind="stable")[:top]
-    return len(np.intersect1d(wanted, found)) / top
+    kept = np.argsort(-scores, kind="stable")[:top]
+    return len(np.intersect1d(wanted, kept)) / top
 
 
 def measure(
@@ -78,9 +78,9 @@ def measure(
     taus, overlaps, differences = [], [], []
     for run in runs:
         matched = list(zip(reference, run, strict=True))
-        taus.append(np.mean([kendall_tau(expected, found) for expected, found in matched]))
-        overlaps.append(np.mean([top_overlap(expected, found) for expected, found in matched]))
-        differences.append(max(_largest_difference(expected, found) for expected, found in matched))
+        taus.append(np.mean([kendall_tau(expected, logits) for expected, logits in matched]))
+        overlaps.append(np.mean([top_overlap(expected, logits) for expected, logits in matched]))
+        differences.append(max(_largest_difference(expected, logits) for expected, logits in matched))
     return Fidelity(
         reference=name,
         queries=len(reference),

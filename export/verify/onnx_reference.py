@@ -36,7 +36,7 @@ class OnnxReference:
         Args:
             file: the ONNX file, its external data beside it.
             checkpoint: its tokenizer, labels and lengths.
-            output: what was found at its end.
+            output: what its output is.
             column: the column that was picked of two that do not exclude each other; None where none was.
 
         Raises:
@@ -63,7 +63,8 @@ class OnnxReference:
 
     def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         """Token ids of one pair, and its segment ids where the tokenizer gives any."""
-        return self._tokenizer(pair)
+        ids, types = self._tokenizer(pair)
+        return ids, types
 
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None

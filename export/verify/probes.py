@@ -1,4 +1,4 @@
-"""Pairs that tell misreadings of a checkpoint apart, made for the model at hand.
+"""Pairs whose scores change where a checkpoint is misread, made for the model at hand.
 
 Ordinary sentences score alike whether capitals were lowered or not, and hardly one has as many tokens as a pair may.
 Each of these pairs is here because a wrong setting moves it: letters in both cases, accents, leading and doubled
@@ -72,7 +72,7 @@ def make_probes(encoder: PairEncoder, limits: Iterable[int] = ()) -> Probes:
     query = _QUERY if len(encoder.encode_query(_QUERY).ids) <= encoder.text_tokens // 2 else "river"
     pairs = [(query, text) for text in _TEXTS]
     pairs += [(text, _TEXTS[0]) for text in _QUERIES if len(encoder.encode_query(text).ids) <= encoder.text_tokens // 2]
-    longer = []
+    longer: list[tuple[str, str]] = []
     lengths = {limit + step for limit in {*limits, encoder.max_length} for step in (-2, -1, 0, 1, 2)}
     lengths |= {limit + limit // 2 for limit in {*limits, encoder.max_length}}
     for length in sorted(length for length in lengths if length > encoder.template.special_tokens):
@@ -96,10 +96,9 @@ def compare_ids(
         FidelityError: they do not; the message has the first pair that differs.
     """
     for query, document in pairs:
-        encoded = encoder.pair(
-            [encoder.encode_query(query)], np.zeros(1, np.int64), encoder.encode_documents([document])
-        )
-        arrays = encoder.assemble(encoded, np.zeros(1, np.int64), int(encoded.lengths[0]))
+        first = np.zeros(1, np.int64)
+        encoded = encoder.pair([encoder.encode_query(query)], first, encoder.encode_documents([document]))
+        arrays = encoder.assemble(encoded, first, int(encoded.lengths[0]))
         ids, types = reference.token_ids((query, document))
         own = arrays.input_ids[0].tolist()
         what = "token ids"

@@ -148,7 +148,7 @@ class TorchReference:
             padding=len(pairs) > 1,
             return_tensors="pt",
         )
-        # A model of one segment has no embedding for the second, which tokenizers of its family may number all the same.
+        # Tokenizers of its family may number a second segment, for which a model of one has no embedding.
         if self._checkpoint.config.get("type_vocab_size") == 1:
             encoded.pop(SEGMENTS, None)
         return encoded

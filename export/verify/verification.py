@@ -29,9 +29,9 @@ MIN_KENDALL_TAU = 0.85
 """Least mean rank correlation an int8 or fp16 graph must have with the float32 one."""
 
 _ADVANCE_PAIRS = 20
-_COMPANY_LENGTHS = (9, 16, 17, 24, 31, 48, 64, 100, 129)
-_COMPANY_ROWS = 8
-_COMPANY_THREADS = (1, 2)
+_BATCH_LENGTHS = (9, 16, 17, 24, 31, 48, 64, 100, 129)
+_BATCH_ROWS = 8
+_BATCH_THREADS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GraphRuns:
 
     Attributes:
         single: one pair a run, one array a query.
-        others: further runs: of pairs in calls of their own and, where the graph allows it, in company.
+        others: further runs: of pairs in calls of their own and, where the graph allows it, in batches.
         milliseconds_per_pair: mean wall time of the single runs, tokenization included.
     """
 
@@ -61,30 +61,28 @@ class Bounds:
     Attributes:
         min_kendall_tau: for int8 and fp16, mean over queries.
         max_fp32_difference: for fp32, over all pairs.
+
+    Raises:
+        InvalidInputError: the bound on Kendall's tau is not between -1 and 1.
     """
 
     min_kendall_tau: float = MIN_KENDALL_TAU
     max_fp32_difference: float = MAX_FP32_DIFFERENCE
 
     def __post_init__(self) -> None:
-        """Refuse a bound no graph could miss or reach by its nature.
-
-        Raises:
-            InvalidInputError: the bound on Kendall's tau is not between -1 and 1.
-        """
         if not -1.0 <= self.min_kendall_tau <= 1.0:
             raise InvalidInputError(f"min_kendall_tau={self.min_kendall_tau!r}: a number from -1 to 1 expected")
 
     @staticmethod
     def by_difference(precision: Precision, fidelity: Fidelity) -> bool:
-        """Tell whether a graph is held to the largest difference (otherwise to Kendall's tau).
+        """Whether a graph is held to the largest difference (otherwise to Kendall's tau).
 
         A graph that came quantized has no float32 one to rank like; it only must agree with itself.
         """
         return precision == "fp32" or (precision == "int8" and fidelity.reference == "self")
 
     def holds(self, precision: Precision, fidelity: Fidelity) -> bool:
-        """Tell whether a graph's figures are within the bounds."""
+        """Whether a graph's figures are within the bounds."""
         if self.by_difference(precision, fidelity):
             return fidelity.max_abs_logit_difference <= self.max_fp32_difference
         return fidelity.kendall_tau is not None and fidelity.kendall_tau >= self.min_kendall_tau
@@ -136,7 +134,7 @@ def run_graph(
 def ignores_other_pairs(
     folder: Path, precision: Precision, queries: Sequence[VerificationQuery], batching: Batching
 ) -> bool:
-    """Tell whether pairs score bitwise alike alone and together, over lengths, batch sizes and threads.
+    """Whether pairs score bitwise alike alone and together, over lengths, batch sizes and threads.
 
     Args:
         folder: the artifact folder.
@@ -166,10 +164,10 @@ def ignores_other_pairs(
         encoder.encode_documents([document for _, document in texts]),
     )
     seen = 0
-    for threads in _COMPANY_THREADS:
+    for threads in _BATCH_THREADS:
         session = GraphSession(artifact.path(graph.file), manifest, threads=threads, spin=False)
-        for length in _COMPANY_LENGTHS:
-            arrays = rows_of_length(encoder, pairs, length, _COMPANY_ROWS)
+        for length in _BATCH_LENGTHS:
+            arrays = rows_of_length(encoder, pairs, length, _BATCH_ROWS)
             if arrays is None:
                 continue
             seen += 1
@@ -195,12 +193,12 @@ def check(fidelities: Iterable[tuple[Precision, Fidelity]], bounds: Bounds) -> N
         return
     lines = [_described(precision, fidelity, bounds) for precision, fidelity in measured]
     raise FidelityError(
-        "\n".join(["the export misses its fidelity bounds, nothing was written:", *lines, *_mends(measured, bounds)])
+        "\n".join(["the export misses its fidelity bounds, nothing was written:", *lines, *_fixes(measured, bounds)])
     )
 
 
-def _mends(measured: Sequence[tuple[Precision, Fidelity]], bounds: Bounds) -> list[str]:
-    """What a user can do about missed bounds on the rank correlation; a missed difference has no mend of theirs."""
+def _fixes(measured: Sequence[tuple[Precision, Fidelity]], bounds: Bounds) -> list[str]:
+    """What a user can do about missed bounds on the rank correlation; a missed difference they cannot fix."""
     held = [precision for precision, fidelity in measured if bounds.holds(precision, fidelity)]
     missed = [item for item in measured if item[0] not in held]
     if any(bounds.by_difference(*item) for item in missed):
@@ -274,7 +272,7 @@ def _score_uneven(
         artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
     )
     session = GraphSession(artifact.path(graph.file), manifest, threads=available_cores(), spin=False)
-    found = []
+    batches = []
     for item, logits in zip(queries, single, strict=True):
         count = len(item.documents)
         query_of = np.zeros(count, dtype=np.int64)
@@ -284,8 +282,8 @@ def _score_uneven(
         arrays = encoder.assemble(pairs, chosen, int(pairs.lengths[chosen].max()))
         together = logits.copy()
         together[chosen] = relevance_logits(session.run(arrays), manifest.positive_label)
-        found.append(together)
-    return found
+        batches.append(together)
+    return batches
 
 
 def _described(precision: Precision, fidelity: Fidelity, bounds: Bounds) -> str:

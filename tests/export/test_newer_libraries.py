@@ -158,7 +158,11 @@ def test_an_activation_that_is_code_is_not_taken_by_its_name(tmp_path):
 
 def test_a_model_of_several_modules_is_refused_by_their_names_whatever_else_is_amiss(tmp_path):
     folder = copied("transformers-5-modernbert", tmp_path)
-    kinds = ["base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling", "base.modules.Dense"]
+    kinds = [
+        "base.modules.transformer.Transformer",
+        "sentence_transformer.modules.pooling.Pooling",
+        "base.modules.Dense",
+    ]
     modules = [{"idx": i, "type": f"sentence_transformers.{kind}"} for i, kind in enumerate(kinds)]
     (folder / "modules.json").write_text(json.dumps(modules))
     change(folder, "config.json", architectures=["ModernBertModel"])

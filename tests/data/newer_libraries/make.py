@@ -61,7 +61,9 @@ def newer(folder: Path) -> None:
         if family == "modernbert":
             drop(out / "config.json", "global_attn_every_n_layers")
         expect(out, by_transformers(out))
-    save_cross_encoder(folder, "limit", {"processing_kwargs": {"text": {"max_length": 24, "truncation": "only_second"}}})
+    save_cross_encoder(
+        folder, "limit", {"processing_kwargs": {"text": {"max_length": 24, "truncation": "only_second"}}}
+    )
     save_cross_encoder(folder, "lower-case", {"max_seq_length": 40, "do_lower_case": True}, {"do_lower_case": False})
     save_cross_encoder(
         folder,

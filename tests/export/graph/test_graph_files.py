@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from crossrank.export.graph.files import external_files, load_graph, save_graph, weight_bytes
+from crossrank.export.graph.files import load_graph, save_graph, weight_bytes
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_weights_beside_the_graph_are_the_same_weights(model, tmp_path):
     assert model.SerializeToString(deterministic=True) == before
     np.testing.assert_array_equal(run(tmp_path / "beside.onnx"), run(tmp_path / "inside.onnx"))
     onnx.checker.check_model(str(tmp_path / "beside.onnx"))
-    read = load_graph(tmp_path / "beside.onnx")
+    read, beside = load_graph(tmp_path / "beside.onnx")
+    assert beside == [tmp_path / "beside.onnx.data"]
     assert (read.producer_name, len(read.opset_import), len(read.graph.value_info)) == ("a test", 2, 1)
     assert [tensor.name for tensor in read.graph.initializer] == ["table", "typed", "bias"]
     assert read.metadata_props[0].value == "b"
@@ -67,7 +68,7 @@ def test_only_large_tensors_leave_and_they_begin_at_pages(model, tmp_path):
     assert entries["bias"] == {}
     assert entries["table"] == {"location": "beside.onnx.data", "offset": "0", "length": "25600"}
     assert entries["typed"] == {"location": "beside.onnx.data", "offset": "28672", "length": "8192"}
-    assert external_files(tmp_path / "beside.onnx") == [tmp_path / "beside.onnx.data"]
+    assert load_graph(tmp_path / "beside.onnx")[1] == [tmp_path / "beside.onnx.data"]
 
 
 def test_weight_bytes_counts_raw_and_typed(model):

@@ -275,7 +275,7 @@ class TestReference:
         path = folder / "tokenizer_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation_side": "left"}))
         with pytest.raises(UnsupportedCheckpointError, match=r"truncation_side 'left'.*tokenizer_config\.json"):
-            TorchReference(read_checkpoint(folder), None)
+            read_checkpoint(folder)
 
     def test_padded_batches_agree_with_single_pairs(self, tiny_checkpoint, queries):
         checkpoint = read_checkpoint(tiny_checkpoint("roberta"))

@@ -1,0 +1,106 @@
+"""A tokenizer folder read without transformers gives the token ids that transformers gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_checkpoints import FAMILIES, make_texts
+
+from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, read_tokenizer_settings
+from crossrank.export.checkpoint.json_files import read_json
+
+TEXTS = [
+    *make_texts(6, seed=9),
+    "The RIVER, Zürich's CAFÉ 中文 naïve",
+    " leading  spaces",
+    "",
+    "a <river> [SEP] </s> b",
+    "<RIVER>X",
+]
+
+
+def change(folder: Path, file: str, *without: str, **keys: object) -> None:
+    content = json.loads((folder / file).read_text()) | keys
+    (folder / file).write_text(json.dumps({key: value for key, value in content.items() if key not in without}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"do_lower_case": False},
+        {"do_lower_case": False, "strip_accents": True},
+        {"strip_accents": False},
+        {"tokenize_chinese_chars": False},
+        {"add_prefix_space": True},
+        {"additional_special_tokens": ["<river>"]},
+        {"added_tokens_decoder": {"600": {"content": "<river>", "lstrip": True, "rstrip": True, "special": False}}},
+    ],
+    ids=lambda keys: "-".join(keys) or "as saved",
+)
+def test_ids_are_those_of_the_auto_tokenizer(family, keys, tiny_checkpoint, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_checkpoint(family), tmp_path / "copy"))
+    change(folder, "tokenizer_config.json", **keys)
+
+    own = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
+
+    theirs = AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        assert own.encode(text).ids == theirs(text)["input_ids"], text
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_setting_that_is_not_there_means_its_default_and_not_what_tokenizer_json_has(
+    family, tiny_checkpoint, tmp_path
+):
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_checkpoint(family), tmp_path / "copy"))
+    change(folder, "tokenizer_config.json", "do_lower_case", "add_prefix_space", "tokenizer_class")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    if family == "bert":
+        content["normalizer"]["lowercase"] = False
+    else:
+        content["pre_tokenizer"]["add_prefix_space"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+    own = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
+
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert [own.encode(text).ids for text in TEXTS] == theirs(TEXTS)["input_ids"]
+
+
+def test_a_tokenizer_of_transformers_5_is_its_tokenizer_json(tiny_checkpoint, tmp_path):
+    folder = Path(shutil.copytree(tiny_checkpoint("modernbert"), tmp_path / "copy"))
+    change(folder, "tokenizer_config.json", tokenizer_class="TokenizersBackend", backend="tokenizers")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    own = complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
+    assert own.encode("river").ids == own.encode(" river").ids
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "message"),
+    [
+        ("tokenizer_config.json", {"truncation_side": "left"}, "truncation_side 'left'"),
+        ("tokenizer_config.json", {"split_special_tokens": True}, "split_special_tokens"),
+        (
+            "tokenizer.json",
+            {"truncation": {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}},
+            "truncation_side 'left'",
+        ),
+    ],
+)
+def test_what_reads_texts_in_a_way_crossrank_does_not_is_refused(file, keys, message, tiny_checkpoint, tmp_path):
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+    change(folder, file, **keys)
+    with pytest.raises(UnsupportedCheckpointError, match=message):
+        complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
