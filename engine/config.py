@@ -41,8 +41,8 @@ class RerankerConfig:
         max_length: tokens of a pair, at most the model's; None takes the model's.
         activation: what turns a logit into a score; None takes the artifact's.
         max_batch_tokens: padded tokens in one run at most; a longer pair runs alone. None takes the provider's default.
-        max_queue_tokens: tokens of all callers that may wait at most; None bounds them by time, and only for
-            asynchronous callers.
+        max_queue_tokens: tokens of all callers that may wait at most; None sets no bound for synchronous callers, and
+            ten million for asynchronous ones. Those are also refused where they would wait for more than four seconds.
         max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
         long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by
             window; `Windows` sets their size, stride, number and aggregation.

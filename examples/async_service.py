@@ -34,13 +34,19 @@ async def main() -> None:
         answers = await asyncio.gather(*(handle(reranker, random.choice(QUERIES)) for _ in range(12)))  # noqa: S311
         print("\n".join(sorted(set(answers))))
 
-        # A request whose caller gives up is removed from the queue, and the rest of it is not scored. Its documents are
-        # all different here, because equal ones are scored once and would be finished in time.
+        # A caller that goes away leaves the queue: nothing of its request is scored any more, except runs in progress.
+        # This one goes when the first of its runs is done, as a client that closes its connection would.
         many = [f"{text} ({number})" for number in range(400) for text in DOCUMENTS]
+        begun, loop = asyncio.Event(), asyncio.get_running_loop()
+        reranker.observe_batches(lambda _: loop.call_soon_threadsafe(begun.set))
+        request = asyncio.create_task(reranker.score("who?", many))
+        await begun.wait()
+        request.cancel()
         try:
-            await asyncio.wait_for(reranker.score("who?", many), timeout=0.05)
-        except TimeoutError:
-            print("gave up after 50 ms")
+            await request
+        except asyncio.CancelledError:
+            print(f"gave up, {len(many)} documents were not all scored")
+        reranker.observe_batches(None)
 
         stats = reranker.stats()
         print(f"{stats.requests} requests, {stats.pairs} pairs in {stats.runs} runs, {len(batches)} of them observed")

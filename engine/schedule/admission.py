@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SHORTEST_RETRY = 0.01
+_SURE = 8
+"""By how much the bound must exceed what waits, in tokens, before nothing closer is asked: short pairs take longer a
+token than the speed says."""
 
 
 class Bounds(NamedTuple):
@@ -204,8 +207,8 @@ class Admission:
         self._lock = threading.RLock()
 
     def _check_wait(self, longest: float | None, tokens_per_second: float, expected_wait: Callable[[], float]) -> None:
-        # Where all that waits is done in time, nobody need be asked: the usual case costs nothing.
-        if longest is None or self.tokens <= longest * tokens_per_second:
+        # Where all that waits is done long before, the calls need not be looked at: the usual case costs nothing.
+        if longest is None or self.tokens * _SURE <= longest * tokens_per_second:
             return
         wait = expected_wait()
         if wait <= longest:

@@ -134,7 +134,7 @@ class _Job(Generic[_Result]):
         self._encoders = encoders
         self._pieces = pieces
         self._place = place
-        self._asked = False
+        self._asked = self._looked_at = False
         self._turn = turn = encoders.turns.new(self._start)
         self.future.add_done_callback(lambda done: turn.end(only_waiting=True) if done.cancelled() else None)
 
@@ -155,6 +155,9 @@ class _Job(Generic[_Result]):
         try:
             while not self.future.cancelled():
                 piece = next(self._pieces)
+                first, self._looked_at = not self._looked_at, True
+                if first and not piece.large:
+                    continue  # so far the work was only looked at, and the turn is for its first piece
                 if not self._turn.may_go_on(large=piece.large):
                     self._turn.end()
                     self.ask(piece)

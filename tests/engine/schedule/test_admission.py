@@ -61,10 +61,10 @@ def test_a_call_is_refused_for_the_time_it_would_wait_itself_however_much_waits(
     assert admission.refused == 1
 
 
-def test_nobody_is_asked_how_long_he_would_wait_while_all_that_waits_is_done_in_time():
+def test_nobody_is_asked_how_long_he_would_wait_while_little_waits():
     admission = Admission()
     call = CallRecord()
-    enter(admission, 390)
+    enter(admission, 50)
     admission.enter(
         call,
         10,
@@ -74,7 +74,7 @@ def test_nobody_is_asked_how_long_he_would_wait_while_all_that_waits_is_done_in_
         expected_wait=lambda: pytest.fail("asked"),
         continues=False,
     )
-    assert admission.tokens == 400
+    assert admission.tokens == 60
 
 
 def test_the_work_that_open_calls_announced_is_known_until_they_submit_it():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fake_runner import COST, WAIT, FakeRunner, alone, pairs_of, scores, submit, until
 
+from crossrank.engine.schedule.admission import Bounds
 from crossrank.engine.schedule.admitted_call import AdmittedCall
 from crossrank.engine.schedule.request import Terms
 from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, Overloaded
@@ -331,3 +332,21 @@ def test_a_call_in_parts_counts_whole_until_its_last_part_is_submitted(scheduler
     with AdmittedCall(engine, 100):
         pass
     assert engine.admission.tokens == 0
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 10])
+def test_a_call_waits_for_what_goes_before_it_and_not_for_larger_ones(scheduler, neighbours):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = scheduler(runner)
+    for _ in range(neighbours):
+        submit(engine, pairs_of([20] * 1000))
+    until(lambda: engine.stats().waiting_requests == neighbours)
+    seconds = float(COST.seconds(1, 20))
+    now = Terms(arrival=engine.clock())
+    assert engine.expected_wait(10 * seconds, now) == 0
+    assert engine.expected_wait(1000 * seconds, now) == pytest.approx(neighbours * 1000 * seconds, rel=0.01)
+    bounds = Bounds(seconds=500 * seconds)
+    with pytest.raises(Overloaded, match="this call would wait") as caught:
+        AdmittedCall(engine, 20_000, seconds=1000 * seconds, bounds=bounds)
+    assert caught.value.expected_wait == pytest.approx(neighbours * 1000 * seconds, rel=0.01)
+    AdmittedCall(engine, 200, seconds=10 * seconds, bounds=bounds).leave()
