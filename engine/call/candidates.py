@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from crossrank.engine.call.score_cache import digest
-from crossrank.engine.call.text_encoding import document_pieces
+from crossrank.engine.call.text_encoding import document_pieces, kept_tokens
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import cut
@@ -98,10 +98,12 @@ class Candidates:
         )
 
     def sizes(self) -> npt.NDArray[np.int64]:
-        """What encoding a distinct pair's document takes or took: characters of texts, else tokens; int64 (d,)."""
+        """What encoding a distinct pair's document takes or took: characters read of texts, else tokens; int64 (d,)."""
         if isinstance(self.documents, EncodedDocuments):
             return self.documents.full_lengths[self.text_of]
-        characters = np.fromiter((len(text) for text in self.documents), dtype=np.int64, count=len(self.documents))
+        kept = kept_tokens(self.encoder, self.windows)
+        read = (self.encoder.characters_read(text, kept) for text in self.documents)
+        characters = np.fromiter(read, dtype=np.int64, count=len(self.documents))
         return characters[self.text_of]
 
     def estimated_tokens(self) -> int:

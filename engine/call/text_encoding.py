@@ -42,6 +42,7 @@ class TextEncoding:
         self.seconds = 0.0
         self._encoder = encoder
         self._windows = windows
+        self._kept_tokens = kept_tokens(encoder, windows)
         self._pending = queries
         self._texts = texts
         self._parts: list[EncodedDocuments] = []
@@ -49,7 +50,10 @@ class TextEncoding:
     def pieces(self, speed: EncodingSpeed) -> Generator[Piece, None, None]:
         """Encode, piece by piece; yields before each."""
         count = len(self._pending)
-        for taken, piece, predicted in speed.cut([len(text) for text in (*self._pending, *self._texts)]):
+        encoder = self._encoder
+        characters = [encoder.characters_read(query, encoder.max_query_tokens) for query in self._pending]
+        characters += [encoder.characters_read(text, self._kept_tokens) for text in self._texts]
+        for taken, piece, predicted in speed.cut(characters):
             yield piece
             started = time.perf_counter()
             for query in self._pending[taken]:
@@ -80,7 +84,12 @@ class TextEncoding:
     def _encode(self, texts: Sequence[str]) -> EncodedDocuments:
         if self._windows is None:
             return self._encoder.encode_documents(texts)
-        return self._encoder.encode_whole_documents(texts, self._windows.tokens_read(self._encoder.text_tokens))
+        return self._encoder.encode_whole_documents(texts, self._kept_tokens)
+
+
+def kept_tokens(encoder: PairEncoder, windows: Windows | None) -> int | None:
+    """Tokens of a document that are kept at most; None for all."""
+    return encoder.text_tokens if windows is None else windows.tokens_read(encoder.text_tokens)
 
 
 def at_once(pieces: Pieces[_Result]) -> _Result:

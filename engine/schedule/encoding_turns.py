@@ -76,13 +76,16 @@ class EncodingTurns:
                 return  # from the garbage collector, in the middle of a change: `_ended` is read after it
             self._changing = True
             try:
-                while self._ended or (number := self._order.whose_turn()) is not None:
+                while True:
                     if self._ended:
                         ended, only_waiting = self._ended.popleft()
                         waited = self._starts.pop(ended, None) is not None
                         if waited or not only_waiting:
                             self._order.end(ended)
                         continue
+                    number = self._order.whose_turn()
+                    if number is None:
+                        return
                     self._starts[number]()  # before it counts: an interrupt in between must not lose it
                     if number not in {gone for gone, _ in self._ended}:
                         self._starts.pop(number)
