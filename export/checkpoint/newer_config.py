@@ -7,6 +7,9 @@ under another name, and the model it builds scores otherwise without a word.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
+import re
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -152,11 +155,23 @@ def _refuse_unknown(
     known = {*usual.to_dict(), *usual.attribute_map, *translated, *_HARMLESS}
     unknown = sorted(key for key, value in config.items() if key not in known and value is not None)
     if unknown:
+        # Some classes read more than their configuration declares, as DeBERTa-v2 reads `position_buckets`.
+        source = _source_of_model(usual)
+        unknown = [key for key in unknown if not re.search(rf"\b{re.escape(key)}\b", source)]
+    if unknown:
         raise UnsupportedCheckpointError(
             f"{name} was saved by transformers {saved}, and transformers {installed}, which is installed, does not "
             f"read {', '.join(unknown)} of its config.json; they may change scores. Install transformers>={saved}, or "
             f"remove the keys if they change nothing"
         )
+
+
+def _source_of_model(usual: Any) -> str:
+    """The code that computes with a configuration."""
+    from transformers import AutoModelForSequenceClassification
+
+    mapping = AutoModelForSequenceClassification._model_mapping
+    return inspect.getsource(sys.modules[mapping[type(usual)].__module__])
 
 
 def _unreadable(key: str, value: object, name: str, saved: Version | None) -> UnsupportedCheckpointError:

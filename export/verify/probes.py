@@ -42,6 +42,9 @@ _TEXTS = (
 _QUERIES = ("THE RIVER", "the river", " the river", "Où est le café ?", "")
 _WORDS = ("the", "River", "carries", "cold", "water", "into", "a", "Small", "sea", "and", "every", "reader", "ranks")
 
+_FILLERS = ("a", "the", ".", "e", "of", "in")
+"""One of them is a single token for every tokenizer that knows Latin letters."""
+
 
 @dataclass(frozen=True)
 class Probes:
@@ -126,11 +129,19 @@ def largest_difference(ours: NDArray[np.float32], theirs: NDArray[np.float32], p
 def _document(encoder: PairEncoder, query: str, length: int) -> str:
     """A document with which the pair has so many tokens before any cut, or one or two more."""
     rest = length - encoder.template.special_tokens - len(encoder.encode_query(query).ids)
-    if rest <= 0:
-        return ""
     words: list[str] = []
-    while True:
-        count = max(1, (rest - len(encoder.encode_whole_documents([" ".join(words)], None).ids)) // 3)
-        words += [_WORDS[(len(words) + step) % len(_WORDS)] for step in range(count)]
-        if len(encoder.encode_whole_documents([" ".join(words)], None).ids) >= rest:
-            return " ".join(words)
+    while (lacking := rest - _tokens(encoder, words)) > 0:
+        words += [_WORDS[(len(words) + step) % len(_WORDS)] for step in range(max(1, lacking // 3))]
+    longer = list(words)
+    while words and _tokens(encoder, words) > rest:
+        words.pop()
+    while (count := _tokens(encoder, words)) < rest:
+        filler = next((word for word in _FILLERS if _tokens(encoder, [*words, word]) == count + 1), None)
+        if filler is None:
+            return " ".join(longer)
+        words.append(filler)
+    return " ".join(words)
+
+
+def _tokens(encoder: PairEncoder, words: list[str]) -> int:
+    return int(encoder.encode_whole_documents([" ".join(words)], None).full_lengths[0])

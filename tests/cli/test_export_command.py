@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crossrank.errors import FidelityError, MissingDependencyError
-from crossrank.models.manifest import Fidelity, PassRecord
+from crossrank.models.manifest import Fidelity, PassRecord, Verification
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def exporter(monkeypatch):
                 name="tiny",
                 graphs=(graph,),
                 steps=(StepReport(name="load", seconds=2.0, size=5),),
+                verification=Verification(reference="a library 1.0", tokens="its own", probes=20, max_abs_difference=0),
                 notes=("two labels: [/0] means relevant",),
             )
 
