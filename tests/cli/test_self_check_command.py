@@ -22,7 +22,7 @@ def test_it_prints_each_check_and_writes_a_report(crossrank, tiny_artifact, tmp_
     verdicts = {(result["name"], result["precision"]): result["verdict"] for result in report["results"]}
     assert verdicts["provider", None] == "PASS"
     for precision in ("fp32", "int8"):
-        for name in ("parity", "scores in company", "new texts in used shapes", "concurrent callers", "placement"):
+        for name in ("parity", "scores in a batch", "new texts in used shapes", "concurrent callers", "placement"):
             assert verdicts[name, precision] == "PASS"
         assert verdicts["captured and uncaptured", precision] == "n.a."
         assert verdicts["operators", precision] == "n.a."

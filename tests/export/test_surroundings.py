@@ -9,7 +9,7 @@ import tempfile
 import pytest
 from export_cases import write_pairs
 
-from crossrank.errors import ArtifactError, CrossrankError, ExportError, ModelNotFoundError
+from crossrank.errors import ArtifactError, CacheFolderError, CrossrankError, ExportError, ModelNotFoundError
 from crossrank.export import export, import_onnx
 
 
@@ -28,7 +28,7 @@ def failing(number: int):
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR])
 def test_a_hub_cache_that_cannot_be_written_names_the_variables_that_move_it(number, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", failing(number))
-    with pytest.raises(ModelNotFoundError, match=r"the hub's cache is .*HF_HOME .*HF_HUB_CACHE"):
+    with pytest.raises(CacheFolderError, match=r"the hub's cache is .*HF_HOME .*HF_HUB_CACHE"):
         export("owner/name", tmp_path / "out")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from crossrank.models.artifact_writer import write_manifest
-from crossrank.models.manifest import Fidelity, Manifest
+from crossrank.models.manifest import SCHEMA_VERSION, Fidelity, Manifest
 
 DIGEST = "0" * 64
 
@@ -56,7 +56,7 @@ def read(raw):
 def test_a_plain_manifest_is_read_with_its_defaults():
     parsed = read(manifest())
     assert (parsed.schema_version, parsed.tokenizer, parsed.num_labels, parsed.positive_label) == (
-        1,
+        SCHEMA_VERSION,
         "tokenizer.json",
         1,
         0,
