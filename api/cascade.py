@@ -158,7 +158,8 @@ class Cascade:
         """Order documents by their relevance to a query, best first.
 
         Documents scored last by a later stage come before those of an earlier stage. Within a stage they are ordered by
-        logit, and documents with equal logits keep their order.
+        logit, and documents with equal logits keep their order. A document that a stage cannot score goes on to no
+        later one: it follows all that have a score, and `failures` says why.
 
         Args:
             query: the query.
@@ -171,7 +172,7 @@ class Cascade:
 
         Raises:
             InvalidInputError: a document is not text, or top_k is negative.
-            InferenceError: onnxruntime failed.
+            InferenceError: all runs of a stage failed.
             ClosedError: `close` was called.
         """
         query = query_text(query)
@@ -180,13 +181,16 @@ class Cascade:
         pool = _DocumentPool(items, documents if isinstance(documents, PreparedDocuments) else None)
         alive = np.arange(len(items))
         ranked: list[RankedDocument] = []
+        unscored: list[RankedDocument] = []
+        failures: dict[int, str] = {}
         runs: list[StageRun] = []
         query_truncated = False
         for number, (stage, reranker) in enumerate(zip(self._stages, self._rerankers, strict=True)):
             started = time.perf_counter()
             scores, scored = None, 0
             if stage.keep is None or stage.keep < len(alive):
-                scores, scored = pool.score(reranker, query, alive, stage.max_length), len(alive)
+                scores = pool.score(reranker, query, alive, stage.max_length)
+                scored = int(scores.scored.sum())
             seconds = time.perf_counter() - started
             info = reranker.info()
             runs.append(StageRun(info.model, stage.max_length or info.max_length, scored, seconds))
@@ -196,14 +200,20 @@ class Cascade:
             best = best_first(scores)
             promoted, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
             returned = items if return_documents else None
-            # Documents that an earlier stage dropped rank below this stage's.
+            # Documents that an earlier stage dropped, or could not score, rank below this stage's.
             ranked[:0] = ranked_documents(scores, dropped, reranker.activated, returned, indices=alive, stage=number)
+            failed = np.asarray(sorted(scores.failed), dtype=np.int64)
+            unscored[:0] = ranked_documents(scores, failed, reranker.activated, returned, indices=alive, stage=number)
+            failures |= {int(alive[position]): str(scores.failed[position].error) for position in failed.tolist()}
             alive = np.sort(alive[promoted])
         return CascadeResult(
-            documents=tuple(ranked[:top_k]),
-            scored=len(items),
+            documents=tuple([*ranked, *unscored][:top_k]),
+            scored=len(ranked),
             truncated_documents=sum(item.truncated for item in ranked),
             query_truncated=query_truncated,
+            unscored=tuple(item.index for item in unscored),
+            unscored_because="failed" if unscored else None,
+            failures=dict(sorted(failures.items())),
             stages=tuple(runs),
         )
 

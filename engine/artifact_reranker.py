@@ -326,11 +326,11 @@ class ArtifactReranker:
                 document is read then, whatever the windows. None reads as `score` does.
 
         Returns:
-            Logits and what was read of each document, in the order of `indices`.
+            Logits and what was read of each document, in the order of `indices`; `failed` has those without a logit.
 
         Raises:
             InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
-            InferenceError: onnxruntime failed.
+            InferenceError: all runs failed.
             ClosedError: `close` was called.
         """
         limit = self._loaded.time_limit()
@@ -338,9 +338,7 @@ class ArtifactReranker:
             query_text(query), documents, indices=indices, max_length=max_length
         )
         call = ScoreCall(candidates, np.arange(len(indices)))
-        scores = score_call(self._loaded, call, limit)
-        check_complete(scores, limit, lambda index: f"documents[{indices[index]}]")
-        return scores
+        return score_call(self._loaded, call, limit)
 
     def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Scores of logits, float32 (n,) to float32 (n,), as `score` gives them."""

@@ -14,7 +14,7 @@ import numpy as np
 from crossrank import __version__
 from crossrank.cascade import Cascade
 from crossrank.engine.artifact_reranker import ArtifactReranker
-from crossrank.errors import TruncationWarning
+from crossrank.errors import InferenceError, TruncationWarning
 from crossrank.evaluation.kept_scores import KeptScores, QueryScores, digest_of
 from crossrank.models.artifact import MANIFEST_NAME, sha256_of
 from crossrank.reranker import Reranker
@@ -177,6 +177,8 @@ def _score(scorer: ArtifactReranker | Cascade, own: Candidates) -> npt.NDArray[n
     if isinstance(scorer, ArtifactReranker):
         return scorer.score(own.query, own.documents)
     ranking = scorer.rank(own.query, own.documents, return_documents=False)
+    for index, reason in ranking.failures.items():
+        raise InferenceError(f"documents[{index}] has no score: {reason}")
     scores = np.empty(len(own.documents), dtype=np.float32)
     scores[[item.index for item in ranking]] = np.arange(len(scores))[::-1]
     return scores

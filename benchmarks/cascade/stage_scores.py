@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.benchmarks.harness.candidates import chosen_candidates
-from crossrank.errors import InvalidInputError
+from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.evaluation.beir import read_collection
 
 if TYPE_CHECKING:
@@ -160,4 +160,7 @@ class _Scoring:
     max_length: int
 
     def __call__(self) -> npt.NDArray[np.float32]:
-        return self.reranker.score_indices(self.query, self.documents, self.indices, max_length=self.max_length).logits
+        scores = self.reranker.score_indices(self.query, self.documents, self.indices, max_length=self.max_length)
+        for position, failure in scores.failed.items():
+            raise InferenceError(f"document {self.indices[position]} of the collection has no score: {failure.error}")
+        return scores.logits

@@ -98,7 +98,9 @@ class ChunkedScoring:
         self.expected_seconds = float(work.seconds[promised].sum())
         self.terms = limit.terms()
         fresh = [text for index, text in enumerate(candidates.queries) if index not in candidates.encoded_queries]
-        self._query_seconds = max(map(len, fresh), default=0) * ENCODE_SECONDS_PER_UNIT
+        encoder = candidates.encoder
+        read = [encoder.characters_read(text, encoder.max_query_tokens) for text in fresh]
+        self._query_seconds = max(read, default=0) * ENCODE_SECONDS_PER_UNIT
         self.check_process = scheduler.check_process
         self._clock = scheduler.clock
         self._encoders = scheduler.encoders

@@ -44,7 +44,8 @@ class RankedDocument:
         truncated: whether only its beginning was read, because it is longer than the model takes, or has more windows
             than are read of a document.
         window: its best window; None where windows are not read.
-        stage: number of the cascade's stage that gave the score, from 0; None where no cascade ranked.
+        stage: number of the cascade's stage that gave the score, or could give none, from 0; None where no cascade
+            ranked.
         unscored_because: why it has no score; None where it has one.
     """
 

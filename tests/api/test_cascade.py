@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from fake_runner import FakeRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_checkpoints import make_texts
@@ -17,6 +18,7 @@ from crossrank.errors import ClosedError, ModelNotFoundError
 QUERY = "the river carries"
 DOCUMENTS = [text[: 40 + 9 * index] for index, text in enumerate(make_texts(16, seed=4))]
 SHORT = 20
+BAD = "bad winter"
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,48 @@ def test_a_truncated_query_is_reported(model):
     cascade = Cascade([Stage(model, keep=1, max_length=8), Stage(model)])
     assert cascade.rank("the river heats cold water", ["a", "b"]).query_truncated
     assert not cascade.rank("the river heats cold water", ["a"]).query_truncated
+
+
+@pytest.fixture
+def failing(tiny_artifact, monkeypatch):
+    """A reranker whose model gives no number for a document that it reads BAD in."""
+    with Reranker(tiny_artifact, provider="cpu", precision="fp32") as plain:
+        tokens = plain.loaded_model.encoder.encode_documents([BAD]).ids.tolist()
+
+    class Runner(FakeRunner):
+        def run(self, arrays, *, all_cores=False):
+            outputs = super().run(arrays, all_cores=all_cores)
+            for row, ids in enumerate(arrays.input_ids.tolist()):
+                if any(ids[start : start + len(tokens)] == tokens for start in range(len(ids))):
+                    outputs[row] = np.nan
+            return outputs
+
+    monkeypatch.setattr("crossrank.engine.loaded_model.CpuRunner", lambda *_, **__: Runner(2))
+    with Reranker(tiny_artifact, provider="cpu", precision="fp32") as reranker:
+        yield reranker
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_document_that_a_stage_cannot_score_costs_no_other_its_score(failing, prepared):
+    documents = [f"cold water by hand {index}" for index in range(12)]
+    documents[3] = f"{BAD} {'by hand ' * 20}"
+    documents[8] = f"{'by hand ' * 10} {BAD}"  # read by the last stage alone
+    good = [index for index in range(12) if index not in (3, 8)]
+    with Cascade([Stage(failing, keep=11, max_length=SHORT), Stage(failing)]) as cascade:
+        ranking = cascade.rank(QUERY, cascade.prepare(documents) if prepared else documents)
+        top = cascade.rank(QUERY, documents, top_k=4)
+    expected = failing.rank(QUERY, [documents[index] for index in good])
+    assert [(item.index, item.score) for item in ranking[:10]] == [(good[item.index], item.score) for item in expected]
+    assert [(item.index, item.score, item.unscored_because, item.stage) for item in ranking[10:]] == [
+        (8, None, "failed", 1),
+        (3, None, "failed", 0),
+    ]
+    assert all(item.document is documents[item.index] for item in ranking)
+    assert (ranking.scored, ranking.unscored, ranking.unscored_because) == (10, (8, 3), "failed")
+    assert list(ranking.failures) == [3, 8]
+    assert all("no number" in reason for reason in ranking.failures.values())
+    assert [run.scored for run in ranking.stages] == [11, 10]
+    assert (list(top), top.unscored) == (list(ranking[:4]), (8, 3))
 
 
 def test_documents_are_left_out_where_they_are_not_wanted(model):

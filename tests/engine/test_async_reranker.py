@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
-from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
+from crossrank.engine.async_artifact_reranker import LONGEST_WAIT, AsyncArtifactReranker
+from crossrank.engine.plan.cost import CostModel
 from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")
@@ -208,6 +209,43 @@ def test_a_call_over_the_bound_is_refused_before_it_is_encoded(faked, monkeypatc
         runner.open_gate()
         await first
         assert (await engine.score("q", ["cold water"])).shape == (1,)
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("large_calls", [1, 3])
+def test_a_small_call_goes_before_large_ones_and_only_who_would_wait_too_long_is_refused(
+    faked, monkeypatch, large_calls
+):
+    cost = CostModel(run=1e-6, row=1e-6, token=1.5e-4, token_squared=0.0)
+    monkeypatch.setattr(CostModel, "of", lambda *_: cost)
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner, threads=1)
+
+    def documents(count):
+        return [f"cold water in winter {index}" for index in range(count)]
+
+    async def main():
+        large = []
+        for count in range(1, large_calls + 1):
+            large.append(asyncio.create_task(engine.score("q", documents(1000))))
+            await until(lambda count=count: engine.stats().waiting_requests == count)
+        await asyncio.to_thread(runner.wait_for_runs, 1)
+        if large_calls == 3:
+            with pytest.raises(Overloaded, match="this call would wait") as caught:
+                await engine.score("q", documents(5000))
+            assert caught.value.expected_wait > LONGEST_WAIT
+            assert caught.value.retry_after == pytest.approx(caught.value.expected_wait - LONGEST_WAIT)
+        small = asyncio.create_task(engine.score("q", documents(10)))
+        await until(lambda: engine.stats().waiting_requests == large_calls + 1)
+        in_flight = 2
+        runner.let_go(10 + in_flight)
+        assert (await asyncio.wait_for(small, WAIT)).shape == (10,)
+        assert not any(task.done() for task in large)
+        runner.open_gate()
+        assert [len(await task) for task in large] == [1000] * large_calls
+        assert engine.stats().failures.get("overloaded", 0) == (large_calls == 3)
         await engine.aclose()
 
     asyncio.run(main())

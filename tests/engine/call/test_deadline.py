@@ -50,7 +50,8 @@ def check(ranking, whole, promise):
     assert all(item.score == scores[item.index] for item in scored)
     positions = {item.index: index for index, item in enumerate(whole)}
     assert [positions[item.index] for item in scored] == sorted(positions[item.index] for item in scored)
-    left = [index for index in promise if index not in {item.index for item in scored}]
+    with_score = {item.index for item in scored}
+    left = [index for index in promise if index not in with_score]
     assert list(ranking.unscored) == left == indices[len(scored) :]
     assert all(item.score is None and not item.truncated for item in ranking[len(scored) :])
 
@@ -179,16 +180,28 @@ def test_scoring_starts_before_all_is_encoded(faked, monkeypatch, limit):
 
 
 def test_a_candidate_whose_encoding_alone_would_take_too_long_is_passed_over(engine):
-    endless = "word " * 2_000_000
-    ranking = engine.rank("q", [endless, "a"], deadline_ms=2_000)
+    unbroken = "word" * 2_500_000  # nowhere can it be cut, so its beginning cannot be tokenized alone
+    ranking = engine.rank("q", [unbroken, "a"], deadline_ms=2_000)
     assert ranking.unscored == (0,)
     assert [(item.index, item.score is None) for item in ranking] == [(1, False), (0, True)]
 
 
+def test_a_long_document_of_which_only_the_beginning_is_encoded_is_scored_in_time(engine):
+    long = "word " * 2_000_000
+    ranking = engine.rank("q", [long, "a"], deadline_ms=2_000)
+    assert (ranking.scored, ranking.unscored, ranking.truncated_documents) == (2, (), 1)
+    assert ranking == engine.rank("q", [long, "a"])
+
+
 def test_a_query_whose_encoding_would_take_too_long_is_not_encoded(engine, monkeypatch):
     monkeypatch.setattr(engine.loaded_model.encoder, "encode_query", lambda _: 1 / 0)
-    ranking = engine.rank("word " * 200_000, ["a", "b"], deadline_ms=500)
+    ranking = engine.rank("word" * 250_000, ["a", "b"], deadline_ms=500)
     assert (ranking.scored, ranking.unscored) == (0, (0, 1))
+
+
+def test_a_long_query_of_which_only_the_beginning_is_encoded_is_scored_in_time(engine):
+    ranking = engine.rank("word " * 2_000_000, ["a", "b"], deadline_ms=2_000)
+    assert (ranking.scored, ranking.query_truncated) == (2, True)
 
 
 @pytest.mark.parametrize("limit", [1e13, 1e18, 1e308])
@@ -199,7 +212,7 @@ def test_a_deadline_beyond_all_clocks_is_none(engine, limit):
 
 
 def test_rankings_improve_and_the_last_is_the_whole(engine, scored):
-    documents = [f"{document[:20]} {index}" for index in range(20) for document in scored.documents]
+    documents = [f"{document[:20]} {index}" for index in range(100) for document in scored.documents]
     promised = list(range(len(documents)))
     whole = engine.rank(scored.query, documents)
     rankings = list(engine.iter_rank(scored.query, documents, first_stage_scores=promised))

@@ -125,10 +125,7 @@ def test_piece_by_piece_gives_the_tokens_that_all_at_once_gives(default_encoder,
     if windows is None:
         whole = default_encoder.encode_documents(texts)
     else:
-        most = windows.most
-        whole = default_encoder.encode_whole_documents(
-            texts, None if most is None else most * default_encoder.text_tokens
-        )
+        whole = default_encoder.encode_whole_documents(texts, windows.tokens_read(default_encoder.text_tokens))
     parts = at_once(document_pieces(default_encoder, windows, texts, slow))
     for name in ("ids", "offsets", "full_lengths", "spans"):
         expected, actual = getattr(whole, name), getattr(parts, name)
