@@ -57,6 +57,7 @@ class Assembly:
         external_data_from: bytes of weights from which they go into a file of their own.
         verification: what the scores were compared with, once they were.
         not_made: precisions that were wanted and that no pass could make of this graph, with the reason.
+        probe_notes: what a user should know of the comparison on probe pairs, in sentences.
     """
 
     folder: Path
@@ -68,16 +69,17 @@ class Assembly:
     external_data_from: int = EXTERNAL_DATA_FROM
     verification: Verification | None = None
     not_made: dict[Precision, str] = field(default_factory=dict)
+    probe_notes: list[str] = field(default_factory=list)
     _graphs: dict[Precision, Graph] = field(default_factory=dict)
     _runs: dict[Precision, GraphRuns] = field(default_factory=dict)
     _misplaced: dict[Precision, list[PlacementProblem]] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the graphs placed so far, and would not see in their figures."""
+        """What a user should know of the graphs placed so far and their verification, and figures do not show."""
         from crossrank.export.cuda_placement.placement import placement_note
 
-        notes = []
+        notes = list(self.probe_notes)
         for precision, graph in self._graphs.items():
             if self._misplaced.get(precision):
                 notes.append(placement_note(graph.file, self._misplaced[precision]))

@@ -25,6 +25,7 @@ from crossrank.export.verify.pairs import (
     load_queries,
     split_by_query,
 )
+from crossrank.export.verify.reference import refuse_no_numbers
 from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _prepare(
     assembly.queries = fit_queries(queries, encoder, halved=reference.cuts_longer_text)
     with recorder.step("score with PyTorch") as step:
         logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
+        refuse_no_numbers(logits, reference, checkpoint.source.id)
     calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
     runner = PassRunner(graph, PassContext(described.architecture, calibration))
     return assembly, runner, reference, split_by_query(logits, assembly.queries)

@@ -12,7 +12,7 @@ from crossrank.export.checkpoint.torch_model import load_torch_model
 from crossrank.export.verify.cross_encoder_reference import CrossEncoderReference, suits_cross_encoder
 from crossrank.export.verify.fidelity import significant
 from crossrank.export.verify.probes import compare_ids, largest_difference, make_probes
-from crossrank.export.verify.reference import TorchReference
+from crossrank.export.verify.reference import TorchReference, refuse_no_numbers
 from crossrank.export.verify.verification import MAX_FP32_DIFFERENCE
 from crossrank.models.manifest import Verification
 
@@ -58,6 +58,9 @@ def compare_on_probes(
 ) -> Verification:
     """Compare a graph of an artifact with its reference on pairs that show misreadings.
 
+    A probe pair may hold a token whose embedding is damaged, which no pair of the caller's has to. Pairs for which the
+    reference itself gives no number are left out, and the assembly gets a note.
+
     Args:
         assembly: with the tokenizer and the graph placed and verified, the last one that was.
         reference: the library that saved the checkpoint, or the file a graph was imported from.
@@ -69,6 +72,7 @@ def compare_on_probes(
         What was compared, for manifest and report.
 
     Raises:
+        UnsupportedCheckpointError: the reference gives a number for none of the pairs.
         FidelityError: token ids or logits differ; the message has the pair.
     """
     encoder = assembly.encoder()
@@ -76,20 +80,30 @@ def compare_on_probes(
     with assembly.recorder.step("compare on probe pairs"):
         compare_ids(encoder, reference, probes.all, segments=assembly.checkpoint.uses_segment_ids)
         theirs = reference.logits(probes.scored)
-        ours = score_alone(assembly, probes.scored, precision)
+        numbers = np.isfinite(theirs)
+        if not numbers.any():
+            refuse_no_numbers(theirs, reference, assembly.checkpoint.source.id)
+        scored = tuple(pair for pair, is_number in zip(probes.scored, numbers, strict=True) if is_number)
+        theirs = theirs[numbers]
+        ours = score_alone(assembly, scored, precision)
         if as_reference is not None:
             ours = as_reference(ours)
         difference = float(np.max(np.abs(ours - theirs), initial=0.0))
     if not difference <= MAX_DIFFERENCES[precision]:
         raise FidelityError(
             f"the {precision} graph and the reference ({reference.description}) differ by {difference:g} on the pair "
-            f"{largest_difference(ours, theirs, probes.scored)}, {MAX_DIFFERENCES[precision]:g} at most expected; "
+            f"{largest_difference(ours, theirs, scored)}, {MAX_DIFFERENCES[precision]:g} at most expected; "
             f"nothing was written"
+        )
+    if len(scored) < len(probes.scored):
+        assembly.probe_notes.append(
+            f"the checkpoint itself gives no number for {len(probes.scored) - len(scored)} of {len(probes.scored)} "
+            f"probe pairs; its weights may hold NaN"
         )
     return Verification(
         reference=reference.description,
         tokens=f"the reference's, on {len(probes.all)} probe pairs of up to {encoder.max_length} tokens",
-        probes=len(probes.scored),
+        probes=len(scored),
         max_abs_difference=significant(difference),
     )
 

@@ -47,7 +47,10 @@ class Reference(Protocol):
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """The logit of each pair, before any activation; with two labels the positive one's minus the other's."""
+        """The logit of each pair, before any activation; with two labels the positive one's minus the other's.
+
+        NaN or infinity where the checkpoint gives no number: whoever asks decides whether that is a reason to refuse.
+        """
 
 
 class TorchReference:
@@ -102,10 +105,8 @@ class TorchReference:
             advance: called with (pairs done, pairs in all) after each pass, in a worker thread.
 
         Returns:
-            Logits, shape (n,); with two labels the positive one's minus the other's.
-
-        Raises:
-            UnsupportedCheckpointError: a logit is no number.
+            Logits, shape (n,); with two labels the positive one's minus the other's. NaN or infinity where the
+            checkpoint gives no number.
         """
         import torch
 
@@ -136,7 +137,6 @@ class TorchReference:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
-        refuse_no_numbers(scored, "PyTorch", self._checkpoint)
         return scored
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> Any:
@@ -162,15 +162,20 @@ def one_logit(outputs: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[n
     return np.asarray(outputs[:, positive] - outputs[:, 1 - positive], dtype=np.float32)
 
 
-def refuse_no_numbers(logits: NDArray[np.float32], library: str, checkpoint: Checkpoint) -> None:
-    """Refuse a checkpoint whose own library gives NaN.
+def refuse_no_numbers(logits: NDArray[np.float32], reference: Reference, name: str) -> None:
+    """Refuse a checkpoint for which its reference gives NaN or infinity.
+
+    Args:
+        logits: what the reference gives.
+        reference: the library that scored.
+        name: the checkpoint's.
 
     Raises:
-        UnsupportedCheckpointError: it does.
+        UnsupportedCheckpointError: a logit is NaN or infinite.
     """
     bad = int(np.count_nonzero(~np.isfinite(logits)))
     if bad:
         raise UnsupportedCheckpointError(
-            f"{library} itself gives NaN or infinity for {bad} of {len(logits)} pairs with "
-            f"{checkpoint.source.id}; numbers expected: its weights may hold NaN, look at them"
+            f"{name} itself gives NaN or infinity for {bad} of {len(logits)} pairs, scored by {reference.description}; "
+            f"numbers expected: its weights may hold NaN, look at them"
         )
