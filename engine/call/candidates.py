@@ -212,9 +212,10 @@ class CandidateFinder:
         return self._find([query], query_of, text_of, documents.digests, documents.encoded, encoder, windows)
 
     def estimated_tokens(self, tokens: npt.NDArray[np.int64]) -> int:
-        """Tokens that will be scored, about, of documents with so many, int64 (n,), nothing known of the query."""
+        """Tokens that will be scored, about, of pairs with so many without special tokens, int64 (n,)."""
         if self._windows is None:
-            return int(np.minimum(tokens, self._encoder.max_length).sum())
+            whole = tokens + self._encoder.template.special_tokens
+            return int(np.minimum(whole, self._encoder.max_length).sum())
         return int(cut(tokens, np.full(len(tokens), self._encoder.text_tokens), self._windows).sizes.sum())
 
     def _find(
