@@ -246,7 +246,7 @@ class AsyncArtifactReranker:
         return self._reranker.health()
 
     def observe_batches(self, observer: BatchObserver | None) -> None:
-        """Let a function be told of every run; see `ArtifactReranker.observe_batches`.
+        """Call a function with every run; see `ArtifactReranker.observe_batches`.
 
         Raises:
             ClosedError: `aclose` was called.

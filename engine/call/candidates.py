@@ -235,8 +235,11 @@ class CandidateFinder:
         keys: list[bytes] = []
         known: list[KnownScore | None] = [None] * len(distinct)
         if self._cache is not None and digests is not None:
-            own = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
-            keys = [own[query] + digests[text] for query, text in zip(query_of.tolist(), text_of.tolist(), strict=True)]
+            query_keys = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
+            keys = [
+                query_keys[query] + digests[text]
+                for query, text in zip(query_of.tolist(), text_of.tolist(), strict=True)
+            ]
             known = self._cache.look_up(keys)
         cache = self._cache if keys else None
         return Candidates(encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache)

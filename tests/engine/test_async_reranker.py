@@ -1,4 +1,4 @@
-"""The asynchronous reranker: the same scores in any company, and calls that are cancelled, late or refused."""
+"""The asynchronous reranker: the same scores whoever else calls, and calls that are cancelled, late or refused."""
 
 import asyncio
 import gc
