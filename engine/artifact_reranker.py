@@ -47,9 +47,9 @@ TRUNCATION = "some texts were longer than the model takes and were cut; rank() s
 class ArtifactReranker:
     """Scores query-document pairs with the graphs of one artifact.
 
-    Scores do not depend on batching: `scores[i]` belongs to `documents[i]`, and a pair's score is the same in any
-    company (float32 within 1e-5, int8 bitwise on one machine). May be used from several threads; pickles as its
-    configuration; in a child of `fork` it loads sessions of its own at the first call.
+    Scores do not depend on batching: `scores[i]` belongs to `documents[i]`, and a pair's score is the same
+    whatever shares its run (float32 within 1e-5, int8 bitwise on one machine). May be used from several threads;
+    pickles as its configuration; in a child of `fork` it loads sessions of its own at the first call.
     """
 
     def __init__(  # noqa: PLR0913  one parameter an option
@@ -208,7 +208,7 @@ class ArtifactReranker:
             top_k: how many to return at most; None returns all. All of them are scored.
             return_documents: whether the results carry the caller's documents.
             deadline_ms: milliseconds from the call on, encoding and waiting included, after which the ranking is made
-                of what is scored: documents are scored in the order of their promise, and those that time did not
+                of what is scored: documents are scored in first-stage order, and those that time did not
                 allow follow the scored ones in that order, with score None.
             first_stage_scores: a number for each document, larger is more promising; None where their order says it.
                 Matters with a deadline only.
@@ -247,7 +247,7 @@ class ArtifactReranker:
     ) -> Iterator[RankResult]:
         """Rankings that improve as documents are scored, the first after a few of them.
 
-        Each holds all documents: those not scored yet follow the scored ones in the order of their promise. The last
+        Each holds all documents: those not scored yet follow the scored ones in first-stage order. The last
         is what `rank` gives. Ending the iteration early drops what has not started.
 
         Args:
@@ -377,7 +377,7 @@ class ArtifactReranker:
         return self._loaded.health()
 
     def observe_batches(self, observer: BatchObserver | None) -> None:
-        """Let a function be told of every run in this process, for metrics; None ends that.
+        """Call a function with every run in this process, for metrics; None ends that.
 
         It is called from the threads that run batches, so it should be quick. If it raises, it is not called again.
 

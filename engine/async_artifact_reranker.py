@@ -246,7 +246,7 @@ class AsyncArtifactReranker:
         return self._reranker.health()
 
     def observe_batches(self, observer: BatchObserver | None) -> None:
-        """Let a function be told of every run; see `ArtifactReranker.observe_batches`.
+        """Call a function with every run; see `ArtifactReranker.observe_batches`.
 
         Raises:
             ClosedError: `aclose` was called.
@@ -305,7 +305,7 @@ class _Size(NamedTuple):
     """How large a call is, before its arguments are checked.
 
     Attributes:
-        tokens: of each document, about, int64 (n,).
+        tokens: of each document and its query, about, int64 (n,).
         characters: that have to be encoded, of queries and documents together.
     """
 
@@ -319,11 +319,15 @@ class _Size(NamedTuple):
 
     @classmethod
     def of(cls, documents: Sequence[object] | PreparedDocuments, queries: Sequence[object]) -> _Size:
-        of_queries = sum(map(_characters, queries))
+        """Of documents and as many queries, or one for all, or none."""
+        of_queries = np.fromiter(map(_characters, queries), dtype=np.int64, count=len(queries))
+        query_tokens = of_queries // _CHARACTERS_PER_TOKEN + 1 if len(queries) else 0
         if isinstance(documents, PreparedDocuments):
-            return cls(documents.encoded.full_lengths[documents.text_of], of_queries)
+            tokens = documents.encoded.full_lengths[documents.text_of]
+            return cls(tokens + query_tokens, int(of_queries.sum()))
         characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
-        return cls(characters // _CHARACTERS_PER_TOKEN + 1, of_queries + int(characters.sum()))
+        tokens = characters // _CHARACTERS_PER_TOKEN + 1
+        return cls(tokens + query_tokens, int(of_queries.sum() + characters.sum()))
 
     @classmethod
     def nothing(cls) -> _Size:

@@ -215,7 +215,7 @@ class LoadedModel:
         return self._at_close[1] if self._at_close else self.scheduler().health()
 
     def observe(self, observer: BatchObserver | None) -> None:
-        """Let a function be told of every run in this process; None ends that."""
+        """Call a function with every run in this process; None ends that."""
         self.scheduler().observe(observer)
 
     def calibrate(self) -> CostModel:

@@ -212,9 +212,10 @@ class CandidateFinder:
         return self._find([query], query_of, text_of, documents.digests, documents.encoded, encoder, windows)
 
     def estimated_tokens(self, tokens: npt.NDArray[np.int64]) -> int:
-        """Tokens that will be scored, about, of documents with so many, int64 (n,), nothing known of the query."""
+        """Tokens that will be scored, about, of pairs with so many without special tokens, int64 (n,)."""
         if self._windows is None:
-            return int(np.minimum(tokens, self._encoder.max_length).sum())
+            whole = tokens + self._encoder.template.special_tokens
+            return int(np.minimum(whole, self._encoder.max_length).sum())
         return int(cut(tokens, np.full(len(tokens), self._encoder.text_tokens), self._windows).sizes.sum())
 
     def _find(
@@ -234,8 +235,11 @@ class CandidateFinder:
         keys: list[bytes] = []
         known: list[KnownScore | None] = [None] * len(distinct)
         if self._cache is not None and digests is not None:
-            own = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
-            keys = [own[query] + digests[text] for query, text in zip(query_of.tolist(), text_of.tolist(), strict=True)]
+            query_keys = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
+            keys = [
+                query_keys[query] + digests[text]
+                for query, text in zip(query_of.tolist(), text_of.tolist(), strict=True)
+            ]
             known = self._cache.look_up(keys)
         cache = self._cache if keys else None
         return Candidates(encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache)

@@ -71,7 +71,7 @@ class ChunkedScoring:
             order: the caller's pairs, most promising first, int64 (n,).
             limit: the call's time.
             needs_all: whether the rest is worth nothing once a pair could not be scored in time.
-            documents_at_once: candidates of a chunk, longest first; None makes chunks by promise and time.
+            documents_at_once: candidates of a chunk, longest first; None makes chunks in first-stage order by time.
         """
         self._model = model
         self._needs_all = needs_all

@@ -1,6 +1,6 @@
 """How many candidates to score next, when time is limited or early answers are wanted.
 
-Candidates go in the order of their promise, in chunks that are predicted to take a fair share of the time: small enough
+Candidates go in first-stage order, in chunks that are predicted to take a fair share of the time: small enough
 that little is lost at the deadline, large enough that their runs fill the workers.
 """
 
@@ -30,7 +30,7 @@ class Chunk:
     """Candidates that are encoded and submitted together.
 
     Attributes:
-        indices: which, in the order of their promise, int64 (b,).
+        indices: which, in first-stage order, int64 (b,).
         units: their size in what `Chunks` counts.
         work: predicted seconds, on one core, of these candidates and those after them.
         work_behind: the same of those after them alone.

@@ -163,8 +163,8 @@ class EncodedCandidates:
             # Not the first token's and the last one's: some have no characters of their own, and say 0 to 0.
             starts[filled] = np.minimum.reduceat(spans[tokens, 0], first)
             ends[filled] = np.maximum.reduceat(spans[tokens, 1], first)
-        told = (best, self.cuts.counts, starts, ends)
-        return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in told), strict=True)]
+        columns = (best, self.cuts.counts, starts, ends)
+        return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def known_scores(candidates: Candidates) -> DocumentScores | None:

@@ -62,7 +62,7 @@ class RankedDocument:
 class RankResult(Sequence[RankedDocument]):
     """A ranking: a sequence of documents, best first.
 
-    Documents that were not scored follow those that were, in the order of their promise before.
+    Documents that were not scored follow those that were, in first-stage order.
 
     Attributes:
         documents: the ranked documents, at most top_k.

@@ -74,7 +74,7 @@ class QueueOwner:
             commands: the owner's inbox.
             times: learns from every run.
             admission: bounds what waits; asked whether calls are open when draining.
-            statistics: told everything.
+            statistics: counts everything.
             max_wait: seconds an idle worker waits for a fuller first run.
             clock: seconds that only grow; deadlines are points on it.
         """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _REQUESTS_LOOKED_AT = 32
 _BATCHES_LOOKED_AT = 8
-"""How far a run looks for company: each candidate costs a microsecond, and far down the queue nobody waits for it."""
+"""How far a run looks for pairs to share it: a candidate costs a microsecond, and nobody far down waits for it."""
 
 
 TRY_AGAIN_SECONDS = 1.0
@@ -57,7 +57,7 @@ class RunQueue:
             grouping: which batches may share a run.
             times: predicts runs, for deadlines.
             workers: runs that go on at once.
-            release: told the tokens that no longer wait.
+            release: called with the tokens that no longer wait.
             splits_runs: whether one run may take all workers.
         """
         self.grouping = grouping
@@ -116,10 +116,10 @@ class RunQueue:
         self._waiting.add_again(request, waited=waited)
 
     def held_until(self, max_wait: float) -> float | None:
-        """When an idle worker should start, if company may still come that makes the first run fuller; else None.
+        """When an idle worker should start, if pairs may still come that make the first run fuller; else None.
 
         Args:
-            max_wait: seconds to wait for company at most.
+            max_wait: seconds to wait for other pairs at most.
         """
         if max_wait <= 0 or not self._waiting or not self.grouping.shares_runs:
             return None

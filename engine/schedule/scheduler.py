@@ -82,7 +82,7 @@ class Scheduler:
             encoder: lays out their arrays.
             grouping: what may share a run.
             max_queue_tokens: tokens that may wait; None for no bound.
-            max_wait: seconds an idle worker waits for company that makes its run fuller.
+            max_wait: seconds an idle worker waits for pairs that make its run fuller.
             clock: seconds that only grow; deadlines are points on it.
         """
         self._grouping = grouping
@@ -123,7 +123,7 @@ class Scheduler:
         self._dropped.atexit = False
 
     def submit(self, pairs: EncodedPairs, terms: Terms, call: CallRecord, part: int | None) -> Future[Outcome]:
-        """Plan pairs and let them wait for their runs; for calls that were let in (`AdmittedCall.submit`).
+        """Plan pairs and let them wait for their runs; for accepted calls (`AdmittedCall.submit`).
 
         Args:
             pairs: n pairs of this scheduler's encoder.
@@ -191,7 +191,7 @@ class Scheduler:
         self._commands.put(Recalibrated(cost))
 
     def observe(self, observer: BatchObserver | None) -> None:
-        """Let a function be told of every run, from a worker's thread; None ends that."""
+        """Call a function with every run, from a worker's thread; None ends that."""
         self._workers.observer = observer
 
     def stats(self) -> RerankerStats:
@@ -219,7 +219,7 @@ class Scheduler:
         )
 
     def close(self, *, drain: bool = True) -> None:
-        """Let nobody in any more, end the calls in progress, and end the threads.
+        """Accept no more calls, end the calls in progress, and end the threads.
 
         Called on an event loop it blocks that loop, so calls that need it to submit more get a ClosedError when it runs
         on.

@@ -44,7 +44,7 @@ class RerankerStats:
     """Counts since the model was loaded in this process.
 
     Attributes:
-        requests: requests that were let in; a call that ranks piece by piece makes several.
+        requests: requests that were accepted; a call that ranks piece by piece makes several.
         answered: those that got their scores.
         failures: how many got none, by kind; all kinds are there.
         partial: answered ones whose deadline left pairs unscored.
@@ -101,7 +101,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class BatchObserved:
-    """One run, as told to an observer.
+    """One run, as an observer gets it.
 
     Attributes:
         pairs: its pairs.

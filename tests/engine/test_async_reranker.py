@@ -1,4 +1,4 @@
-"""The asynchronous reranker: the same scores in any company, and calls that are cancelled, late or refused."""
+"""The asynchronous reranker: the same scores whoever else calls, and calls that are cancelled, late or refused."""
 
 import asyncio
 import gc
@@ -246,6 +246,29 @@ def test_a_small_call_goes_before_large_ones_and_only_who_would_wait_too_long_is
         runner.open_gate()
         assert [len(await task) for task in large] == [1000] * large_calls
         assert engine.stats().failures.get("overloaded", 0) == (large_calls == 3)
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_call_as_large_as_those_that_wait_is_refused_once_it_would_wait_too_long(faked, monkeypatch):
+    cost = CostModel(run=1e-6, row=1e-6, token=1.5e-4, token_squared=0.0)
+    monkeypatch.setattr(CostModel, "of", lambda *_: cost)
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner, threads=1)
+    words = "winter engine results "
+    pairs = [(f"{words * 2}{index}", words * 2) for index in range(1000)]
+
+    async def main():
+        waiting = []
+        for count in range(1, 3):
+            waiting.append(asyncio.create_task(engine.score_pairs(pairs)))
+            await until(lambda count=count: engine.stats().waiting_requests == count)
+        with pytest.raises(Overloaded, match="this call would wait") as caught:
+            await asyncio.wait_for(engine.score_pairs(pairs), WAIT / 3)
+        assert caught.value.expected_wait > LONGEST_WAIT
+        runner.open_gate()
+        assert [len(await task) for task in waiting] == [1000] * 2
         await engine.aclose()
 
     asyncio.run(main())

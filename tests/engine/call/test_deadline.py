@@ -40,10 +40,10 @@ def faked(tiny_artifact, monkeypatch):
         item.close(drain=False)
 
 
-def check(ranking, whole, promise):
-    """Every document once; scored ones as in the whole ranking, the rest after them in the order of promise."""
+def check(ranking, whole, order):
+    """Every document once; scored ones as in the whole ranking, the rest after them in first-stage order."""
     indices = [item.index for item in ranking]
-    assert sorted(indices) == list(range(len(promise)))
+    assert sorted(indices) == list(range(len(order)))
     scores = {item.index: item.score for item in whole}
     scored = [item for item in ranking if item.score is not None]
     assert ranking.scored == len(scored)
@@ -51,7 +51,7 @@ def check(ranking, whole, promise):
     positions = {item.index: index for index, item in enumerate(whole)}
     assert [positions[item.index] for item in scored] == sorted(positions[item.index] for item in scored)
     with_score = {item.index for item in scored}
-    left = [index for index in promise if index not in with_score]
+    left = [index for index in order if index not in with_score]
     assert list(ranking.unscored) == left == indices[len(scored) :]
     assert all(item.score is None and not item.truncated for item in ranking[len(scored) :])
 
@@ -71,8 +71,8 @@ def test_whatever_the_deadline_no_document_is_lost_or_doubled(engine, scored, da
         deadline_ms=deadline,
         first_stage_scores=promised,
     )
-    promise = range(len(indices)) if promised is None else np.argsort(-np.asarray(promised), kind="stable").tolist()
-    check(ranking, whole, promise)
+    order = range(len(indices)) if promised is None else np.argsort(-np.asarray(promised), kind="stable").tolist()
+    check(ranking, whole, order)
     assert ranking.unscored_because == (None if ranking.scored == len(indices) else "deadline")
     if deadline == PLENTY:
         assert ranking == whole

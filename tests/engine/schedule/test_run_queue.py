@@ -1,4 +1,4 @@
-"""What runs next: each pair once, small requests between the runs of large ones, company only where it pays."""
+"""What runs next: each pair once, small requests between the runs of large ones, shared runs only where they pay."""
 
 from random import Random
 
@@ -19,7 +19,7 @@ from crossrank.errors import InferenceError
 from crossrank.models.manifest import PACKED_ROWS
 
 STARTS_COST_MUCH = CostModel(run=0.1, row=1e-6, token=1e-5, token_squared=1e-9)
-"""As on a GPU: a run's fixed cost is most of it, so company pays."""
+"""As on a GPU: a run's fixed cost is most of it, so shared runs pay."""
 
 
 class Bench:
