@@ -60,7 +60,7 @@ def usable_positions(config: Mapping[str, Any], pad_token_id: int) -> int | None
 def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, stated: int | None) -> int:
     """Longest pair in tokens, special tokens included.
 
-    The truncation inside a `tokenizer.json` is no hint: it is whatever training left there.
+    The truncation inside a `tokenizer.json` is ignored: it is a setting of the training.
 
     Args:
         config: `config.json`.
