@@ -109,7 +109,7 @@ class Assembly:
         )
 
     def place_graph(self, model: onnx.ModelProto, pass_list: PassList, passes: tuple[PassRecord, ...]) -> None:
-        """Write a graph, and lint its placement where it is for CUDA; its fidelity is measured later.
+        """Write a graph and, if it is for CUDA, check on which device its nodes run; fidelity is measured later.
 
         Args:
             model: the graph.
@@ -157,7 +157,7 @@ class Assembly:
             FidelityError: the graph fails on the verification pairs.
         """
         with self.recorder.step(f"verify {precision} against {name}") as step:
-            # The engine opens folders by their manifest, and on the CPU only what is said to be for it.
+            # The engine needs a manifest, and on the CPU opens only graphs whose manifest entry lists the CPU.
             graph = self._graphs[precision]
             local = graph.model_copy(update={"providers": ("cpu",)})
             write_manifest(self.folder, self._manifest([local]))
@@ -175,8 +175,8 @@ class Assembly:
         return runs
 
     def _batching(self, graph: Graph) -> Batching:
-        """What may share a run of a graph whose scores must not depend on the rest of the batch, to the last bit."""
-        # Without a mask a graph takes padding for text.
+        """Which pairs may share a run, for a graph whose scores must not depend on the rest of the batch in any bit."""
+        # A graph without a mask treats padding as text.
         possible: tuple[Batching, ...] = (
             ("packed", "equal_length") if "attention_mask" in graph.inputs else ("equal_length",)
         )
@@ -186,7 +186,7 @@ class Assembly:
         return "single"
 
     def check_bounds(self, bounds: Bounds) -> None:
-        """Hold every graph measured so far to its bounds.
+        """Check every graph measured so far against its bounds.
 
         Raises:
             FidelityError: one misses them.
@@ -194,7 +194,7 @@ class Assembly:
         check(((graph.precision, graph.fidelity) for graph in self._graphs.values()), bounds)
 
     def drop_graph(self, precision: Precision) -> None:
-        """Take a graph out again that was only needed to measure others."""
+        """Remove a graph that was only needed to measure others."""
         graph = self._graphs.pop(precision)
         for file in (graph.file, *graph.external_data):
             (self.folder / file).unlink()
@@ -204,7 +204,7 @@ class Assembly:
         graphs = list(self._graphs.values())
         pairs = tuple(pair for _, pair in choose_reference_pairs(self.queries))
         manifest = self._manifest(graphs).model_copy(update={"reference_pairs": pairs})
-        # model_copy does not validate; what is written must read back.
+        # model_copy does not validate, and the written manifest must be readable.
         return Manifest.model_validate(manifest.model_dump()), tuple(self._report(graph) for graph in graphs)
 
     def _manifest(self, graphs: Sequence[Graph]) -> Manifest:
@@ -252,7 +252,7 @@ class Assembly:
 
 
 def open_writer(out: str | Path, *, force: bool) -> ArtifactWriter:
-    """The writer of the artifact, which looks at the target first.
+    """The writer of the artifact; checks that the target can be written.
 
     Raises:
         ArtifactError: the target exists already, cannot be replaced, or cannot be looked at.

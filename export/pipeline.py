@@ -160,7 +160,7 @@ def _prepare(
     encoder = assembly.encoder()
     with recorder.step("load the reference"):
         reference = load_reference(checkpoint)
-    assembly.queries = fit_queries(queries, encoder, halved=reference.cuts_longer_text)
+    assembly.queries = fit_queries(queries, encoder, cuts_longer_text=reference.cuts_longer_text)
     with recorder.step("score with PyTorch") as step:
         logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
         refuse_no_numbers(logits, reference, checkpoint.source.id)

@@ -2,8 +2,8 @@
 
 transformers does not take `tokenizer.json` as it is. It sets lower case, accents and Chinese characters anew from
 `tokenizer_config.json` for BERT's relatives, the space before the first word for byte-level tokenizers, and adds tokens
-that the file lacks. That is done here without transformers, which an import of an ONNX file does not need; tests hold
-the ids to those of transformers, and an export compares them on its probe pairs.
+that the file lacks. That is done here without transformers, which an import of an ONNX file does not need; tests
+compare the ids with those of transformers, and an export compares them on its probe pairs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A `config.json` written by a newer transformers than the one installed: read right, or refused.
 
 A library ignores keys it does not know, so an older transformers takes its defaults where a newer one wrote the setting
-under another name, and the model it builds scores otherwise without a word.
+under another name, and the model it builds gives other scores without any error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _FIRST_WITH_ROPE_PARAMETERS = Version("5")
-# Keys of any transformers that change no logit, and those that crossrank reads itself.
+# Keys that change no logit in any version of transformers, and those that crossrank reads itself.
 _HARMLESS = frozenset(
     {
         "_attn_implementation_autoset",

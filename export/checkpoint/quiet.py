@@ -1,6 +1,6 @@
-"""Keeping torch, transformers, optimum and the hub client from talking while crossrank works, and only then.
+"""Silencing torch, transformers, optimum and the hub client while crossrank works, and only then.
 
-Every switch is put back afterwards: a library configures no logging of its own accord.
+Every switch is put back afterwards: a library must not change the logging of the program that uses it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every file of a checkpoint that can change a score: what is read from it, and what makes an export refuse it.
 
 Whatever is not listed here is not read. `docs/what-can-change-a-score.md` says the same at length, with the key of each
-setting and the properties of imported graphs; a test holds the two together.
+setting and the properties of imported graphs; a test checks that both agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class ScoreFile:
 
     Attributes:
         name: file name or pattern, relative to the checkpoint's folder.
-        read: the keys or the content that scores follow from.
+        read: the keys or the content that scores depend on.
         refused: what ends an export.
         by: module of crossrank.export that reads it.
     """

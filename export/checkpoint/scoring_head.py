@@ -184,8 +184,8 @@ def _activation(
         "sbert_ce_default_activation_function"
     )
     # In the order in which CrossEncoder looks: its own settings first where it was saved with modules.
-    own = sentence_transformers.activation
-    configured = own or of_config if sentence_transformers.has_modules else of_config or own
+    of_settings = sentence_transformers.activation
+    configured = of_settings or of_config if sentence_transformers.has_modules else of_config or of_settings
     ignored = []
     if configured is not None:
         path = str(configured)

@@ -98,8 +98,8 @@ def read_sentence_transformers(folder: Path, name: str, *, whole_graph: bool = F
     activation = settings.get("activation_fn")
     activation = str(activation) if activation is not None else None
     has_modules = bool(modules) or (whole_graph and (folder / MODULES).is_file())
-    own = has_modules and settings.get("model_type") == "CrossEncoder"
-    if not own:
+    saved_as_modules = has_modules and settings.get("model_type") == "CrossEncoder"
+    if not saved_as_modules:
         config = read_json(folder / "config.json")
         applies = bool(has_modules or settings) or any(
             key in config for key in ("sentence_transformers", "sbert_ce_default_activation_function")

@@ -113,7 +113,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:
 
 
 def without_truncation(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer, whose truncation and padding are taken off: they are whatever training left there."""
+    """The same tokenizer, without truncation and padding, which are settings of the training."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -32,7 +32,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
     Args:
         checkpoint: what to load.
         for_export: in the form of attention that the ONNX exporter and onnxruntime's fusion follow; otherwise in the
-            one transformers takes of its own accord, as users of the checkpoint run it.
+            one transformers chooses by default, as users of the checkpoint run it.
 
     Raises:
         UnsupportedCheckpointError: transformers cannot load it, or weights of it are missing (transformers would
@@ -67,7 +67,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's own word, which the export's message completes
+            raise  # a disk error, to which the export's message adds what to do
         # safetensors, pickle and transformers each raise errors of their own over damaged weights.
         raise UnsupportedCheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
     lacking = sorted(loading["missing_keys"]) + sorted(str(key[0]) for key in loading["mismatched_keys"])

@@ -36,7 +36,7 @@ _NO_SEGMENTS_UNLESS_SAID = frozenset({"deberta", "deberta-v2"})
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """Dimensions of the transformer; 0 where the configuration does not say."""
+    """Dimensions of the transformer; 0 where the configuration states none."""
     values = {
         field: next((config[name] for name in names if isinstance(config.get(name), int)), 0)
         for field, names in _DIMENSIONS.items()
@@ -45,7 +45,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def usable_positions(config: Mapping[str, Any], pad_token_id: int) -> int | None:
-    """Tokens the position embeddings have room for, or None where the configuration does not say.
+    """Tokens the position embeddings have room for, or None where the configuration states none.
 
     RoBERTa and its relatives number positions from `pad_token_id + 1`, so XLM-R's 514 are 512.
     """
@@ -60,7 +60,7 @@ def usable_positions(config: Mapping[str, Any], pad_token_id: int) -> int | None
 def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, stated: int | None) -> int:
     """Longest pair in tokens, special tokens included.
 
-    The truncation inside a `tokenizer.json` is no hint: it is whatever training left there.
+    The truncation inside a `tokenizer.json` is ignored: it is a setting of the training.
 
     Args:
         config: `config.json`.
@@ -97,7 +97,7 @@ def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, s
 
 
 def read_pad_token_id(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
-    """Id that fills a padded batch: the model's own word for it, else the tokenizer's, else 0.
+    """Id that fills a padded batch: the one config.json states, else the tokenizer's, else 0.
 
     The model's comes first because RoBERTa computes positions by comparing ids with it.
     """

@@ -47,7 +47,7 @@ _ACTIVATIONS = frozenset(
 )
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"})
-"""Of operators whose meaning is known; any other may hold whatever its author liked."""
+"""Domains whose operators are known; an operator of any other domain may compute anything."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ScoreOutput:
 
 
 def examine_output(model: onnx.ModelProto) -> ScoreOutput:
-    """Tell whether an activation happens inside a graph, and take it off.
+    """Find out whether an activation is inside a graph, and remove it.
 
     Args:
         model: with one output. It is not changed; the result shares nothing with it where an activation was taken off.

@@ -27,14 +27,14 @@ _BATCH = 16
 
 
 def suits_cross_encoder(checkpoint: Checkpoint) -> bool:
-    """Tell whether `CrossEncoder` is the checkpoint's own library, is here, and reads it as it was saved.
+    """Tell whether `CrossEncoder` saved the checkpoint, is installed, and reads it as it was saved.
 
-    An older version than the one that saved it, or one on an older transformers, may misread it without a word.
+    An older version than the one that saved it, or one on an older transformers, may misread it without an error.
     """
     if not checkpoint.sentence_transformers.applies:
         return False
     try:
-        here = Version(importlib.metadata.version("sentence-transformers"))
+        installed = Version(importlib.metadata.version("sentence-transformers"))
     except (importlib.metadata.PackageNotFoundError, InvalidVersion):
         return False
     saved, transformers = saved_version(checkpoint.config), installed_transformers()
@@ -44,7 +44,7 @@ def suits_cross_encoder(checkpoint: Checkpoint) -> bool:
         return True
     versions = read_json(checkpoint.folder / SETTINGS).get("__version__")
     try:
-        return here >= Version(str(versions["sentence_transformers"]))  # type: ignore[index]
+        return installed >= Version(str(versions["sentence_transformers"]))  # type: ignore[index]
     except (InvalidVersion, KeyError, TypeError):
         return False
 

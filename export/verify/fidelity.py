@@ -54,9 +54,9 @@ def top_overlap(reference: NDArray[np.floating], scores: NDArray[np.floating], *
     top = min(top, len(reference))
     if top == 0:
         return 1.0
-    wanted = np.argsort(-reference, kind="stable")[:top]
-    kept = np.argsort(-scores, kind="stable")[:top]
-    return len(np.intersect1d(wanted, kept)) / top
+    first_of_reference = np.argsort(-reference, kind="stable")[:top]
+    first_of_scores = np.argsort(-scores, kind="stable")[:top]
+    return len(np.intersect1d(first_of_reference, first_of_scores)) / top
 
 
 def measure(
@@ -73,7 +73,7 @@ def measure(
         The worst figures of the runs, rounded to six significant digits so that a manifest is reproducible.
 
     Raises:
-        FidelityError: a logit is no number.
+        FidelityError: a logit is NaN or infinite.
     """
     taus, overlaps, differences = [], [], []
     for run in runs:

@@ -64,7 +64,7 @@ def fit_queries(
     encoder: PairEncoder,
     *,
     documents: int | None = None,
-    halved: bool = False,
+    cuts_longer_text: bool = False,
 ) -> tuple[VerificationQuery, ...]:
     """Shorten queries that leave no room for a document, so that every tokenizer cuts the same pairs the same way.
 
@@ -72,10 +72,10 @@ def fit_queries(
         queries: as loaded.
         encoder: of the model that is verified.
         documents: keep only so many documents a query; None for all.
-        halved: shorten queries to half of a pair, beyond which a library that cuts the longer of both texts cuts the
-            query too.
+        cuts_longer_text: whether the reference cuts the longer of query and document; queries are then shortened to
+            half of a pair, so that it never cuts them.
     """
-    longest = encoder.cut_query_tokens if halved else encoder.max_query_tokens
+    longest = encoder.cut_query_tokens if cuts_longer_text else encoder.max_query_tokens
     return tuple(
         replace(item, query=_fitting(item.query, encoder, longest), documents=item.documents[:documents])
         for item in queries

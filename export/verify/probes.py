@@ -1,7 +1,7 @@
 """Pairs whose scores change where a checkpoint is misread, made for the model at hand.
 
 Ordinary sentences score alike whether capitals were lowered or not, and hardly one has as many tokens as a pair may.
-Each of these pairs is here because a wrong setting moves it: letters in both cases, accents, leading and doubled
+A wrong setting changes the score of each of these pairs: letters in both cases, accents, leading and doubled
 spaces, special tokens as text, empty texts, and documents that end around every limit the checkpoint has.
 """
 
@@ -102,20 +102,21 @@ def compare_ids(
         first = np.zeros(1, np.int64)
         encoded = encoder.pair([encoder.encode_query(query)], first, encoder.encode_documents([document]))
         arrays = encoder.assemble(encoded, first, int(encoded.lengths[0]))
-        ids, types = reference.token_ids((query, document))
-        own = arrays.input_ids[0].tolist()
+        theirs, types = reference.token_ids((query, document))
+        ours = arrays.input_ids[0].tolist()
         what = "token ids"
-        same = own == ids
+        same = ours == theirs
         if same and segments:
-            own, what = arrays.token_type_ids[0].tolist(), "segment ids"
-            ids = types if types is not None else [0] * len(own)
-            same = own == ids
+            ours, what = arrays.token_type_ids[0].tolist(), "segment ids"
+            theirs = types if types is not None else [0] * len(ours)
+            same = ours == theirs
         if not same:
-            at = next((i for i, (a, b) in enumerate(zip(own, ids, strict=False)) if a != b), min(len(own), len(ids)))
+            shorter = min(len(ours), len(theirs))
+            at = next((i for i in range(shorter) if ours[i] != theirs[i]), shorter)
             raise FidelityError(
                 f"crossrank and the reference ({reference.description}) read the pair {query!r:.80}, {document!r:.80} "
-                f"as different {what}: {len(own)} and {len(ids)} of them, {own[at : at + 5]} and {ids[at : at + 5]} "
-                f"from position {at} on; nothing was written"
+                f"as different {what}: {len(ours)} and {len(theirs)} of them, {ours[at : at + 5]} and "
+                f"{theirs[at : at + 5]} from position {at} on; nothing was written"
             )
 
 

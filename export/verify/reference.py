@@ -1,8 +1,8 @@
 """The logits every graph of a checkpoint is measured against, by the library that saved it.
 
-Nothing the export read is used here: the library reads the folder itself, its tokenizer's own way included. Where
-sentence-transformers is installed and the checkpoint is one of its own, that is `CrossEncoder.predict`, else the Auto
-classes of transformers. What it was stands in the manifest and in the report.
+Nothing that the export has read is used here: the library reads the folder and the tokenizer by itself. Where
+sentence-transformers is installed and saved the checkpoint, the reference is `CrossEncoder.predict`, otherwise the Auto
+classes of transformers. The manifest and the report name it.
 """
 
 from __future__ import annotations

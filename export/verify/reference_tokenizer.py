@@ -32,8 +32,13 @@ def load_reference_tokenizer(checkpoint: Checkpoint) -> tuple[Any, str]:
     folder, overrides = checkpoint.folder, dict(checkpoint.sentence_transformers.tokenizer)
     settings = read_json(folder / "tokenizer_config.json")
     named = settings.get("tokenizer_class")
-    here = isinstance(named, str) and any(hasattr(transformers, name) for name in (named, f"{named}Fast"))
-    if isinstance(named, str) and not here and not settings.get("auto_map") and (folder / TOKENIZER_NAME).is_file():
+    installed = isinstance(named, str) and any(hasattr(transformers, name) for name in (named, f"{named}Fast"))
+    if (
+        isinstance(named, str)
+        and not installed
+        and not settings.get("auto_map")
+        and (folder / TOKENIZER_NAME).is_file()
+    ):
         tokenizer, way = _by_itself(folder, settings | overrides), f"{TOKENIZER_NAME} by itself"
         if named != BACKEND_CLASS:
             way += f" (the installed transformers has no {named})"

@@ -1,4 +1,4 @@
-"""Running a new artifact's graphs through the engine, as users will, and holding them to their bounds."""
+"""Running a new artifact's graphs through the engine, as users will, and checking their bounds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class GraphRuns:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a graph must reach.
+    """The fidelity a graph must have.
 
     Attributes:
         min_kendall_tau: for int8 and fp16, mean over queries.
@@ -77,7 +77,7 @@ class Bounds:
     def by_difference(precision: Precision, fidelity: Fidelity) -> bool:
         """Whether a graph is held to the largest difference (otherwise to Kendall's tau).
 
-        A graph that came quantized has no float32 one to rank like; it only must agree with itself.
+        A graph that was imported quantized has no float32 graph to be compared with, so its runs are compared.
         """
         return precision == "fp32" or (precision == "int8" and fidelity.reference == "self")
 
@@ -253,7 +253,7 @@ def _score_uneven(
 ) -> list[NDArray[np.float32]]:
     """Batches the engine's planner would avoid: a query's shortest, middle and longest document in one run.
 
-    They show whether the graph's mask holds up under much padding.
+    They show whether the graph's mask still works under much padding.
 
     Returns:
         The single logits with those of the uneven batches in their places.

@@ -175,12 +175,12 @@ def test_half_precision_weights_are_the_reference_in_float32(bert, pairs, tmp_pa
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    half = tmp_path / "half"
-    AutoModelForSequenceClassification.from_pretrained(bert, dtype=torch.float16).save_pretrained(half)
-    AutoTokenizer.from_pretrained(bert).save_pretrained(half)
-    assert json.loads((half / "config.json").read_text())["dtype"] == "float16"
+    float16 = tmp_path / "float16"
+    AutoModelForSequenceClassification.from_pretrained(bert, dtype=torch.float16).save_pretrained(float16)
+    AutoTokenizer.from_pretrained(bert).save_pretrained(float16)
+    assert json.loads((float16 / "config.json").read_text())["dtype"] == "float16"
 
-    report = export(half, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)
+    report = export(float16, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)
 
     assert report.graphs[0].fidelity.max_abs_logit_difference <= 1e-4
 

@@ -1,4 +1,4 @@
-"""Reading checkpoints: what is told of a good one, and why a bad one is refused."""
+"""Reading checkpoints: what is read from a good one, and why a bad one is refused."""
 
 from __future__ import annotations
 

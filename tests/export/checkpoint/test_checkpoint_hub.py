@@ -104,8 +104,8 @@ def read_from(hub: Hub, home: Path, *, revision: str | None = None, hub_id: str 
         "from crossrank.export.checkpoint.checkpoint import read_checkpoint\n"
         "from crossrank.errors import CrossrankError\n"
         "try:\n"
-        f"    found = read_checkpoint({hub_id!r}, revision={revision!r}, trust_remote_code={trust!r})\n"
-        "    print(json.dumps({'source': found.source.model_dump(), 'folder': str(found.folder)}))\n"
+        f"    checkpoint = read_checkpoint({hub_id!r}, revision={revision!r}, trust_remote_code={trust!r})\n"
+        "    print(json.dumps({'source': checkpoint.source.model_dump(), 'folder': str(checkpoint.folder)}))\n"
         "except CrossrankError as error:\n"
         "    print(json.dumps({'error': type(error).__name__, 'message': str(error)}))\n"
     )
@@ -124,13 +124,13 @@ def read_from(hub: Hub, home: Path, *, revision: str | None = None, hub_id: str 
 
 
 def test_a_hub_checkpoint_is_fetched_and_its_commit_kept(hub, tmp_path):
-    found = read_from(hub, tmp_path / "home")
+    reported = read_from(hub, tmp_path / "home")
 
-    assert found["source"]["kind"] == "hub"
-    assert found["source"]["id"] == HUB_ID
-    assert found["source"]["revision"] == COMMIT
-    assert found["source"]["licence"] == "mit"
-    assert list(found["source"]["weights_sha256"]) == ["model.safetensors"]
+    assert reported["source"]["kind"] == "hub"
+    assert reported["source"]["id"] == HUB_ID
+    assert reported["source"]["revision"] == COMMIT
+    assert reported["source"]["licence"] == "mit"
+    assert list(reported["source"]["weights_sha256"]) == ["model.safetensors"]
     assert "model.safetensors" in hub.fetched
     left_aside = {"pytorch_model.bin", "modeling.py", "onnx/config.json", "onnx/model.safetensors"}
     assert not left_aside & set(hub.fetched)
@@ -144,9 +144,9 @@ def test_a_checkpoint_that_is_refused_is_refused_before_its_weights_are_fetched(
     config = json.loads((repository / "config.json").read_text())
     (repository / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
 
-    found = read_from(hub, tmp_path / "home")
+    reported = read_from(hub, tmp_path / "home")
 
-    assert found["error"] == "UnsupportedCheckpointError"
+    assert reported["error"] == "UnsupportedCheckpointError"
     assert "config.json" in hub.fetched
     assert "model.safetensors" not in hub.fetched
 
@@ -162,19 +162,19 @@ def test_older_weights_are_fetched_where_there_are_no_safetensors(hub, repositor
 
 
 def test_no_such_repository_and_no_such_revision(hub, tmp_path):
-    found = read_from(hub, tmp_path / "home", hub_id="nobody/nothing")
-    assert found["error"] == "ModelNotFoundError"
-    assert "no such repository" in found["message"]
-    found = read_from(hub, tmp_path / "home", revision="v9")
-    assert found["error"] == "ModelNotFoundError"
-    assert "'v9'" in found["message"]
+    reported = read_from(hub, tmp_path / "home", hub_id="nobody/nothing")
+    assert reported["error"] == "ModelNotFoundError"
+    assert "no such repository" in reported["message"]
+    reported = read_from(hub, tmp_path / "home", revision="v9")
+    assert reported["error"] == "ModelNotFoundError"
+    assert "'v9'" in reported["message"]
 
 
 def test_a_hub_out_of_reach(hub, tmp_path):
     hub.server.shutdown()
     hub.server.server_close()
-    found = read_from(hub, tmp_path / "home")
-    assert found["error"] == "ModelNotFoundError"
+    reported = read_from(hub, tmp_path / "home")
+    assert reported["error"] == "ModelNotFoundError"
 
 
 def _cache(repository: Path, root: Path) -> Path:

@@ -49,11 +49,11 @@ def test_ids_are_those_of_the_auto_tokenizer(family, keys, tiny_checkpoint, tmp_
     folder = Path(shutil.copytree(tiny_checkpoint(family), tmp_path / "copy"))
     change(folder, "tokenizer_config.json", **keys)
 
-    own = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
+    ours = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
 
     theirs = AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
-        assert own.encode(text).ids == theirs(text)["input_ids"], text
+        assert ours.encode(text).ids == theirs(text)["input_ids"], text
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -71,10 +71,10 @@ def test_a_setting_that_is_not_there_means_its_default_and_not_what_tokenizer_js
         content["pre_tokenizer"]["add_prefix_space"] = True
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
-    own = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
+    ours = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
 
     theirs = AutoTokenizer.from_pretrained(folder)
-    assert [own.encode(text).ids for text in TEXTS] == theirs(TEXTS)["input_ids"]
+    assert [ours.encode(text).ids for text in TEXTS] == theirs(TEXTS)["input_ids"]
 
 
 def test_a_tokenizer_of_transformers_5_is_its_tokenizer_json(tiny_checkpoint, tmp_path):
@@ -83,8 +83,8 @@ def test_a_tokenizer_of_transformers_5_is_its_tokenizer_json(tiny_checkpoint, tm
     content = json.loads((folder / "tokenizer.json").read_text())
     content["pre_tokenizer"]["add_prefix_space"] = True
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    own = complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
-    assert own.encode("river").ids == own.encode(" river").ids
+    ours = complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
+    assert ours.encode("river").ids == ours.encode(" river").ids
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ class TestPairs:
         lengths = [len(query) + len(document) for query, document in pairs]
         chosen = choose_reference_pairs(queries)
         assert [pairs[index] for index, _ in chosen] == [(pair.query, pair.document) for _, pair in chosen]
-        found = [lengths[index] for index, _ in chosen]
-        assert (found[0], found[-1], len(found)) == (min(lengths), max(lengths), 8)
+        chosen_lengths = [lengths[index] for index, _ in chosen]
+        assert (chosen_lengths[0], chosen_lengths[-1], len(chosen_lengths)) == (min(lengths), max(lengths), 8)
 
     def test_few_pairs_are_all_reference_pairs(self):
         queries = [VerificationQuery("a", ("long document", "b"))]
@@ -163,18 +163,18 @@ class TestBounds:
             with pytest.raises(FidelityError, match="MISSED"):
                 check([(precision, fidelity)], Bounds())
 
-    def test_all_figures_are_told_when_one_misses(self):
+    def test_all_figures_are_reported_when_one_misses(self):
         with pytest.raises(FidelityError) as caught:
             check([("fp32", figures(2e-6, 1.0, "pytorch")), ("int8", figures(0.3, 0.8))], Bounds())
-        first, second, mend = str(caught.value).splitlines()[1:]
+        first, second, fix = str(caught.value).splitlines()[1:]
         assert "2e-06" in first
         assert first.endswith("holds")
         assert "tau 0.8," in second
         assert "at least 0.85: MISSED" in second
-        assert "--precision fp32)" in mend
-        assert "--min-kendall-tau" in mend
+        assert "--precision fp32)" in fix
+        assert "--min-kendall-tau" in fix
 
-    def test_the_mend_keeps_what_holds_and_there_is_none_for_a_difference(self):
+    def test_the_fix_keeps_the_precisions_that_hold_and_a_missed_difference_has_none(self):
         good, low = figures(0.0, 0.9), figures(0.3, 0.8)
         with pytest.raises(FidelityError, match=r"--precision fp32,fp16\)"):
             check([("fp32", figures(0.0, 1.0)), ("int8", low), ("fp16", good)], Bounds())
@@ -282,12 +282,12 @@ class TestReference:
 
     def test_two_labels_give_the_difference(self, tiny_checkpoint, queries):
         folder = tiny_checkpoint("bert", num_labels=2)
-        found = []
+        logits = []
         for positive in (0, 1):
             checkpoint = read_checkpoint(folder, positive_label=positive)
-            found.append(TorchReference(checkpoint, load_torch_model(checkpoint)).logits(all_pairs(queries)))
-        np.testing.assert_allclose(found[0], -found[1])
-        assert np.std(found[0]) > 0.1
+            logits.append(TorchReference(checkpoint, load_torch_model(checkpoint)).logits(all_pairs(queries)))
+        np.testing.assert_allclose(logits[0], -logits[1])
+        assert np.std(logits[0]) > 0.1
 
     def test_torchs_threads_are_as_they_were(self, tiny_checkpoint, queries):
         import torch
