@@ -196,11 +196,11 @@ class AsyncArtifactReranker:
                     if not await chunks.step(admitted):
                         break
                 yielded = True
-                yield call.ranking(scoring.found(), final=scoring.complete)
+                yield call.ranking(scoring.document_scores(), final=scoring.complete)
         finally:
             chunks.cancel()
         if not yielded or not scoring.complete:
-            yield call.ranking(scoring.found())
+            yield call.ranking(scoring.document_scores())
 
     async def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries; see `ArtifactReranker.prepare`.
@@ -294,11 +294,11 @@ class AsyncArtifactReranker:
             loop=asyncio.get_running_loop(),
         )
 
-    def _complete(self, found: DocumentScores, limit: TimeLimit, argument: str) -> npt.NDArray[np.float32]:
-        check_complete(found, limit, name_in(argument))
-        if found.anything_truncated:
+    def _complete(self, document_scores: DocumentScores, limit: TimeLimit, argument: str) -> npt.NDArray[np.float32]:
+        check_complete(document_scores, limit, name_in(argument))
+        if document_scores.anything_truncated:
             warnings.warn(TRUNCATION, TruncationWarning, stacklevel=3)
-        return self._reranker.activated(found.logits)
+        return self._reranker.activated(document_scores.logits)
 
 
 class _Size(NamedTuple):

@@ -63,12 +63,12 @@ class AsyncCall(Generic[_AnyCall]):
         if self.limit.seconds is not None:
             call, scoring = await self.in_chunks(scheduler)
             await AsyncChunks(scoring, scheduler).run(admitted)
-            return call, scoring.found()
+            return call, scoring.document_scores()
         call = await self._checked(scheduler, self.start)
         if scores_while_encoding(model, call):
             scoring = call.while_encoding(model, scheduler, self.limit)
             await AsyncChunks(scoring, scheduler).run(admitted)
-            return call, scoring.found()
+            return call, scoring.document_scores()
         submission = _Submission()
 
         def pieces() -> Pieces[tuple[EncodedCandidates, Future[Outcome]]]:

@@ -91,10 +91,10 @@ class RankCall(ScoreCall):
         in_time = limit.earlier(len(self.items) * _RANKING_SECONDS)
         return ChunkedScoring(model, scheduler, self.candidates, self.order, in_time)
 
-    def ranking(self, found: DocumentScores, *, final: bool = True) -> RankResult:
+    def ranking(self, document_scores: DocumentScores, *, final: bool = True) -> RankResult:
         """The ranking of what was found; `final` where nothing more will be."""
         return ranking(
-            found,
+            document_scores,
             self.model.activated,
             self.items,
             self.order,
@@ -197,10 +197,10 @@ def score_call(
     ) as admitted:
         for _ in run_chunks(scoring, admitted.submit):
             pass
-    found = scoring.found()
-    if warn is not None and found.anything_truncated:
+    document_scores = scoring.document_scores()
+    if warn is not None and document_scores.anything_truncated:
         warn()
-    return found
+    return document_scores
 
 
 def scores_while_encoding(model: ScoringModel, call: ScoreCall) -> bool:
@@ -213,11 +213,11 @@ def scores_while_encoding(model: ScoringModel, call: ScoreCall) -> bool:
     )
 
 
-def check_complete(found: DocumentScores, limit: TimeLimit, name: Callable[[int], str]) -> None:
+def check_complete(document_scores: DocumentScores, limit: TimeLimit, name: Callable[[int], str]) -> None:
     """Refuse what failed, or what a deadline left incomplete.
 
     Args:
-        found: what is known of the caller's pairs.
+        document_scores: what is known of the caller's pairs.
         limit: the call's time.
         name: how the caller calls its pair of an index, such as 'documents[3]'.
 
@@ -225,14 +225,14 @@ def check_complete(found: DocumentScores, limit: TimeLimit, name: Callable[[int]
         InferenceError: some pairs have no score whatever time they are given; the message names them.
         DeadlineExceeded: not all pairs were scored.
     """
-    if found.failed:
-        first, *others = sorted(found.failed)
-        error = found.failed[first].error
+    if document_scores.failed:
+        first, *others = sorted(document_scores.failed)
+        error = document_scores.failed[first].error
         also = f"; so {'has' if len(others) == 1 else 'have'} {_listed(others, name)}" if others else ""
         raise InferenceError(f"{name(first)} has no score: {error}{also}. rank() scores the others") from error
-    if not found.scored.all():
+    if not document_scores.scored.all():
         raise DeadlineExceeded(
-            f"{int(found.scored.sum())} of {len(found.scored)} pairs were scored within "
+            f"{int(document_scores.scored.sum())} of {len(document_scores.scored)} pairs were scored within "
             f"{(limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
         )
 
@@ -261,9 +261,9 @@ def improving_rankings(call: RankCall, scheduler: Scheduler, scoring: ChunkedSco
 
     with contextlib.closing(run_chunks(scoring, submit)) as chunks:
         for _ in chunks:
-            yield call.ranking(scoring.found(), final=scoring.complete)
+            yield call.ranking(scoring.document_scores(), final=scoring.complete)
     if not started or not scoring.complete:
-        yield call.ranking(scoring.found())
+        yield call.ranking(scoring.document_scores())
 
 
 def _candidates(model: ScoringModel, query: str, documents: Documents) -> tuple[Sequence[Document], Candidates]:

@@ -101,9 +101,8 @@ class Candidates:
         """What encoding a distinct pair's document takes or took: characters read of texts, else tokens; int64 (d,)."""
         if isinstance(self.documents, EncodedDocuments):
             return self.documents.full_lengths[self.text_of]
-        kept = kept_tokens(self.encoder, self.windows)
-        read = (self.encoder.characters_read(text, kept) for text in self.documents)
-        characters = np.fromiter(read, dtype=np.int64, count=len(self.documents))
+        read = self.encoder.characters_read(self.documents, kept_tokens(self.encoder, self.windows))
+        characters = np.asarray(read, dtype=np.int64)
         return characters[self.text_of]
 
     def estimated_tokens(self) -> int:

@@ -89,17 +89,17 @@ class ChunkedScoring:
         known = np.flatnonzero(~candidates.unknown)
         if len(known):
             self._take(known, encode_candidates(candidates.only(known)).resolve(np.empty(0, dtype=np.float32)))
-        promised = candidates.distinct_of[order]
-        _, first = np.unique(promised, return_index=True)
-        promised = promised[np.sort(first)]  # each distinct pair where the first of its equals was
-        promised = promised[~self._scored[promised]]
+        in_order = candidates.distinct_of[order]
+        _, first = np.unique(in_order, return_index=True)
+        in_order = in_order[np.sort(first)]  # each distinct pair where the first of its equals was
+        in_order = in_order[~self._scored[in_order]]
         work = candidates.expected_work(scheduler.cost)
-        self.estimated_tokens = int(work.tokens[promised].sum())
-        self.expected_seconds = float(work.seconds[promised].sum())
+        self.estimated_tokens = int(work.tokens[in_order].sum())
+        self.expected_seconds = float(work.seconds[in_order].sum())
         self.terms = limit.terms()
         fresh = [text for index, text in enumerate(candidates.queries) if index not in candidates.encoded_queries]
         encoder = candidates.encoder
-        read = [encoder.characters_read(text, encoder.max_query_tokens) for text in fresh]
+        read = encoder.characters_read(fresh, encoder.max_query_tokens)
         self._query_seconds = max(read, default=0) * ENCODE_SECONDS_PER_UNIT
         self.check_process = scheduler.check_process
         self._clock = scheduler.clock
@@ -107,11 +107,11 @@ class ChunkedScoring:
         self._times = scheduler.times
         if documents_at_once is not None:
             self._chunks: Chunks | EvenChunks = EvenChunks(
-                promised, work.seconds, candidates.sizes(), at_once=documents_at_once
+                in_order, work.seconds, candidates.sizes(), at_once=documents_at_once
             )
             return
         self._chunks = Chunks(
-            promised,
+            in_order,
             work.seconds,
             candidates.sizes(),
             work.rows,
@@ -174,7 +174,7 @@ class ChunkedScoring:
         if self._failed and not self._scored.any() and all(pair.in_run for pair in self._failed.values()):
             raise next(iter(self._failed.values())).error
 
-    def found(self) -> DocumentScores:
+    def document_scores(self) -> DocumentScores:
         """What is known of the caller's pairs so far."""
         of = self._candidates.distinct_of
         windows = [self._windows[index] for index in of.tolist()]
@@ -183,16 +183,18 @@ class ChunkedScoring:
             self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated, failed
         )
 
-    def _take(self, indices: npt.NDArray[np.int64], found: DocumentScores) -> None:
-        done = indices[found.scored]
-        self._logits[done] = found.logits[found.scored]
-        self._truncated[done] = found.truncated[found.scored]
+    def _take(self, indices: npt.NDArray[np.int64], document_scores: DocumentScores) -> None:
+        done = indices[document_scores.scored]
+        self._logits[done] = document_scores.logits[document_scores.scored]
+        self._truncated[done] = document_scores.truncated[document_scores.scored]
         self._scored[done] = True
-        for index, window, scored in zip(indices.tolist(), found.windows, found.scored.tolist(), strict=True):
+        for index, window, scored in zip(
+            indices.tolist(), document_scores.windows, document_scores.scored.tolist(), strict=True
+        ):
             if scored:
                 self._windows[index] = window
-        self._failed.update((int(indices[index]), failure) for index, failure in found.failed.items())
-        self._query_truncated = self._query_truncated or found.query_truncated
+        self._failed.update((int(indices[index]), failure) for index, failure in document_scores.failed.items())
+        self._query_truncated = self._query_truncated or document_scores.query_truncated
 
 
 def run_chunks(

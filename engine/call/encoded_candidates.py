@@ -117,13 +117,13 @@ class EncodedCandidates:
         complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
         if scored_rows is not None:
             complete[self.cuts.document_of[~scored_rows]] = False
-        found, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
+        document_logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
         new = np.asarray([known is None for known in self.known], dtype=np.bool_)
         logits = np.empty(len(new), dtype=np.float32)
         truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
         windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
-        logits[new], truncated[new], scored[new] = found, self.cuts.bounded, complete
-        for index, window in zip(np.flatnonzero(new).tolist(), self._found_windows(best), strict=True):
+        logits[new], truncated[new], scored[new] = document_logits, self.cuts.bounded, complete
+        for index, window in zip(np.flatnonzero(new).tolist(), self._scored_windows(best), strict=True):
             windows[index] = window
         for index in np.flatnonzero(~new).tolist():
             known = self.known[index]
@@ -149,7 +149,7 @@ class EncodedCandidates:
         distinct = {int(new[document_of[row]]): failure for row, failure in failed_rows.items()}
         return {index: distinct[pair] for index, pair in enumerate(self.distinct_of.tolist()) if pair in distinct}
 
-    def _found_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
+    def _scored_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
         spans = self.rows.documents.spans
         if self.windows is None or spans is None:
             return [None] * len(best)
@@ -169,16 +169,16 @@ class EncodedCandidates:
 
 def known_scores(candidates: Candidates) -> DocumentScores | None:
     """The scores of candidates that the cache knows all of, without a request; None where one is unknown."""
-    known = [found for found in candidates.known if found is not None]
+    known = [score for score in candidates.known if score is not None]
     if len(known) < len(candidates) or not known:
         return None
     chosen = [known[index] for index in candidates.distinct_of.tolist()]
     count = len(chosen)
     return DocumentScores(
-        np.fromiter((found.logit for found in chosen), dtype=np.float32, count=count),
+        np.fromiter((score.logit for score in chosen), dtype=np.float32, count=count),
         np.ones(count, dtype=np.bool_),
-        np.fromiter((found.truncated for found in chosen), dtype=np.bool_, count=count),
-        [found.window for found in chosen],
+        np.fromiter((score.truncated for score in chosen), dtype=np.bool_, count=count),
+        [score.window for score in chosen],
         any(_encoded_query(candidates, index).truncated for index in set(candidates.query_of.tolist())),
     )
 
@@ -227,10 +227,10 @@ def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[Enc
 
 
 def _encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
-    found = candidates.encoded_queries.get(index)
-    if found is None:
-        found = candidates.encoded_queries[index] = candidates.encoder.encode_query(candidates.queries[index])
-    return found
+    encoded = candidates.encoded_queries.get(index)
+    if encoded is None:
+        encoded = candidates.encoded_queries[index] = candidates.encoder.encode_query(candidates.queries[index])
+    return encoded
 
 
 def _rows(

@@ -42,14 +42,14 @@ def first_stage_order(first_stage_scores: object, count: int) -> npt.NDArray[np.
     return np.argsort(-given, kind="stable")
 
 
-def best_first(found: DocumentScores) -> npt.NDArray[np.int64]:
+def best_first(document_scores: DocumentScores) -> npt.NDArray[np.int64]:
     """Places of what was scored, by falling logit, equal ones in order; int64, at most (n,)."""
-    scored = np.flatnonzero(found.scored)
-    return scored[np.argsort(-found.logits[scored], kind="stable")]
+    scored = np.flatnonzero(document_scores.scored)
+    return scored[np.argsort(-document_scores.logits[scored], kind="stable")]
 
 
 def ranked_documents(
-    found: DocumentScores,
+    document_scores: DocumentScores,
     chosen: npt.NDArray[np.int64],
     activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
     items: Sequence[Document] | None,
@@ -61,7 +61,7 @@ def ranked_documents(
     """Some documents as results, in the order given.
 
     Args:
-        found: what is known of n documents.
+        document_scores: what is known of n documents.
         chosen: which of them, int64 (b,).
         activated: logits to scores.
         items: the caller's documents, to be in the results; None leaves them out.
@@ -69,12 +69,12 @@ def ranked_documents(
         stage: number of the cascade's stage that scored.
         out_of_time: why those are not scored that did not fail.
     """
-    scored = found.scored[chosen]
+    scored = document_scores.scored[chosen]
     columns = (
         chosen if indices is None else indices[chosen],
-        activated(found.logits[chosen]),
+        activated(document_scores.logits[chosen]),
         scored,
-        found.truncated[chosen] & scored,
+        document_scores.truncated[chosen] & scored,
         chosen,
     )
     return [
@@ -83,16 +83,16 @@ def ranked_documents(
             score=score if is_scored else None,
             document=None if items is None else items[index],
             truncated=truncated,
-            window=found.windows[position] if is_scored else None,
+            window=document_scores.windows[position] if is_scored else None,
             stage=stage,
-            unscored_because=None if is_scored else "failed" if position in found.failed else out_of_time,
+            unscored_because=None if is_scored else "failed" if position in document_scores.failed else out_of_time,
         )
         for index, score, is_scored, truncated, position in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
 def ranking(
-    found: DocumentScores,
+    document_scores: DocumentScores,
     activated: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
     items: Sequence[Document],
     order: npt.NDArray[np.int64],
@@ -104,7 +104,7 @@ def ranking(
     """The ranking of what is scored, followed by the rest.
 
     Args:
-        found: what is known of n documents.
+        document_scores: what is known of n documents.
         activated: logits to scores.
         items: the caller's documents.
         order: most promising first, int64 (n,).
@@ -112,18 +112,20 @@ def ranking(
         return_documents: whether the results carry the caller's documents.
         out_of_time: why those are not scored that did not fail.
     """
-    scored, rest = best_first(found), order[~found.scored[order]]
+    scored, rest = best_first(document_scores), order[~document_scores.scored[order]]
     chosen = np.concatenate([scored, rest])[:top_k]
-    documents = ranked_documents(found, chosen, activated, items if return_documents else None, out_of_time=out_of_time)
-    because: UnscoredBecause | None = "failed" if found.failed else None
-    if len(rest) > len(found.failed):
+    documents = ranked_documents(
+        document_scores, chosen, activated, items if return_documents else None, out_of_time=out_of_time
+    )
+    because: UnscoredBecause | None = "failed" if document_scores.failed else None
+    if len(rest) > len(document_scores.failed):
         because = out_of_time
     return RankResult(
         documents=tuple(documents),
         scored=len(scored),
-        truncated_documents=int((found.truncated & found.scored).sum()),
-        query_truncated=found.query_truncated,
+        truncated_documents=int((document_scores.truncated & document_scores.scored).sum()),
+        query_truncated=document_scores.query_truncated,
         unscored=tuple(rest.tolist()),
         unscored_because=because,
-        failures={index: str(failure.error) for index, failure in sorted(found.failed.items())},
+        failures={index: str(failure.error) for index, failure in sorted(document_scores.failed.items())},
     )

@@ -76,11 +76,11 @@ class ScoreCache:
     def look_up(self, keys: Sequence[bytes]) -> list[KnownScore | None]:
         """What is known of each key."""
         with self._lock:
-            found = [self._entries.get(key) for key in keys]
-            missed = found.count(None)
+            entries = [self._entries.get(key) for key in keys]
+            missed = entries.count(None)
             self._misses += missed
-            self._hits += len(found) - missed
-        return found
+            self._hits += len(entries) - missed
+        return entries
 
     def store(self, scores: Iterable[tuple[bytes, KnownScore]]) -> None:
         """Remember scores, forgetting the least recently used where there is no room."""

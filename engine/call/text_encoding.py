@@ -51,8 +51,8 @@ class TextEncoding:
         """Encode, piece by piece; yields before each."""
         count = len(self._pending)
         encoder = self._encoder
-        characters = [encoder.characters_read(query, encoder.max_query_tokens) for query in self._pending]
-        characters += [encoder.characters_read(text, self._kept_tokens) for text in self._texts]
+        characters = encoder.characters_read(self._pending, encoder.max_query_tokens)
+        characters += encoder.characters_read(self._texts, self._kept_tokens)
         for taken, piece, predicted in speed.cut(characters):
             yield piece
             started = time.perf_counter()

@@ -210,14 +210,14 @@ class PairEncoder:
             else None,
         )
 
-    def characters_read(self, text: str, kept_tokens: int | None) -> int:
-        """Characters of a document that are tokenized, about: what encoding it takes goes by them.
+    def characters_read(self, texts: Sequence[str], kept_tokens: int | None) -> list[int]:
+        """Characters of each text that are tokenized, approximately; predicts how long encoding takes.
 
         Args:
-            text: the document.
-            kept_tokens: tokens of it that are kept at most; None keeps all.
+            texts: queries or documents.
+            kept_tokens: tokens of each that are kept at most; None keeps all.
         """
-        return self._reader.characters_read(text, kept_tokens)
+        return self._reader.characters_read(texts, kept_tokens)
 
     def pair(
         self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments

@@ -72,16 +72,17 @@ class TextReader:
         self._tokenizer = tokenizer
         self._cuts = SafeCuts.of(tokenizer)
 
-    def characters_read(self, text: str, wanted: int | None) -> int:
-        """Characters of a text that are tokenized first: for most texts all that are; all of one without a cut.
+    def characters_read(self, texts: Sequence[str], wanted: int | None) -> list[int]:
+        """Characters of each text that are tokenized first: for most texts all that are; all of one without a cut.
 
         Args:
-            text: without surrogates.
-            wanted: tokens of it that are used at most; None for all.
+            texts: without surrogates.
+            wanted: tokens of each that are used at most; None for all.
         """
         if wanted is None:
-            return len(text)
-        return self._end(text, _CHARACTERS_PER_TOKEN * (wanted + 1))
+            return [len(text) for text in texts]
+        first = _CHARACTERS_PER_TOKEN * (wanted + 1)
+        return [len(text) if len(text) <= first * _WORTH_CUTTING else self._end(text, first) for text in texts]
 
     def read(self, texts: Sequence[str], wanted: int | None, *, spans: bool = False) -> list[TokenizedText]:
         """Tokenize texts, as if whole.
@@ -92,7 +93,7 @@ class TextReader:
             spans: whether to say where the tokens are in the text.
         """
         results: dict[int, TokenizedText] = {}
-        pieces = [self._piece(texts, index, self.characters_read(text, wanted)) for index, text in enumerate(texts)]
+        pieces = [self._piece(texts, index, end) for index, end in enumerate(self.characters_read(texts, wanted))]
         while pieces:
             too_short = []
             for chunk in _chunks(pieces):

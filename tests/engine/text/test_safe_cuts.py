@@ -441,13 +441,13 @@ def test_of_a_long_text_little_more_is_tokenized_than_is_used(path, characters):
         characters.clear()
         encode()
         assert sum(characters) < 1500 < len(text) / 100
-        assert encoder.characters_read(text, encoder.text_tokens) < 500
+        assert encoder.characters_read([text], encoder.text_tokens)[0] < 500
 
 
 @pytest.mark.parametrize("text", ["QUJDREVG" * 20_000, "\u3042" * 90_000, " " * 90_000])
 def test_a_text_without_a_cut_is_tokenized_whole_and_once(tiny_checkpoint, characters, text):
     encoder = encoder_of(tiny_checkpoint("bert") / "tokenizer.json")
-    assert encoder.characters_read(text, encoder.text_tokens) == len(text)
+    assert encoder.characters_read([text], encoder.text_tokens) == [len(text)]
     encoder.encode_documents([text])
     assert characters == [len(text)]
 
