@@ -25,7 +25,7 @@ class EncodingTurns:
         self._order = EncodingOrder(encoders)
         # Reentrant: a turn that nobody holds any more ends from the garbage collector, in whatever thread it runs.
         self._lock = threading.RLock()
-        self._changing = False
+        self._changing = self._look = False
         self._ended: deque[tuple[int, bool]] = deque()
         self._starts: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count()
@@ -60,9 +60,12 @@ class EncodingTurns:
         with self._lock:
             changing, self._changing = self._changing, True
             try:
-                return self._order.may_go_on(number, large=large)
+                may = self._order.may_go_on(number, large=large)
             finally:
                 self._changing = changing
+        if self._look or self._ended:
+            self.start_next()
+        return may
 
     def end(self, number: int, *, only_waiting: bool = False) -> None:
         """A call encodes or waits no longer."""
@@ -70,28 +73,40 @@ class EncodingTurns:
         self.start_next()
 
     def start_next(self) -> None:
-        """Take out the calls that ended, then start those whose turn it is."""
-        with self._lock:
-            if self._changing:
-                return  # from the garbage collector, in the middle of a change: `_ended` is read after it
-            self._changing = True
+        """Take out the calls that ended, then start those whose turn it is.
+
+        Never waits for the lock: the garbage collector may end a turn in a thread that holds locks of others, which the
+        thread inside may be waiting for. Whoever is inside looks again when it is done.
+        """
+        self._look = True
+        while (self._look or self._ended) and self._lock.acquire(blocking=False):
             try:
-                while True:
-                    if self._ended:
-                        ended, only_waiting = self._ended.popleft()
-                        waited = self._starts.pop(ended, None) is not None
-                        if waited or not only_waiting:
-                            self._order.end(ended)
-                        continue
-                    number = self._order.whose_turn()
-                    if number is None:
-                        return
-                    self._starts[number]()  # before it counts: an interrupt in between must not lose it
-                    if number not in {gone for gone, _ in self._ended}:
-                        self._starts.pop(number)
-                        self._order.start(number)
+                if self._changing:
+                    return  # in the middle of a change of this very thread, which looks again after it
+                self._changing = True
+                try:
+                    self._start_all()
+                finally:
+                    self._changing = False
             finally:
-                self._changing = False
+                self._lock.release()
+
+    def _start_all(self) -> None:
+        self._look = False
+        while True:
+            if self._ended:
+                ended, only_waiting = self._ended.popleft()
+                waited = self._starts.pop(ended, None) is not None
+                if waited or not only_waiting:
+                    self._order.end(ended)
+                continue
+            number = self._order.whose_turn()
+            if number is None:
+                return
+            self._starts[number]()  # before it counts: an interrupt in between must not lose it
+            if number not in {gone for gone, _ in self._ended}:
+                self._starts.pop(number)
+                self._order.start(number)
 
     def abandon_after_fork(self) -> None:
         """In a child process: forget a lock that a thread of the parent may have held, and who waited there."""
