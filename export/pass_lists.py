@@ -174,7 +174,7 @@ class PassFailedError(ExportError):
     """The pass that gives a graph its precision cannot follow the graph, so that precision cannot be made."""
 
 
-_GIVE_PRECISION = frozenset({"quantize", "halve", "convert_to_fp16"})
+_GIVE_PRECISION = frozenset({"quantize", "convert_to_fp16"})
 """Passes without which a graph would not be what its precision says; every other one may leave a graph alone."""
 
 

@@ -150,7 +150,7 @@ def run(reranker: Reranker, calls: int, progress: Callable[[Waited], object]) ->
     Args:
         reranker: on the CPU.
         calls: small calls of each scenario.
-        progress: told each result.
+        progress: called with each result.
     """
     bench, results = Neighbours(reranker, calls), []
 

@@ -23,7 +23,7 @@ def first_stage_order(first_stage_scores: object, count: int) -> npt.NDArray[np.
     """The candidates, most promising first, int64 (n,).
 
     Args:
-        first_stage_scores: a number for each, larger is better; None where the caller's order is that of promise.
+        first_stage_scores: a number for each, larger is better; None where the caller's order is the first-stage order.
         count: how many candidates there are.
 
     Raises:
