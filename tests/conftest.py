@@ -14,8 +14,11 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Examples are bounded by their number: how long one takes depends on who else uses the machine.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Examples are bounded by their number: how long one takes depends on who else uses the machine. CI draws the same ones
+# every time, so that what it says of a change is about the change; everybody else draws new ones.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
 settings.load_profile("shared machine")
 
 if TYPE_CHECKING:
