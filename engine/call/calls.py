@@ -186,7 +186,7 @@ def score_call(
             if warn is not None and request.anything_truncated:
                 warn()
             admitted.announce(int(request.rows.lengths.sum()))
-            outcome = wait_for(admitted.submit(request.rows, limit.terms(partial=True)))
+            outcome = wait_for(admitted.submit(request.rows, limit.terms(partial=True, expected=seconds)))
         scores = request.resolve(model.relevance(outcome.outputs), outcome.scored, outcome.failed)
         scores.check_any_run()
         return scores
