@@ -118,21 +118,15 @@ class EncodedCandidates:
         if scored_rows is not None and not scored_rows.all():
             complete[self.cuts.document_of[~scored_rows]] = False
         document_logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
-        new = np.asarray([known is None for known in self.known], dtype=np.bool_)
-        logits = np.empty(len(new), dtype=np.float32)
-        truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
-        windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
-        logits[new], truncated[new], scored[new] = document_logits, self.cuts.bounded, complete
-        for index, window in zip(np.flatnonzero(new).tolist(), self._scored_windows(best), strict=True):
-            windows[index] = window
-        for index in np.flatnonzero(~new).tolist():
-            known = self.known[index]
-            if known is not None:
-                logits[index], truncated[index] = known.logit, known.truncated
+        new = np.arange(len(document_logits))  # the distinct pairs that the rows are of
+        logits, truncated, scored, windows = document_logits, self.cuts.bounded, complete, self._scored_windows(best)
+        if len(new) < len(self.known):
+            new = np.flatnonzero([known is None for known in self.known])
+            logits, truncated, scored, windows = self._with_known(new, logits, scored, windows)
         if self.cache is not None:
             self.cache.store(
                 (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
-                for index in np.flatnonzero(new & scored).tolist()
+                for index in new[complete].tolist()
             )
         return DocumentScores(
             logits[self.distinct_of],
@@ -140,8 +134,25 @@ class EncodedCandidates:
             truncated[self.distinct_of],
             [windows[index] for index in self.distinct_of.tolist()],
             self.queries_truncated,
-            self._failed_pairs(np.flatnonzero(new), failed_rows) if failed_rows else {},
+            self._failed_pairs(new, failed_rows) if failed_rows else {},
         )
+
+    def _with_known(
+        self,
+        new: npt.NDArray[np.int64],
+        new_logits: npt.NDArray[np.float32],
+        new_scored: npt.NDArray[np.bool_],
+        new_windows: Sequence[DocumentWindow | None],
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Sequence[DocumentWindow | None]]:
+        """Logits, what was truncated, what is scored, and windows of all distinct pairs; `new` are those not known."""
+        logits = np.asarray([0.0 if known is None else known.logit for known in self.known], dtype=np.float32)
+        truncated = np.asarray([known is not None and known.truncated for known in self.known], dtype=np.bool_)
+        scored = np.ones(len(self.known), dtype=np.bool_)
+        windows = [None if known is None else known.window for known in self.known]
+        logits[new], truncated[new], scored[new] = new_logits, self.cuts.bounded, new_scored
+        for index, window in zip(new.tolist(), new_windows, strict=True):
+            windows[index] = window
+        return logits, truncated, scored, windows
 
     def _failed_pairs(self, new: npt.NDArray[np.int64], failed_rows: Mapping[int, FailedPair]) -> dict[int, FailedPair]:
         """The caller's pairs that failed; `new` are the distinct pairs that the rows are of."""

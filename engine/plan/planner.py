@@ -141,6 +141,8 @@ def _least_total(
 ) -> npt.NDArray[np.int64]:
     """Cut points of the contiguous grouping with the least total time, by dynamic programming."""
     count = len(longest_first)
+    if most_rows.max() == 1:
+        return np.arange(count + 1)
     rows_before = np.concatenate([[0.0], np.cumsum(cost.seconds(1, longest_first) - cost.run)])
     packing = 1 + cost.packing
     best = np.full(count + 1, np.inf)

@@ -13,6 +13,8 @@ from concurrent.futures import InvalidStateError
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from crossrank.engine.schedule.ordering import WaitingWork
 from crossrank.engine.schedule.queue_commands import (
     Cancel,
@@ -290,8 +292,7 @@ class QueueOwner:
 
     def _deliver(self, request: Request) -> None:
         request.settle_failures()
-        scored_or_failed = int(request.scored.sum()) + len(request.failed)
-        complete = scored_or_failed == len(request.scored)
+        complete = np.count_nonzero(request.scored) + len(request.failed) == len(request.scored)
         if complete and not request.terms.partial and (error := request.error()) is not None:
             self._fail(request, error, "inference")
             return
