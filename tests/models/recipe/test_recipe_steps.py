@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import runpy
 import shutil
 import subprocess
@@ -20,7 +21,10 @@ from crossrank.cli.app import app
 
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "models" / "default" / "recipe"
-WAIT = 200
+WAIT = 280
+
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def command(script, *arguments):
@@ -29,7 +33,8 @@ def command(script, *arguments):
 
 def run(script, *arguments, fails=False):
     """Run a step to its end in a process of its own; what it printed."""
-    done = subprocess.run(command(script, *arguments), check=False, capture_output=True, text=True, timeout=WAIT)
+    program = command(script, *arguments)
+    done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=WAIT, env=ONE_THREAD)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout
 
@@ -40,8 +45,11 @@ def run_here(monkeypatch, capsys):
 
     The clock is a second later each time it is read, so a step of training takes a second, on any machine.
     """
+    import torch
+
     monkeypatch.syspath_prepend(RECIPE)
-    before = set(sys.modules)
+    before, threads = set(sys.modules), torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine threads that wait for each other take far longer
 
     def run(script, *arguments):
         program, *rest = command(script, *arguments)[1:]
@@ -52,6 +60,7 @@ def run_here(monkeypatch, capsys):
         return capsys.readouterr().out
 
     yield run
+    torch.set_num_threads(threads)
     for name in {path.stem for path in RECIPE.glob("*.py")} & sys.modules.keys() - before:
         del sys.modules[name]
 
@@ -137,7 +146,8 @@ def test_training_stops_goes_on_and_ends_in_a_model_that_ranks(data, start, tmp_
 
     large = tmp_path / "large"
     training = (data, start, large, "--teachers", "words", "--lists", 2, "--documents", 4, "--minutes", 60)
-    stopped = subprocess.Popen(command("train", *training, "--save-minutes", 0.001), stdout=subprocess.DEVNULL)
+    program = command("train", *training, "--save-minutes", 0.001)
+    stopped = subprocess.Popen(program, stdout=subprocess.DEVNULL, env=ONE_THREAD)
     deadline = time.monotonic() + WAIT
     while not (large / "state.pt").exists():
         assert stopped.poll() is None
