@@ -10,7 +10,7 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint package gpu-wheel examples check default-model clean
+.PHONY: demo test lint package gpu-wheel examples check default-model default-small-model clean
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
 demo: $(DEMO_VENV)/installed
@@ -63,6 +63,11 @@ check: lint test package gpu-wheel examples
 default-model: $(VENV)/installed
 	$(VENV)/bin/crossrank export models/default/checkpoint models/default/artifact --force \
 		--name default --activation identity --precision int8,fp16
+
+# The same for its companion, which is embedded in int8 only. Its checkpoint is what the recipe trains.
+default-small-model: $(VENV)/installed
+	$(VENV)/bin/crossrank export models/default-small/checkpoint models/default-small/artifact --force \
+		--name default-small --activation identity --precision int8
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) build dist *.egg-info

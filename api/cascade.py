@@ -89,14 +89,20 @@ class Cascade:
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
     ) -> Self:
-        """The default cascade: the embedded model scores the beginning of every document, then the best of them whole.
+        """The default cascade, of embedded models: the last stage is 'default' on whole documents.
 
-        Its numbers come from `crossrank tune-cascade` on few queries; docs/benchmarks.md says which, and how reliable
-        they are. With no more documents than the first stage keeps, only the last stage runs.
+        In int8 on the CPU the stages before may use 'default-small'; elsewhere all have the model 'default', which has
+        graphs for CUDA too. `stages` says what they are. Their numbers come from `crossrank tune-cascade` on few
+        queries; docs/benchmarks.md says which, and how reliable they are. With no more documents than the first stage
+        keeps, only the last stage runs.
+
+        Raises:
+            CrossrankError: as the constructor.
         """
-        from crossrank.models.embedded import DEFAULT_CASCADE
+        from crossrank.cascade_file import default_cascade_file
 
-        return cls.from_toml(DEFAULT_CASCADE, provider=provider, precision=precision, threads=threads)
+        file = default_cascade_file(provider, precision)
+        return cls.from_toml(file, provider=provider, precision=precision, threads=threads)
 
     @classmethod
     def from_toml(

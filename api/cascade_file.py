@@ -8,13 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.errors import InvalidInputError
+from crossrank.models.embedded import DEFAULT_CASCADE, DEFAULT_CASCADE_OF_ONE_MODEL, DEFAULT_MODEL, EMBEDDED_MODELS
 from crossrank.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from crossrank.models.manifest import PrecisionChoice, ProviderChoice
+
 _KEYS = {"model": str, "keep": int, "max_length": int}
+
+
+def default_cascade_file(provider: ProviderChoice, precision: PrecisionChoice) -> Path:
+    """The file of the default cascade: of all embedded models where each has a graph, else of `default` alone.
+
+    Args:
+        provider: that the stages are to run on.
+        precision: of their graphs.
+
+    Raises:
+        ProviderError: CUDA was asked for and does not work here.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    from crossrank.engine.runtime.providers import choose_provider
+
+    if precision in ("auto", "int8") and choose_provider(provider).provider == "cpu":
+        return DEFAULT_CASCADE
+    return DEFAULT_CASCADE_OF_ONE_MODEL
 
 
 def read_stages(file: Path) -> list[Stage]:
@@ -70,6 +91,6 @@ def _stage(file: Path, number: int, table: Any) -> Stage:
             expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in _KEYS.items())
             raise InvalidInputError(f"cascade {file}, stage {number}: {name} = {value!r}; expected are {expected}")
     options = dict(table)
-    model = options.pop("model", "default")
+    model = options.pop("model", DEFAULT_MODEL)
     folder = file.parent / model
-    return Stage(folder if model != "default" and folder.is_dir() else model, **options)
+    return Stage(folder if model not in EMBEDDED_MODELS and folder.is_dir() else model, **options)

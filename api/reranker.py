@@ -51,7 +51,7 @@ class Reranker(ArtifactReranker):
         """Find the model, export its checkpoint if there is no export of it yet, and load it.
 
         Args:
-            model: 'default' (the embedded model), an artifact folder, a checkpoint folder, a catalogue name
+            model: 'default' or 'default-small' (embedded), an artifact folder, a checkpoint folder, a catalogue name
                 ('crossrank models' lists them), or a hub id. Only the last two may be fetched, and only if no
                 export of the model is cached.
             provider: 'auto', 'cpu' or 'cuda'.

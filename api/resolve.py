@@ -1,7 +1,7 @@
 """A model's name to an artifact folder.
 
-A name is, in this order: `default` (the embedded model), an artifact folder, a checkpoint folder, a name of the
-catalogue, or a hub id. The last three are exported once into the cache.
+A name is, in this order: that of an embedded model (`default`, `default-small`), an artifact folder, a checkpoint
+folder, a name of the catalogue, or a hub id. The last three are exported once into the cache.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from crossrank.errors import InvalidInputError, ModelNotFoundError
 from crossrank.export_cache import find_hub_export, hub_export, local_export
 from crossrank.models.artifact import is_artifact
 from crossrank.models.catalogue import find_entry
-from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
+from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crossrank.models.manifest import Precision, PrecisionChoice, ProviderChoice
+
+_EMBEDDED_NAMES = ", ".join(repr(name) for name in EMBEDDED_MODELS)
 
 
 def resolve_model(
@@ -33,7 +35,7 @@ def resolve_model(
     """Find the artifact of a model, exporting its checkpoint if need be.
 
     Args:
-        model: `default`, an artifact folder, a checkpoint folder, a catalogue name, or a hub id.
+        model: an embedded model's name, an artifact folder, a checkpoint folder, a catalogue name, or a hub id.
         provider: what it is to run on; decides the precision to export where `precision` is 'auto'.
         precision: which graph will be needed.
         revision: branch, tag or commit of a hub repository.
@@ -48,19 +50,20 @@ def resolve_model(
         InvalidInputError: a revision was given for something that has none, or the model is neither name nor path.
     """
     model = absolute_model(model)
-    if revision is not None and (isinstance(model, Path) or model == DEFAULT_MODEL):
+    if revision is not None and (isinstance(model, Path) or model in EMBEDDED_MODELS):
         raise InvalidInputError(f"revision={revision!r}: only a hub repository has revisions, {str(model)!r} is none")
     if isinstance(model, Path):
         if _is_file(model, is_artifact):
             return model
         return _checkpoint_export(model, provider, precision, trust_remote_code=trust_remote_code)
-    if model == DEFAULT_MODEL:
-        return default_artifact()
+    if model in EMBEDDED_MODELS:
+        return embedded_artifact(model)
     entry = find_entry(model)
     if entry is None and not _looks_like_hub_id(model):
         raise ModelNotFoundError(
             f"model {model!r} is no folder and no name of the catalogue ('crossrank models' lists it); expected "
-            "'default', an artifact folder, a checkpoint folder, a catalogue name or a hub id such as 'owner/name'"
+            f"{_EMBEDDED_NAMES}, an artifact folder, a checkpoint folder, a catalogue name or a hub id such as "
+            "'owner/name'"
         )
     hub_id = entry.repository if entry else model
     revision = revision or (entry.revision or None if entry else None)
@@ -70,7 +73,7 @@ def resolve_model(
 def absolute_model(model: str | Path) -> str | Path:
     """A model as it can be found from any working directory: a folder by its full path, other names as they are.
 
-    The string 'default' is the embedded model; a folder of that name goes by a path such as './default'.
+    A string that names an embedded model is that model; a folder of such a name goes by a path such as './default'.
 
     Raises:
         InvalidInputError: it is empty, or neither a string nor a path.
@@ -78,11 +81,11 @@ def absolute_model(model: str | Path) -> str | Path:
     """
     if not isinstance(model, str | os.PathLike) or not os.fspath(model):
         raise InvalidInputError(
-            f"model is {model!r}: 'default', an artifact folder, a checkpoint folder, a catalogue name or a hub id "
-            "expected"
+            f"model is {model!r}: {_EMBEDDED_NAMES}, an artifact folder, a checkpoint folder, a catalogue name or a "
+            "hub id expected"
         )
-    if model == DEFAULT_MODEL:
-        return DEFAULT_MODEL
+    if isinstance(model, str) and model in EMBEDDED_MODELS:
+        return model
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  Path.expanduser raises where there is no such user
     try:
         if folder.is_dir():

@@ -14,7 +14,7 @@ from crossrank.benchmarks.harness.workloads import DOCUMENT_TOKENS, TOP_KS
 from crossrank.cli.bench_output import (
     check_files,
     check_folder,
-    default_checkpoint,
+    embedded_checkpoint,
     names,
     numbers_of,
     print_tables,
@@ -131,7 +131,7 @@ def bench_command(  # noqa: PLR0913  one parameter an option
         model=model,
         provider=provider.value,
         precisions=_precisions(precision, provider),
-        checkpoint=checkpoint or default_checkpoint(model),
+        checkpoint=checkpoint or embedded_checkpoint(model),
         texts=text,
         lengths=_lengths(documents)[: 0 if no_latency else None],
         top_ks=TOP_KS if full else numbers_of("top-k", top_k),

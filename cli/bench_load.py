@@ -12,7 +12,7 @@ import typer
 from crossrank.cli.bench_output import (
     check_files,
     check_folder,
-    default_checkpoint,
+    embedded_checkpoint,
     names,
     print_tables,
     with_progress,
@@ -96,7 +96,7 @@ def bench_load_command(  # noqa: PLR0913  one parameter an option
             model=model,
             precision=precision.value if precision else _PRECISIONS[provider].value,
             provider=provider.value,
-            checkpoint=checkpoint or default_checkpoint(model),
+            checkpoint=checkpoint or embedded_checkpoint(model),
             peers_folder=peers_folder,
             peers=None if peers is None else names(peers),
             documents=documents.value,

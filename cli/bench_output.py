@@ -1,4 +1,4 @@
-"""What the measuring commands share: progress, tables, files, lists in options, the default model's checkpoint."""
+"""What the measuring commands share: progress, tables, files, lists in options, the embedded models' checkpoints."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ def rich_table(table: ReportTable) -> Table:
     return rendered
 
 
-def default_checkpoint(model: str) -> Path | None:
-    """The checkpoint that the default model was exported from, if the working directory is in a source checkout.
+def embedded_checkpoint(model: str) -> Path | None:
+    """The checkpoint that an embedded model was exported from, if the working directory is in a source checkout.
 
     Its weights must have the digests that the artifact records: another version's checkout may hold another model.
     """
     from crossrank.models.artifact import Artifact, sha256_of
-    from crossrank.models.embedded import default_artifact
+    from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 
-    if model != "default":
+    if model not in EMBEDDED_MODELS:
         return None
-    recorded = Artifact.open(default_artifact()).manifest.source.weights_sha256
+    recorded = Artifact.open(embedded_artifact(model)).manifest.source.weights_sha256
     for parent in (Path.cwd(), *Path.cwd().parents):
-        folder = parent / "models" / "default" / "checkpoint"
+        folder = parent / "models" / model / "checkpoint"
         files = {name: folder / name for name in recorded}
         if recorded and all(path.is_file() and sha256_of(path) == recorded[name] for name, path in files.items()):
             return folder

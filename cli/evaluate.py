@@ -162,9 +162,9 @@ def _add(models: dict[str, Model], name: str, model: Model) -> None:
 
 def _cascade(file: str, provider: ProviderOption, precision: PrecisionChoice, threads: int | None) -> Cascade:
     from crossrank.cascade import Cascade
-    from crossrank.models.embedded import DEFAULT_CASCADE
+    from crossrank.cascade_file import default_cascade_file
 
-    path = DEFAULT_CASCADE if file == "default" else file
+    path = default_cascade_file(provider.value, precision) if file == "default" else file
     return Cascade.from_toml(path, provider=provider.value, precision=precision, threads=threads)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from crossrank.cli.common import FAILURE, json_text, out, reports_errors, status
 from crossrank.models.artifact import Artifact
-from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
+from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 
 if TYPE_CHECKING:
     from crossrank.engine.runtime.reference_pairs import GraphCheck
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 @reports_errors
 def inspect_command(
     context: typer.Context,  # noqa: ARG001
-    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact folder, or 'default'.")],
+    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="A folder, 'default' or 'default-small'.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Score the reference pairs again on this machine.")] = False,
 ) -> None:
     """Describe an artifact, after checking the digests of all its files."""
-    folder = default_artifact() if artifact == DEFAULT_MODEL else Path(artifact)
+    folder = embedded_artifact(artifact) if artifact in EMBEDDED_MODELS else Path(artifact)
     opened = Artifact.open(folder)
     opened.verify()
     checks: list[GraphCheck] = []

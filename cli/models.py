@@ -1,4 +1,4 @@
-"""`crossrank models`: the embedded model and the catalogue of known checkpoints."""
+"""`crossrank models`: the embedded models and the catalogue of known checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 from rich.table import Table
 
 from crossrank.cli.common import out, reports_errors
+from crossrank.models.artifact import Artifact
 from crossrank.models.catalogue import load_catalogue
+from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 
 
 @reports_errors
@@ -18,7 +20,7 @@ def models_command(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
 ) -> None:
-    """List the models that have a short name: the embedded one and well-known public checkpoints."""
+    """List the models that have a short name: the embedded ones and well-known public checkpoints."""
     entries = load_catalogue()
     if as_json:
         typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
@@ -29,7 +31,16 @@ def models_command(
         table.add_column(
             column, justify="right" if column == "tokens" else "left", no_wrap=column == "name", overflow="fold"
         )
-    table.add_row("default", "(embedded)", "bert", "512", "identity", "Apache-2.0")
+    for name in EMBEDDED_MODELS:
+        manifest = Artifact.open(embedded_artifact(name)).manifest
+        table.add_row(
+            name,
+            f"(embedded, {manifest.architecture.num_hidden_layers} layers)",
+            manifest.architecture.model_type,
+            str(manifest.max_length),
+            manifest.activation,
+            manifest.source.licence,
+        )
     for entry in entries:
         table.add_row(
             entry.name, entry.repository, entry.model_type, str(entry.max_length), entry.activation, entry.licence

@@ -50,7 +50,8 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
     input_format: Annotated[InputFormat, typer.Option(help="Format of the file.")] = InputFormat.auto,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="default, a folder, a name of 'crossrank models', or a hub id.")
+        str,
+        typer.Option("--model", "-m", help="A folder, a name of 'crossrank models', or a hub id."),
     ] = "default",
     provider: Annotated[ProviderOption, typer.Option(help="Where to run.")] = ProviderOption.auto,
     precision: Annotated[PrecisionOption, typer.Option(help="Graph to run.")] = PrecisionOption.auto,
@@ -75,7 +76,7 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
     ] = None,
     cascade: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded model's."),
+        typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded models'."),
     ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Allow code that comes with a checkpoint to run.")
@@ -83,7 +84,7 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Order documents by their relevance to a query, best first."""
     from crossrank.cascade import Cascade
-    from crossrank.models.embedded import DEFAULT_CASCADE
+    from crossrank.cascade_file import default_cascade_file
     from crossrank.reranker import Reranker
 
     documents = read_documents(file, input_format)
@@ -96,8 +97,9 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
                     "--cascade names the models and their lengths: --model, --max-length, --activation and "
                     "--trust-remote-code do not go with it"
                 )
+            is_default = cascade == "default"
             ranker = Cascade.from_toml(
-                DEFAULT_CASCADE if cascade == "default" else cascade,
+                default_cascade_file(provider.value, precision.value) if is_default else cascade,
                 provider=provider.value,
                 precision=precision.value,
                 threads=threads,

@@ -35,7 +35,10 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
             "first ten with the full model's is measured.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
+    model: Annotated[str, typer.Option("--model", "-m", help="Full model, as for 'crossrank rerank'.")] = "default",
+    early_model: Annotated[
+        str | None, typer.Option(help="Model of the stages before the last; default: the full model.")
+    ] = None,
     share: Annotated[
         float, typer.Option(help="Share of the full model's quality to keep, in every collection.")
     ] = 0.98,
@@ -67,6 +70,7 @@ def tune_cascade_command(  # noqa: PLR0913  one parameter an option
 
     plan = TuningPlan(
         model=model,
+        early_model=early_model,
         collections=collection,
         queries=queries,
         candidates=candidates,

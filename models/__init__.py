@@ -1,1 +1,1 @@
-"""The artifact format (read, write, verify), the catalogue of known checkpoints, and the embedded default model."""
+"""The artifact format (read, write, verify), the catalogue of known checkpoints, and the embedded models."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.benchmarks.cascade.stage_scores import StageScores
+    from crossrank.engine.artifact_reranker import ArtifactReranker
 
 Measure = Literal["ndcg", "overlap"]
 _RESAMPLES = 1000
@@ -52,9 +53,14 @@ class Trial:
             "overlap": self.overlap,
         }
 
-    def stages(self, model: str) -> list[Stage]:
-        """The stages of the cascade; the last is the full model."""
-        return [*(Stage(model, keep=keep, max_length=length) for length, keep in self.chain), Stage(model)]
+    def stages(self, early: ArtifactReranker, full: ArtifactReranker) -> list[Stage]:
+        """The stages of the cascade.
+
+        Args:
+            early: model of the stages before the last.
+            full: model of the last stage.
+        """
+        return [*(Stage(early, keep=keep, max_length=length) for length, keep in self.chain), Stage(full)]
 
 
 class Predictor:
@@ -89,15 +95,17 @@ class Predictor:
             "ndcg": None if self._full_ndcg is None else float(self._full_ndcg.mean()),
             "seconds_per_document": {str(length): value for length, value in self._scores.seconds.items()},
             "encoding_seconds_per_document": self._scores.encoding_seconds,
+            "early_encoding_seconds_per_document": self._scores.early_encoding_seconds,
         }
 
     def time_share(self, chain: Sequence[tuple[int, int]]) -> float:
         """Predicted share of the full model's time, encoding included in both."""
         counts = [len(self._order[self._full][0]), *(keep for _, keep in chain)]
         lengths = [*(length for length, _ in chain), self._full]
-        encoding = counts[0] * self._scores.encoding_seconds
+        encoding, early_encoding = self._scores.encoding_seconds, self._scores.early_encoding_seconds
+        encoded = counts[0] * encoding if not early_encoding else counts[0] * early_encoding + counts[-1] * encoding
         scoring = sum(count * self._scores.seconds[length] for count, length in zip(counts, lengths, strict=True))
-        return float((encoding + scoring) / (encoding + counts[0] * self._scores.seconds[self._full]))
+        return float((encoded + scoring) / (counts[0] * (encoding + self._scores.seconds[self._full])))
 
     def quality(self, chain: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
         """Share of the full model's quality, its fifth percentile over resampled queries, and the overlap."""

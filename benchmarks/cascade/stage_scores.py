@@ -38,7 +38,8 @@ class StageScores:
         judged: for each query {document identifier: grade}; empty if the collection has no judgements.
         logits: max_length to float32 (queries, candidates).
         seconds: max_length to scoring seconds per document, mean over all calls.
-        encoding_seconds: seconds to encode a whole document, mean.
+        encoding_seconds: seconds to encode a whole document for the full model, mean.
+        early_encoding_seconds: the same for the model of the stages before; 0 where it uses the full model's encoding.
     """
 
     name: str
@@ -48,6 +49,7 @@ class StageScores:
     logits: dict[int, npt.NDArray[np.float32]]
     seconds: dict[int, float]
     encoding_seconds: float
+    early_encoding_seconds: float
 
 
 @dataclass(frozen=True)
@@ -103,21 +105,23 @@ class ScoreFile:
 
 
 def score_stages(
-    reranker: ArtifactReranker,
+    early: ArtifactReranker,
+    full: ArtifactReranker,
     folder: Path,
     *,
-    max_lengths: Sequence[int],
+    early_lengths: Sequence[int],
     queries: int | None,
     candidates: int,
     score_file: ScoreFile,
     progress: Callable[[str], None] = lambda _: None,
 ) -> StageScores:
-    """Score every candidate of some queries at every length.
+    """Score every candidate of some queries at every length, and by the full model.
 
     Args:
-        reranker: computes the scores; its own `max_length` should be among `max_lengths`.
+        early: model of the stages before the last; may be `full`.
+        full: model of the last stage, which reads as much as it can.
         folder: BEIR folder; its run and judgements are used if it has them.
-        max_lengths: tokens of a pair.
+        early_lengths: tokens of a pair in stages before the last, below the full model's `max_length`.
         queries: how many queries, evenly spread over the file; None takes all.
         candidates: of each query; see `chosen_candidates`.
         score_file: has the scores that are known, and stores the others.
@@ -131,23 +135,42 @@ def score_stages(
     candidates_of = chosen_candidates(folder, collection, queries, candidates)
     names = list(collection.documents)
     index_of = {name: index for index, name in enumerate(names)}
-    started = time.perf_counter()
-    prepared = reranker.prepare([collection.documents[name] for name in names])
-    encoding_seconds = (time.perf_counter() - started) / len(names)
+    documents = [collection.documents[name] for name in names]
+    prepared, encoding_seconds = _prepared(full, documents)
+    early_prepared, early_encoding_seconds = prepared, 0.0
+    if early.prepared_key != full.prepared_key:
+        early_prepared, early_encoding_seconds = _prepared(early, documents)
     chosen = list(candidates_of)
-    graph = reranker.info().graph_sha256[:16]
-    logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in max_lengths}
-    seconds = dict.fromkeys(max_lengths, 0.0)
+    scorers = dict.fromkeys(early_lengths, (early, early_prepared)) | {full.info().max_length: (full, prepared)}
+    logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in scorers}
+    seconds = dict.fromkeys(scorers, 0.0)
     for row, query in enumerate(chosen):
         indices = np.asarray([index_of[name] for name in candidates_of[query]])
-        for length in max_lengths:
+        for length, (reranker, encoded) in scorers.items():
             progress(f"{folder.name}: query {row + 1} of {len(chosen)}, {length} tokens")
-            compute = _Scoring(reranker, collection.queries[query], prepared, indices, length, candidates_of[query])
+            graph = reranker.info().graph_sha256[:16]
+            compute = _Scoring(reranker, collection.queries[query], encoded, indices, length, candidates_of[query])
             scores = score_file.get(f"{folder.name} {query} {length} {len(indices)} {graph}", compute)
             logits[length][row] = scores.logits
             seconds[length] += scores.seconds / (len(chosen) * len(indices))
     judged = {query: collection.judgements.get(query, {}) for query in chosen} if collection.judgements else {}
-    return StageScores(folder.name, tuple(chosen), candidates_of, judged, logits, seconds, encoding_seconds)
+    return StageScores(
+        folder.name,
+        tuple(chosen),
+        candidates_of,
+        judged,
+        logits,
+        seconds,
+        encoding_seconds,
+        early_encoding_seconds,
+    )
+
+
+def _prepared(reranker: ArtifactReranker, documents: Sequence[str]) -> tuple[PreparedDocuments, float]:
+    """The encoded documents, and the seconds that one took."""
+    started = time.perf_counter()
+    prepared = reranker.prepare(documents)
+    return prepared, (time.perf_counter() - started) / len(documents)
 
 
 @dataclass(frozen=True)

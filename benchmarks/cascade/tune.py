@@ -8,6 +8,7 @@ with the full model.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -36,7 +37,8 @@ class TuningPlan:
     """What to tune on.
 
     Attributes:
-        model: as `crossrank.Reranker` takes it.
+        model: of the last stage, as `crossrank.Reranker` takes it: the full model.
+        early_model: of the stages before; None takes the full model on fewer tokens.
         collections: BEIR folders.
         queries: of each collection, evenly spread; None takes all.
         candidates: of each query.
@@ -53,6 +55,7 @@ class TuningPlan:
     """
 
     model: str = "default"
+    early_model: str | None = None
     collections: Sequence[Path]
     queries: int | None = 20
     candidates: int = 1000
@@ -110,15 +113,22 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
     }
     score_file = ScoreFile(plan.scores)
     _check_collections(plan)
-    with Reranker(plan.model, threads=plan.threads) as reranker:
-        full_length = reranker.info().max_length
-        lengths = sorted({length for length in plan.max_lengths if length < full_length})
-        result["model"] = {"name": plan.model, "max_length": full_length, "graph": reranker.info().graph_sha256}
+    with ExitStack() as stack:
+        early, full = _opened(plan, stack)
+        full_length, early_length = full.info().max_length, early.info().max_length
+        lengths = sorted({length for length in plan.max_lengths if length < full_length and length <= early_length})
+        result["model"] = {"name": plan.model, "max_length": full_length, "graph": full.info().graph_sha256}
+        result["early_model"] = {
+            "name": plan.early_model or plan.model,
+            "max_length": early_length,
+            "graph": early.info().graph_sha256,
+        }
         scored = [
             score_stages(
-                reranker,
+                early,
+                full,
                 folder,
-                max_lengths=[*lengths, full_length],
+                early_lengths=lengths,
                 queries=plan.queries,
                 candidates=plan.candidates,
                 score_file=score_file,
@@ -139,6 +149,14 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
     return result
 
 
+def _opened(plan: TuningPlan, stack: ExitStack) -> tuple[Reranker, Reranker]:
+    """The models of the stages before the last, and of the last; one reranker where they are the same."""
+    full = stack.enter_context(Reranker(plan.model, threads=plan.threads))
+    if plan.early_model in (None, plan.model):
+        return full, full
+    return stack.enter_context(Reranker(plan.early_model, threads=plan.threads)), full
+
+
 def _check_collections(plan: TuningPlan) -> None:
     """Refuse collections that cannot be tuned on, before hours are spent on scoring others."""
     for folder in plan.collections:
@@ -156,8 +174,8 @@ def chosen_stages(result: Mapping[str, Any]) -> list[Stage] | None:
     """
     if result["chosen"] is None:
         return None
-    model = result["model"]["name"]
-    return [*(Stage(model, **stage) for stage in result["chosen"]["stages"]), Stage(model)]
+    early = result["early_model"]["name"]
+    return [*(Stage(early, **stage) for stage in result["chosen"]["stages"]), Stage(result["model"]["name"])]
 
 
 def _is_good_enough(trial: Trial, plan: TuningPlan) -> bool:
@@ -169,11 +187,11 @@ def _confirm(
 ) -> list[dict[str, Any]]:
     """Run the chosen cascade and the full model in turn, from the documents' text."""
     confirmed = []
-    with (
-        Reranker(plan.model, threads=plan.threads) as full,
-        Cascade([Stage(full, stage.keep, stage.max_length) for stage in chosen.stages(plan.model)]) as cascade,
-    ):
-        full.warmup()
+    with ExitStack() as stack:
+        early, full = _opened(plan, stack)
+        cascade = stack.enter_context(Cascade(chosen.stages(early, full)))
+        for reranker in {early, full}:
+            reranker.warmup()
         for folder, scores in zip(plan.collections, scored, strict=True):
             collection = read_collection(folder)
             times: dict[str, list[float]] = {"cascade": [], "full": []}

@@ -41,6 +41,8 @@ def trade_off_table(result: Mapping[str, Any]) -> ReportTable:
         "Times are predicted from those of the stages; in brackets the fifth percentile over resampled queries.",
         *(_confirmation(entry) for entry in result.get("confirmed", ())),
     ]
+    if result["early_model"]["name"] != result["model"]["name"]:
+        notes.insert(0, f"Stages before the full model, {result['model']['name']}: {result['early_model']['name']}.")
     if result["chosen"] is None:
         required = f"{result['share']:.0%} of the quality and {result['least_overlap']:.0%} of the first ten"
         notes.append(f"No cascade keeps {required} in every collection.")

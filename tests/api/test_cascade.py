@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, Reranker, Stage, Windows
-from crossrank.cascade_file import read_stages, stages_as_toml
+from crossrank.cascade_file import default_cascade_file, read_stages, stages_as_toml
+from crossrank.engine.runtime import providers
+from crossrank.engine.runtime.providers import ProviderResolution
 from crossrank.engine.runtime.session import GraphSession
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.errors import ClosedError, InferenceError, ModelNotFoundError
+from crossrank.models.embedded import DEFAULT_CASCADE, DEFAULT_CASCADE_OF_ONE_MODEL, EMBEDDED_MODELS
 
 QUERY = "the river carries"
 DOCUMENTS = [text[: 40 + 9 * index] for index, text in enumerate(make_texts(16, seed=4))]
@@ -331,11 +334,70 @@ def test_a_missing_model_is_named():
         Cascade([Stage("no-such-model")])
 
 
-def test_the_default_cascade_is_the_embedded_model_with_itself():
-    with Cascade.default(threads=1) as cascade:
-        assert {stage.model for stage in cascade.stages} == {"default"}
+NOTES = [f"a note about number {number}" for number in range(3)]
+HONEY = "Bees make honey from the nectar of flowers."
+
+
+def test_the_default_cascade_ends_with_the_default_model_on_whole_documents():
+    with Cascade.default(provider="cpu", threads=1) as cascade:
+        assert {stage.model for stage in cascade.stages} <= set(EMBEDDED_MODELS)
+        assert cascade.stages[-1] == Stage("default")
         assert cascade.stages[0].max_length is not None
-        documents = [f"a note about number {number}" for number in range(3)]
-        documents.append("Bees make honey from the nectar of flowers.")
-        ranking = cascade.rank("what do bees make?", documents, top_k=1)
+        ranking = cascade.rank("what do bees make?", [*NOTES, HONEY], top_k=1)
+        assert ranking[0].index == 3
+        documents = [*NOTES, *(f"{HONEY} Note {number}." for number in range(cascade.stages[0].keep))]
+        ranking = cascade.rank("what do bees make?", documents, top_k=len(documents))
+        assert [run.scored for run in ranking.stages][:2] == [len(documents), cascade.stages[0].keep]
+        assert {item.index for item in ranking[-3:]} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("provider", "precision", "alone"),
+    [
+        ("cpu", "auto", False),
+        ("cpu", "int8", False),
+        ("auto", "auto", True),
+        ("auto", "int8", True),
+        ("cuda", "fp16", True),
+        ("cpu", "fp32", True),
+        ("cpu", "fp16", True),
+    ],
+)
+def test_the_default_cascade_has_one_model_where_the_small_one_has_no_graph(provider, precision, alone, monkeypatch):
+    found = ProviderResolution("cpu" if provider == "cpu" else "cuda", "as if CUDA worked here")
+    monkeypatch.setattr(providers, "choose_provider", lambda choice: found)
+    file = default_cascade_file(provider, precision)
+    assert file == (DEFAULT_CASCADE_OF_ONE_MODEL if alone else DEFAULT_CASCADE)
+    stages = read_stages(file)
+    assert stages[-1] == Stage("default")
+    if alone:
+        assert {stage.model for stage in stages} == {"default"}
+
+
+def test_the_embedded_models_share_encoded_documents(monkeypatch):
+    encoded = []
+    encode = PairEncoder.encode_documents
+
+    def counted_encode(self, texts):
+        encoded.extend(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(PairEncoder, "encode_documents", counted_encode)
+    stages = [Stage("default-small", keep=2, max_length=32), Stage("default")]
+    options = {"provider": "cpu", "precision": "int8", "threads": 1}
+    with Cascade(stages, **options) as cascade, Reranker("default", **options) as full:
+        ranking = cascade.rank("what do bees make?", [*NOTES, HONEY])
+        ours = [text for text in encoded if text in (*NOTES, HONEY)]  # loading encodes reference pairs
+        expected = {item.index: item.score for item in full.rank("what do bees make?", [*NOTES, HONEY])}
+    assert sorted(ours) == sorted([*NOTES, HONEY])
+    assert [item.stage for item in ranking] == [1, 1, 0, 0]
     assert ranking[0].index == 3
+    assert all(item.score == expected[item.index] for item in ranking[:2])
+
+
+def test_a_file_beside_which_a_folder_has_an_embedded_models_name_means_the_embedded_model(tmp_path):
+    for name in EMBEDDED_MODELS:
+        (tmp_path / name).mkdir()
+    file = tmp_path / "cascade.toml"
+    file.write_text('[[stage]]\nmodel = "default-small"\nkeep = 3\n[[stage]]\nmodel = "default"\n')
+    assert [stage.model for stage in read_stages(file)] == ["default-small", "default"]

@@ -17,7 +17,7 @@ from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
 from crossrank.engine.runtime.session import GraphSession
 from crossrank.engine.text.encoding import TokenArrays
 from crossrank.models.artifact import Artifact
-from crossrank.models.embedded import default_artifact
+from crossrank.models.embedded import embedded_artifact
 from crossrank.models.manifest import Manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")]
@@ -36,12 +36,12 @@ WAIT = 120
 @pytest.fixture(scope="module", params=["single", "equal_length", "packed"])
 def engines(request, tmp_path_factory):
     """Engines with one, two and three threads on the embedded model, and the scores of each pair alone."""
-    manifest = Manifest.model_validate_json((default_artifact() / "manifest.json").read_text())
+    manifest = Manifest.model_validate_json((embedded_artifact() / "manifest.json").read_text())
     graphs = tuple(
         graph.model_copy(update={"batching": request.param}) if graph.precision == "int8" else graph
         for graph in manifest.graphs
     )
-    folder = copy_artifact(default_artifact(), tmp_path_factory.mktemp(request.param) / "artifact", graphs=graphs)
+    folder = copy_artifact(embedded_artifact(), tmp_path_factory.mktemp(request.param) / "artifact", graphs=graphs)
 
     def engine(threads):
         return ArtifactReranker(folder, provider="cpu", precision="int8", threads=threads, max_length=MAX_LENGTH)
@@ -91,7 +91,7 @@ def test_all_pairs_at_once_reversed_and_under_a_limit(engines):
 
 @pytest.mark.parametrize("length", [100, 129, 300, 512])
 def test_no_number_of_threads_changes_a_bit(length):
-    artifact = Artifact.open(default_artifact())
+    artifact = Artifact.open(embedded_artifact())
     graph = artifact.path("int8.onnx")
     ids = np.random.default_rng(length).integers(1000, 20_000, size=(3, length))
     arrays = TokenArrays(ids, np.ones_like(ids), np.zeros_like(ids))

@@ -104,14 +104,14 @@ def test_a_pickle_of_a_hub_model_keeps_its_revision(cache, exports, hub):
 
 
 def test_a_pickle_of_the_embedded_model_means_the_embedded_model_where_it_is_read(tiny_artifact, tmp_path, monkeypatch):
-    monkeypatch.setattr("crossrank.resolve.default_artifact", lambda: tiny_artifact)
+    monkeypatch.setattr("crossrank.resolve.embedded_artifact", lambda _: tiny_artifact)
     shutil.copytree(tiny_artifact, tmp_path / "default")
     monkeypatch.chdir(tmp_path)
     with Reranker("default", provider="cpu") as reranker:
         data = pickle.dumps(reranker)
         assert reranker.info().artifact == str(tiny_artifact)
     elsewhere = shutil.copytree(tiny_artifact, tmp_path / "another installation")
-    monkeypatch.setattr("crossrank.resolve.default_artifact", lambda: elsewhere)
+    monkeypatch.setattr("crossrank.resolve.embedded_artifact", lambda _: elsewhere)
     with pickle.loads(data) as again:
         assert again.info().artifact == str(elsewhere)
 

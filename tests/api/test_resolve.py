@@ -7,7 +7,7 @@ import pytest
 from fresh_python import run_python
 
 from crossrank.errors import ArtifactError, InvalidInputError, ModelNotFoundError, ProviderError
-from crossrank.models.embedded import DEFAULT_MODEL
+from crossrank.models.embedded import EMBEDDED_MODELS
 from crossrank.resolve import resolve_model
 
 COMMIT, NEWER = "a" * 40, "b" * 40
@@ -34,12 +34,15 @@ def test_an_artifact_folder_is_itself(tiny_artifact, cache, exports, monkeypatch
     assert not cache.exists()
 
 
-def test_default_is_the_embedded_model_whatever_lies_in_the_working_directory(tiny_artifact, tmp_path, monkeypatch):
-    monkeypatch.setattr("crossrank.resolve.default_artifact", lambda: Path("/embedded"))
-    shutil.copytree(tiny_artifact, tmp_path / DEFAULT_MODEL)
+@pytest.mark.parametrize("name", EMBEDDED_MODELS)
+def test_an_embedded_models_name_is_that_model_whatever_lies_in_the_working_directory(
+    name, tiny_artifact, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("crossrank.resolve.embedded_artifact", lambda name: Path("/embedded") / name)
+    shutil.copytree(tiny_artifact, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert resolve_model(DEFAULT_MODEL) == Path("/embedded")
-    assert resolve_model(f"./{DEFAULT_MODEL}") == resolve_model(Path(DEFAULT_MODEL)) == tmp_path / DEFAULT_MODEL
+    assert resolve_model(name) == Path("/embedded") / name
+    assert resolve_model(f"./{name}") == resolve_model(Path(name)) == tmp_path / name
 
 
 def test_a_checkpoint_is_exported_once_and_found_again(checkpoint, cache, exports):
@@ -127,7 +130,7 @@ def test_an_invalid_name_is_refused(model):
 @pytest.mark.parametrize("model", ["nothing-of-that-name", "a/b/c", "/no/such/folder", "./no/folder", "~nobody/x"])
 def test_an_unknown_name_is_an_error_that_says_what_was_expected_and_asks_no_hub(model, cache, hub):
     asked = hub({None: COMMIT})
-    with pytest.raises(ModelNotFoundError, match=r"crossrank models.*artifact folder, a checkpoint folder"):
+    with pytest.raises(ModelNotFoundError, match=r"crossrank models.*'default', 'default-small', an artifact folder"):
         resolve_model(model, provider="cpu")
     assert asked == []
 
@@ -198,9 +201,9 @@ def test_consent_to_remote_code_is_passed_on_and_never_assumed(cache, exports, h
     assert [options["trust_remote_code"] for _, options in exports] == [True, False, True]
 
 
-@pytest.mark.parametrize("kind", ["artifact", "checkpoint", "default"])
+@pytest.mark.parametrize("kind", ["artifact", "checkpoint", "default", "default-small"])
 def test_only_a_hub_repository_has_revisions(kind, tiny_artifact, checkpoint):
-    model = {"artifact": tiny_artifact, "checkpoint": checkpoint, "default": "default"}[kind]
+    model = {"artifact": tiny_artifact, "checkpoint": checkpoint}.get(kind, kind)
     with pytest.raises(InvalidInputError, match="revision='main': only a hub repository has revisions"):
         resolve_model(model, revision="main")
 

@@ -14,9 +14,10 @@ from crossrank.benchmarks.harness.environment import library_versions
 from crossrank.benchmarks.peers.contenders import PEERS, chosen_peers
 from crossrank.benchmarks.peers.environments import Installation, environment_names
 from crossrank.cli.app import app
-from crossrank.cli.bench_output import default_checkpoint
+from crossrank.cli.bench_output import embedded_checkpoint
 from crossrank.errors import InvalidInputError
 from crossrank.models.artifact import sha256_of
+from crossrank.models.embedded import EMBEDDED_MODELS
 
 
 @pytest.fixture
@@ -225,13 +226,14 @@ def checkpoint(tmp_path):
     return folder
 
 
-def test_the_default_models_checkpoint_is_found_in_a_source_checkout_by_its_weights(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", EMBEDDED_MODELS)
+def test_an_embedded_models_checkpoint_is_found_in_a_source_checkout_by_its_weights(name, monkeypatch, tmp_path):
     checkout = Path(__file__).parents[2]
     monkeypatch.chdir(checkout / "tests")
-    assert default_checkpoint("default") == checkout / "models" / "default" / "checkpoint"
-    assert default_checkpoint("other") is None
-    other = tmp_path / "models" / "default" / "checkpoint"
+    assert embedded_checkpoint(name) == checkout / "models" / name / "checkpoint"
+    assert embedded_checkpoint("other") is None
+    other = tmp_path / "models" / name / "checkpoint"
     other.mkdir(parents=True)
     (other / "model.safetensors").write_bytes(b"another model's weights")
     monkeypatch.chdir(tmp_path)
-    assert default_checkpoint("default") is None
+    assert embedded_checkpoint(name) is None

@@ -6,6 +6,7 @@ import pytest
 from tiny_artifacts import copy_artifact
 
 from crossrank.models.artifact import Artifact
+from crossrank.models.embedded import EMBEDDED_MODELS
 from crossrank.models.manifest import Manifest, PassRecord
 
 
@@ -99,9 +100,10 @@ def test_what_the_passes_did_is_printed(crossrank, tiny_artifact, tmp_path):
     assert "fp32 fuse: no change" in result.stdout
 
 
-def test_the_embedded_model_goes_by_its_name(crossrank, tiny_artifact, monkeypatch):
-    monkeypatch.setattr("crossrank.cli.inspect.default_artifact", lambda: tiny_artifact)
-    assert json.loads(crossrank("inspect", "--json", "default").stdout)["folder"] == str(tiny_artifact)
+@pytest.mark.parametrize("name", EMBEDDED_MODELS)
+def test_an_embedded_model_goes_by_its_name(name, crossrank, tiny_artifact, monkeypatch):
+    monkeypatch.setattr("crossrank.cli.inspect.embedded_artifact", {name: tiny_artifact}.__getitem__)
+    assert json.loads(crossrank("inspect", "--json", name).stdout)["folder"] == str(tiny_artifact)
 
 
 def test_a_graph_that_does_not_run_here_is_a_failure(crossrank, tiny_artifact, tmp_path):

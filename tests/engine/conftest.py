@@ -18,7 +18,7 @@ from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.runtime.session import GraphSession
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.models.artifact import Artifact
-from crossrank.models.embedded import default_artifact
+from crossrank.models.embedded import embedded_artifact
 
 QUERY = "the old café carries wind-tunnel results"
 
@@ -48,7 +48,7 @@ def scored(tiny_checkpoint: Callable[..., Path], tiny_graphs: Path) -> Scored:
 @pytest.fixture(scope="session")
 def default_encoder() -> PairEncoder:
     """The embedded model's encoder."""
-    artifact = Artifact.open(default_artifact())
+    artifact = Artifact.open(embedded_artifact())
     manifest = artifact.manifest
     return PairEncoder.load(
         artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from crossrank.models.catalogue import CatalogueEntry, find_entry, load_catalogue, parse_catalogue
+from crossrank.models.embedded import EMBEDDED_MODELS
 
 REQUIRED = [
     "cross-encoder/ms-marco-TinyBERT-L2-v2",
@@ -58,7 +59,7 @@ def test_former_spellings_of_the_hub_lead_to_the_same_entry():
     assert find_entry("cross-encoder/ms-marco-MiniLM-L-12-v2") is find_entry("ms-marco-MiniLM-L12-v2")
 
 
-@pytest.mark.parametrize("name", ["", "default", "minilm", "ms-marco-MiniLM-L6", "other/ms-marco-MiniLM-L6-v2"])
+@pytest.mark.parametrize("name", ["", *EMBEDDED_MODELS, "minilm", "ms-marco-MiniLM-L6", "other/ms-marco-MiniLM-L6-v2"])
 def test_anything_else_is_not_found(name):
     assert find_entry(name) is None
 

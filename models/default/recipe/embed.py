@@ -93,6 +93,9 @@ def embed_all(folder: Path, name: str, what: str, texts: list[str], encode: Enco
     """Embeds texts block by block; finished blocks are kept until all are joined."""
     target = folder / f"{name}.{what}.npy"
     if target.exists():
+        rows = len(np.load(target, mmap_mode="r"))
+        if rows != len(texts):
+            raise SystemExit(f"{target} has {rows} rows, but there are {len(texts)} {what}: it is of other texts")
         print(f"{target} exists", flush=True)
         return
     began = time.monotonic()

@@ -4,7 +4,7 @@
 
 The hidden space is projected on the main directions of the word embeddings; the attention heads and the inner units
 with the largest weights are kept. The result ranks badly until it is trained; the word embeddings must be trained
-with it (`train.py --no-freeze-words`).
+with it (`train.py --no-freeze-words`). Does nothing where OUT is there already.
 """
 
 from __future__ import annotations
@@ -91,9 +91,14 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--hidden", type=int, default=256)
     options = parser.parse_args()
+    if options.out.exists():
+        print(f"{options.out} exists", flush=True)
+        return
     large = AutoModelForSequenceClassification.from_pretrained(options.large).float()
-    make_small(large, options.layers, options.hidden).half().save_pretrained(options.out)
-    AutoTokenizer.from_pretrained(options.large).save_pretrained(options.out)
+    new = options.out.with_name("writing-" + options.out.name)
+    make_small(large, options.layers, options.hidden).half().save_pretrained(new)
+    AutoTokenizer.from_pretrained(options.large).save_pretrained(new)
+    new.rename(options.out)
 
 
 if __name__ == "__main__":

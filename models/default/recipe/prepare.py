@@ -3,13 +3,15 @@
     python prepare.py OUT debian=Translation-en wordnet=wn.dict.dz json=texts.jsonl ...
 
 Writes `documents.jsonl.gz` and `queries.jsonl.gz` to OUT. Documents are of three classes, so that the model sees
-texts of every length: passages, short pieces of passages and long texts made of neighbouring passages.
+texts of every length: passages, short pieces of passages and long texts made of neighbouring passages. A finished
+run is not repeated, and OUT is refused for other sources: the embeddings of `embed.py` belong to these texts.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import json
 import random
 import re
 from pathlib import Path
@@ -131,11 +133,20 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
+    record = options.out / "prepared.json"
+    made_from = {"sources": options.sources, "most": options.most, "seed": options.seed}
+    if record.exists():
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if known != made_from:
+            raise SystemExit(f"{options.out} was prepared with {known}, not {made_from}; take another folder")
+        print(f"{options.out} is prepared", flush=True)
+        return
     items = read_sources(options.sources, options.most, rng)
     documents = make_documents([item.text for item in items if item.text], rng)
     queries = make_queries(items, rng)
     write_json_lines(options.out / "documents.jsonl.gz", documents)
     write_json_lines(options.out / "queries.jsonl.gz", queries)
+    record.write_text(json.dumps(made_from) + "\n", encoding="utf-8")
     print("documents by class:", dict(collections.Counter(d["class"] for d in documents)))
     print("queries by kind:", dict(collections.Counter(q["kind"] for q in queries)))
 

@@ -14,3 +14,4 @@ python "$here/make_small.py" "$work/run/checkpoint" "$work/small-start"
 python "$here/train.py" "$work/data" "$work/small-start" "$work/small-run" \
     --teachers words --minutes 0.3 --lists 4 --no-freeze-words --rate 5e-4
 python "$here/evaluate.py" "$work/small-run/checkpoint" --out "$work/figures.json"
+crossrank export "$work/small-run/checkpoint" "$work/artifact" --force --activation identity --precision int8

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from tiny_artifacts import copy_artifact
 from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
@@ -56,9 +57,9 @@ def plan_of(model, *folders, **options):
 
 def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
     with Reranker(tiny_artifact, threads=1) as reranker:
-        scores = score_stages(
-            reranker, collection, max_lengths=[16, 64], queries=3, candidates=12, score_file=ScoreFile(None)
-        )
+        options = {"early_lengths": [16], "score_file": ScoreFile(None)}
+        scores = score_stages(reranker, reranker, collection, queries=3, candidates=12, **options)
+        assert (list(scores.logits), scores.early_encoding_seconds) == ([16, 64], 0)
         assert scores.queries == ("q0", "q2", "q4")
         assert scores.candidates["q0"] == (*(f"d{index}" for index in range(8, 0, -1)), "d0", "d9", "d10", "d11")
         assert scores.candidates["q2"] == tuple(f"d{index}" for index in range(12))
@@ -67,7 +68,7 @@ def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
         expected = reranker.rank(texts.queries["q0"], documents)
         assert [item.index for item in expected] == np.argsort(-scores.logits[64][0], kind="stable").tolist()
         with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
-            score_stages(reranker, collection, max_lengths=[16], queries=1, candidates=31, score_file=ScoreFile(None))
+            score_stages(reranker, reranker, collection, queries=1, candidates=31, **options)
 
 
 @pytest.mark.parametrize("stages", [2, 3])
@@ -85,6 +86,35 @@ def test_every_trial_predicts_what_the_cascade_ranks(collection, tiny_artifact, 
                 len({item.index for item in ranked(cascade, texts, query)[:10]} & set(full[query])) for query in queries
             ]
             assert trial["overlap"]["small"] == pytest.approx(sum(common) / (10 * len(queries)))
+
+
+def test_stages_before_the_last_may_have_a_model_of_their_own(collection, tiny_artifact, tmp_path):
+    small = copy_artifact(tiny_artifact, tmp_path / "small model", max_length=40)
+    file = tmp_path / "scores.jsonl"
+    result = tuning.tune_cascade(
+        plan_of(tiny_artifact, collection, early_model=str(small), share=0.5, max_lengths=(16, 40, 50), scores=file)
+    )
+    assert {stage["max_length"] for trial in result["trials"] for stage in trial["stages"]} == {16, 40}
+    assert result["collections"][0]["early_encoding_seconds_per_document"] > 0
+    texts = read_collection(collection)
+    with Reranker(tiny_artifact, threads=1) as full, Reranker(small, threads=1) as early:
+        best = {query: {item.index for item in ranked(full, texts, query)[:10]} for query in texts.queries}
+        for trial in result["trials"]:
+            cascade = Cascade([*(Stage(early, **stage) for stage in trial["stages"]), Stage(full)])
+            common = [len({item.index for item in ranked(cascade, texts, q)[:10]} & best[q]) for q in texts.queries]
+            assert trial["overlap"]["small"] == pytest.approx(sum(common) / (10 * len(texts.queries)))
+    assert [stage.model for stage in chosen_stages(result)] == [str(small), str(tiny_artifact)]
+    assert f"Stages before the full model, {tiny_artifact}: {small}." in trade_off_table(result).note
+    seconds = {json.loads(line)["key"]: json.loads(line)["seconds"] for line in file.read_text().splitlines()}
+    assert len(seconds) == 6 * 3
+    means = result["collections"][0]["seconds_per_document"]
+    whole, encoding = means["64"], result["collections"][0]["encoding_seconds_per_document"]
+    early_encoding = result["collections"][0]["early_encoding_seconds_per_document"]
+    for trial in result["trials"]:
+        (stage,) = trial["stages"]
+        first = CANDIDATES * (early_encoding + means[str(stage["max_length"])])
+        last = stage["keep"] * (encoding + whole)
+        assert trial["time_share"] == pytest.approx((first + last) / (CANDIDATES * (encoding + whole)))
 
 
 def ranked(ranker, collection, query):
