@@ -45,7 +45,8 @@ class Comparison:
 
 
 def _rounded_mean(differences: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
-    return np.round(np.mean(differences, axis=axis), _DECIMALS)
+    means: npt.NDArray[np.float64] = np.mean(differences, axis=axis)
+    return means.round(_DECIMALS)
 
 
 def compare_paired(own: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], *, seed: int = 0) -> Comparison:
