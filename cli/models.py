@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from crossrank.cli.common import out, reports_errors
 from crossrank.models.catalogue import load_catalogue
+
+if TYPE_CHECKING:
+    from crossrank.models.catalogue import ReadyOnnx
 
 
 @reports_errors
@@ -25,15 +28,33 @@ def models_command(
         return
     console = out()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "repository", "architecture", "tokens", "activation", "licence"):
+    for column in ("name", "repository", "architecture", "tokens", "activation", "licence", "ready ONNX file"):
         table.add_column(
             column, justify="right" if column == "tokens" else "left", no_wrap=column == "name", overflow="fold"
         )
-    table.add_row("default", "(embedded)", "bert", "512", "identity", "Apache-2.0")
+    table.add_row("default", "(embedded)", "bert", "512", "identity", "Apache-2.0", "")
     for entry in entries:
         table.add_row(
-            entry.name, entry.repository, entry.model_type, str(entry.max_length), entry.activation, entry.licence
+            entry.name,
+            entry.repository,
+            entry.model_type,
+            str(entry.max_length),
+            entry.activation,
+            entry.licence,
+            _ready(entry.onnx),
         )
     console.print(table)
-    console.print("\nThe others are fetched and exported once, at first use, with the export extra:")
-    console.print("  pip install 'crossrank[cpu,export]'", markup=False)
+    console.print(
+        "\nThe others are fetched once, at first use or by 'crossrank pull NAME': their checkpoint is exported"
+    )
+    console.print(
+        "with the export extra, else their ready ONNX file is taken, which needs the onnx extra and no torch:"
+    )
+    console.print("  pip install 'crossrank[cpu,export]'   or   pip install 'crossrank[cpu,onnx]'", markup=False)
+
+
+def _ready(onnx: ReadyOnnx | None) -> str:
+    if onnx is None:
+        return ""
+    where = f"{onnx.repository} " if onnx.repository else ""
+    return f"{where}{onnx.file}{'' if onnx.verified else ' (unverified)'}"

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Activation, Precision, Verification
 
 
+_NOT_THE_CHECKPOINT = (
+    "compared with the ONNX file, not with the checkpoint: whether the file gives the checkpoint's scores is its makers' "
+    "word"
+)
+
+
 def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
     file: str | Path,
     tokenizer_folder: str | Path,
@@ -127,6 +133,8 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
         hint = surroundings_hint(error, writer.target.parent)
         raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}{hint}") from error
     notes = (*described.description.notes, *assembly.notes)
+    if fetched is not None:
+        notes = (_NOT_THE_CHECKPOINT, *notes)
     source = described.description.source
     return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes, source)
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from crossrank.errors import ModelNotFoundError, UnsupportedCheckpointError
+from crossrank.errors import InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.sentence_transformers import FILES as SENTENCE_TRANSFORMERS_FILES
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME
+from crossrank.export.dependencies import IMPORT_MODULES, require
 from crossrank.export.graph.external_data import check_location, external_locations
 from crossrank.export.graph.files import load_graph_alone
 from crossrank.export.graph.stored_precision import stored_precision
 from crossrank.export.hub import USUAL_FILES
+from crossrank.export.hub.places import Folder, find_repository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from crossrank.export.hub.places import Place
 
@@ -48,6 +50,39 @@ class ReadyGraph:
     def digests(self) -> dict[str, str]:
         """Every file with its sha256."""
         return {**self.files_sha256, **self.weights_sha256}
+
+
+def find_ready_graph(
+    source: str | Path, file: str | None, *, revision: str | None = None, show_progress: bool = False
+) -> ReadyGraph:
+    """A ready ONNX file of a folder or a hub repository, fetched if need be.
+
+    Args:
+        source: path of a folder, or a hub id. A folder wins.
+        file: the file, by its path in the folder or repository; None for the usual one.
+        revision: branch, tag or commit of a hub repository; None for its default branch.
+        show_progress: show huggingface-hub's progress bars, on a terminal.
+
+    Raises:
+        MissingDependencyError: the onnx extra is not installed.
+        InvalidInputError: a revision was given for a folder.
+        ModelNotFoundError: there is no such repository or file, or it cannot be had.
+        UnsupportedCheckpointError: there is no tokenizer.json, or the file is not what it has to be.
+        CacheFolderError: huggingface-hub's folder cannot be written.
+    """
+    require(IMPORT_MODULES, extra="onnx", purpose="importing an ONNX file")
+    folder = Path(os.path.expanduser(source))  # noqa: PTH111  Path.expanduser raises where there is no such user
+    place: Place
+    if folder.is_dir():
+        if revision is not None:
+            raise InvalidInputError(f"revision {revision!r} was given for the folder {source}; only hub ids have any")
+        place = Folder.at(folder)
+    else:
+        place = find_repository(os.fspath(source), revision, show_progress=show_progress)
+    name = choose_file(place, file)
+    if name is None:
+        raise ModelNotFoundError(f"{place.where} has none of {', '.join(USUAL_FILES)}; it has {listed_files(place)}")
+    return take_ready_graph(place, name, chosen=file is not None)
 
 
 def choose_file(place: Place, asked: str | None, usual: tuple[str, ...] = ()) -> str | None:
