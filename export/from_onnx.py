@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 
 _NOT_THE_CHECKPOINT = (
-    "compared with the ONNX file, not with the checkpoint: whether the file gives the checkpoint's scores is its makers' "
-    "word"
+    "compared with the ONNX file, not with the checkpoint: whether the file gives the checkpoint's scores was not tried"
 )
 
 

@@ -158,27 +158,28 @@ def find_repository(hub_id: str, revision: str | None, *, show_progress: bool = 
         ModelNotFoundError: there is no such repository or revision, or it is neither reachable nor cached.
         CacheFolderError: huggingface-hub has no folder that can be written.
     """
+    # One file that every model has: huggingface-hub then notes the branch's commit, and finds it without a network.
+    snapshot = download_matching(hub_id, revision, ("config.json",))
     try:
-        commit, digests = _ask_hub(hub_id, revision)
-    except ModelNotFoundError as error:
-        try:
-            snapshot = download_matching(hub_id, revision, (), local_files_only=True)
-        except ModelNotFoundError:
-            raise error from error.__cause__
-        commit, digests = snapshot.name, _cached_digests(snapshot)
-    return Repository(hub_id, commit, digests, show_progress=show_progress)
+        digests = _stated_digests(hub_id, snapshot.name)
+    except ModelNotFoundError:
+        if not snapshot.is_dir():
+            raise
+        digests = _cached_digests(snapshot)
+    return Repository(hub_id, snapshot.name, digests, show_progress=show_progress)
 
 
-def _ask_hub(hub_id: str, revision: str | None) -> tuple[str, dict[str, str]]:
-    with hub_errors(hub_id, revision):
+def _stated_digests(hub_id: str, commit: str) -> dict[str, str]:
+    """What the hub states of each file."""
+    with hub_errors(hub_id, commit):
         from huggingface_hub import HfApi, constants
 
-        info = HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        info = HfApi().model_info(hub_id, revision=commit, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     digests = {}
     for sibling in info.siblings or ():
         large = sibling.lfs.sha256 if sibling.lfs is not None else None
         digests[sibling.rfilename] = large or sibling.blob_id or ""
-    return str(info.sha), digests
+    return digests
 
 
 def _cached_digests(snapshot: Path) -> dict[str, str]:

@@ -20,6 +20,8 @@ class FakeHub:
     """One repository on a server of its own; large files are links to another address, as on the hub.
 
     Attributes:
+        hub_id: the repository.
+        requests: how many came, of whatever kind.
         fetched: paths of the files that were sent, in order, each time they were.
         ranges: the Range header of each of these requests; None where there was none.
         tokens: the Authorization headers that came.
@@ -29,7 +31,15 @@ class FakeHub:
     """
 
     def __init__(self, folder: Path, *, hub_id: str = HUB_ID, commit: str = COMMIT) -> None:
+        self.serve(folder, hub_id=hub_id, commit=commit)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.hub = self
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def serve(self, folder: Path, *, hub_id: str = HUB_ID, commit: str = COMMIT) -> None:
+        """Begin anew with a repository of one commit, without faults."""
         self.hub_id = hub_id
+        self.requests = 0
         self.fetched: list[str] = []
         self.ranges: list[str | None] = []
         self.tokens: set[str | None] = set()
@@ -37,9 +47,6 @@ class FakeHub:
         self.damaged: set[str] = set()
         self.branches = {"main": commit}
         self._commits = {commit: folder}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.hub = self
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -74,6 +81,18 @@ class FakeHub:
         siblings = [{"rfilename": path.relative_to(folder).as_posix(), **_metadata(path)} for path in files]
         reply = {"id": self.hub_id, "modelId": self.hub_id, "sha": commit, "siblings": siblings, "tags": []}
         return json.dumps(reply).encode()
+
+    def list_tree(self, revision: str) -> bytes | None:
+        described = json.loads(self.describe(revision) or "null")
+        if described is None:
+            return None
+        entries = []
+        for file in described["siblings"]:
+            entry = {"type": "file", "path": file["rfilename"], "size": file["size"], "oid": file["blobId"]}
+            if "lfs" in file:
+                entry["lfs"] = {"oid": file["lfs"]["sha256"], "size": file["size"], "pointerSize": 134}
+            entries.append(entry)
+        return json.dumps(entries).encode()
 
     def find(self, revision: str, name: str) -> tuple[str, Path] | None:
         commit = self.branches.get(revision, revision)
@@ -116,12 +135,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body):
         hub = self.server.hub
+        hub.requests += 1
         hub.tokens.add(self.headers.get("Authorization"))
         path = self.path.split("?")[0]
         api, files = f"/api/models/{hub.hub_id}", f"/{hub.hub_id}/resolve/"
         if path == api or path.startswith(f"{api}/revision/"):
             reply = hub.describe(path.rpartition("/revision/")[2] if path != api else "main")
             self._send(reply or b"{}", "" if reply else "RevisionNotFound", body=body)
+        elif path.startswith(f"{api}/tree/"):
+            reply = hub.list_tree(path.rpartition("/tree/")[2])
+            self._send(reply or b"[]", "" if reply else "RevisionNotFound", body=body)
         elif path.startswith((files, "/large" + files)):
             revision, _, name = path.partition("/resolve/")[2].partition("/")
             found = hub.find(revision, name)
