@@ -58,7 +58,7 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
         "artifact": f"{folder} (schema {manifest.schema_version}, files verified)",
         "model": manifest.name,
         "source": " ".join(part for part in (source.kind, source.id, source.revision) if part),
-        "made of": ", ".join(
+        "made of": "\n".join(
             f"{name} (sha256 {digest})" for name, digest in (source.weights_sha256 | source.files_sha256).items()
         ),
         "compared with": manifest.verification.reference if manifest.verification else "not recorded",

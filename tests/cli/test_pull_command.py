@@ -33,7 +33,7 @@ def test_every_option_of_pull_reaches_the_resolution(crossrank, resolved):
 
 def test_pull_says_what_was_made_of_what(crossrank, resolved, tiny_artifact):
     text = crossrank("pull", "owner/name").stdout
-    for part in (str(tiny_artifact), "compared with", "sha256", "rerank -m owner/name"):
+    for part in (str(tiny_artifact), "made of", "compared with", "rerank -m owner/name"):
         assert part in text
     assert f"rerank -m {tiny_artifact}" in crossrank("pull", "owner/name", "--file", "model.onnx").stdout
     printed = json.loads(crossrank("pull", "owner/name", "--json").stdout)
