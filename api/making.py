@@ -147,8 +147,8 @@ def _explained(hub_id: str, known: str | None) -> Iterator[None]:
         first = f" (commit {known} was the first one fetched; 'crossrank pull {hub_id} --update' asks anew)"
         raise ModelNotFoundError(
             f"{hub_id!r} was not exported on this machine yet, and its repository cannot be had: {error}"
-            f"{first if known else ''}. Where a network is, run 'crossrank export {hub_id} FOLDER' (without torch: with "
-            f"--file {USUAL_FILES[0]}), and give FOLDER as the model here"
+            f"{first if known else ''}. Where a network is, run 'crossrank export {hub_id} FOLDER' (with "
+            f"--file {USUAL_FILES[0]} where no torch is), and give FOLDER as the model here"
         ) from error
 
 
