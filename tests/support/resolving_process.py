@@ -45,7 +45,7 @@ for line in sys.stdin:
 
 
 class ResolvingProcess:
-    """Answers `resolve_model` calls; `close` checks that no library printed anything."""
+    """Answers `resolve_model` calls; `close` checks that nothing was printed but what huggingface-hub logs."""
 
     def __init__(self, hub: FakeHub, pairs: Path, home: Path, *, torch: bool = False, offline: bool = False) -> None:
         """Start it.
@@ -78,4 +78,6 @@ class ResolvingProcess:
 
     def close(self) -> None:
         printed, errors = self._process.communicate(timeout=60)
-        assert (printed, errors) == ("", "")
+        # Some versions warn of downloads that break off, with the address on one line and what they do on the next.
+        unexpected = [line for line in errors.splitlines() if "download" not in line]
+        assert (printed, unexpected) == ("", []), errors
