@@ -164,6 +164,11 @@ def _choose(place: Place, wanted: Wanted, entry: CatalogueEntry | None, missing:
     file = choose_file(place, wanted.file, _of_catalogue(entry))
     if file is not None:
         return file
+    if place.partial:
+        raise ModelNotFoundError(
+            f"{place.where} has no ready ONNX file ({' or '.join(USUAL_FILES)}), and the hub is out of reach or may not "
+            f"be asked (HF_HUB_OFFLINE); run 'crossrank pull {place.hub_id}' where a network is, and copy what it says"
+        )
     elsewhere = ""
     if entry and entry.onnx and entry.onnx.repository:
         looked_up = "" if entry.onnx.verified else ", which nobody has looked up"

@@ -38,6 +38,10 @@ class Place(Protocol):
     def names(self) -> Collection[str]:
         """Paths of all files."""
 
+    @property
+    def partial(self) -> bool:
+        """Whether there may be more files, which cannot be had now."""
+
     def take(self, name: str) -> tuple[Path, str]:
         """A file on this machine, and its sha256."""
 
@@ -55,6 +59,7 @@ class Folder:
     names: frozenset[str]
     hub_id: str = ""
     commit: str = ""
+    partial: bool = False
 
     @classmethod
     def at(cls, path: Path) -> Folder:
@@ -82,6 +87,7 @@ class Repository:
         digests: every file by its path, with the digest the hub states: sha256 for a large file, git's blob id for a
             small one, empty where it states none.
         recorded: sha256 of files as they were when this commit was first fetched; empty where it was not.
+        partial: whether the hub is out of reach, so that the files are those of its cache.
         show_progress: show huggingface-hub's progress bars, on a terminal.
     """
 
@@ -89,12 +95,13 @@ class Repository:
     commit: str
     digests: Mapping[str, str]
     recorded: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False
     show_progress: bool = False
 
     @property
     def where(self) -> str:
         """The repository's name."""
-        return f"hub repository {self.hub_id!r}"
+        return f"{'the cache of ' if self.partial else ''}hub repository {self.hub_id!r}"
 
     @property
     def names(self) -> Collection[str]:
@@ -161,12 +168,11 @@ def find_repository(hub_id: str, revision: str | None, *, show_progress: bool = 
     # One file that every model has: huggingface-hub then notes the branch's commit, and finds it without a network.
     snapshot = download_matching(hub_id, revision, ("config.json",))
     try:
-        digests = _stated_digests(hub_id, snapshot.name)
+        return Repository(hub_id, snapshot.name, _stated_digests(hub_id, snapshot.name), show_progress=show_progress)
     except ModelNotFoundError:
         if not snapshot.is_dir():
             raise
-        digests = _cached_digests(snapshot)
-    return Repository(hub_id, snapshot.name, digests, show_progress=show_progress)
+    return Repository(hub_id, snapshot.name, _cached_digests(snapshot), partial=True)
 
 
 def _stated_digests(hub_id: str, commit: str) -> dict[str, str]:

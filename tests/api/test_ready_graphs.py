@@ -155,7 +155,9 @@ def test_a_download_that_always_breaks_off_leaves_nothing_that_is_taken_for_the_
     assert (answer["error"], answer["imports"]) == ("ModelNotFoundError", 0)
     assert f"cannot fetch '{HUB_ID}' from the hub" in answer["message"]
     assert not list((tmp_path / "exports").rglob("manifest.json"))
-    assert resolve(offline=True)["error"] == "ModelNotFoundError"
+    offline = resolve(offline=True)
+    assert offline["error"] == "ModelNotFoundError"
+    assert f"the cache of hub repository '{HUB_ID}' has no ready ONNX file" in offline["message"]
 
     hub.cuts.clear()
     assert made(resolve()).manifest.source.revision == COMMIT
