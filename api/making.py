@@ -167,7 +167,8 @@ def _choose(place: Place, wanted: Wanted, entry: CatalogueEntry | None, missing:
     if place.partial:
         raise ModelNotFoundError(
             f"{place.where} has no ready ONNX file ({' or '.join(USUAL_FILES)}), and the hub is out of reach or may "
-            f"not be asked (HF_HUB_OFFLINE); run 'crossrank pull {place.hub_id}' where a network is, and copy what it says"
+            "not be asked (HF_HUB_OFFLINE); "
+            f"run 'crossrank pull {place.hub_id}' where a network is, and copy what it says"
         )
     elsewhere = ""
     if entry and entry.onnx and entry.onnx.repository:
