@@ -44,6 +44,7 @@ class AsyncReranker(AsyncArtifactReranker):
         gpu_memory_limit: int | None = None,
         cuda_graphs: bool = True,
         revision: str | None = None,
+        file: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         """Find the model and load it. This blocks, so do it before the event loop serves callers.
@@ -66,6 +67,7 @@ class AsyncReranker(AsyncArtifactReranker):
             gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
             cuda_graphs: whether runs of a shape are captured once and replayed.
             revision: branch, tag or commit of a hub repository.
+            file: a ready ONNX file of the model to take instead of its checkpoint, as for `Reranker`.
             trust_remote_code: allow code that comes with a checkpoint to run during its export.
 
         Raises:
@@ -88,6 +90,7 @@ class AsyncReranker(AsyncArtifactReranker):
                 gpu_memory_limit=gpu_memory_limit,
                 cuda_graphs=cuda_graphs,
                 revision=revision,
+                file=file,
                 trust_remote_code=trust_remote_code,
             )
         )

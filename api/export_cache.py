@@ -1,13 +1,16 @@
-"""Exports made on demand, kept in a cache folder: each checkpoint, precision and version is exported once.
+"""Exports made on demand, kept in a cache folder: each checkpoint or ONNX file, precision and version is made once.
 
 An entry is an artifact like any other, written whole or not at all; a file lock keeps two processes from making the
-same one. Nothing is ever removed: delete the folder to free its space.
+same one. Beside the entries of a hub repository stand the commit that each revision was when it was first fetched
+(`refs/`), and the digests of the files that were fetched of each commit (`files/`). Nothing is ever removed: delete
+the folder to free its space.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -16,7 +19,7 @@ from crossrank.models.artifact import is_artifact, sha256_of
 from crossrank.models.user_folders import used_folder, user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from crossrank.models.manifest import Precision
@@ -36,31 +39,80 @@ def cache_folder() -> Path:
     return user_folder("exports", CACHE_VARIABLE)
 
 
-def find_hub_export(hub_id: str, revision: str | None, precision: Precision) -> Path | None:
-    """An export of a hub checkpoint that is cached already, found without a network.
+def find_hub_export(hub_id: str, revision: str | None, precision: Precision, file: str | None = None) -> Path | None:
+    """An export of a hub repository that is cached already, found without a network.
 
     Args:
         hub_id: repository.
-        revision: branch, tag or commit; None for the default branch as it was when it was exported.
+        revision: branch, tag or commit; None for the default branch as it was when it was first fetched.
         precision: of the graph.
+        file: the ready ONNX file it was made from; None for the export of the checkpoint.
 
     Raises:
         CacheFolderError: this user has no cache folder, or it cannot be read.
     """
-    reference = _reference(hub_id, revision)
+    commit = known_commit(hub_id, revision)
+    if commit is None:
+        return None
     with used_folder(cache_folder(), CACHE_VARIABLE):
-        try:
-            commit = reference.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return None
-        folder = _entry(hub_id, commit, precision)
+        folder = _entry(hub_id, commit, precision, file)
         return folder if is_artifact(folder) else None
 
 
+def known_commit(hub_id: str, revision: str | None) -> str | None:
+    """The commit that a revision was when it was first fetched; None where it was not.
+
+    Raises:
+        CacheFolderError: this user has no cache folder, or it cannot be read.
+    """
+    with used_folder(cache_folder(), CACHE_VARIABLE):
+        try:
+            return _reference(hub_id, revision).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+
+def known_digests(hub_id: str, commit: str) -> dict[str, str]:
+    """The sha256 of files of a commit as they were first fetched; empty where none were.
+
+    Raises:
+        CacheFolderError: this user has no cache folder, or it cannot be read.
+    """
+    with used_folder(cache_folder(), CACHE_VARIABLE):
+        try:
+            recorded = json.loads(_digests(hub_id, commit).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+    return {str(name): str(digest) for name, digest in recorded.items()} if isinstance(recorded, dict) else {}
+
+
+def record_fetch(hub_id: str, revision: str | None, commit: str, digests: Mapping[str, str] | None = None) -> None:
+    """Keep what a revision was when it was fetched, so that later fetches name that commit and check its files.
+
+    Args:
+        hub_id: repository.
+        revision: as the caller asked for it.
+        commit: what that revision is.
+        digests: sha256 of files that were fetched of it.
+    """
+    # A cache that holds an export may be read-only: nothing has to be written then, and the next fetch asks again.
+    with contextlib.suppress(OSError):
+        for name in {revision, commit}:
+            _write(_reference(hub_id, name), commit)
+        if digests:
+            known = known_digests(hub_id, commit)
+            _write(_digests(hub_id, commit), json.dumps(known | dict(digests), indent=2, sort_keys=True) + "\n")
+
+
 def hub_export(
-    hub_id: str, revision: str | None, commit: str, precision: Precision, make: Callable[[Path], object]
+    hub_id: str,
+    revision: str | None,
+    commit: str,
+    precision: Precision,
+    make: Callable[[Path], object],
+    file: str | None = None,
 ) -> Path:
-    """The cached export of a hub checkpoint, made if it is not there, and found by its revision from now on.
+    """The cached export of a hub repository, made if it is not there, and found by its revision from now on.
 
     Args:
         hub_id: repository.
@@ -68,44 +120,89 @@ def hub_export(
         commit: what that revision is.
         precision: of the graph.
         make: exports to the folder given.
+        file: the ready ONNX file it is made from; None for the export of the checkpoint.
 
     Raises:
         CacheFolderError: the export has to be made, and the cache folder cannot be found or written.
     """
-    folder = _made(_entry(hub_id, commit, precision), make)
-    # Of an export that is there nothing has to be written: the cache may be read-only, and is asked for the commit.
-    with contextlib.suppress(OSError):
-        for name in {revision, commit}:
-            reference = _reference(hub_id, name)
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            temporary = reference.with_name(f"{reference.name}.{os.getpid()}")
-            temporary.write_text(commit, encoding="utf-8")
-            temporary.replace(reference)
+    folder = _made(_entry(hub_id, commit, precision, file), make)
+    record_fetch(hub_id, revision, commit)
     return folder
 
 
-def local_export(checkpoint: Path, precision: Precision, make: Callable[[Path], object]) -> Path:
-    """The cached export of a checkpoint folder, made if no export of these very bytes is there.
+def find_local_export(checkpoint: Path, precision: Precision) -> tuple[Path, bool]:
+    """Where the export of a checkpoint folder of these very bytes is kept, and whether it is there.
 
     Args:
         checkpoint: the folder.
         precision: of the graph.
+
+    Raises:
+        CacheFolderError: this user has no cache folder, or it cannot be read.
+    """
+    files = sorted({path for pattern in _DESCRIBING_FILES for path in checkpoint.glob(pattern)})
+    return _local(checkpoint, ((path.name, sha256_of(path)) for path in files), precision)
+
+
+def find_local_import(folder: Path, file: str, digests: Mapping[str, str], precision: Precision) -> tuple[Path, bool]:
+    """Where the artifact of a folder's ready ONNX file is kept, and whether it is there.
+
+    Args:
+        folder: where the file is.
+        file: its path in the folder.
+        digests: sha256 of all files that are read.
+        precision: of the graph.
+
+    Raises:
+        CacheFolderError: this user has no cache folder, or it cannot be read.
+    """
+    return _local(folder, sorted(digests.items()), precision, file)
+
+
+def local_export(entry: Path, make: Callable[[Path], object]) -> Path:
+    """An entry of `find_local_export` or `find_local_import`, made if it is not there.
+
+    Args:
+        entry: where it is kept.
         make: exports to the folder given.
 
     Raises:
-        CacheFolderError: the export has to be made, and the cache folder cannot be found or written.
+        CacheFolderError: the export has to be made, and the cache folder cannot be written.
     """
-    return _made(_entry(checkpoint.resolve().name, _digest(checkpoint), precision), make)
+    return _made(entry, make)
 
 
-def _entry(name: str, state: str, precision: Precision) -> Path:
+def _local(
+    folder: Path, digests: Iterable[tuple[str, str]], precision: Precision, file: str | None = None
+) -> tuple[Path, bool]:
+    state = hashlib.sha256()
+    for name, digest in digests:
+        state.update(f"{name}\0{digest}\n".encode())
+    with used_folder(cache_folder(), CACHE_VARIABLE):
+        entry = _entry(folder.resolve().name, state.hexdigest()[:32], precision, file)
+        return entry, is_artifact(entry)
+
+
+def _entry(name: str, state: str, precision: Precision, file: str | None) -> Path:
     from crossrank import __version__
 
-    return cache_folder() / _slug(name) / f"{state}-{precision}-{__version__}"
+    of_file = "" if file is None else f"-{_slug(file)}"
+    return cache_folder() / _slug(name) / f"{state}-{precision}-{__version__}{of_file}"
 
 
 def _reference(hub_id: str, revision: str | None) -> Path:
     return cache_folder() / _slug(hub_id) / "refs" / _slug(revision or "default branch")
+
+
+def _digests(hub_id: str, commit: str) -> Path:
+    return cache_folder() / _slug(hub_id) / "files" / f"{commit}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _made(folder: Path, make: Callable[[Path], object]) -> Path:
@@ -129,10 +226,3 @@ def _slug(name: str) -> str:
     """A folder name for any name; distinct names stay distinct."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "--", name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _digest(checkpoint: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in _DESCRIBING_FILES for path in checkpoint.glob(pattern)}):
-        digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
-    return digest.hexdigest()[:32]

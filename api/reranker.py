@@ -46,9 +46,10 @@ class Reranker(ArtifactReranker):
         gpu_memory_limit: int | None = None,
         cuda_graphs: bool = True,
         revision: str | None = None,
+        file: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        """Find the model, export its checkpoint if there is no export of it yet, and load it.
+        """Find the model, export its checkpoint or ready ONNX file if there is no export of it yet, and load it.
 
         Args:
             model: 'default' or 'default-small' (embedded), an artifact folder, a checkpoint folder, a catalogue name
@@ -71,7 +72,10 @@ class Reranker(ArtifactReranker):
                 the next two options are for CUDA only. Not run on a GPU yet.
             gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
             cuda_graphs: whether each shape is captured once as a CUDA graph and replayed, which saves kernel launches.
-            revision: branch, tag or commit of a hub repository.
+            revision: branch, tag or commit of a hub repository; a branch stays the commit that was fetched first.
+            file: a ready ONNX file of the model to take instead of its checkpoint, by its path in the repository or
+                folder, such as "onnx/model.onnx". None takes the checkpoint where torch is installed, and otherwise the
+                usual file. A quantized file is taken as it is.
             trust_remote_code: allow code that comes with a checkpoint to run during its export.
 
         Raises:
@@ -102,6 +106,7 @@ class Reranker(ArtifactReranker):
         )
         self._model = absolute_model(model)
         self._revision = revision
+        self._file = file
         self._trust_remote_code = trust_remote_code
         self._find_and_open(config)
 
@@ -111,6 +116,7 @@ class Reranker(ArtifactReranker):
             "config": self._config,
             "model": self._model,
             "revision": self._revision,
+            "file": self._file,
             "trust_remote_code": self._trust_remote_code,
         }
 
@@ -118,6 +124,7 @@ class Reranker(ArtifactReranker):
         """Find and open the model again."""
         self._model = state["model"]
         self._revision = state["revision"]
+        self._file = state["file"]
         self._trust_remote_code = state["trust_remote_code"]
         self._find_and_open(state["config"])
 
@@ -127,6 +134,7 @@ class Reranker(ArtifactReranker):
             provider=config.provider,
             precision=config.precision,
             revision=self._revision,
+            file=self._file,
             trust_remote_code=self._trust_remote_code,
         )
         self._open(dataclasses.replace(config, artifact=folder.absolute()))

@@ -1,7 +1,7 @@
 """A model's name to an artifact folder.
 
 A name is, in this order: that of an embedded model (`default`, `default-small`), an artifact folder, a checkpoint
-folder, a name of the catalogue, or a hub id. The last three are exported once into the cache.
+folder, a name of the catalogue, or a hub id. The last three are exported once into the cache, by `making.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrank.errors import InvalidInputError, ModelNotFoundError
-from crossrank.export_cache import find_hub_export, hub_export, local_export
+from crossrank.making import Wanted, folder_artifact, hub_artifact
 from crossrank.models.artifact import is_artifact
 from crossrank.models.catalogue import find_entry
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
@@ -19,6 +19,7 @@ from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crossrank.export.report import ExportEvent
     from crossrank.models.manifest import Precision, PrecisionChoice, ProviderChoice
 
 _EMBEDDED_NAMES = ", ".join(repr(name) for name in EMBEDDED_MODELS)
@@ -30,44 +31,61 @@ def resolve_model(
     provider: ProviderChoice = "auto",
     precision: PrecisionChoice = "auto",
     revision: str | None = None,
+    file: str | None = None,
     trust_remote_code: bool = False,
+    update: bool = False,
+    progress: Callable[[ExportEvent], None] | None = None,
 ) -> Path:
-    """Find the artifact of a model, exporting its checkpoint if need be.
+    """Find the artifact of a model, making it of its checkpoint or of its ready ONNX file if need be.
 
     Args:
         model: an embedded model's name, an artifact folder, a checkpoint folder, a catalogue name, or a hub id.
         provider: what it is to run on; decides the precision to export where `precision` is 'auto'.
         precision: which graph will be needed.
         revision: branch, tag or commit of a hub repository.
+        file: the ready ONNX file to take, by its path in the repository or folder.
         trust_remote_code: let code of the checkpoint run during an export.
+        update: ask the hub what the revision is now, instead of taking the commit that was first fetched.
+        progress: called with an event whenever a step of an export starts, advances or ends; downloads then show
+            huggingface-hub's progress bars.
 
     Raises:
         ModelNotFoundError: nothing goes by that name, it cannot be read, or it is neither cached nor reachable.
-        MissingDependencyError: it has to be exported, and the export extra is not installed.
-        ExportError: the export failed.
+        MissingDependencyError: it has to be made, and the extra for that is not installed.
+        ExportError: making it failed.
         CacheFolderError: it may have to be exported, and there is no cache folder that can be read and written.
         ProviderError: it has to be exported, and would not run on that provider here.
-        InvalidInputError: a revision was given for something that has none, or the model is neither name nor path.
+        InvalidInputError: a revision or a file was given for something that has none, or the model is neither name
+            nor path.
     """
     model = absolute_model(model)
     if revision is not None and (isinstance(model, Path) or model in EMBEDDED_MODELS):
         raise InvalidInputError(f"revision={revision!r}: only a hub repository has revisions, {str(model)!r} is none")
-    if isinstance(model, Path):
-        if _is_file(model, is_artifact):
-            return model
-        return _checkpoint_export(model, provider, precision, trust_remote_code=trust_remote_code)
-    if model in EMBEDDED_MODELS:
+    artifact = isinstance(model, Path) and _is_file(model, is_artifact)
+    if file is not None and (artifact or model in EMBEDDED_MODELS):
+        raise InvalidInputError(f"file={file!r}: {str(model)!r} is an artifact already, which is not made from a file")
+    if isinstance(model, Path) and artifact:
+        return model
+    if not isinstance(model, Path) and model in EMBEDDED_MODELS:
         return embedded_artifact(model)
-    entry = find_entry(model)
-    if entry is None and not _looks_like_hub_id(model):
+    entry = find_entry(model) if isinstance(model, str) else None
+    if isinstance(model, Path):
+        if file is None and not _is_file(model / "config.json", Path.is_file):
+            raise ModelNotFoundError(
+                f"folder {model} is neither an artifact (no manifest.json) nor a checkpoint (no config.json)"
+            )
+    elif entry is None and not _looks_like_hub_id(model):
         raise ModelNotFoundError(
             f"model {model!r} is no folder and no name of the catalogue ('crossrank models' lists it); expected "
             f"{_EMBEDDED_NAMES}, an artifact folder, a checkpoint folder, a catalogue name or a hub id such as "
             "'owner/name'"
         )
+    wanted = Wanted(_precision_to_export(provider, precision), file, trust_remote_code, progress)
+    if isinstance(model, Path):
+        return folder_artifact(model, wanted)
     hub_id = entry.repository if entry else model
     revision = revision or (entry.revision or None if entry else None)
-    return _hub_export(hub_id, revision, provider, precision, trust_remote_code=trust_remote_code)
+    return hub_artifact(hub_id, revision, entry, wanted, update=update)
 
 
 def absolute_model(model: str | Path) -> str | Path:
@@ -96,56 +114,6 @@ def absolute_model(model: str | Path) -> str | Path:
     if isinstance(model, str):
         return model
     raise ModelNotFoundError(f"there is no folder {folder}")
-
-
-def _checkpoint_export(
-    folder: Path, provider: ProviderChoice, precision: PrecisionChoice, *, trust_remote_code: bool
-) -> Path:
-    if not _is_file(folder / "config.json", Path.is_file):
-        raise ModelNotFoundError(
-            f"folder {folder} is neither an artifact (no manifest.json) nor a checkpoint (no config.json)"
-        )
-    wanted = _precision_to_export(provider, precision)
-    make = _exporter(str(folder), wanted, revision=None, trust_remote_code=trust_remote_code)
-    return local_export(folder, wanted, make)
-
-
-def _hub_export(
-    hub_id: str,
-    revision: str | None,
-    provider: ProviderChoice,
-    precision: PrecisionChoice,
-    *,
-    trust_remote_code: bool,
-) -> Path:
-    wanted = _precision_to_export(provider, precision)
-    cached = find_hub_export(hub_id, revision, wanted)
-    if cached is not None:
-        return cached
-    from crossrank.export.checkpoint.source import find_source
-
-    try:
-        commit = find_source(hub_id, revision=revision).revision
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(
-            f"{hub_id!r} was not exported on this machine yet, and its checkpoint cannot be had: {error}. Where a "
-            f"network is, run 'crossrank export {hub_id} FOLDER', and give FOLDER as the model here"
-        ) from error
-    make = _exporter(hub_id, wanted, revision=commit, trust_remote_code=trust_remote_code)
-    return hub_export(hub_id, revision, commit, wanted, make)
-
-
-def _exporter(
-    checkpoint: str, precision: Precision, *, revision: str | None, trust_remote_code: bool
-) -> Callable[[Path], object]:
-    def make(folder: Path) -> object:
-        from crossrank.export import export
-
-        return export(
-            checkpoint, folder, precisions=(precision,), revision=revision, trust_remote_code=trust_remote_code
-        )
-
-    return make
 
 
 def _precision_to_export(provider: ProviderChoice, precision: PrecisionChoice) -> Precision:

@@ -1,6 +1,6 @@
 """The command line of crossrank.
 
-`crossrank rerank | export | inspect | models | self-check | evaluate | bench | bench-load |
+`crossrank rerank | export | pull | inspect | models | self-check | evaluate | bench | bench-load |
 tune-cascade`.
 """
 

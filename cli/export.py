@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from crossrank.cli.common import err, json_text, out, reports_errors
+from crossrank.cli.common import json_text, out, reports_errors
 from crossrank.cli.inspect import fidelity_cells, pass_line
 from crossrank.cli.options import ActivationOption
+from crossrank.cli.progress import ProgressDisplay
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from crossrank.export.report import ExportEvent, ExportReport
+    from crossrank.export.hub.ready_graph import ReadyGraph
+    from crossrank.export.report import ExportReport
     from crossrank.models.manifest import Activation, Precision
 
 
@@ -40,6 +39,10 @@ def export_command(  # noqa: PLR0913  one parameter an option
     tokenizer: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="With --from-onnx: folder of tokenizer.json (and config.json)."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Import this ONNX file of the hub repository or folder; needs no torch."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
@@ -67,12 +70,23 @@ def export_command(  # noqa: PLR0913  one parameter an option
     if name is not None and not name.strip():
         raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
     activation_name: Activation | None = activation.value if activation else None
-    with _ProgressDisplay() as progress:
-        if from_onnx is None:
-            if target is None:
-                raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
-            if tokenizer is not None:
-                raise InvalidInputError("--tokenizer goes with --from-onnx; a checkpoint brings its own")
+    if from_onnx is None and target is None:
+        raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
+    if from_onnx is None and tokenizer is not None:
+        raise InvalidInputError("--tokenizer goes with --from-onnx; a checkpoint brings its own")
+    if from_onnx is not None and (tokenizer is None or target is not None or file is not None):
+        raise InvalidInputError(
+            "--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json, and takes OUT alone: no checkpoint "
+            "and no --file"
+        )
+    if from_onnx is not None and (revision is not None or trust_remote_code):
+        raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
+    if file is not None and trust_remote_code:
+        raise InvalidInputError(
+            "--trust-remote-code goes with a checkpoint, not with --file: an ONNX file runs no code"
+        )
+    with ProgressDisplay() as progress:
+        if target is not None and file is None:
             from crossrank.export import export
 
             report = export(
@@ -91,18 +105,13 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 progress=progress.show,
             )
         else:
-            if tokenizer is None:
-                raise InvalidInputError("--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json")
-            if target is not None:
-                raise InvalidInputError("--from-onnx takes OUT alone, no checkpoint")
-            if revision is not None or trust_remote_code:
-                raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
             from crossrank.export import import_onnx
 
+            graph, folder, fetched = _onnx_file(source, file, revision, from_onnx, tokenizer)
             report = import_onnx(
-                from_onnx,
-                tokenizer,
-                Path(source),
+                graph,
+                folder,
+                target or Path(source),
                 precisions=None if precision is None else _precisions(precision),
                 force=force,
                 activation=activation_name,
@@ -111,12 +120,25 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 verification_pairs=verification_pairs,
                 min_kendall_tau=min_kendall_tau,
                 name=name,
+                fetched=fetched,
                 progress=progress.show,
             )
     if as_json:
         typer.echo(json_text(report.to_json(), indent=2))
     else:
         _print_report(report)
+
+
+def _onnx_file(
+    source: str, file: str | None, revision: str | None, from_onnx: Path | None, tokenizer: Path | None
+) -> tuple[Path, Path, ReadyGraph | None]:
+    """The ONNX file, the folder of its tokenizer, and where they were fetched from, if they were."""
+    if from_onnx is not None and tokenizer is not None:
+        return from_onnx, tokenizer, None
+    from crossrank.export.hub.ready_graph import find_ready_graph
+
+    graph = find_ready_graph(source, file, revision=revision, show_progress=True)
+    return graph.file, graph.folder, graph if graph.hub_id else None
 
 
 def _label(text: str) -> int | str:
@@ -133,40 +155,6 @@ def _precisions(text: str) -> tuple[Precision, ...]:
     if not precisions:
         raise InvalidInputError(f"--precision {text!r}: one or more of fp32, int8, fp16 expected")
     return cast("tuple[Precision, ...]", precisions)
-
-
-class _ProgressDisplay:
-    """The running step with its time and size, on standard error and only on a terminal."""
-
-    def __init__(self) -> None:
-        console = err()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[size]}", justify="right"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, event: ExportEvent) -> None:
-        """Take in one event of the export."""
-        if event.state == "started" or self._task is None:
-            self._task = self._progress.add_task(event.step, total=None, size="")
-        size = f"{event.size / 1e6:.1f} MB" if event.size else ""
-        if event.state == "advanced":
-            self._progress.update(self._task, completed=event.done, total=event.total, size=size)
-        elif event.state == "finished":
-            self._progress.update(self._task, completed=1, total=1, size=size)
 
 
 def _print_report(report: ExportReport) -> None:

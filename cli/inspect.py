@@ -42,14 +42,15 @@ def inspect_command(
             document["checks"] = [dataclasses.asdict(item) | {"passed": item.passed} for item in checks]
         typer.echo(json_text(document, indent=2))
     else:
-        _print_manifest(folder, opened.manifest)
+        print_manifest(folder, opened.manifest)
         if check:
             _print_checks(checks)
     if not all(item.passed for item in checks):
         raise typer.Exit(FAILURE)
 
 
-def _print_manifest(folder: Path, manifest: Manifest) -> None:
+def print_manifest(folder: Path, manifest: Manifest) -> None:
+    """Print what an artifact is, for people; the digests of its files have been checked."""
     console = out()
     size = {record.path: record.size for record in manifest.files}
     source, shape = manifest.source, manifest.architecture
@@ -57,6 +58,10 @@ def _print_manifest(folder: Path, manifest: Manifest) -> None:
         "artifact": f"{folder} (schema {manifest.schema_version}, files verified)",
         "model": manifest.name,
         "source": " ".join(part for part in (source.kind, source.id, source.revision) if part),
+        "made of": "\n".join(
+            f"{name} (sha256 {digest})" for name, digest in (source.weights_sha256 | source.files_sha256).items()
+        ),
+        "compared with": manifest.verification.reference if manifest.verification else "not recorded",
         "licence": source.licence or "not stated",
         "architecture": f"{shape.model_type}, {shape.num_hidden_layers} layers, hidden {shape.hidden_size}, "
         f"{shape.num_attention_heads} heads, vocabulary {shape.vocab_size}",

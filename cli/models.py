@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from crossrank.cli.common import out, reports_errors
 from crossrank.models.artifact import Artifact
 from crossrank.models.catalogue import load_catalogue
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
+
+if TYPE_CHECKING:
+    from crossrank.models.catalogue import ReadyOnnx
 
 
 @reports_errors
@@ -27,7 +30,7 @@ def models_command(
         return
     console = out()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "repository", "architecture", "tokens", "activation", "licence"):
+    for column in ("name", "repository", "architecture", "tokens", "activation", "licence", "ready ONNX file"):
         table.add_column(
             column, justify="right" if column == "tokens" else "left", no_wrap=column == "name", overflow="fold"
         )
@@ -40,11 +43,30 @@ def models_command(
             str(manifest.max_length),
             manifest.activation,
             manifest.source.licence,
+            "",
         )
     for entry in entries:
         table.add_row(
-            entry.name, entry.repository, entry.model_type, str(entry.max_length), entry.activation, entry.licence
+            entry.name,
+            entry.repository,
+            entry.model_type,
+            str(entry.max_length),
+            entry.activation,
+            entry.licence,
+            _ready(entry.onnx),
         )
     console.print(table)
-    console.print("\nThe others are fetched and exported once, at first use, with the export extra:")
-    console.print("  pip install 'crossrank[cpu,export]'", markup=False)
+    console.print(
+        "\nThe others are fetched once, at first use or by 'crossrank pull NAME': their checkpoint is exported"
+    )
+    console.print(
+        "with the export extra, else their ready ONNX file is taken, which needs the onnx extra and no torch:"
+    )
+    console.print("  pip install 'crossrank[cpu,export]'   or   pip install 'crossrank[cpu,onnx]'", markup=False)
+
+
+def _ready(onnx: ReadyOnnx | None) -> str:
+    if onnx is None:
+        return ""
+    where = f"{onnx.repository} " if onnx.repository else ""
+    return f"{where}{onnx.file}{'' if onnx.verified else ' (unverified)'}"

@@ -25,8 +25,14 @@ from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from crossrank.export.hub.ready_graph import ReadyGraph
     from crossrank.export.report import ExportEvent
     from crossrank.models.manifest import Activation, Precision, Verification
+
+
+_NOT_THE_CHECKPOINT = (
+    "compared with the ONNX file, not with the checkpoint: whether the file gives the checkpoint's scores was not tried"
+)
 
 
 def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
@@ -44,6 +50,7 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
     min_kendall_tau: float = MIN_KENDALL_TAU,
     name: str | None = None,
     external_data_from: int = EXTERNAL_DATA_FROM,
+    fetched: ReadyGraph | None = None,
     progress: Callable[[ExportEvent], None] | None = None,
 ) -> ExportReport:
     """Turn an ONNX file into a verified artifact; torch is not needed.
@@ -63,8 +70,9 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
         max_length: tokens of a pair; None for the most the configuration allows.
         verification_pairs: JSONL to verify on, a line {"query": ..., "documents": [...]}; None for crossrank's own.
         min_kendall_tau: least mean rank correlation of int8 and fp16 with fp32.
-        name: the artifact's name; None for the tokenizer folder's.
+        name: the artifact's name; None for the hub repository's or the tokenizer folder's.
         external_data_from: bytes of weights from which a graph's weights go into a file of their own.
+        fetched: what the file and the folder are of, where they were fetched from a hub; the manifest says so.
         progress: called with an event whenever a step starts, advances or ends.
 
     Returns:
@@ -88,7 +96,12 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
     try:
         with recorder.step("read the ONNX file") as step:
             described = read_onnx_file(
-                file, folder, activation=activation, positive_label=positive_label, max_length=max_length
+                file,
+                folder,
+                activation=activation,
+                positive_label=positive_label,
+                max_length=max_length,
+                fetched=fetched,
             )
             step.size = weight_bytes(described.model)
         wanted = _wanted(described.precision, precisions, file)
@@ -96,7 +109,7 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
             assembly = Assembly(
                 folder=writer.folder,
                 checkpoint=described.description,
-                name=stated_name or encodable(folder.resolve().name),
+                name=stated_name or (fetched.hub_id if fetched else encodable(folder.resolve().name)),
                 versions=library_versions(with_torch=False),
                 queries=queries,
                 recorder=recorder,
@@ -119,7 +132,10 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
         hint = surroundings_hint(error, writer.target.parent)
         raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}{hint}") from error
     notes = (*described.description.notes, *assembly.notes)
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes)
+    if fetched is not None:
+        notes = (_NOT_THE_CHECKPOINT, *notes)
+    source = described.description.source
+    return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes, source)
 
 
 def _wanted(stored: Precision, precisions: Sequence[Precision] | None, file: Path) -> tuple[Precision, ...]:

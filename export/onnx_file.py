@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from crossrank.export.hub.ready_graph import ReadyGraph
+    from crossrank.models.catalogue import CatalogueEntry
     from crossrank.models.manifest import Activation, Precision
 
 
@@ -64,6 +66,7 @@ def read_onnx_file(
     activation: Activation | None,
     positive_label: int | str | None,
     max_length: int | None,
+    fetched: ReadyGraph | None = None,
 ) -> OnnxFile:
     """Read an ONNX file and the tokenizer folder that belongs to it.
 
@@ -73,6 +76,7 @@ def read_onnx_file(
         activation: "identity" or "sigmoid"; None to derive it.
         positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
         max_length: tokens of a pair; None for the most the configuration allows.
+        fetched: what the file and the folder are of, where they came from a hub.
 
     Raises:
         UnsupportedCheckpointError: the file is no cross-encoder's graph, or the folder lacks what is needed.
@@ -94,11 +98,12 @@ def read_onnx_file(
         )
     if form.changed:
         notes.append(f"the file's output was given {form.changed}")
-    added = read_sentence_transformers(folder, folder.resolve().name, whole_graph=True)
+    name = fetched.hub_id if fetched is not None else folder.resolve().name
+    added = read_sentence_transformers(folder, name, whole_graph=True)
     config = read_json(folder / "config.json")
     settings = read_tokenizer_settings(folder, config, added.tokenizer)
     tokenizer = complete_tokenizer(folder, settings, added)
-    known = find_entry(folder.resolve().name)
+    known = find_entry(name)
     inside = output.activation in ("sigmoid", "softmax")
     head = read_scoring_head(
         config,
@@ -120,12 +125,7 @@ def read_onnx_file(
     pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
     limit = added.max_length if added.max_length is not None else model_max_length(settings)
     description = Checkpoint(
-        source=Source(
-            kind="onnx",
-            id=encodable(file.name),
-            weights_sha256={encodable(path.name): sha256_of(path) for path in (file, *beside)},
-            licence=read_licence(folder),
-        ),
+        source=_source(file, beside, read_licence(folder), known, fetched),
         folder=folder,
         architecture=read_architecture(config),
         num_labels=1 if column is not None else head.num_labels,
@@ -141,6 +141,26 @@ def read_onnx_file(
         config=config,
     )
     return OnnxFile(file, form.model, precision, output, column, with_segments(description, form.model))
+
+
+def _source(
+    file: Path, beside: list[Path], licence: str, known: CatalogueEntry | None, fetched: ReadyGraph | None
+) -> Source:
+    if fetched is not None:
+        return Source(
+            kind="onnx",
+            id=fetched.hub_id,
+            revision=fetched.commit,
+            weights_sha256=dict(fetched.weights_sha256),
+            files_sha256=dict(fetched.files_sha256),
+            licence=licence or (known.licence if known else ""),
+        )
+    return Source(
+        kind="onnx",
+        id=encodable(file.name),
+        weights_sha256={encodable(path.name): sha256_of(path) for path in (file, *beside)},
+        licence=licence,
+    )
 
 
 def _with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -132,9 +132,8 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     except OSError as error:
         hint = surroundings_hint(error, writer.target.parent)
         raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}{hint}") from error
-    return ExportReport(
-        artifact, manifest.name, graphs, recorder.steps, assembly.verified, (*described.notes, *assembly.notes)
-    )
+    notes = (*described.notes, *assembly.notes)
+    return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes, described.source)
 
 
 def _prepare(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from crossrank.models.manifest import Fidelity, PassRecord, Precision, Provider, Verification
+    from crossrank.models.manifest import Fidelity, PassRecord, Precision, Provider, Source, Verification
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class ExportReport:
         steps: the steps in order, with their times.
         verification: what the scores were compared with: the library, its version, and on how many probe pairs.
         notes: what was assumed because neither the caller nor the checkpoint said it, and what to know of the graphs.
+        source: what it was made from: hub repository and commit, or folder or file, with digests.
     """
 
     artifact: Path
@@ -86,6 +87,7 @@ class ExportReport:
     steps: tuple[StepReport, ...]
     verification: Verification
     notes: tuple[str, ...] = ()
+    source: Source | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON types (dicts, lists, strings, numbers)."""
@@ -107,6 +109,7 @@ class ExportReport:
             "steps": [{"name": step.name, "seconds": step.seconds, "size": step.size} for step in self.steps],
             "verification": self.verification.model_dump(),
             "notes": list(self.notes),
+            "source": self.source.model_dump() if self.source else None,
         }
 
 

@@ -19,6 +19,21 @@ CATALOGUE_FILE = "catalogue.toml"
 _Strings = Annotated[tuple[str, ...], Field(strict=False)]
 
 
+class ReadyOnnx(BaseModel):
+    """Where a ready ONNX file of a model is known to lie."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    file: Annotated[str, Field(pattern=r"\.onnx$", description="its path in the repository")]
+    repository: Annotated[
+        str, Field(pattern=r"^([^/\s]+/[^/\s]+)?$", description="somebody else's hub id; empty for the model's own")
+    ] = ""
+    licence: Annotated[str, Field(description="SPDX identifier of that repository; empty where nobody looked it up")]
+    verified: Annotated[
+        bool, Field(description="seen in a listing of the repository, or pinned by its digest in public code")
+    ]
+
+
 class CatalogueEntry(BaseModel):
     """One public cross-encoder, and what is needed to export and score its checkpoint correctly."""
 
@@ -38,6 +53,7 @@ class CatalogueEntry(BaseModel):
     activation: Activation
     licence: Annotated[str, Field(min_length=1, description="SPDX identifier")]
     parameters_millions: Annotated[float, Field(gt=0)]
+    onnx: Annotated[ReadyOnnx | None, Field(description="a ready float32 graph; None where none is known")] = None
     languages: Annotated[_Strings, Field(min_length=1, description="ISO 639-1 codes, or 'multilingual'")]
     note: Annotated[str, Field(min_length=1)]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 2
-"""2 added `verification`, which manifests of version 1 lack."""
+SCHEMA_VERSION = 3
+"""2 added `verification`, 3 `source.files_sha256`; older manifests lack them."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
@@ -56,9 +56,12 @@ class Source(_Strict):
     """Where the weights came from."""
 
     kind: Literal["local", "hub", "onnx"]
-    id: Annotated[str, Field(description="hub id, or the name of the local folder or file")]
+    id: Annotated[str, Field(description="hub id, of an ONNX file too, or the name of the local folder or file")]
     revision: Annotated[str, Field(description="commit of the hub repository; empty for local sources")] = ""
     weights_sha256: Annotated[dict[str, Sha256], Field(description="weight file name to its digest")]
+    files_sha256: Annotated[
+        dict[str, Sha256], Field(description="the other files that were fetched with an ONNX file, to their digests")
+    ] = {}
     licence: str = ""
 
 

@@ -21,6 +21,8 @@ MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
 _FORMER_NAMES = tuple(f"sentence_{name}_config.json" for name in ("roberta", "distilbert", "camembert", "xlm-roberta"))
+FILES = (MODULES, SETTINGS, TRANSFORMER, *_FORMER_NAMES)
+"""Every file that is read here, besides `config.json`."""
 
 _TASK = "sequence-classification"
 _HARMLESS = frozenset(

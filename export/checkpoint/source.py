@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from crossrank.engine.text.documents import encodable
-from crossrank.errors import CacheFolderError, InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
-from crossrank.export.checkpoint.quiet import quiet_downloads
+from crossrank.errors import InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
+from crossrank.export.hub.client import download_matching
 
 _DESCRIPTION = ("*.json", "*.txt", "*.model", "README.md")
 _CODE = ("*.py",)
@@ -19,20 +18,7 @@ _SAFE_WEIGHTS = ("*.safetensors",)
 _OTHER_WEIGHTS = ("pytorch_model*.bin",)
 # A hub repository often carries copies for other runtimes in folders (onnx/, openvino/); the checkpoint is in its root.
 _BELOW_ROOT = ("*/*",)
-_HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_FOLDER_ERRORS = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.ENOTDIR,
-        errno.EEXIST,
-        errno.ENAMETOOLONG,
-    }
-)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -96,7 +82,7 @@ def find_source(
             f"there is no folder {text}, and that is no hub id such as 'organisation/model' either"
         )
     patterns = _DESCRIPTION + (_CODE if with_code else ())
-    snapshot = _download(text, revision, patterns, local_files_only=local_files_only)
+    snapshot = download_matching(text, revision, patterns, ignore=_BELOW_ROOT, local_files_only=local_files_only)
     return CheckpointSource(kind="hub", id=text, folder=snapshot, revision=snapshot.name)
 
 
@@ -110,7 +96,7 @@ def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -
     if source.kind != "hub":
         return
     for patterns in (_SAFE_WEIGHTS, _OTHER_WEIGHTS):
-        _download(source.id, source.revision, patterns, local_files_only=local_files_only)
+        download_matching(source.id, source.revision, patterns, ignore=_BELOW_ROOT, local_files_only=local_files_only)
         if any(path for pattern in patterns for path in source.folder.glob(pattern)):
             return
 
@@ -130,67 +116,6 @@ def refuse_pointer(path: Path) -> None:
         raise UnsupportedCheckpointError(
             f"{path} is a pointer of Git LFS, not the file itself; run 'git lfs pull' in the repository"
         )
-
-
-def _download(hub_id: str, revision: str | None, patterns: tuple[str, ...], *, local_files_only: bool) -> Path:
-    if not any(map(os.environ.get, _HUB_VARIABLES)) and not os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117
-        # huggingface-hub would make a folder called '~' in the working directory.
-        raise CacheFolderError(
-            f"huggingface-hub has no folder for {hub_id!r}: this user has no home; set HF_HOME to the full path of a "
-            "folder"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        with quiet_downloads():
-            folder = snapshot_download(
-                hub_id,
-                revision=revision,
-                allow_patterns=list(patterns),
-                ignore_patterns=list(_BELOW_ROOT),
-                local_files_only=local_files_only,
-            )
-    except RevisionNotFoundError as error:
-        raise ModelNotFoundError(f"hub repository {hub_id!r} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelNotFoundError(
-            f"there is no folder {hub_id!r} here and no such repository on the hub (or it is private: set HF_TOKEN)"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise ModelNotFoundError(
-            f"there is no folder {hub_id!r} here, and the hub repository is not in the cache while nothing may be "
-            f"fetched or the hub is out of reach; run 'hf download {hub_id}' where there is a network, "
-            f"or name a folder with the checkpoint (HF_HUB_OFFLINE, HTTPS_PROXY and HF_ENDPOINT decide how the hub is "
-            f"reached, HF_HOME where its cache is)"
-        ) from error
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
-            raise CacheFolderError(
-                f"cannot keep {hub_id!r} in huggingface-hub's folder: {error}{_hint(error)}"
-            ) from error
-        # OSErrors (requests' among them), bad ids, and httpx's own from version 1 of the client on.
-        raise ModelNotFoundError(f"cannot fetch {hub_id!r} from the hub: {error}{_hint(error)}") from error
-    return Path(folder)
-
-
-def _hint(error: BaseException | None) -> str:
-    """What to set where it is the surroundings that fail: the cache folder, its disk, or the network."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
-            from huggingface_hub import constants
-
-            return (
-                f"; the hub's cache is {constants.HF_HUB_CACHE}: make it writable and make room in it, or set HF_HOME "
-                f"(or HF_HUB_CACHE) to another folder"
-            )
-        error = error.__cause__ or error.__context__
-    return (
-        "; where the network needs a proxy or a mirror, set HTTPS_PROXY or HF_ENDPOINT; without a network, name a "
-        "folder with the checkpoint"
-    )
 
 
 def _is_dir(folder: Path) -> bool:

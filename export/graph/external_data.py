@@ -49,6 +49,22 @@ def load_external_data(model: onnx.ModelProto, path: Path) -> None:
         del tensor.external_data[:]
 
 
+def external_locations(model: onnx.ModelProto) -> list[str]:
+    """The files that hold weights of a graph, as it names them, sorted; empty where it holds them all.
+
+    Args:
+        model: as loaded without its external data.
+    """
+    return sorted(
+        {
+            entry.value
+            for tensor in _external_tensors(model)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+    )
+
+
 def external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
     """The files beside a graph that hold weights of it, sorted; empty where it holds them all.
 
@@ -56,10 +72,24 @@ def external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
         model: as loaded without its external data.
         path: the file it was loaded from.
     """
-    locations = {
-        entry.value for tensor in _external_tensors(model) for entry in tensor.external_data if entry.key == "location"
-    }
-    return sorted(path.parent / location for location in locations)
+    return [path.parent / location for location in external_locations(model)]
+
+
+def check_location(location: str, path: Path) -> None:
+    """Make sure that a file of weights lies below its graph's folder, by its name alone.
+
+    Args:
+        location: as the graph names it.
+        path: the graph.
+
+    Raises:
+        UnsupportedCheckpointError: it does not.
+    """
+    pure = PurePosixPath(location)
+    if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location:
+        raise UnsupportedCheckpointError(
+            f"{path} cannot be read as an ONNX model: it keeps weights in {location!r}, outside its folder"
+        )
 
 
 def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -77,11 +107,7 @@ def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _inside(path: Path, location: str) -> Path:
     """Where a file of weights really lies, checked to be the folder's or the cache's own."""
-    pure = PurePosixPath(location)
-    if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location:
-        raise UnsupportedCheckpointError(
-            f"{path} cannot be read as an ONNX model: it keeps weights in {location!r}, outside its folder"
-        )
+    check_location(location, path)
     file = path.parent / location
     if not file.exists():
         raise UnsupportedCheckpointError(

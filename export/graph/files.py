@@ -94,6 +94,18 @@ def load_graph(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
     Raises:
         UnsupportedCheckpointError: the file is no ONNX model, or weights it refers to are not there.
     """
+    model = load_graph_alone(path)
+    beside = external_files(model, path)
+    load_external_data(model, path)
+    return model, beside
+
+
+def load_graph_alone(path: Path) -> onnx.ModelProto:
+    """Read a graph without its external data.
+
+    Raises:
+        UnsupportedCheckpointError: the file is no ONNX model.
+    """
     import onnx
 
     if not path.is_file():
@@ -106,11 +118,9 @@ def load_graph(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
     except Exception as error:
         # protobuf's DecodeError and onnx's own: all mean that the file cannot be used.
         raise UnsupportedCheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
-    beside = external_files(model, path)
-    load_external_data(model, path)
     if not model.graph.node:
         raise UnsupportedCheckpointError(f"{path} is no ONNX model: it has no nodes")
-    return model, beside
+    return model
 
 
 def _outline(model: onnx.ModelProto, stream: BinaryIO, location: str) -> onnx.ModelProto:

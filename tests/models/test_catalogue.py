@@ -134,3 +134,27 @@ def test_a_minimal_catalogue_parses():
 def test_a_wrong_catalogue_is_refused_with_its_reason(text, message):
     with pytest.raises(ValidationError, match=message):
         parse_catalogue(text)
+
+
+def test_ready_onnx_files_have_a_place_and_only_verified_ones_a_known_licence_each():
+    ready = {model.name: model.onnx for model in load_catalogue() if model.onnx is not None}
+    assert {"ms-marco-MiniLM-L6-v2", "bge-reranker-base", "gte-reranker-modernbert-base"} <= ready.keys()
+    assert {name for name, onnx in ready.items() if not onnx.verified} == {
+        "ms-marco-MiniLM-L12-v2",
+        "bge-reranker-v2-m3",
+    }
+    assert all(onnx.licence for onnx in ready.values() if onnx.verified)
+    assert [name for name, onnx in ready.items() if onnx.repository] == ["bge-reranker-v2-m3"]
+
+
+@pytest.mark.parametrize(
+    ("onnx", "message"),
+    [
+        ("{ file = 'model.bin', licence = 'MIT', verified = true }", "file"),
+        ("{ file = 'model.onnx', licence = 'MIT' }", "verified"),
+        ("{ file = 'model.onnx', licence = 'MIT', verified = true, repository = 'x' }", "repository"),
+    ],
+)
+def test_a_wrong_place_of_an_onnx_file_is_refused(onnx, message):
+    with pytest.raises(ValidationError, match=message):
+        parse_catalogue(entry(extra=f"onnx = {onnx}"))

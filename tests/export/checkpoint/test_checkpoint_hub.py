@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fake_hub import COMMIT, HUB_ID, FakeHub
 
 from crossrank.errors import ModelNotFoundError
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-HUB_ID = "someone/reranker"
-
-
-class Hub:
-    """As much of the hub's HTTP interface as a download needs; `fetched` has the files it sent."""
-
-    def __init__(self, folder: Path) -> None:
-        self.fetched: list[str] = []
-        self.folder = folder
-        self.descriptions = {f"/api/models/{HUB_ID}{end}" for end in ("", "/revision/main", f"/revision/{COMMIT}")}
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self._answer(body=False)
-
-            def do_GET(self):
-                self._answer(body=True)
-
-            def log_message(self, *_args):
-                pass
-
-            def _answer(self, *, body):
-                path = self.path.split("?")[0]
-                name = path.removeprefix(f"/{HUB_ID}/resolve/{COMMIT}/")
-                if path in hub.descriptions:
-                    self._send(hub.describe(), body=body)
-                elif name != path and (folder / name).is_file():
-                    hub.fetched += [name] if body else []
-                    self._send((folder / name).read_bytes(), body=body)
-                else:
-                    code = "RevisionNotFound" if HUB_ID in path else "RepoNotFound"
-                    self._send(b"{}", body=body, status=404, code=code)
-
-            def _send(self, content, *, body, status=200, code=""):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-                self.send_header("X-Repo-Commit", COMMIT)
-                if code:
-                    self.send_header("X-Error-Code", code)
-                self.end_headers()
-                if body:
-                    self.wfile.write(content)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def describe(self) -> bytes:
-        files = [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
-        siblings = [{"rfilename": file} for file in files]
-        reply = {"id": HUB_ID, "modelId": HUB_ID, "sha": COMMIT, "siblings": siblings, "tags": []}
-        return json.dumps(reply).encode()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -92,12 +30,12 @@ def repository(tiny_checkpoint, tmp_path):
 
 @pytest.fixture
 def hub(repository):
-    hub = Hub(repository)
+    hub = FakeHub(repository)
     yield hub
     hub.close()
 
 
-def read_from(hub: Hub, home: Path, *, revision: str | None = None, hub_id: str = HUB_ID, trust: bool = False):
+def read_from(hub: FakeHub, home: Path, *, revision: str | None = None, hub_id: str = HUB_ID, trust: bool = False):
     """Read a checkpoint in a process of its own, because the hub's client reads its settings at import."""
     code = (
         "import json, sys\n"
@@ -109,15 +47,8 @@ def read_from(hub: Hub, home: Path, *, revision: str | None = None, hub_id: str 
         "except CrossrankError as error:\n"
         "    print(json.dumps({'error': type(error).__name__, 'message': str(error)}))\n"
     )
-    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    environment |= {
-        "HF_HOME": str(home),
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server.server_address[1]}",
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=hub.environment(home), timeout=120
     )
     assert result.stderr == "", "a library prints nothing"
     return json.loads(result.stdout)
@@ -171,8 +102,7 @@ def test_no_such_repository_and_no_such_revision(hub, tmp_path):
 
 
 def test_a_hub_out_of_reach(hub, tmp_path):
-    hub.server.shutdown()
-    hub.server.server_close()
+    hub.close()
     reported = read_from(hub, tmp_path / "home")
     assert reported["error"] == "ModelNotFoundError"
 
