@@ -11,7 +11,7 @@ from rich.table import Table
 
 from crossrank.cli.common import err, json_text, out, reports_errors
 from crossrank.cli.inspect import fidelity_cells, pass_line
-from crossrank.cli.options import ActivationOption
+from crossrank.cli.options import ActivationOption, ExporterOption
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def export_command(  # noqa: PLR0913  one parameter an option
     tokenizer: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="With --from-onnx: folder of tokenizer.json (and config.json)."),
+    ] = None,
+    exporter: Annotated[
+        ExporterOption | None, typer.Option(help="What makes the ONNX graph; default: the first that is installed.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
@@ -88,6 +91,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 name=name,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
+                exporter=exporter.value if exporter else None,
                 progress=progress.show,
             )
         else:
@@ -95,8 +99,10 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 raise InvalidInputError("--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json")
             if target is not None:
                 raise InvalidInputError("--from-onnx takes OUT alone, no checkpoint")
-            if revision is not None or trust_remote_code:
-                raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
+            if revision is not None or trust_remote_code or exporter is not None:
+                raise InvalidInputError(
+                    "--revision, --trust-remote-code and --exporter go with a checkpoint, not with --from-onnx"
+                )
             from crossrank.export import import_onnx
 
             report = import_onnx(
