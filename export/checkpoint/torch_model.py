@@ -10,11 +10,6 @@ from crossrank.export.checkpoint.quiet import quiet_libraries
 if TYPE_CHECKING:
     from crossrank.export.checkpoint.checkpoint import Checkpoint
 
-# DistilBERT's attention is only recognised by onnxruntime's fusion when it was exported in the sdpa form; every other
-# family's is in the eager form, which some (ELECTRA, DeBERTa-v2) offer alone.
-_SDPA = frozenset({"distilbert"})
-
-
 SEGMENTS = "token_type_ids"
 
 
@@ -31,7 +26,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
 
     Args:
         checkpoint: what to load.
-        for_export: in the form of attention that the ONNX exporter and onnxruntime's fusion follow; otherwise in the
+        for_export: in the form of attention that the ONNX exporters and our fusion follow; otherwise in the
             one transformers chooses by default, as users of the checkpoint run it.
 
     Raises:
@@ -44,7 +39,8 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
     model_type = checkpoint.architecture.model_type
     options: dict[str, Any] = {}
     if for_export:
-        options["attn_implementation"] = "sdpa" if model_type in _SDPA else "eager"
+        # The form every family offers (ELECTRA and DeBERTa-v2 no other), in which products and masks are apart.
+        options["attn_implementation"] = "eager"
     try:
         with quiet_libraries():
             config = AutoConfig.from_pretrained(
