@@ -176,7 +176,7 @@ def test_half_precision_weights_are_the_reference_in_float32(bert, pairs, tmp_pa
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     float16 = tmp_path / "float16"
-    AutoModelForSequenceClassification.from_pretrained(bert, dtype=torch.float16).save_pretrained(float16)
+    AutoModelForSequenceClassification.from_pretrained(bert).half().save_pretrained(float16)
     AutoTokenizer.from_pretrained(bert).save_pretrained(float16)
     assert json.loads((float16 / "config.json").read_text())["dtype"] == "float16"
 

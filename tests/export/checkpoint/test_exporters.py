@@ -64,9 +64,8 @@ def test_a_graph_of_the_torch_exporter_gives_the_models_logits_for_any_batch_and
     from transformers import AutoModelForSequenceClassification
 
     graph = raw_graph("distilbert", exporter="torch", layers=LAYERS)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        tiny_checkpoint("distilbert", layers=LAYERS), dtype=torch.float32
-    ).eval()
+    checkpoint = tiny_checkpoint("distilbert", layers=LAYERS)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).float().eval()
     session = session_of(graph)
     for seed, lengths in enumerate(BATCHES):
         feeds = make_feeds(graph, lengths, seed=seed)
