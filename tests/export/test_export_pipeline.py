@@ -26,6 +26,7 @@ from crossrank.errors import (
     UnsupportedCheckpointError,
 )
 from crossrank.export import ExportEvent, export
+from crossrank.export.dependencies import require_export
 from crossrank.models.artifact import Artifact
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning")
