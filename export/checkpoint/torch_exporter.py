@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crossrank.export.checkpoint.checkpoint import Checkpoint
 
 OPSET = 18
-"""The exporter's own operator set: it writes later ones too, which onnxruntime 1.22 does not know all of."""
+"""The lowest operator set the exporter writes without converting a graph afterwards."""
 
 # The pairs it follows the model with: neither size may be 0 or 1, which would be taken for fixed.
 _BATCH, _SEQUENCE = 2, 16

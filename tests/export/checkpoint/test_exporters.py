@@ -48,7 +48,9 @@ def test_the_torch_exporter_makes_every_precision_by_the_same_passes(by_torch, t
         "int8": "packed",
         "fp16": "padded",
     }
-    assert all(record.changed for graph in manifest.graphs for record in graph.passes if record.name != "cuda placement")
+    assert all(
+        record.changed for graph in manifest.graphs for record in graph.passes if record.name != "cuda placement"
+    )
     counts = count_operators(onnx.load(by_torch.artifact / "fp32.onnx").graph)
     assert (counts["Attention"], counts["Softmax"], counts["BiasGelu"]) == (1, 1, 2)
 
