@@ -3,6 +3,13 @@ PYTHON ?= python3
 DEMO_VENV := .demo-venv
 VENV := .venv
 GPU_VENV := .gpu-venv
+TRANSFORMERS_5_VENV := .transformers-5-venv
+OLDEST_VENV := .oldest-venv
+NEWEST_VENV := .newest-venv
+# The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
+CPU_TORCH := torch==2.13.0
+# Tests of what depends on versions of libraries; the others test crossrank's own arithmetic, benchmarks and evaluation.
+VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/cli
 # The wheel alone, without the CUDA libraries that crossrank[gpu] brings: they take gigabytes and need a GPU.
 GPU_WHEEL := onnxruntime-gpu==1.31.1
 DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
@@ -10,7 +17,8 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint package gpu-wheel examples check default-model default-small-model clean
+.PHONY: demo test lint package gpu-wheel examples check default-model default-small-model clean \
+	transformers-5 oldest newest check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
 demo: $(DEMO_VENV)/installed
@@ -59,6 +67,43 @@ examples: $(VENV)/installed
 
 check: lint test package gpu-wheel examples
 
+# Beside sentence-transformers 6.2 and transformers 5, where optimum-onnx cannot be: exports of every family by torch.onnx.
+transformers-5: $(TRANSFORMERS_5_VENV)/installed
+	$(TRANSFORMERS_5_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(TRANSFORMERS_5_VENV)/bin/python -m pytest tests/export tests/models tests/api tests/cli $(PYTEST_ARGS)
+
+$(TRANSFORMERS_5_VENV)/installed: pyproject.toml constraints-transformers-5.txt
+	$(PYTHON) -m venv $(TRANSFORMERS_5_VENV)
+	$(TRANSFORMERS_5_VENV)/bin/pip install --quiet --constraint constraints-transformers-5.txt torch
+	$(TRANSFORMERS_5_VENV)/bin/pip install --quiet --constraint constraints-transformers-5.txt \
+		'sentence-transformers>=6.2' '.[cpu,export,test]'
+	touch $@
+
+# The lowest version of everything that pyproject.toml allows, but for torch.
+oldest: $(OLDEST_VENV)/installed
+	$(OLDEST_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(OLDEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
+
+$(OLDEST_VENV)/installed: pyproject.toml tests/support/lowest_versions.py
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/pip install --quiet packaging
+	$(OLDEST_VENV)/bin/python tests/support/lowest_versions.py pyproject.toml > $(OLDEST_VENV)/constraints.txt
+	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt '$(CPU_TORCH)'
+	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt \
+		'$(CPU_TORCH)' '.[cpu,optimum,test]'
+	touch $@
+
+# The newest version of everything, as a user gets it today; made anew every time.
+newest:
+	rm -rf $(NEWEST_VENV)
+	$(PYTHON) -m venv $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)'
+	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[cpu,export,test]'
+	$(NEWEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
+
+# Every environment, one after the other; far longer than the run that every change takes.
+check-all: check transformers-5 oldest newest
+
 # Export the embedded model again. Its graphs are committed, and every copy stays in the history: do it rarely.
 default-model: $(VENV)/installed
 	$(VENV)/bin/crossrank export models/default/checkpoint models/default/artifact --force \
@@ -70,4 +115,4 @@ default-small-model: $(VENV)/installed
 		--name default-small --activation identity --precision int8
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) build dist *.egg-info

@@ -190,10 +190,10 @@ def _of_catalogue(entry: CatalogueEntry | None) -> tuple[str, ...]:
 
 def _missing_for_checkpoints() -> str:
     """Why no checkpoint can be exported here; empty where one can."""
-    from crossrank.export.dependencies import EXPORT_MODULES, require
+    from crossrank.export.dependencies import require_export
 
     try:
-        require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
+        require_export(None)
     except MissingDependencyError as error:
         return str(error)
     return ""

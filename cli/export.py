@@ -10,7 +10,7 @@ from rich.table import Table
 
 from crossrank.cli.common import json_text, out, reports_errors
 from crossrank.cli.inspect import fidelity_cells, pass_line
-from crossrank.cli.options import ActivationOption
+from crossrank.cli.options import ActivationOption, ExporterOption
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.errors import InvalidInputError
 
@@ -43,6 +43,9 @@ def export_command(  # noqa: PLR0913  one parameter an option
     file: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Import this ONNX file of the hub repository or folder; needs no torch."),
+    ] = None,
+    exporter: Annotated[
+        ExporterOption | None, typer.Option(help="What makes the ONNX graph; default: the first that is installed.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
@@ -79,11 +82,11 @@ def export_command(  # noqa: PLR0913  one parameter an option
             "--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json, and takes OUT alone: no checkpoint "
             "and no --file"
         )
-    if from_onnx is not None and (revision is not None or trust_remote_code):
-        raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
-    if file is not None and trust_remote_code:
+    if from_onnx is not None and revision is not None:
+        raise InvalidInputError("--revision goes with a hub repository, not with --from-onnx")
+    if (from_onnx is not None or file is not None) and (trust_remote_code or exporter is not None):
         raise InvalidInputError(
-            "--trust-remote-code goes with a checkpoint, not with --file: an ONNX file runs no code"
+            "--trust-remote-code and --exporter go with a checkpoint, not with an ONNX file (--from-onnx, --file)"
         )
     with ProgressDisplay() as progress:
         if target is not None and file is None:
@@ -102,6 +105,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 name=name,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
+                exporter=exporter.value if exporter else None,
                 progress=progress.show,
             )
         else:

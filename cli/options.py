@@ -52,6 +52,13 @@ class ActivationOption(StrEnum):
     sigmoid = "sigmoid"
 
 
+class ExporterOption(StrEnum):
+    """What makes the ONNX graph of a checkpoint."""
+
+    optimum = "optimum"
+    torch = "torch"
+
+
 class DocumentLengthOption(StrEnum):
     """Length of a benchmark's documents."""
 

@@ -1,6 +1,6 @@
 """Turns cross-encoder checkpoints into verified artifacts.
 
-`export` takes a PyTorch checkpoint and needs the `export` extra (torch, transformers, optimum-onnx);
+`export` takes a PyTorch checkpoint and needs the `export` extra (torch, transformers, onnxscript);
 `import_onnx` takes an ONNX file that exists already and needs only the `onnx` extra. Importing this package
 loads none of them.
 """

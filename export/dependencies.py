@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from crossrank.errors import MissingDependencyError
+from crossrank.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-EXPORT_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx")
-"""What the export of a PyTorch checkpoint imports."""
+Exporter: TypeAlias = Literal["optimum", "torch"]
+"""What makes the ONNX graph of a PyTorch checkpoint."""
+
+EXPORTERS: tuple[Exporter, ...] = get_args(Exporter)
+"""In the order they are taken where the caller names none."""
+
+EXPORT_MODULES = ("torch", "transformers", "onnx")
+"""What the export of a PyTorch checkpoint imports, besides its exporter."""
+
+_EXPORTER_MODULES: dict[Exporter, str] = {"optimum": "optimum.exporters.onnx", "torch": "onnxscript"}
+_EXPORTER_EXTRAS: dict[Exporter, str] = {"optimum": "optimum", "torch": "export"}
+_EXPORTER_DISTRIBUTIONS: dict[Exporter, str] = {"optimum": "optimum-onnx", "torch": "onnxscript"}
 
 IMPORT_MODULES = ("onnx", "sympy")
 """What the import of an ONNX file imports; sympy is for onnxruntime's fusions, whose error does not name it."""
 
-_DISTRIBUTIONS = ("torch", "transformers", "optimum-onnx", "onnx", "tokenizers")
+_DISTRIBUTIONS = ("onnx", "tokenizers")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -41,13 +51,47 @@ def require(modules: Iterable[str], *, extra: str, purpose: str) -> None:
     )
 
 
-def library_versions(*, with_torch: bool = True) -> dict[str, str]:
+def checked_exporter(exporter: str | None) -> Exporter | None:
+    """An exporter as the caller names it; None for the first that is installed.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    for name in EXPORTERS:
+        if exporter == name:
+            return name
+    if exporter is None:
+        return None
+    raise InvalidInputError(f"exporter={exporter!r}: one of {', '.join(EXPORTERS)} expected")
+
+
+def require_export(exporter: Exporter | None) -> Exporter:
+    """Import what the export of a checkpoint needs, and choose its exporter.
+
+    Args:
+        exporter: the one to use; None for the first that can be imported.
+
+    Raises:
+        MissingDependencyError: that exporter, or something else the export needs, is not installed.
+    """
+    purpose = "exporting a checkpoint"
+    require(EXPORT_MODULES, extra="export", purpose=purpose)
+    chosen = exporter or next((name for name in EXPORTERS if _can_import(_EXPORTER_MODULES[name])), "torch")
+    if exporter is not None:
+        purpose += f" with exporter {exporter!r}"
+    require((_EXPORTER_MODULES[chosen],), extra=_EXPORTER_EXTRAS[chosen], purpose=purpose)
+    return chosen
+
+
+def library_versions(exporter: Exporter | None = None) -> dict[str, str]:
     """Versions of the libraries an export's bytes depend on, by distribution name, sorted.
 
     Args:
-        with_torch: whether torch, transformers and optimum took part (they do not when an ONNX file is imported).
+        exporter: what made the graph; None for a file that existed already, which takes neither torch nor transformers.
     """
-    names = _DISTRIBUTIONS if with_torch else ("onnx", "tokenizers")
+    names = _DISTRIBUTIONS
+    if exporter is not None:
+        names = (*names, "torch", "transformers", _EXPORTER_DISTRIBUTIONS[exporter])
     versions = {name: importlib.metadata.version(name) for name in names}
     for name in _RUNTIMES:
         try:
@@ -63,3 +107,11 @@ def _require_one(module: str, message: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(f"{message} ({error})") from error
+
+
+def _can_import(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True

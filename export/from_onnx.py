@@ -110,7 +110,7 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
                 folder=writer.folder,
                 checkpoint=described.description,
                 name=stated_name or (fetched.hub_id if fetched else encodable(folder.resolve().name)),
-                versions=library_versions(with_torch=False),
+                versions=library_versions(),
                 queries=queries,
                 recorder=recorder,
                 external_data_from=external_data_from,

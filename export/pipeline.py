@@ -9,7 +9,7 @@ from crossrank.export.assembly import Assembly, checked_name, open_writer, with_
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
 from crossrank.export.checkpoint.to_onnx import to_onnx
 from crossrank.export.checkpoint.torch_model import load_torch_model
-from crossrank.export.dependencies import EXPORT_MODULES, library_versions, require
+from crossrank.export.dependencies import checked_exporter, library_versions, require_export
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
 from crossrank.export.graph.interface import input_types
 from crossrank.export.graph_making import make_graphs
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossrank.export.checkpoint.checkpoint import Checkpoint
+    from crossrank.export.dependencies import Exporter
     from crossrank.export.report import ExportEvent
     from crossrank.export.verify.pairs import VerificationQuery
     from crossrank.export.verify.reference import Reference
@@ -58,6 +59,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     trust_remote_code: bool = False,
     local_files_only: bool = False,
     external_data_from: int = EXTERNAL_DATA_FROM,
+    exporter: Exporter | None = None,
     progress: Callable[[ExportEvent], None] | None = None,
 ) -> ExportReport:
     """Turn a cross-encoder checkpoint into a verified artifact.
@@ -77,13 +79,15 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         trust_remote_code: allow code that comes with the checkpoint to run.
         local_files_only: fetch nothing; a hub id must be in the hub's cache.
         external_data_from: bytes of weights from which a graph's weights go into a file of their own.
+        exporter: what makes the ONNX graph: "optimum" (optimum-onnx, with the TorchScript exporter) or "torch"
+            (`torch.onnx.export(dynamo=True)`); None for the first of these that is installed.
         progress: called with an event whenever a step starts, advances or ends.
 
     Returns:
         What was made, how faithful and how fast it is.
 
     Raises:
-        MissingDependencyError: the export extra or onnxruntime is not installed.
+        MissingDependencyError: the export extra, the exporter named or onnxruntime is not installed.
         InvalidInputError: an option is outside its range or does not fit the checkpoint.
         ModelNotFoundError: no such checkpoint.
         UnsupportedCheckpointError: it is no cross-encoder crossrank can export.
@@ -92,10 +96,10 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         ExportError: the export failed otherwise.
     """
     bounds, wanted = Bounds(min_kendall_tau=min_kendall_tau), checked_precisions(precisions)
-    stated_name = checked_name(name)
+    stated_name, stated_exporter = checked_name(name), checked_exporter(exporter)
     queries = load_queries(verification_pairs)
     writer = open_writer(out, force=force)
-    require(EXPORT_MODULES, extra="export", purpose="exporting a checkpoint")
+    chosen_exporter = require_export(stated_exporter)
     recorder = Recorder(progress)
     try:
         with recorder.step("read the checkpoint") as step:
@@ -110,7 +114,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
             )
             step.size = sum((described.folder / file).stat().st_size for file in described.source.weights_sha256)
         with writer:
-            assembly, base, reference, logits = _prepare(described, writer.folder, queries, recorder)
+            assembly, base, reference, logits = _prepare(described, writer.folder, queries, chosen_exporter, recorder)
             assembly.name = stated_name or described.source.id
             assembly.external_data_from = external_data_from
             release(sum(step.size for step in recorder.steps))
@@ -137,13 +141,17 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
 
 
 def _prepare(
-    checkpoint: Checkpoint, folder: Path, queries: Sequence[VerificationQuery], recorder: Recorder
+    checkpoint: Checkpoint,
+    folder: Path,
+    queries: Sequence[VerificationQuery],
+    exporter: Exporter,
+    recorder: Recorder,
 ) -> tuple[Assembly, PassRunner, Reference, list[NDArray[np.float32]]]:
     """Everything that needs torch: the exported graph, the tokenizer, and what to measure against."""
     with recorder.step("load the checkpoint"):
         model = load_torch_model(checkpoint)
     with recorder.step("export to ONNX") as step:
-        graph = to_onnx(checkpoint, model)
+        graph = to_onnx(checkpoint, model, exporter)
         step.size = weight_bytes(graph)
     del model
     described = with_segments(checkpoint, graph)
@@ -151,7 +159,7 @@ def _prepare(
         folder=folder,
         checkpoint=described,
         name=checkpoint.source.id,
-        versions=library_versions(),
+        versions=library_versions(exporter),
         queries=queries,
         recorder=recorder,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
+
+    from crossrank.export.dependencies import Exporter
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,8 +63,9 @@ def raw_graph(
 ) -> Callable[..., onnx.ModelProto]:
     """A function like `tiny_checkpoint` that gives the graph before any pass, from the exporter named.
 
-    `exporter="own"` is crossrank's export; "optimum" its command line's, which writes attention in another form and
-    is what a user's own ONNX file most likely came from.
+    `exporter="own"` is crossrank's export, by the exporter it takes where none is named; "torch" the same by
+    `torch.onnx`; "optimum" optimum's command line, which writes attention in another form and is what a user's own
+    ONNX file most likely came from (tests that ask for it are skipped where it is not installed).
     """
     import onnx
 
@@ -72,8 +76,11 @@ def raw_graph(
         checkpoint = tiny_checkpoint(family, **options)
         key = (checkpoint, exporter)
         if key not in made:
-            export = {"own": _export_own, "optimum": _export_optimum}[exporter]
-            made[key] = export(checkpoint, root / f"{checkpoint.name}-{exporter}")
+            if exporter == "optimum":
+                pytest.importorskip("optimum.exporters.onnx")
+                made[key] = _export_optimum(checkpoint, root / f"{checkpoint.name}-{exporter}")
+            else:
+                made[key] = _export_own(checkpoint, None if exporter == "own" else exporter)
         copy = onnx.ModelProto()
         copy.CopyFrom(made[key])
         return copy
@@ -81,13 +88,13 @@ def raw_graph(
     return get
 
 
-def _export_own(checkpoint: Path, _folder: Path) -> onnx.ModelProto:
+def _export_own(checkpoint: Path, exporter: Exporter | None) -> onnx.ModelProto:
     from crossrank.export.checkpoint.checkpoint import read_checkpoint
     from crossrank.export.checkpoint.to_onnx import to_onnx
     from crossrank.export.checkpoint.torch_model import load_torch_model
 
     found = read_checkpoint(checkpoint)
-    return to_onnx(found, load_torch_model(found))
+    return to_onnx(found, load_torch_model(found), exporter)
 
 
 def _export_optimum(checkpoint: Path, folder: Path) -> onnx.ModelProto:
@@ -104,7 +111,8 @@ def tiny_graphs(raw_graph: Callable[..., onnx.ModelProto], tmp_path_factory: pyt
     from tiny_artifacts import save_graphs
 
     folder = tmp_path_factory.mktemp("graphs")
-    save_graphs(raw_graph("bert", exporter="optimum"), folder)
+    optimum = importlib.util.find_spec("optimum") is not None
+    save_graphs(raw_graph("bert", exporter="optimum" if optimum else "own"), folder)
     return folder
 
 

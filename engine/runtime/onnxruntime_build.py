@@ -9,7 +9,12 @@ import os
 import warnings
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from crossrank.errors import MissingDependencyError
+
+OLDEST_VERSION = Version("1.30")
+"""Of onnxruntime. 1.28 and older crash in packed runs; 1.29 was seen to give another int8 score than later ones."""
 
 _BUILDS = ("onnxruntime", "onnxruntime-gpu")
 
@@ -30,7 +35,7 @@ def load_onnxruntime() -> Any:
     """Import onnxruntime, with its telemetry off unless the user turned it on (ORT_DISABLE_TELEMETRY=0).
 
     Raises:
-        MissingDependencyError: neither build is installed, or it does not import.
+        MissingDependencyError: neither build is installed, or it does not import, or it is too old.
     """
     try:
         onnxruntime = importlib.import_module("onnxruntime")
@@ -44,8 +49,27 @@ def load_onnxruntime() -> Any:
     if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
         # The variable alone does nothing where the application loaded onnxruntime before crossrank.
         onnxruntime.disable_telemetry_events()
+    _refuse_older(str(getattr(onnxruntime, "__version__", "")))
     _warn_of_both_builds()
     return onnxruntime
+
+
+def _refuse_older(version: str) -> None:
+    """Refuse an onnxruntime that would end the whole process in a run of packed pairs.
+
+    Raises:
+        MissingDependencyError: the version is older than `OLDEST_VERSION`.
+    """
+    try:
+        older = Version(version) < OLDEST_VERSION
+    except InvalidVersion:  # a build of somebody's own
+        return
+    if older:
+        raise MissingDependencyError(
+            f"onnxruntime {version} is installed, {OLDEST_VERSION} or later expected: older ones divide by zero in "
+            f"attention over no tokens, which packed batches have, and that ends the process. Fix: pip install -U "
+            f"'onnxruntime>={OLDEST_VERSION}' (or onnxruntime-gpu)"
+        )
 
 
 @functools.cache

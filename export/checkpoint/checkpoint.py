@@ -18,7 +18,13 @@ from crossrank.export.checkpoint.complete_tokenizer import (
     refuse_truncation_side,
 )
 from crossrank.export.checkpoint.json_files import read_json, shown
-from crossrank.export.checkpoint.newer_config import ConfigChanges, changes_for_installed
+from crossrank.export.checkpoint.newer_config import (
+    ConfigChanges,
+    changes_for_installed,
+    installed_transformers,
+    saved_version,
+)
+from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
 from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source
@@ -177,7 +183,12 @@ def read_checkpoint(
         dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
-        notes=(*head.notes, *added.notes, *changes.notes),
+        notes=(
+            *head.notes,
+            *added.notes,
+            *changes.notes,
+            *rebuilding_notes(settings.class_name, saved_version(config), installed_transformers()),
+        ),
         sentence_transformers=added,
         config_changes=changes,
         config=config,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.newer_config import installed_transformers
+from crossrank.export.checkpoint.rebuilt_tokenizer import FIRST_THAT_REBUILDS, rebuild
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, parse_tokenizer, without_truncation
 
 if TYPE_CHECKING:
@@ -128,6 +130,9 @@ def complete_tokenizer(
     if not settings.complete:
         _set_normalizer(tokenizer, settings)
         _set_prefix_space(tokenizer, settings)
+        installed = installed_transformers()
+        if installed is not None and installed >= FIRST_THAT_REBUILDS:
+            rebuild(tokenizer, settings.class_name, settings.values)
     if added is not None and added.lower_case:
         lower_first(tokenizer)
     return without_truncation(tokenizer)

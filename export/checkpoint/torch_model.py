@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.newer_config import installed_transformers
 from crossrank.export.checkpoint.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from crossrank.export.checkpoint.checkpoint import Checkpoint
 
-# DistilBERT's attention is only recognised by onnxruntime's fusion when it was exported in the sdpa form; every other
-# family's is in the eager form, which some (ELECTRA, DeBERTa-v2) offer alone.
-_SDPA = frozenset({"distilbert"})
-
-
 SEGMENTS = "token_type_ids"
+
+_FIRST_WITH_DTYPE = Version("4.56")
+"""Of transformers: earlier ones call the option `torch_dtype`."""
 
 
 def has_one_segment(model: Any) -> bool:
@@ -31,7 +32,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
 
     Args:
         checkpoint: what to load.
-        for_export: in the form of attention that the ONNX exporter and onnxruntime's fusion follow; otherwise in the
+        for_export: in the form of attention that the ONNX exporters and our fusion follow; otherwise in the
             one transformers chooses by default, as users of the checkpoint run it.
 
     Raises:
@@ -42,9 +43,12 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     model_type = checkpoint.architecture.model_type
-    options: dict[str, Any] = {}
+    installed = installed_transformers()
+    before_dtype = installed is not None and installed < _FIRST_WITH_DTYPE
+    options: dict[str, Any] = {"torch_dtype" if before_dtype else "dtype": torch.float32}
     if for_export:
-        options["attn_implementation"] = "sdpa" if model_type in _SDPA else "eager"
+        # The form every family offers (ELECTRA and DeBERTa-v2 no other), in which products and masks are apart.
+        options["attn_implementation"] = "eager"
     try:
         with quiet_libraries():
             config = AutoConfig.from_pretrained(
@@ -57,7 +61,6 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
                 config=config,
-                dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=checkpoint.trust_remote_code,
                 output_loading_info=True,

@@ -126,16 +126,25 @@ def probe_fixed(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarra
     }
 
 
-def probe_zeros(model: onnx.ModelProto, names: list[str]) -> set[str]:
-    """Find which of some tensors contain only zeros for every batch size and length.
+def probe_uniform(model: onnx.ModelProto, names: list[str]) -> dict[str, bool]:
+    """Find which of some tensors contain only zeros, or none, for every batch size and length.
 
     Args:
         model: a graph whose inputs are integer tensors [batch, sequence].
         names: tensors that depend neither on large weights nor on input values, because both are placeholders here.
+
+    Returns:
+        Name to False for tensors of zeros (or of False), to True for tensors without any.
     """
     session = _session_of_all_tensors(model)
     runs = [session.run(names, _feeds(session, batch, sequence)) for batch, sequence in _RUNS]
-    return {name for name, values in zip(names, zip(*runs, strict=True), strict=True) if not any(map(np.any, values))}
+    uniform = {}
+    for name, values in zip(names, zip(*runs, strict=True), strict=True):
+        if not any(map(np.any, values)):
+            uniform[name] = False
+        elif all(map(np.all, values)):
+            uniform[name] = True
+    return uniform
 
 
 def _output_names(model: onnx.ModelProto) -> list[str]:

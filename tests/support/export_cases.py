@@ -34,7 +34,7 @@ def transformers_logits(checkpoint: Path, pairs: list[tuple[str, str]], *, max_l
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).float().eval()
     rows = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -281,7 +281,7 @@ def _roberta_bpe(family: str) -> Any:
 
     tokenizer = _byte_level(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     tokenizer.post_processor = processors.RobertaProcessing(
-        sep=("</s>", 2), cls=("<s>", 0), trim_offsets=True, add_prefix_space=False
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
     )
     return RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_LENGTH)
 

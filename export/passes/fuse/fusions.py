@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrank.export.graph.tools import count_operators, remove_dead
+from crossrank.export.graph.tools import count_operators, remove_dead, replace
 from crossrank.export.passes.base import PassResult
+from crossrank.export.passes.fuse.attention import fuse_attention
 from crossrank.export.passes.fuse.fold import fold_constants, fold_scales
 from crossrank.models.manifest import PassRecord
 
@@ -63,6 +64,9 @@ def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provid
     # No gain on CPU, and embedding tables can be quantized only if a plain Gather reads them.
     options.enable_embed_layer_norm = provider == "cuda"
     folded = fold_constants(model)
+    fuse_attention(folded)
+    if provider == "cuda":
+        _give_norms_a_bias(folded)
     with _silence():
         fused = optimizer.optimize_by_fusion(
             folded,
@@ -80,6 +84,20 @@ def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provid
     fused_operators = ", ".join(f"{counts[name]} {name}" for name in _FUSED if counts[name])
     detail = f"for {provider}: {fused_operators}; {len(result.graph.node)} of {len(model.graph.node)} nodes left"
     return PassResult(result, PassRecord(name=NAME, changed=True, detail=detail))
+
+
+def _give_norms_a_bias(model: onnx.ModelProto) -> None:
+    """Add a bias of zeros to norms without one, which onnxruntime's fusion for CUDA fails on. Changes it in place."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        scale = node.input[1] if node.op_type == "LayerNormalization" else ""
+        if scale in sizes and not any(node.input[2:]):
+            name = f"{node.output[0]}/bias"
+            model.graph.initializer.append(numpy_helper.from_array(np.zeros(sizes[scale], np.float32), name))
+            replace(node.input, [*node.input[:2], name])
 
 
 @contextlib.contextmanager

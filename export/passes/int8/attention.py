@@ -81,6 +81,9 @@ def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
         make_node("Shape", [_IDS], [shape], name=shape),
         make_node("ConstantOfShape", [shape], [_MASK], name=f"{_MASK}/ones", value=one),
     ]
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] == _MASK:
+            node.input[0] = _IDS  # the same shape, and packing wants no use of the mask left
     replace(model.graph.input, [item for item in model.graph.input if item.name != _MASK])
     replace(model.graph.node, [*ones, *model.graph.node])
     remove_dead(model.graph)

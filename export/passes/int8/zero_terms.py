@@ -1,18 +1,23 @@
-"""Drops additions of zero, such as those of a mask of ones."""
+"""Drops additions of zero and choices that always fall on one side, such as those of a mask of ones."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossrank.export.graph.shapes import probe_shapes, probe_zeros
+from crossrank.export.graph.shapes import probe_shapes, probe_uniform
 from crossrank.export.graph.tools import LARGE_BYTES, GraphView, bytes_of, reads, remove_dead, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
+
+# How many of an operator's first inputs decide whether it may go.
+_DECIDING = {"Add": 2, "Where": 1}
 
 
 def drop_zero_terms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove every `Add` with a term that is zero for every input, batch size and length.
+    """Remove every `Add` of zeros and every `Where` with a fixed choice, for every input, batch size and length.
 
     Args:
         model: a graph whose inputs are integer tensors [batch, sequence]; changed in place.
@@ -22,19 +27,17 @@ def drop_zero_terms(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     view = GraphView(model.graph)
     value_dependent = _value_dependent(model.graph)
-    terms_of_adds = {name for node in model.graph.node if node.op_type == "Add" for name in node.input}
-    candidates = terms_of_adds & view.producers.keys() - value_dependent
+    read = {name for node in model.graph.node for name in node.input[: _DECIDING.get(node.op_type, 0)]}
+    candidates = read & view.producers.keys() - value_dependent
     if not candidates:
         return model
-    zeros, shapes = probe_zeros(model, sorted(candidates)), probe_shapes(model)
+    uniform, shapes = probe_uniform(model, sorted(candidates)), probe_shapes(model)
     replacements: dict[str, str] = {}
     nodes = []
     for node in model.graph.node:
-        terms = [name for name in node.input if node.op_type != "Add" or name not in zeros]
-        output = node.output[0]
-        removable = node.op_type == "Add" and len(terms) == 1 and output not in view.outputs
-        if removable and output in shapes and shapes.get(terms[0]) == shapes[output]:
-            replacements[output] = replacements.get(terms[0], terms[0])
+        kept, output = _only_term(node, uniform), node.output[0]
+        if kept is not None and output not in view.outputs and shapes.get(kept, ()) == shapes.get(output):
+            replacements[output] = replacements.get(kept, kept)
         else:
             nodes.append(node)
     for node in nodes:
@@ -43,6 +46,16 @@ def drop_zero_terms(model: onnx.ModelProto) -> onnx.ModelProto:
     replace(model.graph.node, nodes)
     remove_dead(model.graph)
     return model
+
+
+def _only_term(node: onnx.NodeProto, uniform: Mapping[str, bool]) -> str | None:
+    """The one input that a node passes on unchanged; None if it does not."""
+    if node.op_type == "Add":
+        terms = [name for name in node.input if uniform.get(name, True)]
+        return terms[0] if len(terms) == 1 else None
+    if node.op_type == "Where" and node.input[0] in uniform:
+        return node.input[1] if uniform[node.input[0]] else node.input[2]
+    return None
 
 
 def _value_dependent(graph: onnx.GraphProto) -> set[str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from crossrank.export.graph.shapes import BATCH, SEQUENCE, probe_shapes
 from crossrank.export.graph.tools import GraphView, attributes, constant_node, remove_dead, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crossrank.export.graph.shapes import Shape
 
 _PARTS = 3
 _QKV_AXIS = 2  # of [batch, sequence, 3, heads, size]
@@ -28,8 +34,8 @@ class _FusedQkv:
         bias: [3 * heads * size], or None.
         heads: number of attention heads.
         size: size of a head.
-        order: the permutation of [batch, sequence, heads, size] that the Transpose behind it applies.
-        outputs: names of the queries, keys and values after that Transpose.
+        order: the permutation of [batch, sequence, heads, size] that the Transpose behind it applies, if there is one.
+        outputs: names of the queries, keys and values after it.
     """
 
     source: str
@@ -45,8 +51,9 @@ def split_last_qkv(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace the last fused QKV projection of a graph by one product each for queries, keys and values.
 
     The recognised pattern is ModernBERT's: MatMul by a constant [hidden, 3 * hidden], with or without a bias;
-    Reshape to [batch, sequence, 3, heads, size]; Transpose; Split into three along the axis of size 3; Squeeze
-    of that axis. No value changes, because a column of a product does not depend on the other columns.
+    Reshape to [batch, sequence, 3, heads, size]; possibly a Transpose; then the three parts along the axis of size 3,
+    by Split or by three Slices, and Squeeze of that axis. No value changes, because a column of a product does not
+    depend on the other columns.
 
     Args:
         model: the graph; not changed.
@@ -54,45 +61,70 @@ def split_last_qkv(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         A new graph, or `model` itself if it has no such projection.
     """
-    view = GraphView(model.graph)
-    for split in reversed(model.graph.node):
-        fused = _recognise(split, view)
-        if fused is not None:
-            return _rebuild(model, split.output[0], fused)
+    if not any(node.op_type == "Squeeze" for node in model.graph.node):
+        return model
+    view, shapes = GraphView(model.graph), probe_shapes(model)
+    for node in reversed(model.graph.node):
+        if node.op_type == "Reshape":
+            fused = _recognise(node, view, shapes)
+            if fused is not None:
+                return _rebuild(model, node.output[0], fused)
     return model
 
 
-def _recognise(split: onnx.NodeProto, view: GraphView) -> _FusedQkv | None:
-    if split.op_type != "Split" or len(split.output) != _PARTS:
-        return None
-    squeezes = [_only_reader(view, name, "Squeeze") for name in split.output]
-    transpose = _producer(view, split.input[0], "Transpose")
-    reshape = _producer(view, transpose.input[0], "Reshape") if transpose is not None else None
-    if transpose is None or reshape is None:
-        return None
-    perm = [int(axis) for axis in attributes(transpose).get("perm", [])]
+def _recognise(reshape: onnx.NodeProto, view: GraphView, shapes: Mapping[str, Shape]) -> _FusedQkv | None:
+    shape = shapes.get(reshape.output[0], ())
     projection = _projection(view, reshape.input[0])
-    sizes = _last_sizes(view, reshape.input[1])
-    if len(perm) != _QKV_RANK or projection is None or sizes is None:
+    if len(shape) != _QKV_RANK or projection is None:
         return None
-    parts, heads, size = sizes
+    parts, heads, size = (dim.factor if dim is not None and dim.is_constant else 0 for dim in shape[2:])
     source, weight, bias = projection
-    splits_qkv_axis = int(attributes(split).get("axis", 0)) % _QKV_RANK == perm.index(_QKV_AXIS)
-    if parts != _PARTS or weight.shape[1] != parts * heads * size or not splits_qkv_axis:
+    if parts != _PARTS or weight.shape[1] != parts * heads * size or shape[:2] != (BATCH, SEQUENCE):
+        return None
+    transpose = _only_reader(view, reshape.output[0], "Transpose")
+    perm = (
+        list(range(_QKV_RANK)) if transpose is None else [int(axis) for axis in attributes(transpose).get("perm", [])]
+    )
+    if len(perm) != _QKV_RANK:
+        return None
+    outputs = _three_parts(view, (transpose or reshape).output[0], perm.index(_QKV_AXIS))
+    if outputs is None:
         return None
     order = [axis - (axis > _QKV_AXIS) for axis in perm if axis != _QKV_AXIS]
-    outputs = [squeeze.output[0] for squeeze in squeezes if squeeze is not None]
-    if len(outputs) != _PARTS:
-        return None
     return _FusedQkv(source, weight, bias, heads, size, order, outputs)
 
 
-def _rebuild(model: onnx.ModelProto, split_output: str, fused: _FusedQkv) -> onnx.ModelProto:
-    """Replace the Split whose first output is `split_output` by three projections."""
+def _three_parts(view: GraphView, name: str, axis: int) -> list[str] | None:
+    """Names of the tensors that hold index 0, 1 and 2 of an axis of size 3, without that axis."""
+    readers = view.consumers.get(name, [])
+    if len(readers) == 1 and readers[0].op_type == "Split" and len(readers[0].output) == _PARTS:
+        splits = int(attributes(readers[0]).get("axis", 0)) % _QKV_RANK == axis
+        taken = list(readers[0].output) if splits else []
+    else:
+        by_start = {_slice_of_one(view, node, axis): node.output[0] for node in readers}
+        taken = [by_start[start] for start in range(_PARTS)] if set(by_start) == set(range(_PARTS)) else []
+    squeezes = [_only_reader(view, part, "Squeeze") for part in taken]
+    outputs = [squeeze.output[0] for squeeze in squeezes if squeeze is not None]
+    return outputs if len(outputs) == _PARTS else None
+
+
+def _slice_of_one(view: GraphView, node: onnx.NodeProto, axis: int) -> int | None:
+    """The index that a Slice takes of an axis; None if the node is something else."""
+    if node.op_type != "Slice":
+        return None
+    starts, ends, axes = (view.constant(name) for name in [*node.input, "", ""][1:4])
+    if starts is None or ends is None or axes is None or axes.size != 1 or int(axes.item()) % _QKV_RANK != axis:
+        return None
+    start, end = int(starts.item()), int(ends.item())
+    return start if end == start + 1 else None
+
+
+def _rebuild(model: onnx.ModelProto, reshaped: str, fused: _FusedQkv) -> onnx.ModelProto:
+    """Put three projections in the place of the Reshape whose output is `reshaped`."""
     new = onnx.ModelProto()
     new.CopyFrom(model)
     width = fused.heads * fused.size
-    shape = f"{split_output}/shape"
+    shape = f"{reshaped}/shape"
     tensors: dict[str, _Array] = {}
     made = [constant_node(shape, np.asarray([0, 0, fused.heads, fused.size], dtype=np.int64))]
     for part, output in enumerate(fused.outputs):
@@ -109,9 +141,9 @@ def _rebuild(model: onnx.ModelProto, split_output: str, fused: _FusedQkv) -> onn
         made.append(helper.make_node("Transpose", [heads], [output], name=output, perm=fused.order))
     nodes: list[onnx.NodeProto] = []
     for node in new.graph.node:
-        if node.output[0] == split_output:
+        if node.output[0] == reshaped:
             nodes += made
-        elif not set(fused.outputs).intersection(node.output):
+        if not set(fused.outputs).intersection(node.output):
             nodes.append(node)
     replace(new.graph.node, nodes)
     new.graph.initializer.extend(
@@ -144,16 +176,3 @@ def _projection(view: GraphView, name: str) -> tuple[str, _Array, _Array | None]
     if product is None or weight is None or weight.ndim != 2 or (add is not None and bias is None):  # noqa: PLR2004
         return None
     return product.input[0], weight, bias
-
-
-def _last_sizes(view: GraphView, name: str) -> tuple[int, int, int] | None:
-    """The last three sizes of a Reshape target of five, or None if they are not constant."""
-    target = view.constant(name)
-    if target is None:
-        node = _producer(view, name, "Concat")
-        parts = [] if node is None or len(node.input) != _QKV_RANK else node.input[2:]
-        values = [view.constant(part) for part in parts]
-        sizes = [int(value.item()) for value in values if value is not None and value.size == 1]
-    else:
-        sizes = [int(value) for value in target[2:]]
-    return (sizes[0], sizes[1], sizes[2]) if len(sizes) == _PARTS else None

@@ -62,6 +62,19 @@ def test_without_onnxruntime_the_error_names_both_extras(monkeypatch, left, rera
         reranker()
 
 
+@pytest.mark.parametrize("version", ["1.22.0", "1.28.0", "1.29.0"])
+def test_a_version_whose_packed_runs_end_the_process_is_refused_with_the_one_to_install(version, monkeypatch, reranker):
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    with pytest.raises(MissingDependencyError, match=rf"{version} is installed, 1\.30 .*onnxruntime>=1\.30"):
+        reranker()
+
+
+@pytest.mark.parametrize("version", ["1.30.0", "1.33.0.dev20260101", "built by hand"])
+def test_any_later_version_is_taken(version, monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    assert load_onnxruntime().__version__ == version
+
+
 def test_without_onnxruntime_all_but_scoring_works(tiny_artifact):
     code = (
         BLOCK

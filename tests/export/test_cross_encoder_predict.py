@@ -1,0 +1,49 @@
+"""Beside sentence-transformers: an export of every family gives what `CrossEncoder.predict` gives in the same process.
+
+Only where sentence-transformers is installed: `make transformers-5` and `make newest`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from export_cases import write_pairs
+from tiny_checkpoints import FAMILIES, make_pairs
+
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.export import export
+
+sentence_transformers = pytest.importorskip("sentence_transformers")
+
+pytestmark = pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning")
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_predict(family, layers, tiny_checkpoint, tmp_path):
+    checkpoint = tiny_checkpoint(family, layers=layers)
+    report = export(
+        checkpoint, tmp_path / "out", precisions=["fp32"], verification_pairs=write_pairs(tmp_path / "pairs.jsonl")
+    )
+
+    pairs = make_pairs(48, seed=31)
+    expected = sentence_transformers.CrossEncoder(str(checkpoint), device="cpu").predict(pairs, batch_size=7)
+    assert np.std(expected) > 0.02, "scores that hardly differ would prove nothing"
+    with ArtifactReranker(report.artifact, provider="cpu", precision="fp32") as reranker:
+        np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["roberta", "modernbert"])
+def test_a_checkpoint_that_sentence_transformers_saved_scores_as_it_does_there(family, tiny_checkpoint, tmp_path):
+    saved = tmp_path / "saved"
+    sentence_transformers.CrossEncoder(str(tiny_checkpoint(family)), device="cpu", max_length=40).save_pretrained(
+        str(saved)
+    )
+    report = export(
+        saved, tmp_path / "out", precisions=["fp32"], verification_pairs=write_pairs(tmp_path / "pairs.jsonl")
+    )
+
+    pairs = make_pairs(48, seed=32)
+    expected = sentence_transformers.CrossEncoder(str(saved), device="cpu").predict(pairs)
+    with ArtifactReranker(report.artifact, provider="cpu", precision="fp32") as reranker:
+        np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
