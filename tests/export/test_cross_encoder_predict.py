@@ -14,6 +14,7 @@ from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.export import export
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
+torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning")
 
@@ -27,10 +28,13 @@ def test_scores_are_those_of_predict(family, layers, tiny_checkpoint, tmp_path):
     )
 
     pairs = make_pairs(48, seed=31)
-    expected = sentence_transformers.CrossEncoder(str(checkpoint), device="cpu").predict(pairs, batch_size=7)
-    assert np.std(expected) > 0.02, "scores that hardly differ would prove nothing"
-    with ArtifactReranker(report.artifact, provider="cpu", precision="fp32") as reranker:
-        np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+    model = sentence_transformers.CrossEncoder(str(checkpoint), device="cpu")
+    for activation, least in (("identity", 0.1), (None, 0.0)):
+        options = {} if activation is None else {"activation_fn": torch.nn.Identity()}
+        expected = model.predict(pairs, batch_size=7, **options)
+        assert np.std(expected) > least, "logits that hardly differ would prove nothing"
+        with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", activation=activation) as reranker:
+            np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["roberta", "modernbert"])
