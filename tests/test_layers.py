@@ -111,6 +111,7 @@ def test_what_the_base_install_lacks_is_imported_late():
         "filelock",
         "huggingface_hub",
         "numpy",
+        "packaging",
         "platformdirs",
         "pydantic",
         "rich",
