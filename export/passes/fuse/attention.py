@@ -73,7 +73,7 @@ def fuse_attention(model: onnx.ModelProto) -> None:
     if _MASK not in {value.name for value in model.graph.input}:
         return
     finder = _Finder(model)
-    found = {}
+    found: dict[str, _Attention] = {}
     for node in model.graph.node:
         if node.op_type == "Softmax":
             try:

@@ -162,7 +162,9 @@ def _part_that_makes(
     Shapes of tensors are inputs of the part, and returned by their names: they may be those of hidden states, for
     which the part would need the whole model.
     """
-    needed, nodes, given = {name}, [], {}
+    needed = {name}
+    nodes: list[onnx.NodeProto] = []
+    given: dict[str, Shape] = {}
     for node in reversed(model.graph.node):
         if not needed.intersection(node.output):
             continue
