@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from crossrank.engine.call.arguments import Caller
 from crossrank.engine.call.calls import (
-    ScoreCall,
-    check_complete,
-    improving_rankings,
+    indices_call,
+    many_call,
     name_in,
+    pairs_call,
+    prepare_steps,
+    rank_call,
+    repeated_call,
     score_call,
-    start_rank,
-    start_score,
-    start_score_many,
-    start_score_pairs,
 )
+from crossrank.engine.call.drivers import wait_in_thread
 from crossrank.engine.config import RerankerConfig
 from crossrank.engine.loaded_model import LoadedModel
-from crossrank.engine.text.documents import as_list, document_texts, pair_texts, query_text
-from crossrank.engine.text.prepared import PreparedDocuments
-from crossrank.errors import TruncationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
 
+    from crossrank.engine.call.arguments import Arguments, RankArguments
+    from crossrank.engine.call.call_steps import Call
     from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankResult, RerankerInfo
     from crossrank.engine.plan.cost import CostModel
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
-    from crossrank.engine.schedule.time_limit import TimeLimit
     from crossrank.engine.text.documents import Document
-    from crossrank.engine.text.prepared import Documents
+    from crossrank.engine.text.prepared import Documents, PreparedDocuments
     from crossrank.engine.text.windows import LongDocuments
     from crossrank.models.manifest import Activation, PrecisionChoice, ProviderChoice
-
-TRUNCATION = "some texts were longer than the model takes and were cut; rank() says which, info() has the limits"
 
 
 class ArtifactReranker:
@@ -126,8 +122,8 @@ class ArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        limit = self._loaded.time_limit(deadline_ms, priority)
-        return self._scores(start_score(self._loaded, query, documents), limit, name_in("documents"))
+        call = score_call(self._caller(deadline_ms, priority), query, documents)
+        return call.complete_scores(_scores(call), name_in("documents"))
 
     def score_pairs(
         self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
@@ -146,8 +142,8 @@ class ArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        limit = self._loaded.time_limit(deadline_ms, priority)
-        return self._scores(start_score_pairs(self._loaded, *pair_texts(pairs)), limit, name_in("pairs"))
+        call = pairs_call(self._caller(deadline_ms, priority), pairs)
+        return call.complete_scores(_scores(call), name_in("pairs"))
 
     def score_many(
         self,
@@ -175,8 +171,7 @@ class ArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        limit = self._loaded.time_limit(deadline_ms, priority)
-        call, counts = start_score_many(self._loaded, queries, documents_per_query)
+        call, counts = many_call(self._caller(deadline_ms, priority), queries, documents_per_query)
         if not counts:
             return []
         ends = np.cumsum(counts)
@@ -185,7 +180,7 @@ class ArtifactReranker:
             of_query = int(np.searchsorted(ends, index, side="right"))
             return f"documents_per_query[{of_query}][{index - int(ends[of_query]) + counts[of_query]}]"
 
-        return np.split(self._scores(call, limit, name), ends[:-1])
+        return np.split(call.complete_scores(_scores(call), name), ends[:-1])
 
     def rank(
         self,
@@ -223,16 +218,15 @@ class ArtifactReranker:
             Overloaded: more tokens wait than `max_queue_tokens`.
             ClosedError: `close` was called.
         """
-        limit = self._loaded.time_limit(deadline_ms, priority)
-        call = start_rank(
-            self._loaded,
+        call = rank_call(
+            self._caller(deadline_ms, priority),
             query,
             documents,
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
         )
-        return call.ranking(score_call(self._loaded, call, limit))
+        return call.ranking(_scores(call))
 
     def iter_rank(
         self,
@@ -268,17 +262,16 @@ class ArtifactReranker:
             Overloaded: more tokens wait than `max_queue_tokens`; while iterating, before the first ranking.
             ClosedError: `close` was called.
         """
-        limit = self._loaded.time_limit(deadline_ms, priority)
-        call = start_rank(
-            self._loaded,
+        call = rank_call(
+            self._caller(deadline_ms, priority),
             query,
             documents,
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            early=True,
         )
-        scheduler = self._loaded.scheduler()
-        return improving_rankings(call, scheduler, call.in_chunks(self._loaded, scheduler, limit))
+        return _rankings(call)
 
     def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries.
@@ -293,15 +286,7 @@ class ArtifactReranker:
             InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
             ClosedError: `close` was called.
         """
-        self._loaded.check_open()
-        if isinstance(documents, PreparedDocuments):
-            documents.check_key(self.prepared_key)
-            return documents
-        items = tuple(as_list(documents))
-        scheduler = self._loaded.scheduler()
-        encoders = scheduler.encoders
-        pieces = self._loaded.finder.prepare(items, document_texts(items), encoders.speed)
-        return encoders.run(pieces, self._loaded.time_limit().terms(), 0.0)
+        return wait_in_thread(prepare_steps(self._caller(), documents), self._loaded.scheduler().encoders)
 
     @property
     def prepared_key(self) -> str:
@@ -333,12 +318,7 @@ class ArtifactReranker:
             InferenceError: all runs failed.
             ClosedError: `close` was called.
         """
-        limit = self._loaded.time_limit()
-        candidates = self._loaded.finder.of_prepared(
-            query_text(query), documents, indices=indices, max_length=max_length
-        )
-        call = ScoreCall(candidates, np.arange(len(indices)))
-        return score_call(self._loaded, call, limit)
+        return _scores(indices_call(self._caller(), query, documents, indices, max_length))
 
     def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Scores of logits, float32 (n,) to float32 (n,), as `score` gives them."""
@@ -355,7 +335,13 @@ class ArtifactReranker:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        self._loaded.warmup()
+        self._loaded.load_all()
+        word, longest = "warm", " ".join(["warm"] * self._loaded.encoder.max_length)
+        # Short and long on all cores, then a long one on every core at once, as much as a run holds.
+        for text, times in ((word, 1), (longest, 1), (longest, 2 * self.info().threads)):
+            scores = _scores(repeated_call(self._caller(), word, text, times))
+            if scores.failed:
+                raise next(iter(scores.failed.values())).error
 
     def calibrate(self) -> CostModel:
         """Fit the cost model that plans batches to this machine, and remember it for later rerankers.
@@ -420,13 +406,17 @@ class ArtifactReranker:
         """What scores encoded pairs."""
         return self._loaded
 
-    def _scores(self, call: ScoreCall, limit: TimeLimit, name: Callable[[int], str]) -> npt.NDArray[np.float32]:
-        scores = score_call(self._loaded, call, limit, _warn_of_truncation)
-        check_complete(scores, limit, name)
-        return self._loaded.activated(scores.logits)
+    def _caller(self, deadline_ms: float | None = None, priority: int = 0) -> Caller:
+        return Caller(self._loaded, self._loaded.time_limit(deadline_ms, priority))
 
 
-def _warn_of_truncation() -> None:
-    # The text is constant, so that Python's default filter shows it once a place and not once a call. The caller's
-    # line is above this function, `score_call`, `_scores` and a public method.
-    warnings.warn(TRUNCATION, TruncationWarning, stacklevel=5)
+def _scores(call: Call[Arguments] | Call[RankArguments]) -> DocumentScores:
+    return wait_in_thread(call.scores(), call.encoders)
+
+
+def _rankings(call: Call[RankArguments]) -> Iterator[RankResult]:
+    try:
+        while (ranking := wait_in_thread(call.next_ranking(), call.encoders)) is not None:
+            yield ranking
+    finally:
+        call.cancel()

@@ -14,8 +14,6 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from crossrank.engine.call.candidates import CandidateFinder
 from crossrank.engine.call.results import RerankerInfo
 from crossrank.engine.call.score_cache import ScoreCache
@@ -32,8 +30,6 @@ from crossrank.engine.runtime.cuda.grid_runner import GridRunner
 from crossrank.engine.runtime.logits import activate, relevance_logits
 from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
 from crossrank.engine.runtime.providers import choose_graph, choose_provider, cuda_device_name
-from crossrank.engine.schedule.admitted_call import AdmittedCall
-from crossrank.engine.schedule.request import wait_for
 from crossrank.engine.schedule.scheduler import Scheduler
 from crossrank.engine.schedule.time_limit import TimeLimit
 from crossrank.engine.text.encoding import PairEncoder
@@ -44,12 +40,12 @@ from crossrank.models.artifact import Artifact
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
-    from crossrank.engine.text.encoding import EncodedPairs
     from crossrank.models.manifest import Batching, Manifest
 
 _log = logging.getLogger("crossrank")
@@ -133,32 +129,6 @@ class LoadedModel:
         self._load()
         _alive.add(self)
 
-    def logits(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
-        """Let pairs wait for their runs, and wait for them; an interrupt drops what has not started.
-
-        Args:
-            pairs: n pairs of this scorer's encoder.
-            limit: the call's time and priority; None for no limit, from now on.
-
-        Returns:
-            float32 (n,) in the pairs' order.
-
-        Raises:
-            InferenceError: onnxruntime failed.
-            DeadlineExceeded: the deadline passed before all pairs were scored.
-            Overloaded: more tokens wait than may.
-            ClosedError: `close` was called.
-        """
-        if not len(pairs):  # all known, or nothing asked: no reason to wait
-            return np.empty(0, dtype=np.float32)
-        scheduler = self.scheduler()
-        limit = limit or self.time_limit()
-        with AdmittedCall(scheduler, int(pairs.lengths.sum())) as call:
-            outcome = wait_for(call.submit(pairs, limit.terms()))
-        if outcome.failed:
-            raise next(iter(outcome.failed.values())).error
-        return self.relevance(outcome.outputs)
-
     def time_limit(self, deadline_ms: float | None = None, priority: int = 0) -> TimeLimit:
         """Start the clock of a call.
 
@@ -182,20 +152,13 @@ class LoadedModel:
         if self._closed:
             raise ClosedError("this reranker was closed; make a new one")
 
-    def warmup(self) -> None:
-        """Load all sessions and run short and full-length pairs.
+    def load_all(self) -> None:
+        """Load all sessions, also those that no call has needed yet.
 
         Raises:
-            InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
         self._live()[0].load_all()
-        encoder, word = self.encoder, "warm"
-        longest = " ".join([word] * encoder.max_length)
-        # Short and long on all cores, then a long one on every core at once, as much as a run holds.
-        for documents in ([word], [longest], [longest] * (2 * self._threads)):
-            query_of = np.zeros(len(documents), dtype=np.int64)
-            self.logits(encoder.pair([encoder.encode_query(word)], query_of, encoder.encode_documents(documents)))
 
     def scheduler(self) -> Scheduler:
         """The scheduler of this process.

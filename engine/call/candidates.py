@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,23 +79,6 @@ class Candidates:
         """Number of distinct pairs."""
         return len(self.query_of)
 
-    @property
-    def unknown(self) -> npt.NDArray[np.bool_]:
-        """Which distinct pairs have to be scored, bool (d,)."""
-        return np.asarray([known is None for known in self.known], dtype=np.bool_)
-
-    def only(self, indices: npt.NDArray[np.int64]) -> Candidates:
-        """Some of the distinct pairs, each of them once in the order of `indices`, int64 (b,)."""
-        chosen = indices.tolist()
-        return dataclasses.replace(
-            self,
-            query_of=self.query_of[indices],
-            text_of=self.text_of[indices],
-            distinct_of=np.arange(len(chosen)),
-            known=[self.known[index] for index in chosen],
-            keys=[self.keys[index] for index in chosen] if self.keys else [],
-        )
-
     def sizes(self) -> npt.NDArray[np.int64]:
         """What encoding a distinct pair's document takes or took: characters read of texts, else tokens; int64 (d,)."""
         if isinstance(self.documents, EncodedDocuments):
@@ -104,19 +86,6 @@ class Candidates:
         read = self.encoder.characters_read(self.documents, kept_tokens(self.encoder, self.windows))
         characters = np.asarray(read, dtype=np.int64)
         return characters[self.text_of]
-
-    def estimated_tokens(self) -> int:
-        """Tokens of all pairs that have to be scored, about and quickly: as if all documents were of one length."""
-        documents = self.documents
-        unknown = self.known.count(None)
-        if isinstance(documents, EncodedDocuments):
-            tokens = float(documents.full_lengths.mean()) if len(documents) else 0.0
-        else:
-            longest = None if self.windows is not None else int(self.encoder.max_length / _TOKENS_PER_CHARACTER)
-            lengths = [len(text) if longest is None else min(len(text), longest) for text in documents]
-            tokens = sum(lengths) * _TOKENS_PER_CHARACTER / max(1, len(lengths))
-        query = sum(map(len, self.queries)) * _TOKENS_PER_CHARACTER / max(1, len(self.queries))
-        return int(unknown * (tokens + query + self.encoder.template.special_tokens))
 
     def expected_work(self, cost: CostModel) -> ExpectedWork:
         """What scoring each distinct pair takes, all its windows together, going by the length of its texts.
@@ -209,6 +178,13 @@ class CandidateFinder:
         encoder = self._encoder if max_length is None else self._encoder.limited_to(max_length)
         windows = self._windows if max_length is None else None
         return self._find([query], query_of, text_of, documents.digests, documents.encoded, encoder, windows)
+
+    def repeated(self, query: str, text: str, times: int) -> Candidates:
+        """One pair many times, which is neither looked for in the cache nor put there: for warming up."""
+        pairs, zeros = np.arange(times), np.zeros(times, dtype=np.int64)
+        return Candidates(
+            self._encoder, None, [query], zeros, zeros, [text], pairs, known=[None] * times, keys=[], cache=None
+        )
 
     def estimated_tokens(self, tokens: npt.NDArray[np.int64]) -> int:
         """Tokens that will be scored, about, of pairs with so many without special tokens, int64 (n,)."""

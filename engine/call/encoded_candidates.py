@@ -1,7 +1,7 @@
-"""From candidates to the rows that have to be scored, and from their logits back to the caller's pairs.
+"""From candidates to the rows that have to be scored, and from their logits back to the candidates.
 
-Equal pairs are scored once; what the score cache knows is not scored at all; a long document becomes several rows where
-windows are read. Who scores the rows, and in how many runs, does not matter here.
+A long document becomes several rows where windows are read. Who scores the rows, and in how many runs, does not matter
+here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numpy as np
 
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import KnownScore
-from crossrank.engine.call.text_encoding import TextEncoding, at_once
-from crossrank.engine.schedule.encoding_pieces import EncodingSpeed
+from crossrank.engine.call.text_encoding import TextEncoding
 from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
 from crossrank.engine.text.windows import aggregate, cut
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.call.candidates import Candidates
     from crossrank.engine.call.score_cache import ScoreCache
-    from crossrank.engine.schedule.encoding_pieces import Pieces
+    from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Pieces
     from crossrank.engine.schedule.request import FailedPair
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import WindowCuts, Windows
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DocumentScores:
-    """What scoring gave for each pair of a request.
+    """What scoring gave for each of some pairs.
 
     Attributes:
         logits: float32 (n,); undefined where not scored.
@@ -56,29 +55,16 @@ class DocumentScores:
         """Whether a query or a part of a document was not read."""
         return self.query_truncated or bool(self.truncated.any())
 
-    def check_any_run(self) -> None:
-        """Refuse what holds no score because every run failed: that is no single document's fault.
-
-        Raises:
-            InferenceError: the first of the runs' errors.
-        """
-        if not self.scored.any() and len(self.failed) == len(self.scored):
-            first = next(iter(self.failed.values()), None)
-            if first is not None and all(pair.in_run for pair in self.failed.values()):
-                raise first.error
-
 
 @dataclass(frozen=True)
 class EncodedCandidates:
-    """Rows to score and the way back to the caller's pairs.
+    """Rows to score and the way back to their candidates.
 
     Attributes:
         rows: what has to be scored: one row a window.
-        cuts: which windows belong together; one document of it is one distinct pair that the cache does not know.
+        cuts: which windows belong together; one document of it is one of c candidates.
         windows: how documents were cut; None for their beginning only.
-        distinct_of: for each of the caller's pairs the distinct pair that it is, int64 (n,).
-        known: for each distinct pair what the cache knows of it.
-        keys: for each distinct pair its key; empty without a cache.
+        keys: for each candidate its key in the cache; empty without one.
         cache: where to put what is found.
         queries_truncated: whether any query was cut.
         encode_seconds: what encoding took.
@@ -87,67 +73,37 @@ class EncodedCandidates:
     rows: EncodedPairs
     cuts: WindowCuts
     windows: Windows | None
-    distinct_of: npt.NDArray[np.int64]
-    known: Sequence[KnownScore | None]
     keys: Sequence[bytes]
     cache: ScoreCache | None
     queries_truncated: bool
     encode_seconds: float
 
-    @property
-    def anything_truncated(self) -> bool:
-        """Whether a query or a part of a document is not read; known before anything is scored."""
-        known = any(known.truncated for known in self.known if known is not None)
-        return known or self.queries_truncated or bool(self.cuts.bounded.any())
-
     def resolve(
         self,
         row_logits: npt.NDArray[np.float32],
-        scored_rows: npt.NDArray[np.bool_] | None = None,
-        failed_rows: Mapping[int, FailedPair] | None = None,
+        scored_rows: npt.NDArray[np.bool_],
+        failed_rows: Mapping[int, FailedPair],
     ) -> DocumentScores:
-        """Scores of the caller's pairs from those of the rows; what is new and complete goes into the cache.
+        """Scores of the candidates from those of the rows; what is complete goes into the cache.
 
         Args:
             row_logits: float32 (rows,).
-            scored_rows: which rows have their logit, bool (rows,), where not all have; None for all. A document counts
-                as scored when all of its windows are.
+            scored_rows: which rows have their logit, bool (rows,). A document counts as scored when all of its windows
+                are.
             failed_rows: rows that can have none, by their indices. A document failed when one of its windows did.
         """
-        complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
-        if scored_rows is not None:
-            complete[self.cuts.document_of[~scored_rows]] = False
-        document_logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
-        new = np.asarray([known is None for known in self.known], dtype=np.bool_)
-        logits = np.empty(len(new), dtype=np.float32)
-        truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
-        windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
-        logits[new], truncated[new], scored[new] = document_logits, self.cuts.bounded, complete
-        for index, window in zip(np.flatnonzero(new).tolist(), self._scored_windows(best), strict=True):
-            windows[index] = window
-        for index in np.flatnonzero(~new).tolist():
-            known = self.known[index]
-            if known is not None:
-                logits[index], truncated[index] = known.logit, known.truncated
+        document_of, truncated = self.cuts.document_of, self.cuts.bounded
+        scored = np.ones(len(truncated), dtype=np.bool_)
+        scored[document_of[~scored_rows]] = False
+        logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
+        windows = self._scored_windows(best)
         if self.cache is not None:
             self.cache.store(
                 (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
-                for index in np.flatnonzero(new & scored).tolist()
+                for index in np.flatnonzero(scored).tolist()
             )
-        return DocumentScores(
-            logits[self.distinct_of],
-            scored[self.distinct_of],
-            truncated[self.distinct_of],
-            [windows[index] for index in self.distinct_of.tolist()],
-            self.queries_truncated,
-            self._failed_pairs(np.flatnonzero(new), failed_rows) if failed_rows else {},
-        )
-
-    def _failed_pairs(self, new: npt.NDArray[np.int64], failed_rows: Mapping[int, FailedPair]) -> dict[int, FailedPair]:
-        """The caller's pairs that failed; `new` are the distinct pairs that the rows are of."""
-        document_of = self.cuts.document_of
-        distinct = {int(new[document_of[row]]): failure for row, failure in failed_rows.items()}
-        return {index: distinct[pair] for index, pair in enumerate(self.distinct_of.tolist()) if pair in distinct}
+        failed = {int(document_of[row]): failure for row, failure in failed_rows.items()}
+        return DocumentScores(logits, scored, truncated, windows, self.queries_truncated, failed)
 
     def _scored_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
         spans = self.rows.documents.spans
@@ -167,38 +123,18 @@ class EncodedCandidates:
         return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def known_scores(candidates: Candidates) -> DocumentScores | None:
-    """The scores of candidates that the cache knows all of, without a request; None where one is unknown."""
-    known = [score for score in candidates.known if score is not None]
-    if len(known) < len(candidates) or not known:
-        return None
-    chosen = [known[index] for index in candidates.distinct_of.tolist()]
-    count = len(chosen)
-    return DocumentScores(
-        np.fromiter((score.logit for score in chosen), dtype=np.float32, count=count),
-        np.ones(count, dtype=np.bool_),
-        np.fromiter((score.truncated for score in chosen), dtype=np.bool_, count=count),
-        [score.window for score in chosen],
-        any(_encoded_query(candidates, index).truncated for index in set(candidates.query_of.tolist())),
-    )
-
-
-def encode_candidates(candidates: Candidates) -> EncodedCandidates:
-    """Encode the candidates that have to be scored and cut their documents, without waiting for turns."""
-    return at_once(candidate_pieces(candidates, EncodingSpeed()))
-
-
-def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[EncodedCandidates]:
-    """Encode the candidates that have to be scored piece by piece, and cut their documents; from any thread.
+def candidate_pieces(
+    candidates: Candidates, indices: npt.NDArray[np.int64], speed: EncodingSpeed
+) -> Pieces[EncodedCandidates]:
+    """Encode candidates piece by piece, and cut their documents; from any thread.
 
     Args:
-        candidates: of a call, or of a part of one.
+        candidates: of a call.
+        indices: which of them, int64 (c,).
         speed: predicts how long texts take.
     """
-    unknown = candidates.unknown
-    query_of, text_of = candidates.query_of[unknown], candidates.text_of[unknown]
-    # Those of known pairs too: whether a query was cut is said, whoever scored the pair.
-    needed_queries = np.unique(candidates.query_of)
+    query_of, text_of = candidates.query_of[indices], candidates.text_of[indices]
+    needed_queries, query_of = np.unique(query_of, return_inverse=True)
     fresh = [index for index in needed_queries.tolist() if index not in candidates.encoded_queries]
     texts: list[str] = []
     if not isinstance(candidates.documents, EncodedDocuments):
@@ -210,23 +146,21 @@ def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[Enc
     yield from encoding.pieces(speed)
     candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
     documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
-    queries = tuple(_encoded_query(candidates, index) for index in needed_queries.tolist())
-    query_of = np.searchsorted(needed_queries, query_of)
+    queries = tuple(encoded_query(candidates, index) for index in needed_queries.tolist())
     rows, cuts = _rows(candidates.encoder, queries, query_of, text_of, documents, candidates.windows)
     return EncodedCandidates(
         rows,
         cuts,
         candidates.windows,
-        candidates.distinct_of,
-        candidates.known,
-        candidates.keys,
+        [candidates.keys[index] for index in indices.tolist()] if candidates.keys else [],
         candidates.cache,
         any(query.truncated for query in queries),
         encoding.seconds,
     )
 
 
-def _encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
+def encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
+    """A query of candidates, encoded at the first time it is needed."""
     encoded = candidates.encoded_queries.get(index)
     if encoded is None:
         encoded = candidates.encoded_queries[index] = candidates.encoder.encode_query(candidates.queries[index])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Piece, Pieces
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import Windows
-
-_Result = TypeVar("_Result")
 
 
 class TextEncoding:
@@ -90,16 +88,6 @@ class TextEncoding:
 def kept_tokens(encoder: PairEncoder, windows: Windows | None) -> int | None:
     """Tokens of a document that are kept at most; None for all."""
     return encoder.text_tokens if windows is None else windows.tokens_read(encoder.text_tokens)
-
-
-def at_once(pieces: Pieces[_Result]) -> _Result:
-    """The result of all pieces, done without a break."""
-    try:
-        while True:
-            next(pieces)
-    except StopIteration as end:
-        result: _Result = end.value
-        return result
 
 
 def document_pieces(

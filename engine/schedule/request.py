@@ -231,12 +231,3 @@ def new_request(number: int, pairs: EncodedPairs, batches: Iterable[Batch], labe
         scored=np.zeros(len(pairs), dtype=np.bool_),
         terms=terms,
     )
-
-
-def wait_for(future: Future[Outcome]) -> Outcome:
-    """Wait for a request's answer; where the waiting is interrupted, drop what of it has not started."""
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise

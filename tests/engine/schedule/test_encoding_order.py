@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import at_once
 
-from crossrank.engine.call.text_encoding import TextEncoding, at_once, document_pieces
+from crossrank.engine.call.text_encoding import TextEncoding, document_pieces
 from crossrank.engine.schedule.encoding_order import EncodingOrder
 from crossrank.engine.schedule.encoding_pieces import PIECE_SECONDS, EncodingSpeed
 from crossrank.engine.text.windows import Windows
