@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.call.arguments import listed, name_in
 from crossrank.engine.call.ranking import best_first, ranked_documents
 from crossrank.engine.text.documents import as_list, checked_top_k, query_text
 from crossrank.engine.text.prepared import PreparedDocuments
-from crossrank.errors import InvalidInputError
+from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.reranker import Reranker
 from crossrank.stages import CascadeResult, StageRun, checked_stages
 
@@ -70,13 +72,14 @@ class Cascade:
             CrossrankError: whatever `Reranker` raises.
         """
         self._stages = checked_stages(stages)
-        self._options: dict[str, Any] = {
-            "provider": provider,
-            "precision": precision,
-            "threads": threads,
-            "long_documents": long_documents,
-            "score_cache_bytes": score_cache_bytes,
-        }
+        self._make = partial(
+            Reranker,
+            provider=provider,
+            precision=precision,
+            threads=threads,
+            long_documents=long_documents,
+            score_cache_bytes=score_cache_bytes,
+        )
         self._made: dict[str, Reranker] = {}
         self._open()
 
@@ -172,7 +175,7 @@ class Cascade:
 
         Raises:
             InvalidInputError: a document is not text, or top_k is negative.
-            InferenceError: all runs of a stage failed.
+            InferenceError: all runs of a stage failed; the message names the stage and the documents that it had.
             ClosedError: `close` was called.
         """
         query = query_text(query)
@@ -189,7 +192,14 @@ class Cascade:
             started = time.perf_counter()
             scores, scored = None, 0
             if stage.keep is None or stage.keep < len(alive):
-                scores = pool.score(reranker, query, alive, stage.max_length)
+                try:
+                    scores = pool.score(reranker, query, alive, stage.max_length)
+                except InferenceError as error:
+                    # Every run failed, so the model may be at fault as well as these documents: nothing is ranked.
+                    documents_of_stage = listed(alive.tolist(), name_in("documents"))
+                    raise InferenceError(
+                        f"stage {number + 1} of the cascade could not score {documents_of_stage}: {error}"
+                    ) from error
                 scored = int(scores.scored.sum())
             seconds = time.perf_counter() - started
             info = reranker.info()
@@ -232,11 +242,11 @@ class Cascade:
 
     def __getstate__(self) -> object:
         """Pickle as stages and options; models are found again where the pickle is read."""
-        return self._stages, self._options
+        return self._stages, self._make
 
     def __setstate__(self, state: Any) -> None:
         """Load the stages' models again."""
-        self._stages, self._options = state
+        self._stages, self._make = state
         self._made = {}
         self._open()
 
@@ -255,7 +265,7 @@ class Cascade:
             return model
         name = str(model)
         if name not in self._made:
-            self._made[name] = Reranker(model, **self._options)
+            self._made[name] = self._make(model)
         return self._made[name]
 
     def _check_length(self, number: int) -> None:

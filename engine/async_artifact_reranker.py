@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
-from crossrank.engine.call.arguments import Caller
-from crossrank.engine.call.calls import name_in, pairs_call, prepare_steps, rank_call, score_call
+from crossrank.engine.call.arguments import Caller, name_in
+from crossrank.engine.call.calls import pairs_call, prepare_steps, rank_call, score_call
 from crossrank.engine.call.drivers import wait_beside_loop
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ class AsyncArtifactReranker:
             InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
             ClosedError: `aclose` was called.
         """
-        encoders = self._reranker.loaded_model.scheduler().encoders
-        return await wait_beside_loop(prepare_steps(self._caller(), documents), encoders)
+        caller = self._caller()
+        return await wait_beside_loop(prepare_steps(caller, documents), caller.scheduler.encoders)
 
     async def warmup(self) -> None:
         """Load all sessions and run short and full-length pairs, so that the first call is as fast as the next.
@@ -214,4 +214,4 @@ class AsyncArtifactReranker:
 
     def _caller(self, deadline_ms: float | None = None, priority: int = 0) -> Caller:
         model = self._reranker.loaded_model
-        return Caller(model, model.time_limit(deadline_ms, priority), asyncio.get_running_loop())
+        return Caller(model, model.scheduler(), model.time_limit(deadline_ms, priority), asyncio.get_running_loop())

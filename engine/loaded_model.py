@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrank.engine.call.candidates import CandidateFinder
@@ -38,8 +39,6 @@ from crossrank.errors import ClosedError, InvalidInputError, ProviderError
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     import numpy.typing as npt
 
@@ -76,7 +75,7 @@ class LoadedModel:
             PrecisionError: the artifact has no graph of that precision for the provider.
             ProviderError: the provider does not work here.
         """
-        self._artifact = Artifact.open(config.artifact)
+        self._artifact = Artifact.open(Path(config.artifact))
         manifest = self._artifact.manifest
         if config.max_length is not None and config.max_length > manifest.max_length:
             raise InvalidInputError(
@@ -186,6 +185,8 @@ class LoadedModel:
 
         Raises:
             InferenceError: onnxruntime failed.
+            CacheFolderError: the fit cannot be kept, because its folder is not there or cannot be written; the message
+                names the variable that moves it. This reranker plans by the fit all the same.
             ClosedError: `close` was called.
         """
         runner, scheduler = self._live()

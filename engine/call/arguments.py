@@ -1,24 +1,25 @@
-"""What a caller asks for: who it is, and its checked arguments."""
+"""What a caller asks for: who it is, its checked arguments, and what it calls them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from crossrank.engine.call.candidates import Candidates
     from crossrank.engine.call.model import ScoringModel
+    from crossrank.engine.schedule.scheduler import Scheduler
     from crossrank.engine.schedule.time_limit import TimeLimit
     from crossrank.engine.text.documents import Document
 
-_RANKING_SECONDS = 3e-6
-"""To put one document into a ranking, scored or not: 3.1 ms for 1000 of them were measured."""
+_NAMED_PAIRS = 10
+"""Pairs without a score that an error names after the first."""
 
 
 class Caller(NamedTuple):
@@ -26,36 +27,35 @@ class Caller(NamedTuple):
 
     Attributes:
         model: that is asked.
+        scheduler: of the model, in this process.
         limit: how long the call may take.
         loop: the event loop that waits; None for a thread.
     """
 
     model: ScoringModel
+    scheduler: Scheduler
     limit: TimeLimit
     loop: AbstractEventLoop | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The checked arguments of a call that asks for scores.
+    """The checked arguments of a call.
 
     Attributes:
         candidates: the distinct ones among the caller's n pairs.
         order: the caller's pairs, most promising first, int64 (n,).
         needs_all: whether the rest is worth nothing once a pair could not be scored in time.
+        seconds_after: what is left to do when all is scored.
     """
 
     candidates: Candidates
     order: npt.NDArray[np.int64]
-    needs_all: ClassVar[bool] = True
-
-    @property
-    def seconds_after(self) -> float:
-        """What is left to do when all is scored."""
-        return 0.0
+    needs_all: bool = True
+    seconds_after: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RankArguments(Arguments):
     """The checked arguments of a call that asks for a ranking.
 
@@ -68,9 +68,15 @@ class RankArguments(Arguments):
     items: Sequence[Document]
     top_k: int
     return_documents: bool
-    needs_all: ClassVar[bool] = False
+    needs_all: bool = False
 
-    @property
-    def seconds_after(self) -> float:
-        """The ranking has to be made in time as well."""
-        return len(self.items) * _RANKING_SECONDS
+
+def name_in(argument: str) -> Callable[[int], str]:
+    """How a caller calls the items of an argument of its call."""
+    return lambda index: f"{argument}[{index}]"
+
+
+def listed(indices: Sequence[int], name: Callable[[int], str]) -> str:
+    """What a caller calls some items of its call; of many the first, and how many more there are."""
+    more = f" and {len(indices) - _NAMED_PAIRS} more" if len(indices) > _NAMED_PAIRS else ""
+    return ", ".join(map(name, indices[:_NAMED_PAIRS])) + more

@@ -8,30 +8,27 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from crossrank.engine.call.arguments import Arguments, RankArguments
+from crossrank.engine.call.arguments import Arguments, RankArguments, listed
 from crossrank.engine.call.drivers import Encode
 from crossrank.engine.call.ranking import ranking
 from crossrank.engine.call.scoring import Scoring
 from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.engine.schedule.encoders import OutOfTime
 from crossrank.engine.schedule.encoding_pieces import Piece
-from crossrank.errors import DeadlineExceeded, InferenceError, TruncationWarning
+from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, TruncationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy as np
     import numpy.typing as npt
 
     from crossrank.engine.call.arguments import Caller
-    from crossrank.engine.call.call_size import CallSize
+    from crossrank.engine.call.candidates import CallSize
     from crossrank.engine.call.drivers import Steps
     from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankResult
     from crossrank.engine.schedule.encoding_pieces import Pieces
-
-_NAMED_PAIRS = 10
-"""Pairs without a score that an error names after the first."""
 
 AnyArguments = TypeVar("AnyArguments", bound=Arguments)
 
@@ -48,12 +45,7 @@ class Call(Generic[AnyArguments]):
     arguments: AnyArguments
 
     def __init__(
-        self,
-        caller: Caller,
-        check: Callable[[], AnyArguments],
-        size: CallSize,
-        *,
-        early: bool = False,
+        self, caller: Caller, check: Callable[[], AnyArguments], size: CallSize, *, early: bool = False
     ) -> None:
         """Check the arguments, unless that would hold up an event loop: then a thread does it later.
 
@@ -67,20 +59,15 @@ class Call(Generic[AnyArguments]):
             InvalidInputError: an argument cannot be used.
             ClosedError: the model was closed.
         """
-        model, limit, loop = caller
-        self.model = model
-        self.limit = limit
-        self._scheduler = model.scheduler()
+        self.model, self._scheduler, self.limit, self._loop = caller
         self.encoders = self._scheduler.encoders
         self._check = check
         self._size = size
-        self._tokens = model.finder.estimated_tokens(size.tokens)
-        self._seconds = self._scheduler.expected_seconds(self._tokens, size.documents)
+        self._seconds = self._scheduler.expected_seconds(size.tokens, size.documents)
         self._early = early
-        self._loop = loop
         self._scoring: Scoring | None = None
         self._accepted = self._answered = False
-        if loop is None or size.small:
+        if caller.loop is None or size.small:
             self._take(check())
 
     def scores(self) -> Steps[DocumentScores]:
@@ -92,14 +79,11 @@ class Call(Generic[AnyArguments]):
             Overloaded: it would wait too long, or too much waits already.
             ClosedError: the model was closed.
         """
-        try:
-            if not self._known():
-                with self._admit() as admitted:
-                    while (yield from self._next_scores(admitted)):
-                        pass
-        finally:
-            self.cancel()
-        return self._scored()
+        if self._scoring is not None and self._scoring.complete:
+            return self._scoring.document_scores()  # all known: that costs the queue nothing
+        with self._admit() as admitted:
+            scoring = self._scoring or (yield from self._checked())
+            return (yield from scoring.all_scores(admitted))
 
     def next_ranking(self: Call[RankArguments]) -> Steps[RankResult | None]:
         """A better ranking than before, and None after the last. For exceptions see `scores`.
@@ -108,12 +92,15 @@ class Call(Generic[AnyArguments]):
         """
         if self._answered:
             return None
-        more = False
-        if not self._known():
+        scoring = self._scoring
+        more = scoring is None or not scoring.complete
+        if more:
             with self._admit() as admitted:
-                more = yield from self._next_scores(admitted)
-        self._answered = not more or self._known()
-        return self.ranking(self._scored(), final=self._answered)
+                scoring = scoring or (yield from self._checked())
+                more = yield from scoring.next_scores(admitted)
+        assert scoring is not None  # noqa: S101  for the type checker
+        self._answered = not more or scoring.complete
+        return self.ranking(scoring.document_scores(), final=self._answered)
 
     def ranking(self: Call[RankArguments], scores: DocumentScores, *, final: bool = True) -> RankResult:
         """The ranking of what is scored; `final` where nothing more will be."""
@@ -145,7 +132,7 @@ class Call(Generic[AnyArguments]):
         if scores.failed:
             first, *others = sorted(scores.failed)
             error = scores.failed[first].error
-            also = f"; so {'has' if len(others) == 1 else 'have'} {_listed(others, name)}" if others else ""
+            also = f"; so {'has' if len(others) == 1 else 'have'} {listed(others, name)}" if others else ""
             raise InferenceError(f"{name(first)} has no score: {error}{also}. rank() scores the others") from error
         if not scores.scored.all():
             raise DeadlineExceeded(
@@ -166,48 +153,45 @@ class Call(Generic[AnyArguments]):
         if self._scoring is not None:
             self._scoring.cancel()
 
-    def _known(self) -> bool:
-        """Whether nothing has to be scored any more: that costs the queue nothing."""
-        return self._scoring is not None and self._scoring.complete
-
-    def _scored(self) -> DocumentScores:
-        assert self._scoring is not None  # noqa: S101  checked by now
-        return self._scoring.document_scores()
-
     def _admit(self) -> AdmittedCall:
         """Enter the queue with an estimate of the work, before anything is encoded."""
-        continues, self._accepted = self._accepted, True
-        tokens, seconds = (0, 0.0) if continues else (self._tokens, self._seconds)
+        size, continues, self._accepted = self._size, self._accepted, True
+        if continues and self._scoring is not None:
+            try:
+                self._scheduler.admission.check_process()
+            except ClosedError:
+                self._scoring.forget()
+                raise
         return AdmittedCall(
-            self._scheduler, tokens, seconds=seconds, terms=self.limit.terms(), continues=continues, loop=self._loop
+            self._scheduler,
+            0 if continues else size.tokens,
+            seconds=0.0 if continues else self._seconds,
+            terms=self.limit.terms() if self._scoring is None else self._scoring.terms,
+            continues=continues,
+            loop=self._loop,
         )
 
-    def _next_scores(self, admitted: AdmittedCall) -> Steps[bool]:
-        if self._scoring is None:
-            first = Piece(self.encoders.speed.seconds(self._size.documents, self._size.characters))
-            try:
-                self._take((yield Encode(_one_piece(self._check), self.limit.terms(), 0.0, first)))
-            except OutOfTime:
-                self._take(self._check())  # an answer without a score names the documents, too
-        assert self._scoring is not None  # noqa: S101  just made
-        return (yield from self._scoring.next_scores(admitted))
+    def _checked(self) -> Steps[Scoring]:
+        """Check the arguments of a large call in a thread, which an event loop waits for."""
+        first = Piece(self.encoders.speed.seconds(self._size.documents, self._size.characters))
+        try:
+            return self._take((yield Encode(_one_piece(self._check), self.limit.terms(), 0.0, first)))
+        except OutOfTime:
+            return self._take(self._check())  # an answer without a score names the documents, too
 
-    def _take(self, arguments: AnyArguments) -> None:
+    def _take(self, arguments: AnyArguments) -> Scoring:
         self.arguments = arguments
+        limit = self.limit if self.limit.seconds is None else self.limit.earlier(arguments.seconds_after)
         self._scoring = Scoring(
             self.model,
             self._scheduler,
             arguments,
-            self.limit.earlier(arguments.seconds_after),
+            limit,
             early=self._early,
             seconds=self._seconds,
             characters=self._size.characters,
         )
-
-
-def _listed(indices: Sequence[int], name: Callable[[int], str]) -> str:
-    more = f" and {len(indices) - _NAMED_PAIRS} more" if len(indices) > _NAMED_PAIRS else ""
-    return ", ".join(map(name, indices[:_NAMED_PAIRS])) + more
+        return self._scoring
 
 
 def _one_piece(work: Callable[[], AnyArguments]) -> Pieces[AnyArguments]:

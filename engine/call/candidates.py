@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from crossrank.engine.call.score_cache import digest
-from crossrank.engine.call.text_encoding import document_pieces, kept_tokens
+from crossrank.engine.text.documents import TEXT_FIELD
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import cut
@@ -21,14 +22,33 @@ if TYPE_CHECKING:
 
     from crossrank.engine.call.score_cache import KnownScore, ScoreCache
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Pieces
-    from crossrank.engine.text.documents import Document
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import Windows
 
-_TOKENS_PER_CHARACTER = 0.25
+_CHARACTERS_PER_TOKEN = 4
+_SMALL_DOCUMENTS, _SMALL_CHARACTERS = 256, 100_000
+"""Checked in less than a millisecond; handing that over to a thread would cost an event loop more."""
 _LONG, _OUTLINE = 100_000, 64
 """Characters of a text that is compared by its ends first, and of these."""
+
+
+class CallSize(NamedTuple):
+    """Size of some pairs.
+
+    Attributes:
+        documents: how many pairs.
+        characters: that have to be encoded, of queries and documents together.
+        tokens: that will be scored, about.
+    """
+
+    documents: int
+    characters: int
+    tokens: int
+
+    @property
+    def small(self) -> bool:
+        """Whether an event loop may check the call itself."""
+        return self.documents <= _SMALL_DOCUMENTS and self.characters <= _SMALL_CHARACTERS
 
 
 class ExpectedWork(NamedTuple):
@@ -36,12 +56,10 @@ class ExpectedWork(NamedTuple):
 
     Attributes:
         seconds: on one core, float64 (d,).
-        tokens: of all rows, int64 (d,).
         rows: one for each window, int64 (d,).
     """
 
     seconds: npt.NDArray[np.float64]
-    tokens: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
 
 
@@ -95,23 +113,22 @@ class Candidates:
         """
         encoder, tokens = self.encoder, self.sizes()
         if not isinstance(self.documents, EncodedDocuments):
-            tokens = (tokens * _TOKENS_PER_CHARACTER).astype(np.int64)
-        of_queries = np.asarray([len(query) * _TOKENS_PER_CHARACTER for query in self.queries], dtype=np.int64)
+            tokens = tokens // _CHARACTERS_PER_TOKEN
+        of_queries = np.asarray([len(query) // _CHARACTERS_PER_TOKEN for query in self.queries], dtype=np.int64)
         of_queries[of_queries > encoder.max_query_tokens] = encoder.cut_query_tokens
         query_tokens = of_queries[self.query_of]
         cuts = cut(tokens, encoder.text_tokens - query_tokens, self.windows)
-        lengths = encoder.template.special_tokens + query_tokens[cuts.document_of] + cuts.sizes
-        seconds, tokens = (
-            np.bincount(cuts.document_of, weights=weights, minlength=len(self))
-            for weights in (cost.seconds(1, lengths), lengths)
-        )
-        return ExpectedWork(seconds.astype(np.float64), tokens.astype(np.int64), cuts.counts)
+        lengths = encoder.max_length - encoder.text_tokens + query_tokens[cuts.document_of] + cuts.sizes
+        seconds = np.bincount(cuts.document_of, weights=cost.seconds(1, lengths), minlength=len(self))
+        return ExpectedWork(seconds.astype(np.float64), cuts.counts)
 
 
 class CandidateFinder:
     """Finds out what has to be scored for one reranker: its tokenizer, its windows, its cache.
 
     Attributes:
+        encoder: of the reranker.
+        windows: how to read long documents; None reads their beginning.
         documents_key: equal for rerankers that take each other's prepared documents.
     """
 
@@ -127,19 +144,46 @@ class CandidateFinder:
             windows: how to read long documents; None reads their beginning.
             cache: what was scored before; None for no cache.
         """
-        self._encoder = encoder
+        self.encoder = encoder
         self._graph = graph
-        self._windows = windows
+        self.windows = windows
         self._cache = cache
         self.documents_key = f"{encoder_key} {windows!r}"
 
-    def prepare(
-        self, items: tuple[Document, ...], texts: Sequence[str], speed: EncodingSpeed
-    ) -> Pieces[PreparedDocuments]:
-        """Encode documents piece by piece, equal ones once."""
-        distinct, text_of = _distinct(texts)
-        encoded = yield from document_pieces(self._encoder, self._windows, distinct, speed)
-        return PreparedDocuments(items, encoded, text_of, self._digests(distinct), self.documents_key)
+    def size(
+        self,
+        documents: Sequence[object] | PreparedDocuments,
+        queries: Sequence[object],
+        indices: npt.NDArray[np.int64] | None = None,
+    ) -> CallSize:
+        """How large a call is: documents and as many queries, or one for all, or none. Nothing is checked yet.
+
+        Args:
+            documents: of the caller, or prepared.
+            queries: of the caller.
+            indices: which of the prepared documents, int64 (n,); None for all.
+        """
+        of_queries = np.asarray([_characters(query) for query in queries], dtype=np.int64)
+        if isinstance(documents, PreparedDocuments):
+            text_of = documents.text_of if indices is None else documents.text_of[indices]
+            tokens, characters = documents.encoded.full_lengths[text_of], 0
+        else:
+            of_documents = np.asarray([_characters(document) for document in documents], dtype=np.int64)
+            tokens, characters = of_documents // _CHARACTERS_PER_TOKEN + 1, int(of_documents.sum())
+        if len(queries):
+            tokens = tokens + of_queries // _CHARACTERS_PER_TOKEN + 1
+        encoder, windows = self.encoder, self.windows
+        if windows is None:
+            special_tokens = encoder.max_length - encoder.text_tokens
+            scored = np.minimum(tokens + special_tokens, encoder.max_length)
+        else:
+            scored = cut(tokens, np.full(len(tokens), encoder.text_tokens), windows).sizes
+        return CallSize(len(tokens), int(of_queries.sum()) + characters, int(scored.sum()))
+
+    def distinct(self, texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64], list[bytes] | None]:
+        """The different texts in order of appearance, for each text which of them it is, and their cache digests."""
+        different, text_of = _distinct(texts)
+        return different, text_of, None if self._cache is None else [digest(text) for text in different]
 
     def of_texts(self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]) -> Candidates:
         """Candidates not encoded yet; documents that only known pairs need never are.
@@ -149,8 +193,9 @@ class CandidateFinder:
             query_of: for each pair its query, int64 (n,).
             texts: for each pair its document.
         """
-        distinct, text_of = _distinct(texts)
-        return self._find(queries, query_of, text_of, self._digests(distinct), distinct, self._encoder, self._windows)
+        distinct, text_of, digests = self.distinct(texts)
+        repeats = len(distinct) < len(texts)
+        return self._find(queries, query_of, text_of, digests, distinct, self.encoder, self.windows, repeats=repeats)
 
     def of_prepared(
         self,
@@ -175,23 +220,18 @@ class CandidateFinder:
         documents.check_key(self.documents_key)
         text_of = documents.text_of if indices is None else documents.text_of[indices]
         query_of = np.zeros(len(text_of), dtype=np.int64)
-        encoder = self._encoder if max_length is None else self._encoder.limited_to(max_length)
-        windows = self._windows if max_length is None else None
-        return self._find([query], query_of, text_of, documents.digests, documents.encoded, encoder, windows)
+        encoder = self.encoder if max_length is None else self.encoder.limited_to(max_length)
+        windows = self.windows if max_length is None else None
+        digests, encoded = documents.digests, documents.encoded
+        repeats = indices is not None or len(encoded) < len(text_of)
+        return self._find([query], query_of, text_of, digests, encoded, encoder, windows, repeats=repeats)
 
     def repeated(self, query: str, text: str, times: int) -> Candidates:
         """One pair many times, which is neither looked for in the cache nor put there: for warming up."""
         pairs, zeros = np.arange(times), np.zeros(times, dtype=np.int64)
         return Candidates(
-            self._encoder, None, [query], zeros, zeros, [text], pairs, known=[None] * times, keys=[], cache=None
+            self.encoder, None, [query], zeros, zeros, [text], pairs, known=[None] * times, keys=[], cache=None
         )
-
-    def estimated_tokens(self, tokens: npt.NDArray[np.int64]) -> int:
-        """Tokens that will be scored, about, of pairs with so many without special tokens, int64 (n,)."""
-        if self._windows is None:
-            whole = tokens + self._encoder.template.special_tokens
-            return int(np.minimum(whole, self._encoder.max_length).sum())
-        return int(cut(tokens, np.full(len(tokens), self._encoder.text_tokens), self._windows).sizes.sum())
 
     def _find(
         self,
@@ -202,13 +242,20 @@ class CandidateFinder:
         documents: Sequence[str] | EncodedDocuments,
         encoder: PairEncoder,
         windows: Windows | None,
+        *,
+        repeats: bool,
     ) -> Candidates:
+        """The candidates of pairs; `repeats` says whether a document may come twice."""
         queries, index_of = _distinct(queries)
-        texts = max(int(text_of.max(initial=-1)) + 1, 1)
-        distinct, distinct_of = np.unique(index_of[query_of] * texts + text_of, return_inverse=True)
-        query_of, text_of = np.divmod(distinct, texts)
+        distinct_of = np.arange(len(text_of))
+        if len(queries) > 1 or repeats:
+            texts = max(int(text_of.max(initial=-1)) + 1, 1)
+            distinct, distinct_of = np.unique(index_of[query_of] * texts + text_of, return_inverse=True)
+            query_of, text_of = np.divmod(distinct, texts)
+        else:
+            query_of = np.zeros(len(text_of), dtype=np.int64)
         keys: list[bytes] = []
-        known: list[KnownScore | None] = [None] * len(distinct)
+        known: list[KnownScore | None] = [None] * len(text_of)
         if self._cache is not None and digests is not None:
             query_keys = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
             keys = [
@@ -219,26 +266,32 @@ class CandidateFinder:
         cache = self._cache if keys else None
         return Candidates(encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache)
 
-    def _digests(self, texts: Sequence[str]) -> list[bytes] | None:
-        return [digest(text) for text in texts] if self._cache is not None else None
+
+def kept_tokens(encoder: PairEncoder, windows: Windows | None) -> int | None:
+    """Tokens of a document that are kept at most; None for all."""
+    return encoder.text_tokens if windows is None else windows.tokens_read(encoder.text_tokens)
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The different texts in order of appearance, and for each text which of them it is."""
-    number: dict[object, int] = {}
-    distinct: list[str] = []
-    alike = Counter(_outline(text) for text in texts if len(text) > _LONG)
-    indices = []
-    for text in texts:
+    keys: Sequence[object] = texts
+    if max(map(len, texts), default=0) > _LONG:
         # Hashing a text reads all of it; one that no other is like is known to be another without.
-        key = _outline(text) if len(text) > _LONG and alike[_outline(text)] == 1 else text
-        index = number.setdefault(key, len(number))
-        if index == len(distinct):
-            distinct.append(text)
-        indices.append(index)
-    return distinct, np.asarray(indices, dtype=np.int64)
+        alike = Counter(_outline(text) for text in texts if len(text) > _LONG)
+        keys = [_outline(text) if len(text) > _LONG and alike[_outline(text)] == 1 else text for text in texts]
+    distinct: dict[object, str] = {}
+    for key, text in zip(keys, texts, strict=True):
+        distinct.setdefault(key, text)
+    number = dict(zip(distinct, range(len(distinct)), strict=True))
+    return list(distinct.values()), np.fromiter(map(number.__getitem__, keys), dtype=np.int64, count=len(keys))
 
 
 def _outline(text: str) -> tuple[int, str, str]:
     """What equal texts have in common, at a glance."""
     return len(text), text[:_OUTLINE], text[-_OUTLINE:]
+
+
+def _characters(document: object) -> int:
+    """Length of a document's text; what is no document is refused later, with its place."""
+    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
+    return len(text) if isinstance(text, str) else 0

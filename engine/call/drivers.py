@@ -59,6 +59,7 @@ def wait_in_thread(steps: Steps[_Result], encoders: Encoders) -> _Result:
         result: _Result = end.value
         return result
     finally:
+        steps.close()  # where an interrupt came between two steps
         waits_for = value = None  # an error in them would hold this frame, and this frame the error
 
 
@@ -82,6 +83,7 @@ async def wait_beside_loop(steps: Steps[_Result], encoders: Encoders) -> _Result
         result: _Result = end.value
         return result
     finally:
+        steps.close()
         waits_for = value = None
 
 

@@ -1,31 +1,34 @@
 """From candidates to the rows that have to be scored, and from their logits back to the candidates.
 
-A long document becomes several rows where windows are read. Who scores the rows, and in how many runs, does not matter
-here.
+Texts are encoded piece by piece, and give the same tokens as at once. A long document becomes several rows where
+windows are read. Who scores the rows, and in how many runs, does not matter here.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.call.candidates import kept_tokens
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import KnownScore
-from crossrank.engine.call.text_encoding import TextEncoding
 from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
+from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import aggregate, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from crossrank.engine.call.candidates import Candidates
+    from crossrank.engine.call.candidates import CandidateFinder, Candidates
     from crossrank.engine.call.score_cache import ScoreCache
-    from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Pieces
+    from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Piece, Pieces
     from crossrank.engine.schedule.request import FailedPair
+    from crossrank.engine.text.documents import Document
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import WindowCuts, Windows
 
@@ -92,9 +95,10 @@ class EncodedCandidates:
                 are.
             failed_rows: rows that can have none, by their indices. A document failed when one of its windows did.
         """
-        document_of, truncated = self.cuts.document_of, self.cuts.bounded
+        truncated = self.cuts.bounded
         scored = np.ones(len(truncated), dtype=np.bool_)
-        scored[document_of[~scored_rows]] = False
+        if not scored_rows.all():
+            scored[self.cuts.document_of[~scored_rows]] = False
         logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
         windows = self._scored_windows(best)
         if self.cache is not None:
@@ -102,7 +106,10 @@ class EncodedCandidates:
                 (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
                 for index in np.flatnonzero(scored).tolist()
             )
-        failed = {int(document_of[row]): failure for row, failure in failed_rows.items()}
+        failed: dict[int, FailedPair] = {}
+        if failed_rows:
+            document_of = self.cuts.document_of
+            failed = {int(document_of[row]): failure for row, failure in failed_rows.items()}
         return DocumentScores(logits, scored, truncated, windows, self.queries_truncated, failed)
 
     def _scored_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
@@ -123,6 +130,74 @@ class EncodedCandidates:
         return [DocumentWindow(*window) for window in zip(*(column.tolist() for column in columns), strict=True)]
 
 
+class TextEncoding:
+    """Queries and documents of one call.
+
+    Attributes:
+        queries: those encoded so far.
+        seconds: what the pieces took.
+    """
+
+    def __init__(
+        self, encoder: PairEncoder, windows: Windows | None, queries: Sequence[str], texts: Sequence[str]
+    ) -> None:
+        """Encode nothing yet.
+
+        Args:
+            encoder: of the reranker.
+            windows: how long documents are read; None for their beginning only.
+            queries: to be encoded first.
+            texts: documents to be encoded after them.
+        """
+        self.queries: list[EncodedQuery] = []
+        self.seconds = 0.0
+        self._encoder = encoder
+        self._windows = windows
+        self._kept_tokens = kept_tokens(encoder, windows)
+        self._pending = queries
+        self._texts = texts
+        self._parts: list[EncodedDocuments] = []
+
+    def pieces(self, speed: EncodingSpeed) -> Generator[Piece, None, None]:
+        """Encode, piece by piece; yields before each."""
+        count = len(self._pending)
+        encoder = self._encoder
+        characters = encoder.characters_read(self._pending, encoder.max_query_tokens)
+        characters += encoder.characters_read(self._texts, self._kept_tokens)
+        for taken, piece, predicted in speed.cut(characters):
+            yield piece
+            started = time.perf_counter()
+            for query in self._pending[taken]:
+                self.queries.append(self._encoder.encode_query(query))
+            if taken.stop > count:
+                self._parts.append(self._encode(self._texts[max(0, taken.start - count) : taken.stop - count]))
+            seconds = time.perf_counter() - started
+            self.seconds += seconds
+            if not piece.large:
+                speed.observe(predicted, seconds)
+
+    def documents(self) -> EncodedDocuments:
+        """All documents, after the last piece."""
+        if len(self._parts) == 1:
+            return self._parts[0]
+        if not self._parts:
+            return self._encode([])
+        offsets = np.zeros(len(self._texts) + 1, dtype=np.int64)
+        np.cumsum(np.concatenate([np.diff(part.offsets) for part in self._parts]), out=offsets[1:])
+        spans = [part.spans for part in self._parts if part.spans is not None]
+        return EncodedDocuments(
+            np.concatenate([part.ids for part in self._parts]),
+            offsets,
+            np.concatenate([part.full_lengths for part in self._parts]),
+            np.concatenate(spans) if spans else None,
+        )
+
+    def _encode(self, texts: Sequence[str]) -> EncodedDocuments:
+        if self._windows is None:
+            return self._encoder.encode_documents(texts)
+        return self._encoder.encode_whole_documents(texts, self._kept_tokens)
+
+
 def candidate_pieces(
     candidates: Candidates, indices: npt.NDArray[np.int64], speed: EncodingSpeed
 ) -> Pieces[EncodedCandidates]:
@@ -133,20 +208,20 @@ def candidate_pieces(
         indices: which of them, int64 (c,).
         speed: predicts how long texts take.
     """
-    query_of, text_of = candidates.query_of[indices], candidates.text_of[indices]
-    needed_queries, query_of = np.unique(query_of, return_inverse=True)
-    fresh = [index for index in needed_queries.tolist() if index not in candidates.encoded_queries]
+    needed_queries, query_of = _places(candidates.query_of[indices])
+    text_of = candidates.text_of[indices]
+    fresh = [index for index in needed_queries if index not in candidates.encoded_queries]
     texts: list[str] = []
     if not isinstance(candidates.documents, EncodedDocuments):
-        needed, text_of = np.unique(text_of, return_inverse=True)
-        texts = [candidates.documents[index] for index in needed.tolist()]
+        needed, text_of = _places(text_of)
+        texts = [candidates.documents[index] for index in needed]
     encoding = TextEncoding(
         candidates.encoder, candidates.windows, [candidates.queries[index] for index in fresh], texts
     )
     yield from encoding.pieces(speed)
     candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
     documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
-    queries = tuple(encoded_query(candidates, index) for index in needed_queries.tolist())
+    queries = tuple(encoded_query(candidates, index) for index in needed_queries)
     rows, cuts = _rows(candidates.encoder, queries, query_of, text_of, documents, candidates.windows)
     return EncodedCandidates(
         rows,
@@ -157,6 +232,16 @@ def candidate_pieces(
         any(query.truncated for query in queries),
         encoding.seconds,
     )
+
+
+def _places(numbers: npt.NDArray[np.int64]) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """The different numbers in order, and for each number which of them it is."""
+    different = sorted(set(numbers.tolist()))
+    if len(different) == 1:
+        return different, np.zeros(len(numbers), dtype=np.int64)
+    if different[-1:] == [len(different) - 1]:  # all from 0 on: the usual case
+        return different, numbers
+    return different, np.searchsorted(np.asarray(different, dtype=np.int64), numbers)
 
 
 def encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
@@ -177,7 +262,20 @@ def _rows(
 ) -> tuple[EncodedPairs, WindowCuts]:
     query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
     cuts = cut(documents.full_lengths[text_of], encoder.text_tokens - query_lengths, windows)
+    if windows is None:  # a row is a pair
+        lengths = encoder.max_length - encoder.text_tokens + query_lengths + cuts.sizes
+        return EncodedPairs(queries, query_of, documents, documents.offsets[text_of], lengths, cuts.bounded), cuts
     pair_of = cuts.document_of
-    lengths = encoder.template.special_tokens + query_lengths[pair_of] + cuts.sizes
+    lengths = encoder.max_length - encoder.text_tokens + query_lengths[pair_of] + cuts.sizes
     begins = documents.offsets[text_of][pair_of] + cuts.starts
     return EncodedPairs(queries, query_of[pair_of], documents, begins, lengths, cuts.bounded[pair_of]), cuts
+
+
+def prepared_pieces(
+    finder: CandidateFinder, items: tuple[Document, ...], texts: Sequence[str], speed: EncodingSpeed
+) -> Pieces[PreparedDocuments]:
+    """Encode documents piece by piece, equal ones once."""
+    distinct, text_of, digests = finder.distinct(texts)
+    encoding = TextEncoding(finder.encoder, finder.windows, [], distinct)
+    yield from encoding.pieces(speed)
+    return PreparedDocuments(items, encoding.documents(), text_of, digests, finder.documents_key)

@@ -6,6 +6,7 @@ encoded, so the first scores do not wait for the encoding of all candidates.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from crossrank.engine.schedule.encoders import OutOfTime
 from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.run_results import GIVE_UP_AFTER
 from crossrank.engine.text.encoding import EncodedDocuments
-from crossrank.errors import ClosedError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,7 +41,12 @@ _CHUNKS_AT_ONCE = 2
 
 
 class Scoring:
-    """Candidates of one call with the scores they have so far. What the score cache knows is there from the start."""
+    """Candidates of one call with the scores they have so far. What the score cache knows is there from the start.
+
+    Attributes:
+        complete: whether all candidates are scored, but for those that failed.
+        terms: the call's.
+    """
 
     def __init__(
         self,
@@ -69,9 +74,10 @@ class Scoring:
         self._scheduler = scheduler
         self._candidates = candidates = arguments.candidates
         self._limit = limit
+        self.terms = limit.terms()
         self._needs_all = arguments.needs_all and limit.seconds is not None
         self._ended = False
-        count = len(candidates)
+        count = len(candidates.known)
         self._logits = np.full(count, np.nan, dtype=np.float32)
         self._scored = np.zeros(count, dtype=np.bool_)
         self._truncated = np.zeros(count, dtype=np.bool_)
@@ -80,10 +86,12 @@ class Scoring:
         self._query_truncated = False
         if candidates.keys:
             self._take_known()
+        self.complete = bool(self._scored.all())
         self._waiting: deque[tuple[Chunk, EncodedCandidates, Future[Outcome]]] = deque()
         self._timed: TimedChunks | None = None
         self._planned: deque[Chunk] = deque()
         self._query_seconds = 0.0
+        self._expected = self._encoded = 0.0  # seconds of the chunks so far, before and after they were encoded
         if early or limit.seconds is not None:
             self._timed = self._chunks_by_time(arguments.order)
             return
@@ -95,10 +103,14 @@ class Scoring:
         elif len(unknown):
             self._planned.append(Chunk(unknown, characters, seconds, 0.0))
 
-    @property
-    def complete(self) -> bool:
-        """Whether all candidates are scored, but for those that failed."""
-        return int(self._scored.sum()) + len(self._failed) == len(self._scored)
+    def all_scores(self, admitted: AdmittedCall) -> Steps[DocumentScores]:
+        """Go on until there is nothing more to score; for arguments and exceptions see `next_scores`."""
+        try:
+            while (yield from self.next_scores(admitted)):
+                pass
+        finally:
+            self.cancel()
+        return self.document_scores()
 
     def next_scores(self, admitted: AdmittedCall) -> Steps[bool]:
         """Submit what there is room for, then wait for the oldest chunk; returns False where there is none left.
@@ -108,19 +120,11 @@ class Scoring:
 
         Raises:
             InferenceError: every run so far failed: that is no single document's fault.
-            ClosedError: this is a child of fork and the call began in its parent.
         """
         waiting = self._waiting
-        try:
-            self._scheduler.check_process()
-        except ClosedError:
-            waiting.clear()  # nobody answers them here, and a thread that is gone may have held their locks
-            raise
         while len(waiting) < _CHUNKS_AT_ONCE and (chunk := self._next_chunk()) is not None:
             yield from self._submit(chunk, admitted)
         if not waiting:
-            if self.complete:
-                self._check_any_run()
             return False
         chunk, encoded, future = waiting[0]
         outcome = yield future
@@ -132,6 +136,10 @@ class Scoring:
         """Drop what has not started."""
         for _, _, future in self._waiting:
             future.cancel()
+
+    def forget(self) -> None:
+        """In a child of fork: nobody answers what was submitted, and a thread that is gone may have held its locks."""
+        self._waiting.clear()
 
     def document_scores(self) -> DocumentScores:
         """What is known of the caller's pairs so far."""
@@ -169,7 +177,7 @@ class Scoring:
             return None
         if self._timed is None:
             return self._planned.popleft() if self._planned else None
-        deadline = self._limit.deadline
+        deadline = self.terms.deadline
         left = None if deadline is None else deadline - self._scheduler.clock() - self._query_seconds
         return self._timed.take(left, self._scheduler.times.factor)
 
@@ -181,7 +189,7 @@ class Scoring:
         submission = _Submission(admitted)
         first = Piece(self._scheduler.encoders.speed.seconds(len(chunk.indices), chunk.units))
         try:
-            encoded = yield Encode(self._pieces(chunk, submission), self._limit.terms(), chunk.work, first)
+            encoded = yield Encode(self._pieces(chunk, submission), self.terms, chunk.work, first)
         except BaseException as error:
             submission.abandon()
             if not isinstance(error, OutOfTime):
@@ -196,7 +204,15 @@ class Scoring:
         if self._timed is not None:
             self._timed.encoded(chunk, seconds)
         self._query_seconds = 0.0  # the first chunk had it encoded
-        terms = self._limit.terms(encode_seconds=seconds, partial=True, work_behind=chunk.work_behind)
+        expected, behind = chunk.work - chunk.work_behind, chunk.work_behind
+        if behind:
+            # The rest is predicted by its characters: it has as many tokens for them as what was encoded.
+            self._expected += expected
+            self._encoded += float(self._scheduler.cost.seconds(1, encoded.rows.lengths).sum())
+            behind *= self._encoded / self._expected
+        terms = dataclasses.replace(
+            self.terms, encode_seconds=seconds, partial=True, work_behind=behind, expected=expected
+        )
         submission.submit(encoded.rows, terms)
         return encoded
 
@@ -213,10 +229,12 @@ class Scoring:
                 chunk.indices.tolist(), scores.windows, scores.scored.tolist(), strict=True
             ):
                 self._windows[index] = window if scored else None
-        self._failed.update((int(chunk.indices[index]), failure) for index, failure in scores.failed.items())
+        for index, failure in scores.failed.items():
+            self._failed[int(chunk.indices[index])] = failure
         self._query_truncated |= scores.query_truncated
+        self.complete = int(self._scored.sum()) + len(self._failed) == len(self._scored)
         self._ended |= self._needs_all and not bool(outcome.scored.all())
-        if len(self._failed) >= GIVE_UP_AFTER:
+        if self.complete or len(self._failed) >= GIVE_UP_AFTER:
             self._check_any_run()
 
     def _take_known(self) -> None:

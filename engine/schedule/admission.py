@@ -10,6 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from crossrank.engine.schedule.ordering import WaitingWork
 from crossrank.errors import ClosedError, Overloaded
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ class Queue(Protocol):
         """Counts what waits."""
         ...
 
-    def check_process(self) -> None:
-        """Refuse to go on in a child of fork with what began in its parent."""
-        ...
-
-    def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: int | None) -> Future[Outcome]:
+    def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: float | None) -> Future[Outcome]:
         """Let pairs wait for their runs."""
         ...
 
@@ -110,7 +107,6 @@ class AdmittedCall:
                 than that bound is accepted when nothing waits.
             ClosedError: `close` was called, or this is a child of fork and the call began in its parent.
         """
-        scheduler.check_process()
         self.scheduler = scheduler
         self.loop = loop
         self.terms = terms
@@ -124,7 +120,7 @@ class AdmittedCall:
 
         Of a call that comes in parts (`terms.work_behind`), what is announced for the others continues to count.
         """
-        return self.scheduler.submit(pairs, terms, self, int(pairs.lengths.sum()) if terms.work_behind else None)
+        return self.scheduler.submit(pairs, terms, self, terms.expected if terms.work_behind else None)
 
     def leave(self) -> None:
         """End the call: it submits nothing more. What it has submitted is answered all the same."""
@@ -165,7 +161,7 @@ class Admission:
         self._times = times
         # Reentrant: a call that nobody holds any more leaves from the garbage collector, in whatever thread it runs.
         self._lock = threading.RLock()
-        self._closed = False
+        self._closed = self._abandoned = False
         self._of_loops: dict[AbstractEventLoop, int] = {}
         self._open: dict[weakref.ref[AdmittedCall], None] = {}
         self.tokens = 0
@@ -179,6 +175,7 @@ class Admission:
 
     def enter(self, call: AdmittedCall, tokens: int, seconds: float, *, continues: bool) -> None:
         """Accept a call; for arguments and exceptions see `AdmittedCall`."""
+        self.check_process()
         with self._lock:
             if self._closed:
                 raise ClosedError("this reranker was closed; make a new one")
@@ -196,17 +193,19 @@ class Admission:
             if call.loop is not None:
                 self._of_loops[call.loop] = of_loop
 
-    def submitted(self, call: AdmittedCall, waiting: int, part: int | None) -> None:
+    def submitted(self, call: AdmittedCall, waiting: int, part: float | None) -> None:
         """Count what a call has submitted, in place of what it announced.
 
         Args:
             call: whose.
             waiting: tokens that wait now.
-            part: how many of the announced tokens that was; None for all of them.
+            part: how many of the announced seconds that was; None for all of them.
         """
         with self._lock:
-            taken = call.announced if part is None or part > call.announced else part
-            seconds = 0.0 if taken == call.announced else call.seconds * (1 - taken / call.announced)
+            if part is None or part >= call.seconds:
+                taken, seconds = call.announced, 0.0
+            else:
+                taken, seconds = round(call.announced * part / call.seconds), call.seconds - part
             self.tokens += waiting - taken
             call.announced -= taken
             call.seconds = seconds
@@ -238,11 +237,11 @@ class Admission:
                     del self._of_loops[call.loop]
             return self._closed
 
-    def announced_work(self) -> list[tuple[float, Terms]]:
-        """What open calls have not submitted yet: predicted seconds on one core, and their terms."""
+    def announced_work(self) -> list[WaitingWork]:
+        """What open calls have not submitted yet."""
         with self._lock:
             calls = [call for reference in self._open if (call := reference()) is not None]
-            return [(call.seconds, call.terms) for call in calls if call.seconds > 0]
+            return [WaitingWork(call.seconds, call.seconds, call.terms) for call in calls if call.seconds > 0]
 
     def waited_for(self, blocked: AbstractEventLoop | None) -> int:
         """Open calls that can still continue.
@@ -259,8 +258,18 @@ class Admission:
         with self._lock:
             self._closed = True
 
+    def check_process(self) -> None:
+        """Refuse to go on with what began in the parent process, whose threads do not exist here.
+
+        Raises:
+            ClosedError: this is a child of fork.
+        """
+        if self._abandoned:
+            raise ClosedError("this call began before the fork, in the parent process; ask again in the child")
+
     def abandon_after_fork(self) -> None:
-        """In a child process: forget a lock that one of the parent's threads may have held."""
+        """In a child process: accept nobody, and forget a lock that one of the parent's threads may have held."""
+        self._abandoned = True
         self._lock = threading.RLock()
 
     def _check_wait(self, call: AdmittedCall, seconds: float, longest: float | None) -> None:

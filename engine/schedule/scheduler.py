@@ -31,7 +31,6 @@ from crossrank.engine.schedule.request import Outcome, new_request
 from crossrank.engine.schedule.run_queue import RunQueue
 from crossrank.engine.schedule.statistics import Health, Statistics
 from crossrank.engine.schedule.workers import Workers
-from crossrank.errors import ClosedError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -118,14 +117,14 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
-    def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: int | None) -> Future[Outcome]:
+    def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: float | None) -> Future[Outcome]:
         """Plan pairs and let them wait for their runs; for accepted calls (`AdmittedCall.submit`).
 
         Args:
             pairs: n pairs of this scheduler's encoder.
             terms: what their caller asks for.
             call: whose.
-            part: how many of the tokens that it announced these are; None for all of them.
+            part: how many of the seconds that it announced are these; None for all of them.
 
         Returns:
             A future; cancelling it drops what has not started.
@@ -223,15 +222,6 @@ class Scheduler:
             self._commands.put(Close(drain, _loop_of_this_thread()))
             if not self._workers.owns_this_thread():
                 thread.join()
-
-    def check_process(self) -> None:
-        """Refuse to go on with what began in the parent process, whose threads do not exist here.
-
-        Raises:
-            ClosedError: this is a child of fork.
-        """
-        if self._abandoned:
-            raise ClosedError("this call began before the fork, in the parent process; ask again in the child")
 
     def abandon_after_fork(self) -> None:
         """In a child process: forget the threads, which do not exist here."""

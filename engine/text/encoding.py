@@ -9,6 +9,7 @@ half of the tokens that the special tokens leave.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,6 +109,9 @@ class PairEncoder:
         template: special tokens and segment ids around query and document.
         max_length: tokens of a pair at most, special tokens included.
         text_tokens: those that query and document share.
+        max_query_tokens: those that a query may have before it is cut: it must leave room for one document token.
+        cut_query_tokens: those that a longer query is cut to: half of the text tokens.
+        characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
     """
 
@@ -137,6 +141,10 @@ class PairEncoder:
                 f"{self.template.special_tokens} special tokens, a query and a document"
             )
 
+        self.max_query_tokens = self.text_tokens - 1
+        self.cut_query_tokens = self.text_tokens // 2
+        self.characters_read = self._reader.characters_read
+
     @classmethod
     def load(cls, path: Path, *, max_length: int, pad_token_id: int) -> PairEncoder:
         """Read a `tokenizer.json`.
@@ -165,16 +173,6 @@ class PairEncoder:
             raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
         return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id, reader=self._reader)
 
-    @property
-    def max_query_tokens(self) -> int:
-        """Tokens a query may have before it is cut (it must leave room for one document token)."""
-        return self.text_tokens - 1
-
-    @property
-    def cut_query_tokens(self) -> int:
-        """Tokens a query is cut to when it has more than `max_query_tokens`: half of the text tokens."""
-        return self.text_tokens // 2
-
     def encode_query(self, query: str) -> EncodedQuery:
         """Encode one query."""
         (tokens,) = self._reader.read([query], self.max_query_tokens)
@@ -197,11 +195,10 @@ class PairEncoder:
 
     def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
         tokenized = self._reader.read(texts, kept_tokens, spans=spans)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(text.ids) for text in tokenized], out=offsets[1:])
+        ids = [text.ids for text in tokenized]
         return EncodedDocuments(
-            np.concatenate([text.ids for text in tokenized] or [np.empty(0, dtype=np.int32)]),
-            offsets,
+            np.concatenate(ids or [np.empty(0, dtype=np.int32)]),
+            np.fromiter(accumulate(map(len, ids), initial=0), dtype=np.int64, count=len(ids) + 1),
             np.asarray([text.length for text in tokenized], dtype=np.int64),
             np.concatenate(
                 [np.empty((0, 2), dtype=np.int32), *(text.spans for text in tokenized if text.spans is not None)]
@@ -209,15 +206,6 @@ class PairEncoder:
             if spans
             else None,
         )
-
-    def characters_read(self, texts: Sequence[str], kept_tokens: int | None) -> list[int]:
-        """Characters of each text that are tokenized, approximately; predicts how long encoding takes.
-
-        Args:
-            texts: queries or documents.
-            kept_tokens: tokens of each that are kept at most; None keeps all.
-        """
-        return self._reader.characters_read(texts, kept_tokens)
 
     def pair(
         self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments

@@ -321,7 +321,7 @@ def test_time_to_make_the_ranking_is_left_of_the_limit(reranker, monkeypatch):
     engine = reranker()
     documents = ["the river", "cold water", "every reader"]
     assert engine.rank("who", documents, deadline_ms=20_000).unscored == ()
-    monkeypatch.setattr("crossrank.engine.call.arguments._RANKING_SECONDS", 10.0)
+    monkeypatch.setattr("crossrank.engine.call.calls._RANKING_SECONDS", 10.0)
     assert engine.rank("who", documents, deadline_ms=20_000).unscored == (0, 1, 2)
     assert len(engine.score("who", documents, deadline_ms=20_000)) == 3, "scores need no ranking"
     assert engine.rank("who", documents).unscored == ()

@@ -20,9 +20,6 @@ class Queue:
         self.admission = Admission(self, most)
         self.wait = 0.0
 
-    def check_process(self):
-        pass
-
     def wake(self):
         pass
 
@@ -100,18 +97,32 @@ def test_the_work_that_open_calls_announced_is_known_until_they_submit_it():
     queue = Queue()
     admission = queue.admission
     call = enter(queue, 100)
-    assert [seconds for seconds, _ in admission.announced_work()] == [1.0]
-    admission.submitted(call, 25, 25)
-    assert [seconds for seconds, _ in admission.announced_work()] == [0.75]
+    assert [work.seconds for work in admission.announced_work()] == [1.0]
+    admission.submitted(call, 25, 0.25)
+    assert [work.seconds for work in admission.announced_work()] == [0.75]
     admission.submitted(call, 75, None)
     assert admission.announced_work() == []
     kept = enter(queue, 50)
     other = enter(queue, 60)
-    assert sorted(seconds for seconds, _ in admission.announced_work()) == [0.5, 0.6]
+    assert sorted(work.seconds for work in admission.announced_work()) == [0.5, 0.6]
     other.leave()
-    assert [seconds for seconds, _ in admission.announced_work()] == [0.5]
+    assert [work.seconds for work in admission.announced_work()] == [0.5]
     del kept
     assert admission.announced_work() == [], "a call that nobody holds any more has left"
+
+
+def test_parts_with_more_tokens_than_they_announced_leave_what_the_others_announced():
+    queue = Queue()
+    admission = queue.admission
+    call = enter(queue, 100)
+    admission.submitted(call, 80, 0.2)
+    assert admission.tokens == 80 + 80
+    assert [work.seconds for work in admission.announced_work()] == [0.8]
+    admission.submitted(call, 240, 0.6)
+    admission.submitted(call, 80, None)
+    assert admission.tokens == 400
+    call.leave()
+    assert admission.tokens == 400
 
 
 def test_nobody_is_accepted_after_closing():
@@ -130,9 +141,9 @@ def test_what_is_submitted_takes_the_place_of_what_was_announced():
     queue = Queue()
     admission = queue.admission
     call = enter(queue, 100)
-    admission.submitted(call, 12, 10)
+    admission.submitted(call, 12, 0.1)
     assert admission.tokens == 102
-    admission.submitted(call, 5, 200)
+    admission.submitted(call, 5, 2.0)
     assert admission.tokens == 17
     call.leave()
     assert admission.tokens == 17, "what waits continues to wait"

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pieces import at_once
 
-from crossrank.engine.call.text_encoding import TextEncoding, document_pieces
-from crossrank.engine.schedule.encoding_order import EncodingOrder
+from crossrank.engine.call.encoded_candidates import TextEncoding
 from crossrank.engine.schedule.encoding_pieces import PIECE_SECONDS, EncodingSpeed
+from crossrank.engine.schedule.encoding_turns import EncodingOrder
 from crossrank.engine.text.windows import Windows
 
 
@@ -45,18 +45,29 @@ def test_of_texts_that_cannot_be_divided_one_is_encoded_at_a_time():
     assert start_all(order) == [2]
 
 
-def test_a_call_goes_on_at_once_only_while_nobody_waits():
+def test_a_call_begins_and_goes_on_at_once_only_while_nobody_waits():
     order = EncodingOrder(2)
-    order.ask(1, 9.0, large=False)
-    assert start_all(order) == [1]
-    assert order.may_go_on(1, large=False)
+    assert order.begins_at_once(1, large=False)
+    assert order.begins_at_once(1, large=False)
     order.ask(2, 5.0, large=False)
     order.ask(3, 7.0, large=False)
     assert start_all(order) == [2]
-    assert not order.may_go_on(1, large=False)
+    assert not order.begins_at_once(1, large=False)
+    assert not order.begins_at_once(4, large=False)
     order.end(1)
     order.ask(1, 8.0, large=False)
     assert start_all(order) == [3], "less work is left of it than of the one that encoded before"
+
+
+def test_a_call_begins_at_once_only_where_an_encoder_is_free_and_stays_free_beside_large_texts():
+    order = EncodingOrder(2)
+    assert order.begins_at_once(1, large=True)
+    assert not order.begins_at_once(2, large=True), "of large texts one is encoded at a time"
+    assert order.begins_at_once(2, large=False)
+    assert not order.begins_at_once(2, large=True)
+    assert not order.begins_at_once(3, large=False), "no encoder is free"
+    order.end(2)
+    assert order.begins_at_once(3, large=False)
 
 
 @given(data=st.data(), encoders=st.integers(2, 4))
@@ -127,7 +138,9 @@ def test_piece_by_piece_gives_the_tokens_that_all_at_once_gives(default_encoder,
         whole = default_encoder.encode_documents(texts)
     else:
         whole = default_encoder.encode_whole_documents(texts, windows.tokens_read(default_encoder.text_tokens))
-    parts = at_once(document_pieces(default_encoder, windows, texts, slow))
+    encoding = TextEncoding(default_encoder, windows, [], texts)
+    at_once(encoding.pieces(slow))
+    parts = encoding.documents()
     for name in ("ids", "offsets", "full_lengths", "spans"):
         expected, actual = getattr(whole, name), getattr(parts, name)
         assert (expected is None) == (actual is None)
