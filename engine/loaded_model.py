@@ -39,9 +39,6 @@ from crossrank.errors import ClosedError, InvalidInputError, ProviderError
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
@@ -61,6 +58,8 @@ class LoadedModel:
     Attributes:
         encoder: the artifact's tokenizer and pair layout.
         finder: finds out what of a call has to be scored.
+        relevance: the model's outputs, float32 (n, labels), to logits, float32 (n,).
+        activated: logits to scores, float32 (n,) to float32 (n,).
         documents_at_once: documents that are encoded while others are scored, in calls without a deadline; None where
             encoding and scoring would only compete for the same cores.
     """
@@ -92,6 +91,8 @@ class LoadedModel:
         self._graph_sha256 = sha256[self._graph.file]
         self._runtime_version: str = load_onnxruntime().__version__
         self._activation = config.activation or manifest.activation
+        self.relevance = partial(relevance_logits, positive_label=manifest.positive_label)
+        self.activated = partial(activate, activation=self._activation)
         self._threads = config.threads or available_cores()
         self._max_batch_tokens = config.max_batch_tokens or DEFAULT_BATCH_TOKENS[self._resolution.provider]
         self._device = cuda_device_name(config.devices or (0,)) if self._resolution.provider == "cuda" else None
@@ -137,14 +138,6 @@ class LoadedModel:
         """
         self.check_open()
         return TimeLimit.of(time.monotonic(), deadline_ms, priority)
-
-    def relevance(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The model's outputs, float32 (n, labels), to logits, float32 (n,)."""
-        return relevance_logits(outputs, self._artifact.manifest.positive_label)
-
-    def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits to scores, float32 (n,) to float32 (n,)."""
-        return activate(logits, self._activation)
 
     def check_open(self) -> None:
         """Raise ClosedError after `close`."""

@@ -234,7 +234,7 @@ class Scoring:
         self._query_truncated |= scores.query_truncated
         self.complete = int(self._scored.sum()) + len(self._failed) == len(self._scored)
         self._ended |= self._needs_all and not bool(outcome.scored.all())
-        if self.complete or len(self._failed) >= GIVE_UP_AFTER:
+        if self._failed and (self.complete or len(self._failed) >= GIVE_UP_AFTER):
             self._check_any_run()
 
     def _take_known(self) -> None:
@@ -247,7 +247,7 @@ class Scoring:
         self._query_truncated = any(encoded_query(candidates, index).truncated for index in queries)
 
     def _check_any_run(self) -> None:
-        if self._failed and not self._scored.any() and all(pair.in_run for pair in self._failed.values()):
+        if not self._scored.any() and all(pair.in_run for pair in self._failed.values()):
             raise next(iter(self._failed.values())).error
 
 
