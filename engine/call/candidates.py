@@ -293,5 +293,7 @@ def _outline(text: str) -> tuple[int, str, str]:
 
 def _characters(document: object) -> int:
     """Length of a document's text; what is no document is refused later, with its place."""
-    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
+    if isinstance(document, str):
+        return len(document)
+    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else None
     return len(text) if isinstance(text, str) else 0

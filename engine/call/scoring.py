@@ -84,9 +84,11 @@ class Scoring:
         self._windows: list[DocumentWindow | None] = [None] * count
         self._failed: dict[int, FailedPair] = {}
         self._query_truncated = False
+        unknown = np.arange(count)
         if candidates.keys:
             self._take_known()
-        self.complete = bool(self._scored.all())
+            unknown = np.flatnonzero(~self._scored)
+        self.complete = len(unknown) == 0
         self._waiting: deque[tuple[Chunk, EncodedCandidates, Future[Outcome]]] = deque()
         self._timed: TimedChunks | None = None
         self._planned: deque[Chunk] = deque()
@@ -95,7 +97,6 @@ class Scoring:
         if early or limit.seconds is not None:
             self._timed = self._chunks_by_time(arguments.order)
             return
-        unknown = np.flatnonzero(~self._scored)
         encodes = not isinstance(candidates.documents, EncodedDocuments)
         if encodes and model.documents_at_once is not None and len(unknown) > model.documents_at_once:
             work = candidates.expected_work(scheduler.cost)
@@ -144,8 +145,12 @@ class Scoring:
     def document_scores(self) -> DocumentScores:
         """What is known of the caller's pairs so far."""
         of = self._candidates.distinct_of
-        windows = [self._windows[index] for index in of.tolist()]
-        failed = {index: self._failed[pair] for index, pair in enumerate(of.tolist()) if pair in self._failed}
+        windows: list[DocumentWindow | None] = [None] * len(of)
+        if self._candidates.windows is not None:
+            windows = [self._windows[index] for index in of.tolist()]
+        failed: dict[int, FailedPair] = {}
+        if self._failed:
+            failed = {index: self._failed[pair] for index, pair in enumerate(of.tolist()) if pair in self._failed}
         return DocumentScores(
             self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated, failed
         )
@@ -220,10 +225,10 @@ class Scoring:
         """Take the scores of a chunk, as many as its deadline allowed: those with all of their rows scored."""
         logits = self._model.relevance(outcome.outputs)
         scores = encoded.resolve(logits, outcome.scored, outcome.failed)
-        done = chunk.indices[scores.scored]
-        self._logits[done] = scores.logits[scores.scored]
-        self._truncated[done] = scores.truncated[scores.scored]
-        self._scored[done] = True
+        # What is not scored is undefined, so all of it may be taken.
+        self._logits[chunk.indices] = scores.logits
+        self._scored[chunk.indices] = scores.scored
+        self._truncated[chunk.indices] = scores.truncated & scores.scored
         if self._candidates.windows is not None:
             for index, window, scored in zip(
                 chunk.indices.tolist(), scores.windows, scores.scored.tolist(), strict=True
@@ -232,7 +237,7 @@ class Scoring:
         for index, failure in scores.failed.items():
             self._failed[int(chunk.indices[index])] = failure
         self._query_truncated |= scores.query_truncated
-        self.complete = int(self._scored.sum()) + len(self._failed) == len(self._scored)
+        self.complete = int(np.count_nonzero(self._scored)) + len(self._failed) == len(self._scored)
         self._ended |= self._needs_all and not bool(outcome.scored.all())
         if self._failed and (self.complete or len(self._failed) >= GIVE_UP_AFTER):
             self._check_any_run()
