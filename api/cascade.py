@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
-from crossrank.engine.call.calls import listed, name_in
+from crossrank.engine.call.arguments import listed, name_in
 from crossrank.engine.call.ranking import best_first, ranked_documents
 from crossrank.engine.text.documents import as_list, checked_top_k, query_text
 from crossrank.engine.text.prepared import PreparedDocuments
@@ -71,13 +72,14 @@ class Cascade:
             CrossrankError: whatever `Reranker` raises.
         """
         self._stages = checked_stages(stages)
-        self._options: dict[str, Any] = {
-            "provider": provider,
-            "precision": precision,
-            "threads": threads,
-            "long_documents": long_documents,
-            "score_cache_bytes": score_cache_bytes,
-        }
+        self._make = partial(
+            Reranker,
+            provider=provider,
+            precision=precision,
+            threads=threads,
+            long_documents=long_documents,
+            score_cache_bytes=score_cache_bytes,
+        )
         self._made: dict[str, Reranker] = {}
         self._open()
 
@@ -246,11 +248,11 @@ class Cascade:
 
     def __getstate__(self) -> object:
         """Pickle as stages and options; models are found again where the pickle is read."""
-        return self._stages, self._options
+        return self._stages, self._make
 
     def __setstate__(self, state: Any) -> None:
         """Load the stages' models again."""
-        self._stages, self._options = state
+        self._stages, self._make = state
         self._made = {}
         self._open()
 
@@ -269,7 +271,7 @@ class Cascade:
             return model
         name = str(model)
         if name not in self._made:
-            self._made[name] = Reranker(model, **self._options)
+            self._made[name] = self._make(model)
         return self._made[name]
 
     def _check_length(self, number: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING
 
+from crossrank.engine.argument_checks import whole_number
 from crossrank.engine.call.results import RankResult
 from crossrank.engine.text.documents import as_list
 from crossrank.errors import InvalidInputError
@@ -40,11 +40,8 @@ class Stage:
         """
         for name in ("keep", "max_length"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} of a stage: a whole number of at least 1 expected")
-            object.__setattr__(self, name, int(value))
+            if value is not None:
+                object.__setattr__(self, name, whole_number(name, value, 1, of=" of a stage"))
 
 
 @dataclass(frozen=True, slots=True)

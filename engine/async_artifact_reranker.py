@@ -8,43 +8,24 @@ leaves the queue.
 from __future__ import annotations
 
 import asyncio
-import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from crossrank.engine.artifact_reranker import TRUNCATION
-from crossrank.engine.call.async_calls import AsyncCall, AsyncChunks, in_turns
-from crossrank.engine.call.calls import RankCall, check_complete, name_in, start_rank, start_score, start_score_pairs
-from crossrank.engine.schedule.admission import Bounds
-from crossrank.engine.schedule.admitted_call import AdmittedCall
-from crossrank.engine.schedule.encoding_pieces import Piece
-from crossrank.engine.text.documents import TEXT_FIELD, as_list, document_texts, pair_texts
-from crossrank.engine.text.prepared import PreparedDocuments
-from crossrank.errors import TruncationWarning
+from crossrank.engine.call.arguments import Caller, name_in
+from crossrank.engine.call.calls import pairs_call, prepare_steps, rank_call, score_call
+from crossrank.engine.call.drivers import wait_beside_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
     from types import TracebackType
 
+    import numpy as np
     import numpy.typing as npt
 
     from crossrank.engine.artifact_reranker import ArtifactReranker
-    from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankResult, RerankerInfo
-    from crossrank.engine.schedule.encoding_pieces import Pieces
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
-    from crossrank.engine.schedule.time_limit import TimeLimit
     from crossrank.engine.text.documents import Document
-    from crossrank.engine.text.prepared import Documents
-
-LONGEST_WAIT = 4.0
-"""Seconds that a call may wait for others: enough for the bursts of a machine that is 70% busy, and few callers stay
-longer."""
-QUEUE_TOKENS = 10_000_000
-"""Tokens of all callers that may wait where no number was given: about 100 MB with their texts."""
-_CHARACTERS_PER_TOKEN = 4
+    from crossrank.engine.text.prepared import Documents, PreparedDocuments
 
 
 class AsyncArtifactReranker:
@@ -77,14 +58,9 @@ class AsyncArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        model = self._reranker.loaded_model
-        limit = model.time_limit(deadline_ms, priority)
-        documents = _read_once(documents)
-        size = _Size.of(documents, (query,))
-        with self._accept(size, limit) as admitted:
-            call = AsyncCall(model, lambda: start_score(model, query, documents), limit, *size.counts)
-            _, scores = await call.score(admitted)
-        return self._complete(scores, limit, "documents")
+        call = score_call(self._caller(deadline_ms, priority), query, documents)
+        scores = await wait_beside_loop(call.scores(), call.encoders)
+        return call.complete_scores(scores, name_in("documents"))
 
     async def score_pairs(
         self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
@@ -101,14 +77,9 @@ class AsyncArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        model = self._reranker.loaded_model
-        limit = model.time_limit(deadline_ms, priority)
-        queries, texts = pair_texts(pairs)
-        size = _Size.of(texts, queries)
-        with self._accept(size, limit) as admitted:
-            call = AsyncCall(model, lambda: start_score_pairs(model, queries, texts), limit, *size.counts)
-            _, scores = await call.score(admitted)
-        return self._complete(scores, limit, "pairs")
+        call = pairs_call(self._caller(deadline_ms, priority), pairs)
+        scores = await wait_beside_loop(call.scores(), call.encoders)
+        return call.complete_scores(scores, name_in("pairs"))
 
     async def rank(
         self,
@@ -129,24 +100,15 @@ class AsyncArtifactReranker:
             Overloaded: it would wait too long; `expected_wait` and `retry_after` say how long and until when.
             ClosedError: `aclose` was called.
         """
-        model = self._reranker.loaded_model
-        limit = model.time_limit(deadline_ms, priority)
-        documents = _read_once(documents)
-
-        def start() -> RankCall:
-            return start_rank(
-                model,
-                query,
-                documents,
-                top_k=top_k,
-                return_documents=return_documents,
-                first_stage_scores=first_stage_scores,
-            )
-
-        size = _Size.of(documents, (query,))
-        with self._accept(size, limit) as admitted:
-            call, scores = await AsyncCall(model, start, limit, *size.counts).score(admitted)
-        return call.ranking(scores)
+        call = rank_call(
+            self._caller(deadline_ms, priority),
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            first_stage_scores=first_stage_scores,
+        )
+        return call.ranking(await wait_beside_loop(call.scores(), call.encoders))
 
     async def aiter_rank(
         self,
@@ -170,37 +132,20 @@ class AsyncArtifactReranker:
             Overloaded: it would wait too long, before the first ranking.
             ClosedError: `aclose` was called.
         """
-        model = self._reranker.loaded_model
-        limit = model.time_limit(deadline_ms, priority)
-        documents = _read_once(documents)
-
-        def start() -> RankCall:
-            return start_rank(
-                model,
-                query,
-                documents,
-                top_k=top_k,
-                return_documents=return_documents,
-                first_stage_scores=first_stage_scores,
-            )
-
-        size, scheduler = _Size.of(documents, (query,)), model.scheduler()
-        call, scoring = await AsyncCall(model, start, limit, *size.counts).in_chunks(scheduler)
-        chunks = AsyncChunks(scoring, scheduler)
-        started = yielded = False
+        call = rank_call(
+            self._caller(deadline_ms, priority),
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            first_stage_scores=first_stage_scores,
+            early=True,
+        )
         try:
-            while True:
-                # A call for each chunk: a stream that nobody reads on must not keep the reranker from closing.
-                with self._accept(_Size.nothing() if started else size, limit, continues=started) as admitted:
-                    started = True
-                    if not await chunks.step(admitted):
-                        break
-                yielded = True
-                yield call.ranking(scoring.document_scores(), final=scoring.complete)
+            while (ranking := await wait_beside_loop(call.next_ranking(), call.encoders)) is not None:
+                yield ranking
         finally:
-            chunks.cancel()
-        if not yielded or not scoring.complete:
-            yield call.ranking(scoring.document_scores())
+            call.cancel()
 
     async def prepare(self, documents: Documents) -> PreparedDocuments:
         """Encode documents once, to score them against several queries; see `ArtifactReranker.prepare`.
@@ -209,20 +154,8 @@ class AsyncArtifactReranker:
             InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
             ClosedError: `aclose` was called.
         """
-        self._reranker.loaded_model.check_open()
-        documents = _read_once(documents)
-        if isinstance(documents, PreparedDocuments):
-            return self._reranker.prepare(documents)
-        model = self._reranker.loaded_model
-        scheduler, size = model.scheduler(), _Size.of(documents, ())
-
-        def pieces() -> Pieces[PreparedDocuments]:
-            yield first
-            texts = document_texts(documents)
-            return (yield from model.finder.prepare(documents, texts, scheduler.encoders.speed))
-
-        first = Piece(scheduler.encoders.speed.seconds(*size.counts))
-        return await in_turns(scheduler, pieces(), model.time_limit().terms(), 0.0, first)
+        caller = self._caller()
+        return await wait_beside_loop(prepare_steps(caller, documents), caller.scheduler.encoders)
 
     async def warmup(self) -> None:
         """Load all sessions and run short and full-length pairs, so that the first call is as fast as the next.
@@ -279,67 +212,6 @@ class AsyncArtifactReranker:
         """Open the reranker again where the pickle is read."""
         self._reranker = state
 
-    def _accept(self, size: _Size, limit: TimeLimit, *, continues: bool = False) -> AdmittedCall:
-        """Enter the queue with an estimate of the work, before anything is encoded."""
+    def _caller(self, deadline_ms: float | None = None, priority: int = 0) -> Caller:
         model = self._reranker.loaded_model
-        scheduler = model.scheduler()
-        tokens = model.finder.estimated_tokens(size.tokens)
-        return AdmittedCall(
-            scheduler,
-            tokens,
-            seconds=scheduler.expected_seconds(tokens, len(size.tokens)),
-            terms=limit.terms(),
-            bounds=Bounds(LONGEST_WAIT, scheduler.bounds.tokens or QUEUE_TOKENS),
-            continues=continues,
-            loop=asyncio.get_running_loop(),
-        )
-
-    def _complete(self, document_scores: DocumentScores, limit: TimeLimit, argument: str) -> npt.NDArray[np.float32]:
-        check_complete(document_scores, limit, name_in(argument))
-        if document_scores.anything_truncated:
-            warnings.warn(TRUNCATION, TruncationWarning, stacklevel=3)
-        return self._reranker.activated(document_scores.logits)
-
-
-class _Size(NamedTuple):
-    """How large a call is, before its arguments are checked.
-
-    Attributes:
-        tokens: of each document and its query, about, int64 (n,).
-        characters: that have to be encoded, of queries and documents together.
-    """
-
-    tokens: npt.NDArray[np.int64]
-    characters: int
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Documents and characters."""
-        return len(self.tokens), self.characters
-
-    @classmethod
-    def of(cls, documents: Sequence[object] | PreparedDocuments, queries: Sequence[object]) -> _Size:
-        """Of documents and as many queries, or one for all, or none."""
-        of_queries = np.fromiter(map(_characters, queries), dtype=np.int64, count=len(queries))
-        query_tokens = of_queries // _CHARACTERS_PER_TOKEN + 1 if len(queries) else 0
-        if isinstance(documents, PreparedDocuments):
-            tokens = documents.encoded.full_lengths[documents.text_of]
-            return cls(tokens + query_tokens, int(of_queries.sum()))
-        characters = np.fromiter(map(_characters, documents), dtype=np.int64, count=len(documents))
-        tokens = characters // _CHARACTERS_PER_TOKEN + 1
-        return cls(tokens + query_tokens, int(of_queries.sum() + characters.sum()))
-
-    @classmethod
-    def nothing(cls) -> _Size:
-        return cls(np.empty(0, dtype=np.int64), 0)
-
-
-def _read_once(documents: Documents) -> tuple[Document, ...] | PreparedDocuments:
-    """The caller's documents as they are now, so that a thread may read them."""
-    return documents if isinstance(documents, PreparedDocuments) else tuple(as_list(documents))
-
-
-def _characters(document: object) -> int:
-    """Length of a document's text; what is no document is refused later, with its place."""
-    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
-    return len(text) if isinstance(text, str) else 0
+        return Caller(model, model.scheduler(), model.time_limit(deadline_ms, priority), asyncio.get_running_loop())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, get_args
 
-from crossrank.engine.argument_checks import milliseconds
+from crossrank.engine.argument_checks import milliseconds, whole_number
 from crossrank.engine.text.windows import LongDocuments, as_windows
 from crossrank.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision, PrecisionChoice, Provider, ProviderChoice
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 512, "cuda": 16384}
 """Token budget of one run. On the CPU larger runs only leave the caches (docs/benchmarks.md); the other is an estimate,
@@ -29,12 +28,27 @@ _WHOLE_NUMBERS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+_Parameters = ParamSpec("_Parameters")
+
+
+def with_parameters_of(
+    constructor: Callable[Concatenate[Any, _Parameters], None],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, _Parameters], None]]:
+    """Declare that a constructor takes what another one takes and hands it on: to type checkers and to `help`."""
+
+    def declare(own: Callable[..., None]) -> Callable[Concatenate[Any, _Parameters], None]:
+        own.__signature__ = inspect.signature(constructor)  # type: ignore[attr-defined]
+        return own
+
+    return declare
+
+
+@dataclass(frozen=True)
 class RerankerConfig:
     """What to load and how to run it.
 
     Attributes:
-        artifact: the artifact's folder.
+        artifact: the artifact's folder; kept as an absolute path.
         provider: execution provider; 'auto' takes CUDA where it works, else the CPU.
         precision: 'auto' takes int8 on the CPU where the artifact has it, fp16 on CUDA.
         threads: processor threads for scoring; None takes the cores really available.
@@ -53,7 +67,8 @@ class RerankerConfig:
         cuda_graphs: whether runs of a shape are captured once and replayed. Only with CUDA.
     """
 
-    artifact: Path
+    artifact: str | Path
+    _: KW_ONLY
     provider: ProviderChoice = "auto"
     precision: PrecisionChoice = "auto"
     threads: int | None = None
@@ -74,6 +89,7 @@ class RerankerConfig:
         Raises:
             InvalidInputError: an option is outside its range.
         """
+        object.__setattr__(self, "artifact", Path(self.artifact).absolute())
         _one_of("provider", self.provider, get_args(ProviderChoice))
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:
@@ -81,11 +97,8 @@ class RerankerConfig:
         as_windows(self.long_documents)
         for name in _WHOLE_NUMBERS:
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected, or None")
-            object.__setattr__(self, name, int(value))  # numpy's integers are taken, but onnxruntime wants Python's
+            if value is not None:
+                object.__setattr__(self, name, whole_number(name, value, 1, otherwise=", or None"))
         object.__setattr__(self, "max_wait_ms", milliseconds("max_wait_ms", self.max_wait_ms))
         object.__setattr__(self, "devices", _device_numbers(self.devices))
         if not isinstance(self.cuda_graphs, bool):
@@ -123,4 +136,5 @@ __all__ = [
     "Provider",
     "ProviderChoice",
     "RerankerConfig",
+    "with_parameters_of",
 ]

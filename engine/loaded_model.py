@@ -12,9 +12,8 @@ import threading
 import time
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from crossrank.engine.call.candidates import CandidateFinder
 from crossrank.engine.call.results import RerankerInfo
@@ -32,8 +31,6 @@ from crossrank.engine.runtime.cuda.grid_runner import GridRunner
 from crossrank.engine.runtime.logits import activate, relevance_logits
 from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
 from crossrank.engine.runtime.providers import choose_graph, choose_provider, cuda_device_name
-from crossrank.engine.schedule.admitted_call import AdmittedCall
-from crossrank.engine.schedule.request import wait_for
 from crossrank.engine.schedule.scheduler import Scheduler
 from crossrank.engine.schedule.time_limit import TimeLimit
 from crossrank.engine.text.encoding import PairEncoder
@@ -42,14 +39,9 @@ from crossrank.errors import ClosedError, InvalidInputError, ProviderError
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
-    from crossrank.engine.text.encoding import EncodedPairs
     from crossrank.models.manifest import Batching, Manifest
 
 _log = logging.getLogger("crossrank")
@@ -66,6 +58,8 @@ class LoadedModel:
     Attributes:
         encoder: the artifact's tokenizer and pair layout.
         finder: finds out what of a call has to be scored.
+        relevance: the model's outputs, float32 (n, labels), to logits, float32 (n,).
+        activated: logits to scores, float32 (n,) to float32 (n,).
         documents_at_once: documents that are encoded while others are scored, in calls without a deadline; None where
             encoding and scoring would only compete for the same cores.
     """
@@ -80,7 +74,7 @@ class LoadedModel:
             PrecisionError: the artifact has no graph of that precision for the provider.
             ProviderError: the provider does not work here.
         """
-        self._artifact = Artifact.open(config.artifact)
+        self._artifact = Artifact.open(Path(config.artifact))
         manifest = self._artifact.manifest
         if config.max_length is not None and config.max_length > manifest.max_length:
             raise InvalidInputError(
@@ -97,6 +91,8 @@ class LoadedModel:
         self._graph_sha256 = sha256[self._graph.file]
         self._runtime_version: str = load_onnxruntime().__version__
         self._activation = config.activation or manifest.activation
+        self.relevance = partial(relevance_logits, positive_label=manifest.positive_label)
+        self.activated = partial(activate, activation=self._activation)
         self._threads = config.threads or available_cores()
         self._max_batch_tokens = config.max_batch_tokens or DEFAULT_BATCH_TOKENS[self._resolution.provider]
         self._device = cuda_device_name(config.devices or (0,)) if self._resolution.provider == "cuda" else None
@@ -133,32 +129,6 @@ class LoadedModel:
         self._load()
         _alive.add(self)
 
-    def logits(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
-        """Let pairs wait for their runs, and wait for them; an interrupt drops what has not started.
-
-        Args:
-            pairs: n pairs of this scorer's encoder.
-            limit: the call's time and priority; None for no limit, from now on.
-
-        Returns:
-            float32 (n,) in the pairs' order.
-
-        Raises:
-            InferenceError: onnxruntime failed.
-            DeadlineExceeded: the deadline passed before all pairs were scored.
-            Overloaded: more tokens wait than may.
-            ClosedError: `close` was called.
-        """
-        if not len(pairs):  # all known, or nothing asked: no reason to wait
-            return np.empty(0, dtype=np.float32)
-        scheduler = self.scheduler()
-        limit = limit or self.time_limit()
-        with AdmittedCall(scheduler, int(pairs.lengths.sum())) as call:
-            outcome = wait_for(call.submit(pairs, limit.terms()))
-        if outcome.failed:
-            raise next(iter(outcome.failed.values())).error
-        return self.relevance(outcome.outputs)
-
     def time_limit(self, deadline_ms: float | None = None, priority: int = 0) -> TimeLimit:
         """Start the clock of a call.
 
@@ -169,33 +139,18 @@ class LoadedModel:
         self.check_open()
         return TimeLimit.of(time.monotonic(), deadline_ms, priority)
 
-    def relevance(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The model's outputs, float32 (n, labels), to logits, float32 (n,)."""
-        return relevance_logits(outputs, self._artifact.manifest.positive_label)
-
-    def activated(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits to scores, float32 (n,) to float32 (n,)."""
-        return activate(logits, self._activation)
-
     def check_open(self) -> None:
         """Raise ClosedError after `close`."""
         if self._closed:
             raise ClosedError("this reranker was closed; make a new one")
 
-    def warmup(self) -> None:
-        """Load all sessions and run short and full-length pairs.
+    def load_all(self) -> None:
+        """Load all sessions, also those that no call has needed yet.
 
         Raises:
-            InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
         self._live()[0].load_all()
-        encoder, word = self.encoder, "warm"
-        longest = " ".join([word] * encoder.max_length)
-        # Short and long on all cores, then a long one on every core at once, as much as a run holds.
-        for documents in ([word], [longest], [longest] * (2 * self._threads)):
-            query_of = np.zeros(len(documents), dtype=np.int64)
-            self.logits(encoder.pair([encoder.encode_query(word)], query_of, encoder.encode_documents(documents)))
 
     def scheduler(self) -> Scheduler:
         """The scheduler of this process.

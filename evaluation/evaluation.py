@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.argument_checks import whole_number
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.errors import InvalidInputError
 from crossrank.evaluation.beir import read_judged_collection
@@ -86,9 +86,8 @@ def evaluate(  # noqa: PLR0913  one parameter an option
     check_measures(measures, gain)
     require_scipy()
     for name, value in (("depth", depth), ("queries", queries)):
-        given: object = value
-        if given is not None and (isinstance(given, bool) or not isinstance(given, Integral) or given < 1):
-            raise InvalidInputError(f"{name}={value!r}: a whole number of at least 1 expected")
+        if value is not None:
+            whole_number(name, value, 1)
     named = _named(models, precisions)
     if isinstance(collection, str | Path):
         collection = read_judged_collection(Path(collection), run)

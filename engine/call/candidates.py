@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from crossrank.engine.call.score_cache import digest
-from crossrank.engine.call.text_encoding import document_pieces, kept_tokens
+from crossrank.engine.text.documents import TEXT_FIELD
 from crossrank.engine.text.encoding import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import cut
@@ -22,14 +22,33 @@ if TYPE_CHECKING:
 
     from crossrank.engine.call.score_cache import KnownScore, ScoreCache
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Pieces
-    from crossrank.engine.text.documents import Document
     from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
     from crossrank.engine.text.windows import Windows
 
-_TOKENS_PER_CHARACTER = 0.25
+_CHARACTERS_PER_TOKEN = 4
+_SMALL_DOCUMENTS, _SMALL_CHARACTERS = 256, 100_000
+"""Checked in less than a millisecond; handing that over to a thread would cost an event loop more."""
 _LONG, _OUTLINE = 100_000, 64
 """Characters of a text that is compared by its ends first, and of these."""
+
+
+class CallSize(NamedTuple):
+    """Size of some pairs.
+
+    Attributes:
+        documents: how many pairs.
+        characters: that have to be encoded, of queries and documents together.
+        tokens: that will be scored, about.
+    """
+
+    documents: int
+    characters: int
+    tokens: int
+
+    @property
+    def small(self) -> bool:
+        """Whether an event loop may check the call itself."""
+        return self.documents <= _SMALL_DOCUMENTS and self.characters <= _SMALL_CHARACTERS
 
 
 class ExpectedWork(NamedTuple):
@@ -37,12 +56,10 @@ class ExpectedWork(NamedTuple):
 
     Attributes:
         seconds: on one core, float64 (d,).
-        tokens: of all rows, int64 (d,).
         rows: one for each window, int64 (d,).
     """
 
     seconds: npt.NDArray[np.float64]
-    tokens: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
 
 
@@ -80,23 +97,6 @@ class Candidates:
         """Number of distinct pairs."""
         return len(self.query_of)
 
-    @property
-    def unknown(self) -> npt.NDArray[np.bool_]:
-        """Which distinct pairs have to be scored, bool (d,)."""
-        return np.asarray([known is None for known in self.known], dtype=np.bool_)
-
-    def only(self, indices: npt.NDArray[np.int64]) -> Candidates:
-        """Some of the distinct pairs, each of them once in the order of `indices`, int64 (b,)."""
-        chosen = indices.tolist()
-        return dataclasses.replace(
-            self,
-            query_of=self.query_of[indices],
-            text_of=self.text_of[indices],
-            distinct_of=np.arange(len(chosen)),
-            known=[self.known[index] for index in chosen],
-            keys=[self.keys[index] for index in chosen] if self.keys else [],
-        )
-
     def sizes(self) -> npt.NDArray[np.int64]:
         """What encoding a distinct pair's document takes or took: characters read of texts, else tokens; int64 (d,)."""
         if isinstance(self.documents, EncodedDocuments):
@@ -104,19 +104,6 @@ class Candidates:
         read = self.encoder.characters_read(self.documents, kept_tokens(self.encoder, self.windows))
         characters = np.asarray(read, dtype=np.int64)
         return characters[self.text_of]
-
-    def estimated_tokens(self) -> int:
-        """Tokens of all pairs that have to be scored, about and quickly: as if all documents were of one length."""
-        documents = self.documents
-        unknown = self.known.count(None)
-        if isinstance(documents, EncodedDocuments):
-            tokens = float(documents.full_lengths.mean()) if len(documents) else 0.0
-        else:
-            longest = None if self.windows is not None else int(self.encoder.max_length / _TOKENS_PER_CHARACTER)
-            lengths = [len(text) if longest is None else min(len(text), longest) for text in documents]
-            tokens = sum(lengths) * _TOKENS_PER_CHARACTER / max(1, len(lengths))
-        query = sum(map(len, self.queries)) * _TOKENS_PER_CHARACTER / max(1, len(self.queries))
-        return int(unknown * (tokens + query + self.encoder.template.special_tokens))
 
     def expected_work(self, cost: CostModel) -> ExpectedWork:
         """What scoring each distinct pair takes, all its windows together, going by the length of its texts.
@@ -126,23 +113,22 @@ class Candidates:
         """
         encoder, tokens = self.encoder, self.sizes()
         if not isinstance(self.documents, EncodedDocuments):
-            tokens = (tokens * _TOKENS_PER_CHARACTER).astype(np.int64)
-        of_queries = np.asarray([len(query) * _TOKENS_PER_CHARACTER for query in self.queries], dtype=np.int64)
+            tokens = tokens // _CHARACTERS_PER_TOKEN
+        of_queries = np.asarray([len(query) // _CHARACTERS_PER_TOKEN for query in self.queries], dtype=np.int64)
         of_queries[of_queries > encoder.max_query_tokens] = encoder.cut_query_tokens
         query_tokens = of_queries[self.query_of]
         cuts = cut(tokens, encoder.text_tokens - query_tokens, self.windows)
-        lengths = encoder.template.special_tokens + query_tokens[cuts.document_of] + cuts.sizes
-        seconds, tokens = (
-            np.bincount(cuts.document_of, weights=weights, minlength=len(self))
-            for weights in (cost.seconds(1, lengths), lengths)
-        )
-        return ExpectedWork(seconds.astype(np.float64), tokens.astype(np.int64), cuts.counts)
+        lengths = encoder.max_length - encoder.text_tokens + query_tokens[cuts.document_of] + cuts.sizes
+        seconds = np.bincount(cuts.document_of, weights=cost.seconds(1, lengths), minlength=len(self))
+        return ExpectedWork(seconds.astype(np.float64), cuts.counts)
 
 
 class CandidateFinder:
     """Finds out what has to be scored for one reranker: its tokenizer, its windows, its cache.
 
     Attributes:
+        encoder: of the reranker.
+        windows: how to read long documents; None reads their beginning.
         documents_key: equal for rerankers that take each other's prepared documents.
     """
 
@@ -158,19 +144,46 @@ class CandidateFinder:
             windows: how to read long documents; None reads their beginning.
             cache: what was scored before; None for no cache.
         """
-        self._encoder = encoder
+        self.encoder = encoder
         self._graph = graph
-        self._windows = windows
+        self.windows = windows
         self._cache = cache
         self.documents_key = f"{encoder_key} {windows!r}"
 
-    def prepare(
-        self, items: tuple[Document, ...], texts: Sequence[str], speed: EncodingSpeed
-    ) -> Pieces[PreparedDocuments]:
-        """Encode documents piece by piece, equal ones once."""
-        distinct, text_of = _distinct(texts)
-        encoded = yield from document_pieces(self._encoder, self._windows, distinct, speed)
-        return PreparedDocuments(items, encoded, text_of, self._digests(distinct), self.documents_key)
+    def size(
+        self,
+        documents: Sequence[object] | PreparedDocuments,
+        queries: Sequence[object],
+        indices: npt.NDArray[np.int64] | None = None,
+    ) -> CallSize:
+        """How large a call is: documents and as many queries, or one for all, or none. Nothing is checked yet.
+
+        Args:
+            documents: of the caller, or prepared.
+            queries: of the caller.
+            indices: which of the prepared documents, int64 (n,); None for all.
+        """
+        of_queries = np.asarray([_characters(query) for query in queries], dtype=np.int64)
+        if isinstance(documents, PreparedDocuments):
+            text_of = documents.text_of if indices is None else documents.text_of[indices]
+            tokens, characters = documents.encoded.full_lengths[text_of], 0
+        else:
+            of_documents = np.asarray([_characters(document) for document in documents], dtype=np.int64)
+            tokens, characters = of_documents // _CHARACTERS_PER_TOKEN + 1, int(of_documents.sum())
+        if len(queries):
+            tokens = tokens + of_queries // _CHARACTERS_PER_TOKEN + 1
+        encoder, windows = self.encoder, self.windows
+        if windows is None:
+            special_tokens = encoder.max_length - encoder.text_tokens
+            scored = np.minimum(tokens + special_tokens, encoder.max_length)
+        else:
+            scored = cut(tokens, np.full(len(tokens), encoder.text_tokens), windows).sizes
+        return CallSize(len(tokens), int(of_queries.sum()) + characters, int(scored.sum()))
+
+    def distinct(self, texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64], list[bytes] | None]:
+        """The different texts in order of appearance, for each text which of them it is, and their cache digests."""
+        different, text_of = _distinct(texts)
+        return different, text_of, None if self._cache is None else [digest(text) for text in different]
 
     def of_texts(self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]) -> Candidates:
         """Candidates not encoded yet; documents that only known pairs need never are.
@@ -180,9 +193,9 @@ class CandidateFinder:
             query_of: for each pair its query, int64 (n,).
             texts: for each pair its document.
         """
-        distinct, text_of = _distinct(texts)
-        digests, repeats = self._digests(distinct), len(distinct) < len(texts)
-        return self._find(queries, query_of, text_of, digests, distinct, self._encoder, self._windows, repeats=repeats)
+        distinct, text_of, digests = self.distinct(texts)
+        repeats = len(distinct) < len(texts)
+        return self._find(queries, query_of, text_of, digests, distinct, self.encoder, self.windows, repeats=repeats)
 
     def of_prepared(
         self,
@@ -207,18 +220,18 @@ class CandidateFinder:
         documents.check_key(self.documents_key)
         text_of = documents.text_of if indices is None else documents.text_of[indices]
         query_of = np.zeros(len(text_of), dtype=np.int64)
-        encoder = self._encoder if max_length is None else self._encoder.limited_to(max_length)
-        windows = self._windows if max_length is None else None
+        encoder = self.encoder if max_length is None else self.encoder.limited_to(max_length)
+        windows = self.windows if max_length is None else None
         digests, encoded = documents.digests, documents.encoded
         repeats = indices is not None or len(encoded) < len(text_of)
         return self._find([query], query_of, text_of, digests, encoded, encoder, windows, repeats=repeats)
 
-    def estimated_tokens(self, tokens: npt.NDArray[np.int64]) -> int:
-        """Tokens that will be scored, about, of pairs with so many without special tokens, int64 (n,)."""
-        if self._windows is None:
-            whole = tokens + self._encoder.template.special_tokens
-            return int(np.minimum(whole, self._encoder.max_length).sum())
-        return int(cut(tokens, np.full(len(tokens), self._encoder.text_tokens), self._windows).sizes.sum())
+    def repeated(self, query: str, text: str, times: int) -> Candidates:
+        """One pair many times, which is neither looked for in the cache nor put there: for warming up."""
+        pairs, zeros = np.arange(times), np.zeros(times, dtype=np.int64)
+        return Candidates(
+            self.encoder, None, [query], zeros, zeros, [text], pairs, known=[None] * times, keys=[], cache=None
+        )
 
     def _find(
         self,
@@ -253,8 +266,10 @@ class CandidateFinder:
         cache = self._cache if keys else None
         return Candidates(encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache)
 
-    def _digests(self, texts: Sequence[str]) -> list[bytes] | None:
-        return [digest(text) for text in texts] if self._cache is not None else None
+
+def kept_tokens(encoder: PairEncoder, windows: Windows | None) -> int | None:
+    """Tokens of a document that are kept at most; None for all."""
+    return encoder.text_tokens if windows is None else windows.tokens_read(encoder.text_tokens)
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -274,3 +289,11 @@ def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
 def _outline(text: str) -> tuple[int, str, str]:
     """What equal texts have in common, at a glance."""
     return len(text), text[:_OUTLINE], text[-_OUTLINE:]
+
+
+def _characters(document: object) -> int:
+    """Length of a document's text; what is no document is refused later, with its place."""
+    if isinstance(document, str):
+        return len(document)
+    text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else None
+    return len(text) if isinstance(text, str) else 0

@@ -30,8 +30,8 @@ class Chunk:
     """Candidates that are encoded and submitted together.
 
     Attributes:
-        indices: which, in first-stage order, int64 (b,).
-        units: their size in what `Chunks` counts.
+        indices: which, int64 (b,).
+        units: their size in what its maker counts.
         work: predicted seconds, on one core, of these candidates and those after them.
         work_behind: the same of those after them alone.
     """
@@ -42,7 +42,7 @@ class Chunk:
     work_behind: float
 
 
-class Chunks:
+class TimedChunks:
     """Cuts candidates into chunks by predicted time."""
 
     def __init__(
@@ -124,45 +124,25 @@ class Chunks:
         return Chunk(self._order[start:end], units, float(self._behind[start]), float(self._behind[end]))
 
 
-class EvenChunks:
-    """Cuts candidates into chunks of equal number, the longest first: those of a chunk are of similar length."""
+def even_chunks(
+    candidates: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], units: npt.NDArray[np.int64], at_once: int
+) -> list[Chunk]:
+    """Chunks of equal number, the longest candidates first: those of a chunk are of similar length.
 
-    def __init__(
-        self,
-        order: npt.NDArray[np.int64],
-        seconds: npt.NDArray[np.float64],
-        units: npt.NDArray[np.int64],
-        *,
-        at_once: int,
-    ) -> None:
-        """Nothing is taken yet.
-
-        Args:
-            order: which candidates, int64 (n,).
-            seconds: predicted time of each, in the caller's order, float64 (n,).
-            units: size of each, in the caller's order, int64 (n,).
-            at_once: candidates of a chunk.
-        """
-        self._order = order[np.argsort(-units[order], kind="stable")]
-        self._seconds = seconds[self._order]
-        self._units = units[self._order]
-        self._at_once = at_once
-        self._place = 0
-
-    def encoded(self, chunk: Chunk, seconds: float) -> None:
-        """Nothing to learn: a chunk's size is fixed."""
-
-    def take(self, left: float | None, time_factor: float) -> Chunk | None:  # noqa: ARG002
-        """The next chunk, or None where no candidates or no time are left.
-
-        Args:
-            left: seconds until the deadline, or None.
-            time_factor: of no meaning here.
-        """
-        start, end = self._place, min(self._place + self._at_once, len(self._order))
-        if start == end or (left is not None and left <= 0):
-            return None
-        self._place = end
-        units = int(self._units[start:end].sum())
-        behind = float(self._seconds[end:].sum())
-        return Chunk(self._order[start:end], units, behind + float(self._seconds[start:end].sum()), behind)
+    Args:
+        candidates: which, int64 (m,).
+        seconds: predicted time of each candidate there is, float64 (n,).
+        units: size of each candidate there is, int64 (n,).
+        at_once: candidates of a chunk.
+    """
+    order = candidates[np.argsort(-units[candidates], kind="stable")]
+    seconds, units = seconds[order], units[order]
+    return [
+        Chunk(
+            order[start : start + at_once],
+            int(units[start : start + at_once].sum()),
+            float(seconds[start:].sum()),
+            float(seconds[start + at_once :].sum()),
+        )
+        for start in range(0, len(order), at_once)
+    ]

@@ -72,13 +72,19 @@ class Encoders:
             return self._run_here(pieces, terms, scoring_seconds)
         future = self.begin(pieces, terms, scoring_seconds, first)
         try:
-            return future.result(min(max(0.0, terms.deadline - self._clock()), threading.TIMEOUT_MAX))
+            return future.result(self.seconds_left(terms))
         except TimeoutError:
             if future.done() and not future.cancelled():
                 raise
             raise OutOfTime from None
         finally:
             future.cancel()
+
+    def seconds_left(self, terms: Terms) -> float | None:
+        """Until a call's deadline, and not longer than a thread can wait; None where there is none."""
+        if terms.deadline is None:
+            return None
+        return min(max(0.0, terms.deadline - self._clock()), threading.TIMEOUT_MAX)
 
     def begin(self, pieces: Pieces[_Result], terms: Terms, scoring_seconds: float, first: Piece) -> Future[_Result]:
         """Let encoder threads do all pieces of a call; cancelling the future ends that after the piece in progress."""

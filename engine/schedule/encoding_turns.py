@@ -1,16 +1,89 @@
-"""The turns of the calls that encode, kept between threads."""
+"""Whose texts are encoded next: least remaining work first, as for runs; and the turns, kept between threads.
+
+Encoding goes piece by piece, so that nobody waits for more than one piece of another caller. A text that cannot be
+divided is a piece of its own, however long; of those one is encoded at a time, so that an encoder stays free.
+"""
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from crossrank.engine.schedule.encoding_order import EncodingOrder
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+ORDINARY, LARGE = False, True
+
+
+class EncodingOrder:
+    """Which of the calls that have texts to encode may do so now. For one thread at a time; reads no clock."""
+
+    def __init__(self, encoders: int) -> None:
+        """Start with nobody waiting.
+
+        Args:
+            encoders: pieces encoded at once, at least two.
+        """
+        self._encoders = encoders
+        self._waiting: dict[bool, list[tuple[float, int]]] = {ORDINARY: [], LARGE: []}
+        self._large: dict[int, bool] = {}
+        self._running: dict[int, bool] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return len(self._large)
+
+    def ask(self, number: int, place: float, *, large: bool) -> None:
+        """Let a call wait for its turn.
+
+        Args:
+            number: distinguishes the call; of those with equal places the smallest goes first.
+            place: as of a request that waits for runs; the smallest goes first.
+            large: whether its next piece is a text that cannot be divided.
+        """
+        self._large[number] = large
+        heapq.heappush(self._waiting[large], (place, number))
+
+    def whose_turn(self) -> int | None:
+        """The call whose turn it is, or None where nobody waits or no encoder is free for it."""
+        if not self._large or len(self._running) >= self._encoders:
+            return None
+        may_start = [ORDINARY] if LARGE in self._running.values() else [ORDINARY, LARGE]
+        heaps = [heap for kind in may_start if (heap := self._without_the_gone(kind))]
+        return min(heap[0] for heap in heaps)[1] if heaps else None
+
+    def start(self, number: int) -> None:
+        """Count a call that waited as one that encodes."""
+        large = self._large.pop(number)
+        self._running[number] = large
+        if self._waiting[large][0][1] == number:
+            heapq.heappop(self._waiting[large])
+
+    def begins_at_once(self, number: int, *, large: bool) -> bool:
+        """Count a call as one that encodes its next piece, where nobody waits and an encoder is free; else False."""
+        running = self._running
+        if self._large or (number not in running and len(running) >= self._encoders):
+            return False
+        if large and any(kind is LARGE for other, kind in running.items() if other != number):
+            return False
+        running[number] = large
+        return True
+
+    def end(self, number: int) -> None:
+        """A call encodes or waits no longer."""
+        self._running.pop(number, None)
+        self._large.pop(number, None)
+
+    def _without_the_gone(self, kind: bool) -> list[tuple[float, int]]:
+        heap = self._waiting[kind]
+        while heap and self._large.get(heap[0][1]) is not kind:
+            heapq.heappop(heap)
+        return heap
 
 
 class EncodingTurns:
@@ -118,14 +191,16 @@ class EncodingTurns:
 class EncodingTurn:
     """The turn of one call, needed for each piece. Ends also when nobody holds it any more."""
 
-    __slots__ = ("_number", "_turns")
+    __slots__ = ("_number", "_over", "_turns")
 
     def __init__(self, turns: EncodingTurns) -> None:
         self._turns = turns
         self._number = turns.new_number()
+        self._over = True
 
     def begins_at_once(self, *, large: bool) -> bool:
         """Whether the next piece may begin now, without asking, because nobody waits."""
+        self._over = False
         return self._turns.begins_at_once(self._number, large=large)
 
     def ask(self, place: float, start: Callable[[], object], *, large: bool) -> None:
@@ -139,12 +214,15 @@ class EncodingTurn:
         """
         # A number of its own: where another thread was inside, the end of the turn before is taken out after this.
         self._number = self._turns.new_number()
+        self._over = False
         self._turns.ask(self._number, place, start, large=large)
 
     def end(self, *, only_waiting: bool = False) -> None:
         """Let others have it. `only_waiting` leaves a turn alone that has come."""
         self._turns.end(self._number, only_waiting=only_waiting)
+        self._over = not only_waiting
 
     def __del__(self) -> None:
         """End where an interrupt came before the turn could be ended."""
-        self._turns.end(self._number)
+        if not self._over:
+            self._turns.end(self._number)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.schedule.admission import CallRecord
+    from crossrank.engine.schedule.admission import AdmittedCall
     from crossrank.engine.schedule.request import Request, Run
 
 
@@ -21,7 +21,7 @@ class Submit:
     """A request came in, of a call that announced work: `part` seconds of it (None: all) are this request's."""
 
     request: Request
-    call: CallRecord
+    call: AdmittedCall
     part: float | None
 
 

@@ -233,16 +233,7 @@ def new_request(number: int, pairs: EncodedPairs, batches: Iterable[Batch], labe
         number=number,
         pairs=pairs,
         batches=deque(batches),
-        outputs=np.zeros((len(pairs), labels), dtype=np.float32),
-        scored=np.zeros(len(pairs), dtype=np.bool_),
+        outputs=np.zeros((len(pairs.lengths), labels), dtype=np.float32),
+        scored=np.zeros(len(pairs.lengths), dtype=np.bool_),
         terms=terms,
     )
-
-
-def wait_for(future: Future[Outcome]) -> Outcome:
-    """Wait for a request's answer; where the waiting is interrupted, drop what of it has not started."""
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise

@@ -17,15 +17,12 @@ import os
 import threading
 import time
 import weakref
-from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
-from crossrank.engine.schedule.admission import Admission, Bounds
+from crossrank.engine.schedule.admission import Admission
 from crossrank.engine.schedule.encoders import Encoders
 from crossrank.engine.schedule.ordering import place_of, work_ahead
 from crossrank.engine.schedule.queue_commands import Cancel, Close, Command, Recalibrated, Submit, Wake
@@ -34,16 +31,16 @@ from crossrank.engine.schedule.request import Outcome, new_request
 from crossrank.engine.schedule.run_queue import RunQueue
 from crossrank.engine.schedule.statistics import Health, Statistics
 from crossrank.engine.schedule.workers import Workers
-from crossrank.errors import ClosedError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from crossrank.engine.plan.cost import CostModel
     from crossrank.engine.plan.grouping import Grouping
     from crossrank.engine.runtime.runner import Runner
-    from crossrank.engine.schedule.admission import CallRecord
+    from crossrank.engine.schedule.admission import AdmittedCall
     from crossrank.engine.schedule.request import Terms
     from crossrank.engine.schedule.statistics import BatchObserver, RerankerStats
     from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
@@ -60,7 +57,6 @@ class Scheduler:
         cost: predicts run times.
         times: the predictions corrected by observed times.
         clock: seconds that only grow; deadlines are points on it.
-        bounds: what calls are refused for that bring no bounds of their own.
         admission: counts what waits.
         encoders: encode texts, in the order in which runs go.
     """
@@ -81,7 +77,7 @@ class Scheduler:
             runner: runs batches.
             encoder: lays out their arrays.
             grouping: what may share a run.
-            max_queue_tokens: tokens that may wait; None for no bound.
+            max_queue_tokens: tokens that may wait; None for the defaults of `Admission`.
             max_wait: seconds an idle worker waits for pairs that make its run fuller.
             clock: seconds that only grow; deadlines are points on it.
         """
@@ -91,8 +87,7 @@ class Scheduler:
         self.cost = cost = grouping.cost
         self.clock = clock
         self.times = RunTimes(cost, runner.processors)
-        self.bounds = Bounds(tokens=max_queue_tokens)
-        self.admission = Admission()
+        self.admission = Admission(self.times, max_queue_tokens)
         self.encoders = Encoders(runner.processors, clock)
         self._max_length = encoder.max_length
         self._statistics = Statistics()
@@ -122,7 +117,7 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
-    def submit(self, pairs: EncodedPairs, terms: Terms, call: CallRecord, part: float | None) -> Future[Outcome]:
+    def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: float | None) -> Future[Outcome]:
         """Plan pairs and let them wait for their runs; for accepted calls (`AdmittedCall.submit`).
 
         Args:
@@ -173,17 +168,9 @@ class Scheduler:
         ahead = work_ahead(place_of(seconds, terms, self.processors), waiting, self.processors)
         return ahead * self.times.factor / self.processors
 
-    def nothing(self) -> Future[Outcome]:
-        """The answer to a request without pairs, which costs the queue nothing."""
-        future: Future[Outcome] = Future()
-        future.set_result(Outcome(np.empty((0, self._labels), np.float32), np.empty(0, np.bool_)))
-        return future
-
-    def left(self, call: CallRecord) -> None:
-        """A call ended, or submits nothing more."""
-        self.admission.leave(call)
-        if self.admission.closed:
-            self._commands.put(Wake())
+    def wake(self) -> None:
+        """Let the owner look whether there is something to do: a call ended that `close` may wait for."""
+        self._commands.put(Wake())
 
     def recalibrate(self, cost: CostModel) -> None:
         """Plan and predict with another cost model."""
@@ -235,15 +222,6 @@ class Scheduler:
             self._commands.put(Close(drain, _loop_of_this_thread()))
             if not self._workers.owns_this_thread():
                 thread.join()
-
-    def check_process(self) -> None:
-        """Refuse to go on with what began in the parent process, whose threads do not exist here.
-
-        Raises:
-            ClosedError: this is a child of fork.
-        """
-        if self._abandoned:
-            raise ClosedError("this call began before the fork, in the parent process; ask again in the child")
 
     def abandon_after_fork(self) -> None:
         """In a child process: forget the threads, which do not exist here."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from numbers import Integral
 
-from crossrank.engine.argument_checks import milliseconds
+from crossrank.engine.argument_checks import milliseconds, whole_number
 from crossrank.engine.schedule.request import HIGHEST_PRIORITY, LOWEST_PRIORITY, Terms
-from crossrank.errors import InvalidInputError
 
 _GRACE = 0.05
 """Share of the time limit for which a run that should have been done at the deadline is still waited for."""
@@ -40,17 +38,9 @@ class TimeLimit:
         Raises:
             InvalidInputError: a value is outside its range.
         """
-        whole: object = priority
-        if (
-            isinstance(whole, bool)
-            or not isinstance(whole, Integral)
-            or not LOWEST_PRIORITY <= int(whole) <= HIGHEST_PRIORITY
-        ):
-            raise InvalidInputError(
-                f"priority={priority!r}: a whole number from {LOWEST_PRIORITY} to {HIGHEST_PRIORITY} expected"
-            )
+        priority = whole_number("priority", priority, LOWEST_PRIORITY, HIGHEST_PRIORITY)
         seconds = None if deadline_ms is None else milliseconds("deadline_ms", deadline_ms) / 1000
-        return cls(now, seconds, int(priority))
+        return cls(now, seconds, priority)
 
     @property
     def deadline(self) -> float | None:
@@ -59,26 +49,10 @@ class TimeLimit:
 
     def earlier(self, seconds: float) -> TimeLimit:
         """The same call with so much less time, where it is limited."""
-        if self.seconds is None:
-            return self
-        return dataclasses.replace(self, seconds=max(0.0, self.seconds - seconds))
+        return self if self.seconds is None else dataclasses.replace(self, seconds=max(0.0, self.seconds - seconds))
 
-    def terms(
-        self,
-        *,
-        encode_seconds: float | None = None,
-        partial: bool = False,
-        work_behind: float = 0.0,
-        expected: float | None = None,
-    ) -> Terms:
-        """The terms of a request of this call; for the arguments see `Terms`."""
+    def terms(self) -> Terms:
+        """The terms of this call's requests, as far as they are the same for all."""
         return Terms(
-            arrival=self.began,
-            priority=self.priority,
-            deadline=self.deadline,
-            grace=_GRACE * (self.seconds or 0.0),
-            partial=partial,
-            work_behind=work_behind,
-            encode_seconds=encode_seconds,
-            expected=expected,
+            arrival=self.began, priority=self.priority, deadline=self.deadline, grace=_GRACE * (self.seconds or 0.0)
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from typing import TypeAlias, TypeVar
 
+from crossrank.engine.argument_checks import whole_number
 from crossrank.errors import InvalidInputError
 
 TEXT_FIELD = "text"
@@ -111,11 +111,7 @@ def checked_top_k(top_k: int | None, candidates: int) -> int:
     """
     if top_k is None:
         return candidates
-    count: object = top_k
-    # Integral, not int: counts computed with numpy are whole numbers too.
-    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
-        raise InvalidInputError(f"top_k={top_k!r}: a whole number of at least 0 expected, or None for all")
-    return min(int(count), candidates)
+    return min(whole_number("top_k", top_k, 0, otherwise=", or None for all"), candidates)
 
 
 def encodable(text: str) -> str:

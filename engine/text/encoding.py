@@ -109,6 +109,9 @@ class PairEncoder:
         template: special tokens and segment ids around query and document.
         max_length: tokens of a pair at most, special tokens included.
         text_tokens: those that query and document share.
+        max_query_tokens: those that a query may have before it is cut: it must leave room for one document token.
+        cut_query_tokens: those that a longer query is cut to: half of the text tokens.
+        characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
     """
 
@@ -138,6 +141,10 @@ class PairEncoder:
                 f"{self.template.special_tokens} special tokens, a query and a document"
             )
 
+        self.max_query_tokens = self.text_tokens - 1
+        self.cut_query_tokens = self.text_tokens // 2
+        self.characters_read = self._reader.characters_read
+
     @classmethod
     def load(cls, path: Path, *, max_length: int, pad_token_id: int) -> PairEncoder:
         """Read a `tokenizer.json`.
@@ -165,16 +172,6 @@ class PairEncoder:
         if max_length > self.max_length:
             raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
         return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id, reader=self._reader)
-
-    @property
-    def max_query_tokens(self) -> int:
-        """Tokens a query may have before it is cut (it must leave room for one document token)."""
-        return self.text_tokens - 1
-
-    @property
-    def cut_query_tokens(self) -> int:
-        """Tokens a query is cut to when it has more than `max_query_tokens`: half of the text tokens."""
-        return self.text_tokens // 2
 
     def encode_query(self, query: str) -> EncodedQuery:
         """Encode one query."""
@@ -209,15 +206,6 @@ class PairEncoder:
             if spans
             else None,
         )
-
-    def characters_read(self, texts: Sequence[str], kept_tokens: int | None) -> list[int]:
-        """Characters of each text that are tokenized, approximately; predicts how long encoding takes.
-
-        Args:
-            texts: queries or documents.
-            kept_tokens: tokens of each that are kept at most; None keeps all.
-        """
-        return self._reader.characters_read(texts, kept_tokens)
 
     def pair(
         self, queries: Sequence[EncodedQuery], query_of: npt.NDArray[np.int64], documents: EncodedDocuments

@@ -6,11 +6,11 @@ Scoring passages and taking the best one is MaxP of Dai and Callan (SIGIR 2019);
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from crossrank.engine.argument_checks import whole_number
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -57,11 +57,8 @@ class Windows:
         """
         for name in ("tokens", "stride", "max_windows_per_document"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise InvalidInputError(f"{name}={value!r} of the windows: a whole number of at least 1 expected")
-            object.__setattr__(self, name, int(value))
+            if value is not None:
+                object.__setattr__(self, name, whole_number(name, value, 1, of=" of the windows"))
         if self.tokens is not None and self.stride is not None and self.stride > self.tokens:
             raise InvalidInputError(
                 f"stride={self.stride} with windows of {self.tokens} tokens would skip tokens; at most "

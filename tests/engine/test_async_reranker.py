@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
-from crossrank.engine.async_artifact_reranker import LONGEST_WAIT, AsyncArtifactReranker
+from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
 from crossrank.engine.plan.cost import CostModel
+from crossrank.engine.schedule.admission import LONGEST_WAIT
 from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, InvalidInputError, Overloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossrank.TruncationWarning")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_runner import WAIT, until
 
-from crossrank.engine.schedule.admitted_call import AdmittedCall
+from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.errors import ClosedError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from crossrank.engine.plan.cost import CostModel
 from crossrank.engine.plan.grouping import Grouping
-from crossrank.engine.schedule.admitted_call import AdmittedCall
+from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.engine.schedule.request import Terms
 from crossrank.engine.schedule.scheduler import Scheduler
 from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs, EncodedQuery, TokenArrays
@@ -134,8 +134,9 @@ def make_scheduler(runner, *, batching="single", max_batch_tokens=4096, **option
 
 def submit(scheduler, pairs, *, arrival=None, **terms):
     """Submit pairs as one call; returns the future."""
-    with AdmittedCall(scheduler, int(pairs.lengths.sum())) as call:
-        return call.submit(pairs, Terms(arrival=scheduler.clock() if arrival is None else arrival, **terms))
+    own = Terms(arrival=scheduler.clock() if arrival is None else arrival, **terms)
+    with AdmittedCall(scheduler, int(pairs.lengths.sum()), terms=own) as call:
+        return call.submit(pairs, own)
 
 
 def scores(future):

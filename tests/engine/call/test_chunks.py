@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrank.engine.call.chunks import Chunks
+from crossrank.engine.call.chunks import TimedChunks
 
 
 def chunks(seconds, *, limit=None, workers=1, units=None, order=None, free=True, rows=None):
     seconds = np.asarray(seconds, dtype=np.float64)
-    return Chunks(
+    return TimedChunks(
         np.arange(len(seconds)) if order is None else np.asarray(order, dtype=np.int64),
         seconds,
         np.ones(len(seconds), dtype=np.int64) if units is None else np.asarray(units),

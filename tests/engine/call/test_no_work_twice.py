@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pieces import encode_unknown
 
 from crossrank.engine.call import candidates
 from crossrank.engine.call.candidates import CandidateFinder
-from crossrank.engine.call.encoded_candidates import encode_candidates
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import ENTRY_BYTES, WINDOW_BYTES, KnownScore, ScoreCache, digest
 from crossrank.engine.runtime.session import GraphSession
@@ -221,21 +221,21 @@ def test_what_time_did_not_allow_is_told_and_not_kept(tiny_checkpoint):
     texts = ["! " * 20, "? " * 20, "!", "?", "! " * 20]
 
     def request():
-        return encode_candidates(finder.of_texts(["who"], np.zeros(5, dtype=np.int64), texts))
+        return encode_unknown(finder.of_texts(["who"], np.zeros(5, dtype=np.int64), texts))
 
     first = request()
     logits = np.arange(len(first.rows), dtype=np.float32)
     assert len(logits) == 6
-    found = first.resolve(logits, np.asarray([True, True, True, False, True, False]))
-    assert found.scored.tolist() == [True, False, True, False, True]
-    assert found.logits[[0, 2, 4]].tolist() == [1, 4, 1]
+    found = first.resolve(logits, np.asarray([True, True, True, False, True, False]), {})
+    assert found.scored.tolist() == [True, False, True, False]
+    assert found.logits[[0, 2]].tolist() == [1, 4]
     assert cache.info().entries == 2
     again = request()
     assert len(again.rows) == 3
-    found = again.resolve(np.asarray([7, 8, 9], dtype=np.float32))
+    found = again.resolve(np.asarray([7, 8, 9], dtype=np.float32), np.ones(3, dtype=np.bool_), {})
     assert found.scored.all()
-    assert found.logits.tolist() == [1, 8, 4, 9, 1]
-    assert [window.index for window in found.windows] == [1, 1, 0, 0, 1]
+    assert found.logits.tolist() == [8, 9]
+    assert [window.index for window in found.windows] == [1, 0]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

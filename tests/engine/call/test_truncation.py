@@ -33,15 +33,14 @@ def test_nothing_is_said_where_nothing_was_cut(reranker):
             call()
 
 
-def test_a_warning_made_an_error_stops_before_any_scoring(reranker, monkeypatch):
-    from crossrank.engine.runtime.session import GraphSession
-
-    monkeypatch.setattr(GraphSession, "run", lambda self, arrays: pytest.fail("scored"))
+def test_a_warning_made_an_error_is_raised_instead_of_the_scores(reranker):
+    engine = reranker()
     with warnings.catch_warnings():
         warnings.simplefilter("error", TruncationWarning)
-        for call in calls(reranker(), "who", [LONG]):
+        for call in calls(engine, "who", [LONG]):
             with pytest.raises(TruncationWarning):
                 call()
+    assert engine.stats().queue_tokens == 0
 
 
 def test_a_ranking_says_which_documents_were_cut_and_does_not_warn(reranker):

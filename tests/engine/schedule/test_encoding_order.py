@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import at_once
 
-from crossrank.engine.call.text_encoding import TextEncoding, at_once, document_pieces
-from crossrank.engine.schedule.encoding_order import EncodingOrder
+from crossrank.engine.call.encoded_candidates import TextEncoding
 from crossrank.engine.schedule.encoding_pieces import PIECE_SECONDS, EncodingSpeed
+from crossrank.engine.schedule.encoding_turns import EncodingOrder
 from crossrank.engine.text.windows import Windows
 
 
@@ -137,7 +138,9 @@ def test_piece_by_piece_gives_the_tokens_that_all_at_once_gives(default_encoder,
         whole = default_encoder.encode_documents(texts)
     else:
         whole = default_encoder.encode_whole_documents(texts, windows.tokens_read(default_encoder.text_tokens))
-    parts = at_once(document_pieces(default_encoder, windows, texts, slow))
+    encoding = TextEncoding(default_encoder, windows, [], texts)
+    at_once(encoding.pieces(slow))
+    parts = encoding.documents()
     for name in ("ids", "offsets", "full_lengths", "spans"):
         expected, actual = getattr(whole, name), getattr(parts, name)
         assert (expected is None) == (actual is None)

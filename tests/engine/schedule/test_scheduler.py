@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from fake_runner import COST, WAIT, FakeRunner, alone, pairs_of, scores, submit, until
 
-from crossrank.engine.schedule.admission import Bounds
-from crossrank.engine.schedule.admitted_call import AdmittedCall
+from crossrank.engine.schedule.admission import AdmittedCall, Bounds
 from crossrank.engine.schedule.request import Terms
 from crossrank.errors import ClosedError, DeadlineExceeded, InferenceError, Overloaded
 
@@ -154,7 +153,7 @@ def test_closing_drains_what_waits_or_refuses_it_as_asked(scheduler):
         closing.start()
         until(lambda engine=engine: engine.health().closed)
         with pytest.raises(ClosedError):
-            AdmittedCall(engine)
+            AdmittedCall(engine, terms=Terms(arrival=0.0))
         if not drain:
             for future in futures:
                 with pytest.raises(ClosedError):
@@ -173,12 +172,10 @@ def test_closing_drains_what_waits_or_refuses_it_as_asked(scheduler):
 def test_a_call_that_was_let_in_before_closing_may_still_submit_when_draining(scheduler):
     engine = scheduler(FakeRunner())
     scores(submit(engine, pairs_of([5])))
-    with AdmittedCall(engine) as call:
+    with AdmittedCall(engine, terms=Terms(arrival=0.0)) as call:
         closing = threading.Thread(target=engine.close)
         closing.start()
         until(lambda: engine.health().closed)
-        from crossrank.engine.schedule.request import Terms
-
         assert scores(call.submit(pairs_of([5] * 3), Terms(arrival=0.0))).shape == (3, 1)
     closing.join(WAIT)
     assert not closing.is_alive()
@@ -317,7 +314,7 @@ def test_an_observer_cannot_end_a_worker(scheduler, raised):
 def test_a_call_in_parts_counts_whole_until_its_last_part_is_submitted(scheduler):
     engine = scheduler(FakeRunner(workers=1))
     arrival = engine.clock()
-    with AdmittedCall(engine, 100, seconds=1.0) as call:
+    with AdmittedCall(engine, 100, seconds=1.0, terms=Terms(arrival=arrival)) as call:
         assert engine.admission.tokens == 100
         call.submit(pairs_of([10]), Terms(arrival=arrival, expected=0.1, work_behind=0.9)).result(WAIT)
         assert engine.admission.tokens == 90
@@ -326,10 +323,10 @@ def test_a_call_in_parts_counts_whole_until_its_last_part_is_submitted(scheduler
         call.submit(pairs_of([10]), Terms(arrival=arrival)).result(WAIT)
         assert engine.admission.tokens == 0
     assert engine.admission.tokens == 0
-    with AdmittedCall(engine, 100) as call:
+    with AdmittedCall(engine, 100, terms=Terms(arrival=arrival)) as call:
         call.submit(pairs_of([10]), Terms(arrival=arrival)).result(WAIT)
         assert engine.admission.tokens == 0, "nothing comes after it"
-    with AdmittedCall(engine, 100):
+    with AdmittedCall(engine, 100, terms=Terms(arrival=arrival)):
         pass
     assert engine.admission.tokens == 0
 
@@ -345,11 +342,11 @@ def test_a_call_waits_for_what_goes_before_it_and_not_for_larger_ones(scheduler,
     now = Terms(arrival=engine.clock())
     assert engine.expected_wait(10 * seconds, now) == 0
     assert engine.expected_wait(1000 * seconds, now) == pytest.approx(neighbours * 1000 * seconds, rel=0.01)
-    bounds = Bounds(seconds=500 * seconds)
+    engine.admission.bounds = Bounds(seconds=500 * seconds)
     with pytest.raises(Overloaded, match="this call would wait") as caught:
-        AdmittedCall(engine, 20_000, seconds=1000 * seconds, bounds=bounds)
+        AdmittedCall(engine, 20_000, seconds=1000 * seconds, terms=now)
     assert caught.value.expected_wait == pytest.approx(neighbours * 1000 * seconds, rel=0.01)
-    AdmittedCall(engine, 200, seconds=10 * seconds, bounds=bounds).leave()
+    AdmittedCall(engine, 200, seconds=10 * seconds, terms=now).leave()
 
 
 def test_calls_that_look_shorter_than_they_are_wait_for_their_like(scheduler):
@@ -357,8 +354,9 @@ def test_calls_that_look_shorter_than_they_are_wait_for_their_like(scheduler):
     engine = scheduler(runner)
     seconds = float(COST.seconds(1, 20))
     expected = 100 * seconds / 4
-    with AdmittedCall(engine, 500, seconds=expected) as call:
-        waiting = call.submit(pairs_of([20] * 100), Terms(arrival=engine.clock(), expected=expected))
+    terms = Terms(arrival=engine.clock(), expected=expected)
+    with AdmittedCall(engine, 500, seconds=expected, terms=terms) as call:
+        waiting = call.submit(pairs_of([20] * 100), terms)
     until(lambda: engine.stats().waiting_requests == 1)
     later = Terms(arrival=engine.clock())
     assert engine.expected_wait(expected * 0.9, later) == 0, "less work goes before it"

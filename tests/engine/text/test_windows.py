@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pieces import encode_unknown
 from tiny_checkpoints import FAMILIES, make_texts
 
 from crossrank.engine.call.candidates import CandidateFinder
-from crossrank.engine.call.encoded_candidates import encode_candidates
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.engine.text.windows import PASSAGE_TOKENS, TOP_WINDOWS, Windows, aggregate, as_windows, cut
 from crossrank.errors import InvalidInputError, TruncationWarning
@@ -98,7 +98,7 @@ def test_every_row_holds_the_documents_tokens_in_order_and_spans_lead_back_to_th
     encoder = PairEncoder.load(path, max_length=20, pad_token_id=0)
     how = Windows(max_windows_per_document=None)
     finder = CandidateFinder(encoder, encoder_key="", graph="", windows=how, cache=None)
-    request = encode_candidates(finder.of_texts([QUERY], numbers(0), [text]))
+    request = encode_unknown(finder.of_texts([QUERY], numbers(0), [text]))
     whole = PairEncoder.load(path, max_length=10_000, pad_token_id=0).encode_documents([text]).ids.tolist()
     read: dict[int, int] = {}
     template = encoder.template
@@ -115,7 +115,7 @@ def test_every_row_holds_the_documents_tokens_in_order_and_spans_lead_back_to_th
         # The window that a row would win with, as it is reported.
         logits = np.zeros(len(request.rows), dtype=np.float32)
         logits[row] = 1
-        (window,) = request.resolve(logits).windows
+        (window,) = request.resolve(logits, np.ones(len(logits), dtype=np.bool_), {}).windows
         assert (window.index, window.count) == (row, len(request.rows))
         spans = request.rows.documents.spans[start : start + size]
         assert 0 <= window.start <= window.end <= len(text)
