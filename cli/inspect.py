@@ -50,6 +50,8 @@ def inspect_command(
 
 
 def _print_manifest(folder: Path, manifest: Manifest) -> None:
+    from crossrank.engine.plan.batch_kinds import KINDS
+
     console = out()
     size = {record.path: record.size for record in manifest.files}
     source, shape = manifest.source, manifest.architecture
@@ -84,7 +86,7 @@ def _print_manifest(folder: Path, manifest: Manifest) -> None:
             graph.precision,
             f"{megabytes:.1f}",
             ", ".join(graph.providers),
-            "batches" if graph.batching in ("padded", "packed") else graph.batching,
+            "batches" if KINDS[graph.batching].mixes_lengths else graph.batching,
             *fidelity_cells(graph.fidelity),
         )
     console.print(graphs)

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,11 @@ from crossrank.engine.call.candidates import CandidateFinder
 from crossrank.engine.call.results import RerankerInfo
 from crossrank.engine.call.score_cache import ScoreCache
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
+from crossrank.engine.plan.batch_kinds import KINDS, BatchKind, GridShapes
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.plan.grouping import Grouping
 from crossrank.engine.plan.shape_grid import ShapeGrid
 from crossrank.engine.runtime import calibration
-from crossrank.engine.runtime.batch_invariance import usable_batching
+from crossrank.engine.runtime.batch_invariance import usable_kind
 from crossrank.engine.runtime.cores import available_cores
 from crossrank.engine.runtime.cpu_runner import CpuRunner
 from crossrank.engine.runtime.cuda.device_pool import DevicePool
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
     from crossrank.engine.text.encoding import EncodedPairs
-    from crossrank.models.manifest import Batching, Manifest
+    from crossrank.models.manifest import Manifest
 
 _log = logging.getLogger("crossrank")
 
@@ -104,13 +105,19 @@ class LoadedModel:
         remembered = (
             None if self._device == "" else calibration.recall(self._graph_sha256, self._runtime_version, self._device)
         )
-        self._cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider, self._graph.precision)
+        cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider, self._graph.precision)
         self.encoder = PairEncoder.load(
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
+        kind = KINDS[self._graph.batching]
+        self._kind: BatchKind = (
+            GridShapes(cost, self._max_batch_tokens, self._grid)
+            if self._grid is not None and kind.pads
+            else kind(cost, self._max_batch_tokens)
+        )
         self.documents_at_once = None if self._device is None else _DOCUMENTS_AT_ONCE
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
@@ -128,7 +135,6 @@ class LoadedModel:
         self._max_wait = config.max_wait_ms / 1000
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
-        self._batching: Batching | None = None
         self._at_close: tuple[RerankerStats, Health] | None = None
         self._load()
         _alive.add(self)
@@ -226,15 +232,12 @@ class LoadedModel:
             ClosedError: `close` was called.
         """
         runner, scheduler = self._live()
-        if self._grid is not None:
-            self._cost = calibration.fit_device(runner, self._grid)
-        else:
-            batching = self._batching or self._graph.batching
-            self._cost = calibration.fit_cores(runner, batching, self._threads, self.encoder.max_length)
-        scheduler.recalibrate(self._cost)
+        cost = calibration.fit(runner, self._kind, self.encoder.max_length)
+        self._kind = replace(self._kind, cost=cost)
+        scheduler.recalibrate(cost)
         if self._device != "":
-            calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
-        return self._cost
+            calibration.remember(cost, self._graph_sha256, self._runtime_version, self._device)
+        return cost
 
     def info(self) -> RerankerInfo:
         """What runs."""
@@ -249,7 +252,7 @@ class LoadedModel:
             max_query_tokens=self.encoder.max_query_tokens,
             cut_query_tokens=self.encoder.cut_query_tokens,
             activation=self._activation,
-            batching=self._batching or self._graph.batching,
+            batching=self._kind.name,
             max_batch_tokens=self._max_batch_tokens,
             graph_sha256=self._graph_sha256,
             onnxruntime_version=self._runtime_version,
@@ -301,14 +304,12 @@ class LoadedModel:
                 threads=self._threads,
                 exact=self._graph.precision == "int8",
             )
-            if self._batching is None:
-                self._batching = usable_batching(
-                    self._graph.batching, self._artifact.manifest.reference_pairs, self.encoder, self._runner.run
-                )
+            pairs = self._artifact.manifest.reference_pairs
+            self._kind = usable_kind(self._kind, pairs, self.encoder, self._runner.run)
             self._scheduler = Scheduler(
                 self._runner,
                 self.encoder,
-                grouping=Grouping(self._batching, self._cost, self._max_batch_tokens, self._grid),
+                kind=self._kind,
                 max_queue_tokens=self._max_queue_tokens,
                 max_wait=self._max_wait,
             )

@@ -9,11 +9,10 @@ cores, and how much slower a packed run is when its pairs differ in length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from crossrank.models.manifest import Architecture, Precision, Provider
@@ -73,9 +72,14 @@ class CostModel:
             token_squared=layers * 2 * hidden * _SECONDS_PER_MAC[provider],
         )
 
+    @overload
+    def seconds(self, rows: int, length: float) -> float: ...
+
+    @overload
     def seconds(
         self, rows: npt.NDArray[np.int64] | int, length: npt.NDArray[np.int64] | int
-    ) -> npt.NDArray[np.float64]:
+    ) -> npt.NDArray[np.float64]: ...
+
+    def seconds(self, rows: Any, length: Any) -> Any:
         """Predicted seconds of a run of `rows` pairs padded to `length` tokens; arrays broadcast."""
-        rows, length = np.asarray(rows), np.asarray(length)
-        return np.asarray(self.run + rows * (self.row + length * (self.token + self.token_squared * length)))
+        return self.run + rows * (self.row + length * (self.token + self.token_squared * length))

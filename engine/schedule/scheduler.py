@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
+    from crossrank.engine.plan.batch_kinds import BatchKind
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.plan.grouping import Grouping
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.admission import CallRecord
     from crossrank.engine.schedule.request import Terms
@@ -57,7 +58,6 @@ class Scheduler:
 
     Attributes:
         processors: how many runs go on at once.
-        cost: predicts run times.
         times: the predictions corrected by observed times.
         clock: seconds that only grow; deadlines are points on it.
         bounds: what calls are refused for that bring no bounds of their own.
@@ -70,7 +70,7 @@ class Scheduler:
         runner: Runner,
         encoder: PairEncoder,
         *,
-        grouping: Grouping,
+        kind: BatchKind,
         max_queue_tokens: int | None = None,
         max_wait: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -80,17 +80,16 @@ class Scheduler:
         Args:
             runner: runs batches.
             encoder: lays out their arrays.
-            grouping: what may share a run.
+            kind: what may share a run.
             max_queue_tokens: tokens that may wait; None for no bound.
             max_wait: seconds an idle worker waits for pairs that make its run fuller.
             clock: seconds that only grow; deadlines are points on it.
         """
-        self._grouping = grouping
+        self._kind = kind
         self.processors = runner.processors
         self._labels = runner.labels
-        self.cost = cost = grouping.cost
         self.clock = clock
-        self.times = RunTimes(cost, runner.processors)
+        self.times = RunTimes(kind.cost, runner.processors)
         self.bounds = Bounds(tokens=max_queue_tokens)
         self.admission = Admission()
         self.encoders = Encoders(runner.processors, clock)
@@ -101,7 +100,7 @@ class Scheduler:
         self._workers = Workers(runner, encoder, commands.put)
         self._owner = QueueOwner(
             RunQueue(
-                grouping,
+                kind,
                 self.times,
                 runner.processors,
                 _releases(self.admission),
@@ -122,6 +121,11 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
+    @property
+    def cost(self) -> CostModel:
+        """Predicts run times."""
+        return self._kind.cost
+
     def submit(self, pairs: EncodedPairs, terms: Terms, call: CallRecord, part: int | None) -> Future[Outcome]:
         """Plan pairs and let them wait for their runs; for accepted calls (`AdmittedCall.submit`).
 
@@ -134,14 +138,7 @@ class Scheduler:
         Returns:
             A future; cancelling it drops what has not started.
         """
-        batches = plan(
-            pairs.lengths,
-            batching=self._grouping.batching,
-            cost=self.cost,
-            max_batch_tokens=self._grouping.max_batch_tokens,
-            workers=self.processors,
-            grid=self._grouping.grid,
-        )
+        batches = plan(pairs.lengths, self._kind, self.processors)
         request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
         future, number, commands = request.future, request.number, self._commands
         # The number, not the request: a future that is kept must not keep the tokens.
@@ -158,9 +155,7 @@ class Scheduler:
         if not documents:
             return 0.0
         length = min(max(1.0, tokens / documents), self._max_length)
-        cost = self.cost
-        row = cost.run + cost.row + length * (cost.token + cost.token_squared * length)
-        return max(1.0, tokens / length) * row
+        return max(1.0, tokens / length) * self.cost.seconds(1, length)
 
     def expected_wait(self, seconds: float, terms: Terms) -> float:
         """Seconds that a call which comes now would wait for those that go before it; runs in progress do not count.
@@ -187,7 +182,7 @@ class Scheduler:
 
     def recalibrate(self, cost: CostModel) -> None:
         """Plan and predict with another cost model."""
-        self.cost = cost
+        self._kind = replace(self._kind, cost=cost)
         self._commands.put(Recalibrated(cost))
 
     def observe(self, observer: BatchObserver | None) -> None:

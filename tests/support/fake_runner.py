@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
+from crossrank.engine.plan.batch_kinds import KINDS
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.plan.grouping import Grouping
 from crossrank.engine.schedule.admitted_call import AdmittedCall
 from crossrank.engine.schedule.request import Terms
 from crossrank.engine.schedule.scheduler import Scheduler
@@ -129,7 +129,7 @@ def alone(pairs):
 
 
 def make_scheduler(runner, *, batching="single", max_batch_tokens=4096, **options):
-    return Scheduler(runner, PlainEncoder(), grouping=Grouping(batching, COST, max_batch_tokens), **options)
+    return Scheduler(runner, PlainEncoder(), kind=KINDS[batching](COST, max_batch_tokens), **options)
 
 
 def submit(scheduler, pairs, *, arrival=None, **terms):

@@ -207,8 +207,8 @@ def test_a_large_call_is_scored_while_it_is_encoded(on_gpu, scored, monkeypatch)
 
 def test_calibration_times_shapes_of_the_grid_and_is_remembered_for_the_device(on_gpu, reranker, artifact):
     fitted = on_gpu(max_batch_tokens=256).calibrate()
-    assert on_gpu()._loaded._cost == fitted
-    assert reranker(artifact)._loaded._cost != fitted
+    assert on_gpu()._loaded._kind.cost == fitted
+    assert reranker(artifact)._loaded._kind.cost != fitted
 
 
 def test_cuda_is_refused_in_a_forked_child(on_gpu, scored):
@@ -269,9 +269,9 @@ def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, m
 
 def test_of_a_gpu_without_a_name_nothing_is_remembered(on_gpu, monkeypatch):
     monkeypatch.setattr(scorer_module, "cuda_device_name", lambda _: "")
-    before = on_gpu()._loaded._cost
+    before = on_gpu()._loaded._kind.cost
     assert on_gpu().calibrate() != before
-    assert on_gpu()._loaded._cost == before
+    assert on_gpu()._loaded._kind.cost == before
 
 
 def test_int8_is_refused(on_gpu):
