@@ -269,14 +269,12 @@ class LoadedModel:
             drain: whether calls in progress get their scores; else they get a ClosedError.
         """
         with self._lock:
-            runner, self._runner, self._closed = self._runner, None, True
+            self._runner, self._closed = None, True
             scheduler = self._scheduler
         if scheduler is not None:
             scheduler.close(drain=drain)
             self._at_close = scheduler.stats(), scheduler.health()
             self._scheduler = None  # it holds the sessions
-        if runner is not None:
-            runner.close()
         if self._cache is not None:
             self._cache.clear()
 
@@ -305,7 +303,8 @@ class LoadedModel:
                 exact=self._graph.precision == "int8",
             )
             pairs = self._artifact.manifest.reference_pairs
-            self._kind = usable_kind(self._kind, pairs, self.encoder, self._runner.run)
+            run = self._runner.run
+            self._kind = usable_kind(self._kind, pairs, self.encoder, lambda arrays: run(arrays).outputs)
             self._scheduler = Scheduler(
                 self._runner,
                 self.encoder,
@@ -323,7 +322,7 @@ class LoadedModel:
         if scheduler is not None:
             scheduler.abandon_after_fork()
         if runner is not None:
-            runner.abandon_after_fork()
+            runner.leak()
 
 
 def _make_runner(

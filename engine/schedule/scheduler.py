@@ -78,7 +78,7 @@ class Scheduler:
         """Prepare; threads start with the first request.
 
         Args:
-            runner: runs batches.
+            runner: runs batches; closed when the scheduler has ended.
             encoder: lays out their arrays.
             kind: what may share a run.
             max_queue_tokens: tokens that may wait; None for no bound.
@@ -87,7 +87,7 @@ class Scheduler:
         """
         self._kind = kind
         self.processors = runner.processors
-        self._labels = runner.labels
+        self._runner = runner
         self.clock = clock
         self.times = RunTimes(kind.cost, runner.processors)
         self.bounds = Bounds(tokens=max_queue_tokens)
@@ -104,7 +104,7 @@ class Scheduler:
                 self.times,
                 runner.processors,
                 _releases(self.admission),
-                splits_runs=runner.splits_runs,
+                splits_runs=runner.run_on_all_cores is not None,
             ),
             self._workers,
             commands=commands,
@@ -139,7 +139,7 @@ class Scheduler:
             A future; cancelling it drops what has not started.
         """
         batches = plan(pairs.lengths, self._kind, self.processors)
-        request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
+        request = new_request(next(self._numbers), pairs, batches, self._runner.labels, terms)
         future, number, commands = request.future, request.number, self._commands
         # The number, not the request: a future that is kept must not keep the tokens.
         future.add_done_callback(lambda done: commands.put(Cancel(number)) if done.cancelled() else None)
@@ -171,7 +171,7 @@ class Scheduler:
     def nothing(self) -> Future[Outcome]:
         """The answer to a request without pairs, which costs the queue nothing."""
         future: Future[Outcome] = Future()
-        future.set_result(Outcome(np.empty((0, self._labels), np.float32), np.empty(0, np.bool_)))
+        future.set_result(Outcome(np.empty((0, self._runner.labels), np.float32), np.empty(0, np.bool_)))
         return future
 
     def left(self, call: CallRecord) -> None:
@@ -214,7 +214,7 @@ class Scheduler:
         )
 
     def close(self, *, drain: bool = True) -> None:
-        """Accept no more calls, end the calls in progress, and end the threads.
+        """Accept no more calls, end the calls in progress, end the threads, and close the runner.
 
         Called on an event loop it blocks that loop, so calls that need it to submit more get a ClosedError when it runs
         on.
@@ -224,12 +224,16 @@ class Scheduler:
                 progress are waited for.
         """
         self.admission.close()
+        if self._abandoned:
+            return
+        self._commands.put(Close(drain, _loop_of_this_thread()))
         with self._lock:
             thread = self._thread
-        if thread is not None and not self._abandoned:
-            self._commands.put(Close(drain, _loop_of_this_thread()))
-            if not self._workers.owns_this_thread():
-                thread.join()
+        if thread is None:
+            if not self.admission.calls:  # else the first request of one of them starts the threads
+                self._runner.close()
+        elif not self._workers.owns_this_thread():
+            thread.join()
 
     def check_process(self) -> None:
         """Refuse to go on with what began in the parent process, whose threads do not exist here.
@@ -253,7 +257,10 @@ class Scheduler:
                 if self._thread is None:
                     self._workers.start()
                     thread = threading.Thread(
-                        target=_own, args=(self._owner, self._workers), name="crossrank-queue", daemon=True
+                        target=_own,
+                        args=(self._owner, self._workers, self._runner),
+                        name="crossrank-queue",
+                        daemon=True,
                     )
                     _running[thread] = self._commands
                     thread.start()
@@ -275,11 +282,12 @@ _running: dict[threading.Thread, SimpleQueue[Command]] = {}
 """Owners' threads that have not ended, whoever still knows their schedulers."""
 
 
-def _own(owner: QueueOwner, workers: Workers) -> None:
-    """The thread of an owner; it ends after its workers."""
+def _own(owner: QueueOwner, workers: Workers, runner: Runner) -> None:
+    """The thread of an owner; it ends after its workers, when nothing can run any more."""
     try:
         owner.loop()
         workers.join()
+        runner.close()
     finally:
         _running.pop(threading.current_thread(), None)
 

@@ -70,12 +70,10 @@ def test_many_callers_share_the_devices(on_gpu, scored):
 
 def test_runs_go_to_whichever_device_is_free():
     class Device:
-        typical = True
-
         def __init__(self):
             self.runs, self.gate = 0, threading.Event()
 
-        def run(self, arrays, *, all_cores=False):
+        def run(self, arrays):
             self.runs += 1
             assert self.gate.wait(30)
             return arrays
@@ -83,7 +81,7 @@ def test_runs_go_to_whichever_device_is_free():
     slow, quick = Device(), Device()
     quick.gate.set()
     pool = DevicePool([slow, quick], labels=1)
-    assert (pool.processors, pool.workers, pool.splits_runs) == (2, 4, False)
+    assert (pool.processors, pool.workers, pool.run_on_all_cores) == (2, 4, None)
     first = threading.Thread(target=pool.run, args=(None,))
     first.start()
     while not slow.runs:
@@ -99,7 +97,7 @@ def test_a_device_whose_run_failed_is_free_again(on_gpu, scored, monkeypatch):
     engine = on_gpu(devices=[0, 1])
     real = GridRunner.run
 
-    def fail(self, arrays, *, all_cores=False):
+    def fail(self, arrays):
         raise InferenceError("the device is gone")
 
     with monkeypatch.context() as patch:
