@@ -10,13 +10,13 @@ import logging
 import os
 import threading
 import time
-import weakref
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from crossrank.engine import process
 from crossrank.engine.call.candidates import CandidateFinder
 from crossrank.engine.call.results import RerankerInfo
 from crossrank.engine.call.score_cache import ScoreCache
@@ -58,7 +58,12 @@ _log = logging.getLogger("crossrank")
 _DOCUMENTS_AT_ONCE = 256
 """As many as the encoder takes in one piece."""
 
-_alive: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
+
+class _Live(NamedTuple):
+    """What a model has in one process."""
+
+    runner: Runner
+    scheduler: Scheduler
 
 
 class LoadedModel:
@@ -133,11 +138,10 @@ class LoadedModel:
         self._lock = threading.Lock()
         self._max_queue_tokens = config.max_queue_tokens
         self._max_wait = config.max_wait_ms / 1000
-        self._runner: Runner | None = None
-        self._scheduler: Scheduler | None = None
+        self._live: _Live | None = None
         self._at_close: tuple[RerankerStats, Health] | None = None
-        self._load()
-        _alive.add(self)
+        self._ready()
+        process.bind(self)
 
     def logits(self, pairs: EncodedPairs, limit: TimeLimit | None = None) -> npt.NDArray[np.float32]:
         """Let pairs wait for their runs, and wait for them; an interrupt drops what has not started.
@@ -195,7 +199,7 @@ class LoadedModel:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        self._live()[0].load_all()
+        self._ready().runner.load_all()
         encoder, word = self.encoder, "warm"
         longest = " ".join([word] * encoder.max_length)
         # Short and long on all cores, then a long one on every core at once, as much as a run holds.
@@ -209,8 +213,7 @@ class LoadedModel:
         Raises:
             ClosedError: `close` was called.
         """
-        scheduler = self._scheduler
-        return self._live()[1] if scheduler is None else scheduler
+        return self._ready().scheduler
 
     def stats(self) -> RerankerStats:
         """Counts since the model was loaded in this process; also after `close`."""
@@ -231,7 +234,7 @@ class LoadedModel:
             InferenceError: onnxruntime failed.
             ClosedError: `close` was called.
         """
-        runner, scheduler = self._live()
+        runner, scheduler = self._ready()
         cost = calibration.fit(runner, self._kind, self.encoder.max_length)
         self._kind = replace(self._kind, cost=cost)
         scheduler.recalibrate(cost)
@@ -241,6 +244,7 @@ class LoadedModel:
 
     def info(self) -> RerankerInfo:
         """What runs."""
+        runner = self._live.runner if self._live else None
         return RerankerInfo(
             model=self._artifact.manifest.name,
             artifact=str(self._artifact.folder),
@@ -259,7 +263,7 @@ class LoadedModel:
             long_documents=self._long_documents,
             score_cache=None if self._cache is None else self._cache.info(),
             devices=() if self._device is None else tuple(self._config.devices or (0,)),
-            cuda_graphs=self._runner.captured() if isinstance(self._runner, DevicePool) else None,
+            cuda_graphs=runner.captured() if isinstance(runner, DevicePool) else None,
         )
 
     def close(self, *, drain: bool = True) -> None:
@@ -269,60 +273,53 @@ class LoadedModel:
             drain: whether calls in progress get their scores; else they get a ClosedError.
         """
         with self._lock:
-            self._runner, self._closed = None, True
-            scheduler = self._scheduler
-        if scheduler is not None:
-            scheduler.close(drain=drain)
-            self._at_close = scheduler.stats(), scheduler.health()
-            self._scheduler = None  # it holds the sessions
+            self._closed = True
+            live = self._live
+        if live is not None:
+            live.scheduler.close(drain=drain)
+            self._at_close = live.scheduler.stats(), live.scheduler.health()
+            self._live = None  # it holds the sessions
         if self._cache is not None:
             self._cache.clear()
 
-    def _live(self) -> tuple[Runner, Scheduler]:
-        """Sessions and scheduler, made anew in the child of a fork."""
-        runner, scheduler = self._runner, self._scheduler
-        if runner is not None and scheduler is not None:
-            return runner, scheduler
-        with self._lock:
-            self.check_open()
-            return self._load()
-
-    def _load(self) -> tuple[Runner, Scheduler]:
-        if self._runner is None or self._scheduler is None:
-            if self._device is not None and os.getpid() != self._loaded_in:
-                raise ProviderError(
-                    "CUDA cannot be used in a child of fork; start processes with "
-                    "multiprocessing.get_context('spawn'), or make the reranker in the child"
-                )
-            self._runner = _make_runner(
-                self._artifact.path(self._graph.file),
-                self._artifact.manifest,
-                self._config,
-                grid=self._grid,
-                threads=self._threads,
-                exact=self._graph.precision == "int8",
-            )
-            pairs = self._artifact.manifest.reference_pairs
-            run = self._runner.run
-            self._kind = usable_kind(self._kind, pairs, self.encoder, lambda arrays: run(arrays).outputs)
-            self._scheduler = Scheduler(
-                self._runner,
-                self.encoder,
-                kind=self._kind,
-                max_queue_tokens=self._max_queue_tokens,
-                max_wait=self._max_wait,
-            )
-        return self._runner, self._scheduler
-
     def forget_after_fork(self) -> None:
         """In a child process: let go of the parent's sessions and threads, which do not exist here."""
-        runner, self._runner = self._runner, None
-        scheduler, self._scheduler = self._scheduler, None
+        live, self._live = self._live, None
         self._lock = threading.Lock()
-        if scheduler is not None:
-            scheduler.abandon_after_fork()
-        if runner is not None:
-            runner.leak()
+        if live is not None:
+            live.runner.leak()
+
+    def _ready(self) -> _Live:
+        """Sessions and scheduler, made anew in the child of a fork."""
+        live = self._live
+        if live is None:
+            with self._lock:
+                self.check_open()
+                live = self._live = self._live or self._load()
+        return live
+
+    def _load(self) -> _Live:
+        if self._device is not None and os.getpid() != self._loaded_in:
+            raise ProviderError(
+                "CUDA cannot be used in a child of fork; start processes with "
+                "multiprocessing.get_context('spawn'), or make the reranker in the child"
+            )
+        manifest = self._artifact.manifest
+        runner = _make_runner(
+            self._artifact.path(self._graph.file),
+            manifest,
+            self._config,
+            grid=self._grid,
+            threads=self._threads,
+            exact=self._graph.precision == "int8",
+        )
+        self._kind = usable_kind(
+            self._kind, manifest.reference_pairs, self.encoder, lambda arrays: runner.run(arrays).outputs
+        )
+        scheduler = Scheduler(
+            runner, self.encoder, kind=self._kind, max_queue_tokens=self._max_queue_tokens, max_wait=self._max_wait
+        )
+        return _Live(runner, scheduler)
 
 
 def _make_runner(
@@ -348,12 +345,3 @@ def _make_runner(
         GridRunner, path, manifest, grid=grid, memory_limit=config.gpu_memory_limit, capture=config.cuda_graphs
     )
     return DevicePool([load(device=device) for device in config.devices or (0,)], manifest.num_labels)
-
-
-def _after_fork_in_child() -> None:
-    for model in list(_alive):
-        model.forget_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

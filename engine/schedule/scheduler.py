@@ -11,7 +11,6 @@ hold, so a reranker that is dropped without `close` ends them.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import itertools
 import os
 import threading
@@ -19,11 +18,13 @@ import time
 import weakref
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine import process
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.admission import Admission, Bounds
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     from crossrank.engine.schedule.request import Terms
     from crossrank.engine.schedule.statistics import BatchObserver, RerankerStats
     from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
-
-_EXIT_SECONDS = 10.0
-"""How long the interpreter's end waits for runs in progress: destroying a session under them could crash."""
 
 
 class Scheduler:
@@ -117,7 +115,8 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._abandoned = False
+        self._process = os.getpid()
+        process.bind(self)
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
@@ -224,7 +223,7 @@ class Scheduler:
                 progress are waited for.
         """
         self.admission.close()
-        if self._abandoned:
+        if os.getpid() != self._process:
             return
         self._commands.put(Close(drain, _loop_of_this_thread()))
         with self._lock:
@@ -241,12 +240,11 @@ class Scheduler:
         Raises:
             ClosedError: this is a child of fork.
         """
-        if self._abandoned:
+        if os.getpid() != self._process:
             raise ClosedError("this call began before the fork, in the parent process; ask again in the child")
 
-    def abandon_after_fork(self) -> None:
+    def forget_after_fork(self) -> None:
         """In a child process: forget the threads, which do not exist here."""
-        self._abandoned = True
         self.admission.abandon_after_fork()
         self.encoders.abandon_after_fork()
         self._dropped.detach()
@@ -256,15 +254,9 @@ class Scheduler:
             with self._lock:
                 if self._thread is None:
                     self._workers.start()
-                    thread = threading.Thread(
-                        target=_own,
-                        args=(self._owner, self._workers, self._runner),
-                        name="crossrank-queue",
-                        daemon=True,
-                    )
-                    _running[thread] = self._commands
-                    thread.start()
-                    self._thread = thread
+                    work = partial(_own, self._owner, self._workers, self._runner)
+                    end = partial(self._commands.put, Close(drain=False))
+                    self._thread = process.start_thread("crossrank-queue", work, end)
 
 
 def _loop_of_this_thread() -> AbstractEventLoop | None:
@@ -278,27 +270,8 @@ def _releases(admission: Admission) -> Callable[[int], None]:
     return lambda tokens: admission.change(-tokens)
 
 
-_running: dict[threading.Thread, SimpleQueue[Command]] = {}
-"""Owners' threads that have not ended, whoever still knows their schedulers."""
-
-
 def _own(owner: QueueOwner, workers: Workers, runner: Runner) -> None:
     """The thread of an owner; it ends after its workers, when nothing can run any more."""
-    try:
-        owner.loop()
-        workers.join()
-        runner.close()
-    finally:
-        _running.pop(threading.current_thread(), None)
-
-
-def _end_with_the_interpreter() -> None:
-    """Cancel what waits and let running batches end, before Python and onnxruntime are taken apart under them."""
-    for thread, commands in list(_running.items()):
-        commands.put(Close(drain=False))
-        thread.join(_EXIT_SECONDS)
-
-
-atexit.register(_end_with_the_interpreter)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.clear)
+    owner.loop()
+    workers.join()
+    runner.close()

@@ -11,8 +11,6 @@ not run yet.
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import logging
 import time
 import weakref
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.engine import process
 from crossrank.engine.runtime.cuda.capture_gate import GATE
 from crossrank.engine.runtime.cuda.device_thread import DeviceThread
 from crossrank.engine.runtime.cuda.options import FIRST_GRAPH_ID, NOT_CAPTURED, cuda_provider_options
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Manifest, Provider
 
 _log = logging.getLogger("crossrank")
-
-_EXIT_SECONDS = 10.0
-_alive: weakref.WeakSet[GridRunner] = weakref.WeakSet()
 
 MOST_SHAPES = 64
 """Shapes with buffers and a captured graph at most, because each occupies device memory until the runner is closed."""
@@ -95,12 +91,11 @@ class GridRunner:
         self.failed: dict[Shape, str] = {}
         self._device = (provider, device if provider == "cuda" else 0)
         self._next_id = FIRST_GRAPH_ID
-        self._thread = DeviceThread(f"crossrank-device-{device}")
         self._held = _Held()
-        self._end = weakref.finalize(self, self._thread.stop_unused, self._held.clear)
+        self._thread = DeviceThread(f"crossrank-device-{device}", self._held.clear)
+        self._end = weakref.finalize(self, self._thread.stop_unused)
         self._end.atexit = False
         self._interface, self._pinned = self._thread.do(partial(self._open, path, manifest, memory_limit))
-        _alive.add(self)
 
     def run(self, arrays: TokenArrays) -> RunResult:
         """Run one batch.
@@ -126,15 +121,11 @@ class GridRunner:
             ones = np.ones(shape, dtype=np.int64)
             self.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-    def close(self, timeout: float | None = None) -> None:
-        """Free graphs, buffers and session in the thread that owns them, after its current run. May be called twice.
-
-        Args:
-            timeout: seconds to wait at most; None waits until it is done.
-        """
+    def close(self) -> None:
+        """Free graphs, buffers and session in the thread that owns them, after its current run. May be called twice."""
         self._end.detach()
-        self._thread.stop(self._held.clear)
-        self._thread.join(timeout)
+        self._thread.stop()
+        self._thread.join()
 
     def leak(self) -> None:
         """Keep everything from ever being destroyed.
@@ -142,8 +133,7 @@ class GridRunner:
         For a child of `fork`, where the device's context does not work and the thread does not exist.
         """
         self._end.detach()
-        _alive.discard(self)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._held))
+        process.leak(self._held)
 
     def _open(self, path: Path, manifest: Manifest, memory_limit: int | None) -> tuple[GraphInterface, Any]:
         """Open the session, without capture if onnxruntime refuses to capture this graph."""
@@ -273,12 +263,3 @@ class _Held:
         with GATE.use():
             self.buffers.clear()
             self.session = None
-
-
-def _end_with_the_interpreter() -> None:
-    """Free devices before CUDA's libraries are unloaded."""
-    for runner in list(_alive):
-        runner.close(_EXIT_SECONDS)
-
-
-atexit.register(_end_with_the_interpreter)

@@ -232,7 +232,7 @@ def test_in_a_forked_child_nothing_of_the_device_is_destroyed(on_gpu, scored, sc
     engine = on_gpu()
     if scores_first:
         engine.score(scored.query, scored.documents)
-    (runner,) = engine._loaded._runner.runners
+    (runner,) = engine._loaded._live.runner.runners
     held = weakref.ref(runner._held)
     del runner
     child = os.fork()
@@ -248,7 +248,7 @@ def test_in_a_forked_child_nothing_of_the_device_is_destroyed(on_gpu, scored, sc
 def test_closing_frees_the_devices(on_gpu, scored):
     engine = on_gpu(devices=[0, 1])
     engine.score(scored.query, scored.documents)
-    held = [runner._held for runner in engine._loaded._runner.runners]
+    held = [runner._held for runner in engine._loaded._live.runner.runners]
     engine.close()
     assert [item.session for item in held] == [None, None]
 
