@@ -43,15 +43,12 @@ from crossrank.errors import ClosedError, InvalidInputError, ProviderError
 from crossrank.models.artifact import Artifact
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
     from crossrank.engine.text.encoding import EncodedPairs
-    from crossrank.models.manifest import Manifest
 
 _log = logging.getLogger("crossrank")
 
@@ -304,15 +301,14 @@ class LoadedModel:
                 "CUDA cannot be used in a child of fork; start processes with "
                 "multiprocessing.get_context('spawn'), or make the reranker in the child"
             )
-        manifest = self._artifact.manifest
-        runner = _make_runner(
-            self._artifact.path(self._graph.file),
-            manifest,
-            self._config,
-            grid=self._grid,
-            threads=self._threads,
-            exact=self._graph.precision == "int8",
-        )
+        path, manifest, config = self._artifact.path(self._graph.file), self._artifact.manifest, self._config
+        runner: Runner
+        if self._grid is None:
+            runner = CpuRunner(path, manifest, threads=self._threads, exact=self._graph.precision == "int8")
+        else:
+            load = partial(GridRunner, path, manifest, grid=self._grid, memory_limit=config.gpu_memory_limit)
+            devices = [load(device=device, capture=config.cuda_graphs) for device in config.devices or (0,)]
+            runner = DevicePool(devices, manifest.num_labels)
         self._kind = usable_kind(
             self._kind, manifest.reference_pairs, self.encoder, lambda arrays: runner.run(arrays).outputs
         )
@@ -320,28 +316,3 @@ class LoadedModel:
             runner, self.encoder, kind=self._kind, max_queue_tokens=self._max_queue_tokens, max_wait=self._max_wait
         )
         return _Live(runner, scheduler)
-
-
-def _make_runner(
-    path: Path, manifest: Manifest, config: RerankerConfig, *, grid: ShapeGrid | None, threads: int, exact: bool
-) -> Runner:
-    """Load a graph to run it.
-
-    Args:
-        path: the verified ONNX file.
-        manifest: of its artifact.
-        config: says which GPUs, and how.
-        grid: the shapes of runs on GPUs; None for the processor's cores.
-        threads: cores.
-        exact: whether scores must be the same to the last bit on one core and on all.
-
-    Raises:
-        ArtifactError: onnxruntime refuses the graph.
-        ProviderError: onnxruntime placed it elsewhere.
-    """
-    if grid is None:
-        return CpuRunner(path, manifest, threads=threads, exact=exact)
-    load = partial(
-        GridRunner, path, manifest, grid=grid, memory_limit=config.gpu_memory_limit, capture=config.cuda_graphs
-    )
-    return DevicePool([load(device=device) for device in config.devices or (0,)], manifest.num_labels)

@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.engine.plan.cost import CostModel
+    from crossrank.engine.plan.cost import CostModel, Floats, Integers
     from crossrank.engine.plan.shape_grid import ShapeGrid
     from crossrank.models.manifest import Batching
 
-    Integers: TypeAlias = npt.NDArray[np.int64]
-    Floats: TypeAlias = npt.NDArray[np.float64]
     Sizes: TypeAlias = tuple[Integers, Floats, Integers]
     GroupTimes: TypeAlias = Callable[[int, int], tuple[slice, Floats] | tuple[list[int], list[float]]]
 
@@ -154,14 +152,21 @@ class SinglePairs(BatchKind):
 
 
 class EqualLengths(BatchKind):
-    """Pairs of one length."""
+    """Pairs of one length.
 
-    name = "equal_length"
+    Attributes:
+        mixed_rows: how many pairs of several lengths a run may hold.
+    """
+
+    name: ClassVar[Batching] = "equal_length"
     mixes_lengths = False
+    mixed_rows: ClassVar[int] = 1
 
     def most_rows(self, longest_first: Integers) -> Integers:
-        """Those of its length from here on, within the budget."""
-        return np.minimum(super().most_rows(longest_first), _equal_from_here(longest_first))
+        """Those of its length from here on, or `mixed_rows`, within the budget."""
+        ends = np.searchsorted(-longest_first, -longest_first, side="right")
+        equal: Integers = np.maximum(ends - np.arange(len(longest_first)), self.mixed_rows)
+        return np.minimum(super().most_rows(longest_first), equal)
 
     def may_join(self, run: RunSize, other: RunSize) -> bool:
         """Where lengths are equal."""
@@ -175,18 +180,15 @@ class PaddedPairs(BatchKind):
     pads = True
 
 
-class PackedPairs(BatchKind):
-    """Up to `PACKED_ROWS` pairs of any lengths without padding, and more of one length.
+class PackedPairs(EqualLengths):
+    """Pairs of one length, or a few of any lengths, without padding.
 
     Pairs of different lengths take longer (`CostModel.packing`), because attention splits them.
     """
 
     name = "packed"
-
-    def most_rows(self, longest_first: Integers) -> Integers:
-        """`PACKED_ROWS`, or those of its length from here on, within the budget."""
-        rows = np.maximum(PACKED_ROWS, _equal_from_here(longest_first))
-        return np.minimum(super().most_rows(longest_first), rows)
+    mixes_lengths = True
+    mixed_rows = PACKED_ROWS
 
     def group_times(self, longest_first: Integers) -> GroupTimes:
         """The time of every pair without padding, longer where lengths differ."""
@@ -207,9 +209,9 @@ class PackedPairs(BatchKind):
         seconds = self.cost.run + pairs * self._slower(longest_first[starts] != longest_first[bounds[1:] - 1])
         return longest_first[starts], seconds, np.add.reduceat(longest_first, starts)
 
-    def fits(self, rows: int, length: int) -> bool:
-        """At most `PACKED_ROWS`."""
-        return rows <= PACKED_ROWS and super().fits(rows, length)
+    def may_join(self, run: RunSize, other: RunSize) -> bool:
+        """A few, within the budget."""
+        return run.rows + other.rows <= self.mixed_rows and BatchKind.may_join(self, run, other)
 
     def joined(self, run: RunSize, other: RunSize) -> RunSize:
         """The pairs of both, without padding."""
@@ -284,8 +286,3 @@ KINDS: dict[Batching, type[BatchKind]] = {
     kind.name: kind for kind in (SinglePairs, EqualLengths, PaddedPairs, PackedPairs)
 }
 """The kinds by the manifest's names, of runs that have the shape of their pairs."""
-
-
-def _equal_from_here(longest_first: Integers) -> Integers:
-    """For each pair, how many have its length, itself and those after it."""
-    return np.searchsorted(-longest_first, -longest_first, side="right") - np.arange(len(longest_first))

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from crossrank.engine import process
 from crossrank.engine.runtime.batch_invariance import scores_ignore_threads
 from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.runtime.session import GraphSession
@@ -90,9 +91,7 @@ class CpuRunner:
 
     def leak(self) -> None:
         """In a child of `fork`: never destroy the parent's sessions, because their threads do not exist here."""
-        for session in (self._shared, self._all_cores):
-            if session is not None:
-                session.leak()
+        process.leak((self._shared, self._all_cores))
 
     def _run_on_all_cores(self, arrays: TokenArrays) -> RunResult:
         return _timed(self._all_cores_session(), arrays)

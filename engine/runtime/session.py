@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.engine import process
 from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
 from crossrank.engine.runtime.providers import provider_name
 from crossrank.errors import ArtifactError, InferenceError, ProviderError
@@ -67,13 +66,6 @@ class GraphSession:
         except Exception as error:
             raise run_failed(arrays, error) from error
         return checked_logits(logits, arrays)
-
-    def leak(self) -> None:
-        """Keep the native session from ever being destroyed.
-
-        For a child of `fork`: the threads the session would join do not exist there, so destroying it would hang.
-        """
-        process.leak(self._session)
 
 
 def open_session(
