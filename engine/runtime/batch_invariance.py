@@ -76,11 +76,7 @@ def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows:
     # Evenly spread: neighbours share a query, and a batch of similar rows could hide a difference.
     chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, rows).astype(np.int64))]
     arrays = encoder.assemble(pairs, chosen, int(pairs.lengths[chosen].max()))
-    return TokenArrays(
-        arrays.input_ids[:, :length].copy(),
-        arrays.attention_mask[:, :length].copy(),
-        arrays.token_type_ids[:, :length].copy(),
-    )
+    return TokenArrays(*(array[:, :length].copy() for array in arrays))
 
 
 def shortened(arrays: TokenArrays, pad_token_id: int) -> TokenArrays:
@@ -131,8 +127,4 @@ def scores_ignore_threads(
 def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:
     """Rows `start` to `stop`, without the columns that are padding in all of them."""
     longest = int(arrays.attention_mask[start:stop].sum(axis=1).max())
-    return TokenArrays(
-        arrays.input_ids[start:stop, :longest],
-        arrays.attention_mask[start:stop, :longest],
-        arrays.token_type_ids[start:stop, :longest],
-    )
+    return TokenArrays(*(array[start:stop, :longest] for array in arrays))

@@ -146,10 +146,4 @@ class Workers:
 def assemble(encoder: PairEncoder, run: Run) -> TokenArrays:
     """Lay out the rows of a run, part by part."""
     arrays = [encoder.assemble(part.request.pairs, part.indices, run.length) for part in run.parts]
-    if len(arrays) == 1:
-        return arrays[0]
-    return TokenArrays(
-        np.concatenate([part.input_ids for part in arrays]),
-        np.concatenate([part.attention_mask for part in arrays]),
-        np.concatenate([part.token_type_ids for part in arrays]),
-    )
+    return arrays[0] if len(arrays) == 1 else TokenArrays(*(np.concatenate(rows) for rows in zip(*arrays, strict=True)))
