@@ -51,6 +51,8 @@ def inspect_command(
 
 def print_manifest(folder: Path, manifest: Manifest) -> None:
     """Print what an artifact is, for people; the digests of its files have been checked."""
+    from crossrank.engine.plan.batch_kinds import KINDS
+
     console = out()
     size = {record.path: record.size for record in manifest.files}
     source, shape = manifest.source, manifest.architecture
@@ -89,7 +91,7 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
             graph.precision,
             f"{megabytes:.1f}",
             ", ".join(graph.providers),
-            "batches" if graph.batching in ("padded", "packed") else graph.batching,
+            "batches" if KINDS[graph.batching].mixes_lengths else graph.batching,
             *fidelity_cells(graph.fidelity),
         )
     console.print(graphs)

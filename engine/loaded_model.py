@@ -10,20 +10,21 @@ import logging
 import os
 import threading
 import time
-import weakref
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from crossrank.engine import process
 from crossrank.engine.call.candidates import CandidateFinder
 from crossrank.engine.call.results import RerankerInfo
 from crossrank.engine.call.score_cache import ScoreCache
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
+from crossrank.engine.plan.batch_kinds import KINDS, BatchKind, GridShapes
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.plan.grouping import Grouping
 from crossrank.engine.plan.shape_grid import ShapeGrid
 from crossrank.engine.runtime import calibration
-from crossrank.engine.runtime.batch_invariance import usable_batching
+from crossrank.engine.runtime.batch_invariance import usable_kind
 from crossrank.engine.runtime.cores import available_cores
 from crossrank.engine.runtime.cpu_runner import CpuRunner
 from crossrank.engine.runtime.cuda.device_pool import DevicePool
@@ -42,14 +43,18 @@ if TYPE_CHECKING:
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
-    from crossrank.models.manifest import Batching, Manifest
 
 _log = logging.getLogger("crossrank")
 
 _DOCUMENTS_AT_ONCE = 256
 """As many as the encoder takes in one piece."""
 
-_alive: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
+
+class _Live(NamedTuple):
+    """What a model has in one process."""
+
+    runner: Runner
+    scheduler: Scheduler
 
 
 class LoadedModel:
@@ -100,13 +105,19 @@ class LoadedModel:
         remembered = (
             None if self._device == "" else calibration.recall(self._graph_sha256, self._runtime_version, self._device)
         )
-        self._cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider, self._graph.precision)
+        cost = remembered or CostModel.of(manifest.architecture, self._resolution.provider, self._graph.precision)
         self.encoder = PairEncoder.load(
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
+        kind = KINDS[self._graph.batching]
+        self._kind: BatchKind = (
+            GridShapes(cost, self._max_batch_tokens, self._grid)
+            if self._grid is not None and kind.pads
+            else kind(cost, self._max_batch_tokens)
+        )
         self.documents_at_once = None if self._device is None else _DOCUMENTS_AT_ONCE
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
@@ -122,12 +133,10 @@ class LoadedModel:
         self._lock = threading.Lock()
         self._max_queue_tokens = config.max_queue_tokens
         self._max_wait = config.max_wait_ms / 1000
-        self._runner: Runner | None = None
-        self._scheduler: Scheduler | None = None
-        self._batching: Batching | None = None
+        self._live: _Live | None = None
         self._at_close: tuple[RerankerStats, Health] | None = None
-        self._load()
-        _alive.add(self)
+        self._ready()
+        process.bind(self)
 
     def time_limit(self, deadline_ms: float | None = None, priority: int = 0) -> TimeLimit:
         """Start the clock of a call.
@@ -150,7 +159,7 @@ class LoadedModel:
         Raises:
             ClosedError: `close` was called.
         """
-        self._live()[0].load_all()
+        self._ready().runner.load_all()
 
     def scheduler(self) -> Scheduler:
         """The scheduler of this process.
@@ -158,8 +167,7 @@ class LoadedModel:
         Raises:
             ClosedError: `close` was called.
         """
-        scheduler = self._scheduler
-        return self._live()[1] if scheduler is None else scheduler
+        return self._ready().scheduler
 
     def stats(self) -> RerankerStats:
         """Counts since the model was loaded in this process; also after `close`."""
@@ -182,19 +190,17 @@ class LoadedModel:
                 names the variable that moves it. This reranker plans by the fit all the same.
             ClosedError: `close` was called.
         """
-        runner, scheduler = self._live()
-        if self._grid is not None:
-            self._cost = calibration.fit_device(runner, self._grid)
-        else:
-            batching = self._batching or self._graph.batching
-            self._cost = calibration.fit_cores(runner, batching, self._threads, self.encoder.max_length)
-        scheduler.recalibrate(self._cost)
+        runner, scheduler = self._ready()
+        cost = calibration.fit(runner, self._kind, self.encoder.max_length)
+        self._kind = replace(self._kind, cost=cost)
+        scheduler.recalibrate(cost)
         if self._device != "":
-            calibration.remember(self._cost, self._graph_sha256, self._runtime_version, self._device)
-        return self._cost
+            calibration.remember(cost, self._graph_sha256, self._runtime_version, self._device)
+        return cost
 
     def info(self) -> RerankerInfo:
         """What runs."""
+        runner = self._live.runner if self._live else None
         return RerankerInfo(
             model=self._artifact.manifest.name,
             artifact=str(self._artifact.folder),
@@ -206,14 +212,14 @@ class LoadedModel:
             max_query_tokens=self.encoder.max_query_tokens,
             cut_query_tokens=self.encoder.cut_query_tokens,
             activation=self._activation,
-            batching=self._batching or self._graph.batching,
+            batching=self._kind.name,
             max_batch_tokens=self._max_batch_tokens,
             graph_sha256=self._graph_sha256,
             onnxruntime_version=self._runtime_version,
             long_documents=self._long_documents,
             score_cache=None if self._cache is None else self._cache.info(),
             devices=() if self._device is None else tuple(self._config.devices or (0,)),
-            cuda_graphs=self._runner.captured() if isinstance(self._runner, DevicePool) else None,
+            cuda_graphs=runner.captured() if isinstance(runner, DevicePool) else None,
         )
 
     def close(self, *, drain: bool = True) -> None:
@@ -223,94 +229,49 @@ class LoadedModel:
             drain: whether calls in progress get their scores; else they get a ClosedError.
         """
         with self._lock:
-            runner, self._runner, self._closed = self._runner, None, True
-            scheduler = self._scheduler
-        if scheduler is not None:
-            scheduler.close(drain=drain)
-            self._at_close = scheduler.stats(), scheduler.health()
-            self._scheduler = None  # it holds the sessions
-        if runner is not None:
-            runner.close()
+            self._closed = True
+            live = self._live
+        if live is not None:
+            live.scheduler.close(drain=drain)
+            self._at_close = live.scheduler.stats(), live.scheduler.health()
+            self._live = None  # it holds the sessions
         if self._cache is not None:
             self._cache.clear()
 
-    def _live(self) -> tuple[Runner, Scheduler]:
-        """Sessions and scheduler, made anew in the child of a fork."""
-        runner, scheduler = self._runner, self._scheduler
-        if runner is not None and scheduler is not None:
-            return runner, scheduler
-        with self._lock:
-            self.check_open()
-            return self._load()
-
-    def _load(self) -> tuple[Runner, Scheduler]:
-        if self._runner is None or self._scheduler is None:
-            if self._device is not None and os.getpid() != self._loaded_in:
-                raise ProviderError(
-                    "CUDA cannot be used in a child of fork; start processes with "
-                    "multiprocessing.get_context('spawn'), or make the reranker in the child"
-                )
-            self._runner = _make_runner(
-                self._artifact.path(self._graph.file),
-                self._artifact.manifest,
-                self._config,
-                grid=self._grid,
-                threads=self._threads,
-                exact=self._graph.precision == "int8",
-            )
-            if self._batching is None:
-                self._batching = usable_batching(
-                    self._graph.batching, self._artifact.manifest.reference_pairs, self.encoder, self._runner.run
-                )
-            self._scheduler = Scheduler(
-                self._runner,
-                self.encoder,
-                grouping=Grouping(self._batching, self._cost, self._max_batch_tokens, self._grid),
-                max_queue_tokens=self._max_queue_tokens,
-                max_wait=self._max_wait,
-            )
-        return self._runner, self._scheduler
-
     def forget_after_fork(self) -> None:
         """In a child process: let go of the parent's sessions and threads, which do not exist here."""
-        runner, self._runner = self._runner, None
-        scheduler, self._scheduler = self._scheduler, None
+        live, self._live = self._live, None
         self._lock = threading.Lock()
-        if scheduler is not None:
-            scheduler.abandon_after_fork()
-        if runner is not None:
-            runner.abandon_after_fork()
+        if live is not None:
+            live.runner.leak()
 
+    def _ready(self) -> _Live:
+        """Sessions and scheduler, made anew in the child of a fork."""
+        live = self._live
+        if live is None:
+            with self._lock:
+                self.check_open()
+                live = self._live = self._live or self._load()
+        return live
 
-def _make_runner(
-    path: Path, manifest: Manifest, config: RerankerConfig, *, grid: ShapeGrid | None, threads: int, exact: bool
-) -> Runner:
-    """Load a graph to run it.
-
-    Args:
-        path: the verified ONNX file.
-        manifest: of its artifact.
-        config: says which GPUs, and how.
-        grid: the shapes of runs on GPUs; None for the processor's cores.
-        threads: cores.
-        exact: whether scores must be the same to the last bit on one core and on all.
-
-    Raises:
-        ArtifactError: onnxruntime refuses the graph.
-        ProviderError: onnxruntime placed it elsewhere.
-    """
-    if grid is None:
-        return CpuRunner(path, manifest, threads=threads, exact=exact)
-    load = partial(
-        GridRunner, path, manifest, grid=grid, memory_limit=config.gpu_memory_limit, capture=config.cuda_graphs
-    )
-    return DevicePool([load(device=device) for device in config.devices or (0,)], manifest.num_labels)
-
-
-def _after_fork_in_child() -> None:
-    for model in list(_alive):
-        model.forget_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    def _load(self) -> _Live:
+        if self._device is not None and os.getpid() != self._loaded_in:
+            raise ProviderError(
+                "CUDA cannot be used in a child of fork; start processes with "
+                "multiprocessing.get_context('spawn'), or make the reranker in the child"
+            )
+        path, manifest, config = self._artifact.path(self._graph.file), self._artifact.manifest, self._config
+        runner: Runner
+        if self._grid is None:
+            runner = CpuRunner(path, manifest, threads=self._threads, exact=self._graph.precision == "int8")
+        else:
+            load = partial(GridRunner, path, manifest, grid=self._grid, memory_limit=config.gpu_memory_limit)
+            devices = [load(device=device, capture=config.cuda_graphs) for device in config.devices or (0,)]
+            runner = DevicePool(devices, manifest.num_labels)
+        self._kind = usable_kind(
+            self._kind, manifest.reference_pairs, self.encoder, lambda arrays: runner.run(arrays).outputs
+        )
+        scheduler = Scheduler(
+            runner, self.encoder, kind=self._kind, max_queue_tokens=self._max_queue_tokens, max_wait=self._max_wait
+        )
+        return _Live(runner, scheduler)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ("errors", "models", "engine", "export", "api", "evaluation", "benchmarks", "self_check", "cli")
 """Lowest first. A package imports from itself and from those before it."""
 
-ENGINE_FLOORS = (("argument_checks",), ("text", "plan"), ("runtime",), ("schedule",), ("call",))
+ENGINE_FLOORS = (("argument_checks", "process"), ("text", "plan"), ("runtime",), ("schedule",), ("call",))
 """Lowest first; what stands on one floor does not import each other. The engine's other modules stand above all."""
 
 NEVER = {

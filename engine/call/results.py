@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 if TYPE_CHECKING:
     from crossrank.engine.text.documents import Document
     from crossrank.engine.text.windows import LongDocuments
-    from crossrank.models.manifest import Activation, Precision, Provider
+    from crossrank.models.manifest import Activation, Batching, Precision, Provider
 
 UnscoredBecause: TypeAlias = Literal["deadline", "pending", "failed"]
 """Why a document has no score: time ran out, `iter_rank` has not come to it yet, or it cannot be scored because the
@@ -151,7 +151,7 @@ class RerankerInfo:
     max_query_tokens: int
     cut_query_tokens: int
     activation: Activation
-    batching: str
+    batching: Batching
     max_batch_tokens: int
     graph_sha256: str
     onnxruntime_version: str

@@ -8,13 +8,12 @@ side is hashed once a call and a document once, however many queries it meets.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
+from crossrank.engine import process
 from crossrank.engine.call.results import ScoreCacheInfo
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ ENTRY_BYTES = 520
 44 000 entries (CPython 3.11, cachetools 8): 340 to 517 bytes at the peak, since the tables grow by doubling."""
 WINDOW_BYTES = 200
 """What the window adds; measured likewise: 192."""
-
-_alive: weakref.WeakSet[ScoreCache] = weakref.WeakSet()
 
 
 class KnownScore(NamedTuple):
@@ -70,8 +67,8 @@ class ScoreCache:
             max_bytes: what its entries may take together; an entry takes about 500.
         """
         self._max_bytes = max_bytes
-        self.start_empty()
-        _alive.add(self)
+        self.forget_after_fork()
+        process.bind(self)
 
     def look_up(self, keys: Sequence[bytes]) -> list[KnownScore | None]:
         """What is known of each key."""
@@ -100,7 +97,7 @@ class ScoreCache:
         with self._lock:
             self._entries.clear()
 
-    def start_empty(self) -> None:
+    def forget_after_fork(self) -> None:
         """Begin anew, without waiting for whoever uses the cache: for the constructor and a child of `fork`."""
         self._lock = threading.Lock()
         self._entries: LRUCache[bytes, KnownScore] = LRUCache(self._max_bytes, _size)
@@ -109,12 +106,3 @@ class ScoreCache:
 
 def _size(score: KnownScore) -> int:
     return ENTRY_BYTES if score.window is None else ENTRY_BYTES + WINDOW_BYTES
-
-
-def _after_fork_in_child() -> None:
-    for cache in list(_alive):
-        cache.start_empty()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

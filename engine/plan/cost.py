@@ -9,14 +9,16 @@ cores, and how much slower a packed run is when its pairs differ in length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from crossrank.models.manifest import Architecture, Precision, Provider
+
+    Integers: TypeAlias = npt.NDArray[np.int64]
+    Floats: TypeAlias = npt.NDArray[np.float64]
 
 _SECONDS_PER_MAC: dict[Provider, float] = {"cpu": 1 / 60e9, "cuda": 1 / 20e12}
 """Assumed rate of one core in float32 and of one GPU in float16. Only the ratio to the fixed costs matters for a plan.
@@ -73,9 +75,12 @@ class CostModel:
             token_squared=layers * 2 * hidden * _SECONDS_PER_MAC[provider],
         )
 
-    def seconds(
-        self, rows: npt.NDArray[np.int64] | int, length: npt.NDArray[np.int64] | int
-    ) -> npt.NDArray[np.float64]:
+    @overload
+    def seconds(self, rows: int, length: float) -> float: ...
+
+    @overload
+    def seconds(self, rows: Integers | int, length: Integers | int) -> Floats: ...
+
+    def seconds(self, rows: Any, length: Any) -> Any:
         """Predicted seconds of a run of `rows` pairs padded to `length` tokens; arrays broadcast."""
-        rows, length = np.asarray(rows), np.asarray(length)
-        return np.asarray(self.run + rows * (self.row + length * (self.token + self.token_squared * length)))
+        return self.run + rows * (self.row + length * (self.token + self.token_squared * length))

@@ -3,7 +3,7 @@
 An int8 score must not depend on the other pairs of its batch. So an int8 graph runs several pairs at once only if it
 passes these checks: at export over many lengths, and again on a small batch wherever it is loaded, because another
 processor uses other routines. An 'equal_length' graph is tried on pairs of one length, a 'packed' one on pairs of
-different lengths.
+different lengths. Which kinds are tried their attributes say (`BatchKind.pads`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.plan.batch_kinds import SinglePairs
 from crossrank.engine.text.encoding import TokenArrays
 from crossrank.errors import InferenceError
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from crossrank.engine.plan.batch_kinds import BatchKind
     from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
-    from crossrank.models.manifest import Batching, ReferencePair
+    from crossrank.models.manifest import ReferencePair
 
 LENGTH_AT_LOAD = 16
 ROWS_AT_LOAD = 3
@@ -30,21 +32,21 @@ LENGTH_FOR_THREADS = 320
 most 256 where a matrix has 33 columns or more."""
 
 
-def usable_batching(
-    declared: Batching,
+def usable_kind(
+    declared: BatchKind,
     pairs: Sequence[ReferencePair],
     encoder: PairEncoder,
     run: Callable[[TokenArrays], npt.NDArray[np.float32]],
-) -> Batching:
-    """Check the manifest's batching on this machine, and fall back to 'single' if scores depend on the batch.
+) -> BatchKind:
+    """Check the manifest's kind of batch on this machine, and fall back to single pairs if scores depend on the batch.
 
     Args:
-        declared: the manifest's batching. Only 'packed' and 'equal_length' are checked.
-        pairs: the manifest's reference pairs; if they are too few or too short for the check, the result is 'single'.
+        declared: the manifest's kind. Where it pads, or runs pairs alone, there is nothing to check.
+        pairs: the manifest's reference pairs; if they are too few or too short for the check, pairs run alone.
         encoder: of the artifact.
         run: scores a batch, float32 (b, labels).
     """
-    if declared not in ("packed", "equal_length"):
+    if declared.pads or not declared.shares_runs:
         return declared
     encoded = encoder.pair(
         [encoder.encode_query(pair.query) for pair in pairs],
@@ -52,9 +54,11 @@ def usable_batching(
         encoder.encode_documents([pair.document for pair in pairs]),
     )
     arrays = rows_of_length(encoder, encoded, min(LENGTH_AT_LOAD, encoder.max_length), ROWS_AT_LOAD)
-    if arrays is not None and declared == "packed":
+    if arrays is not None and declared.mixes_lengths:
         arrays = shortened(arrays, encoder.pad_token_id)
-    return declared if arrays is not None and scores_ignore_other_pairs(run, arrays) else "single"
+    if arrays is not None and scores_ignore_other_pairs(run, arrays):
+        return declared
+    return SinglePairs(declared.cost, declared.max_batch_tokens)
 
 
 def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows: int) -> TokenArrays | None:
@@ -72,11 +76,7 @@ def rows_of_length(encoder: PairEncoder, pairs: EncodedPairs, length: int, rows:
     # Evenly spread: neighbours share a query, and a batch of similar rows could hide a difference.
     chosen = long_enough[np.unique(np.linspace(0, len(long_enough) - 1, rows).astype(np.int64))]
     arrays = encoder.assemble(pairs, chosen, int(pairs.lengths[chosen].max()))
-    return TokenArrays(
-        arrays.input_ids[:, :length].copy(),
-        arrays.attention_mask[:, :length].copy(),
-        arrays.token_type_ids[:, :length].copy(),
-    )
+    return TokenArrays(*(array[:, :length].copy() for array in arrays))
 
 
 def shortened(arrays: TokenArrays, pad_token_id: int) -> TokenArrays:
@@ -127,8 +127,4 @@ def scores_ignore_threads(
 def _rows(arrays: TokenArrays, start: int, stop: int) -> TokenArrays:
     """Rows `start` to `stop`, without the columns that are padding in all of them."""
     longest = int(arrays.attention_mask[start:stop].sum(axis=1).max())
-    return TokenArrays(
-        arrays.input_ids[start:stop, :longest],
-        arrays.attention_mask[start:stop, :longest],
-        arrays.token_type_ids[start:stop, :longest],
-    )
+    return TokenArrays(*(array[start:stop, :longest] for array in arrays))

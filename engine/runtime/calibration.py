@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.plan.batch_kinds import GridShapes
 from crossrank.engine.plan.cost import CostModel
 from crossrank.engine.text.encoding import TokenArrays
 from crossrank.errors import CacheFolderError
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from crossrank.engine.plan.batch_kinds import BatchKind
     from crossrank.engine.plan.shape_grid import ShapeGrid
-    from crossrank.engine.runtime.runner import Runner
-    from crossrank.models.manifest import Batching
+    from crossrank.engine.runtime.runner import RunBatch, Runner
 
 CACHE_VARIABLE = "CROSSRANK_CALIBRATION"
 """Environment variable that names the folder of fits, instead of one in the user's cache folder."""
@@ -46,41 +47,31 @@ _SMALLEST = 1e-9
 """Seconds below which no coefficient goes: a negative one would reward work."""
 
 
-def fit_cores(runner: Runner, batching: Batching, cores: int, max_length: int) -> CostModel:
-    """Time runs on the processor's cores and fit all coefficients.
+def fit(runner: Runner, kind: BatchKind, max_length: int) -> CostModel:
+    """Time runs and fit the coefficients of their time.
 
     Args:
         runner: of the graph.
-        batching: what its runs may hold.
-        cores: how many cores a run on all cores has.
+        kind: what its runs may hold.
         max_length: tokens a pair may have at most.
 
     Raises:
         InferenceError: onnxruntime failed.
     """
-    run = partial(_run_shape, runner)
-    shapes = core_shapes(max_length, single=batching == "single")
+    run = partial(_run_shape, runner.run)
+    shapes = (
+        grid_shapes(kind.grid) if isinstance(kind, GridShapes) else core_shapes(max_length, single=not kind.shares_runs)
+    )
     cost = measure(run, shapes)
-    if runner.splits_runs:
+    if runner.run_on_all_cores is not None:
         alone = [(1, length) for rows, length in shapes if rows == 1]
-        efficiency = measure_operator_efficiency(run, partial(run, all_cores=True), cores, alone)
+        efficiency = measure_operator_efficiency(
+            run, partial(_run_shape, runner.run_on_all_cores), runner.processors, alone
+        )
         cost = dataclasses.replace(cost, operator_efficiency=efficiency)
-    if batching == "packed":
-        cost = dataclasses.replace(cost, packing=measure_packing(partial(_run_lengths, runner), cost, max_length))
+    if kind.mixes_lengths and not kind.pads:
+        cost = dataclasses.replace(cost, packing=measure_packing(partial(_run_lengths, runner.run), cost, max_length))
     return cost
-
-
-def fit_device(runner: Runner, grid: ShapeGrid) -> CostModel:
-    """Time runs on a GPU and fit the coefficients of a run's time.
-
-    Args:
-        runner: of the graph.
-        grid: the shapes of its runs.
-
-    Raises:
-        InferenceError: onnxruntime failed.
-    """
-    return measure(partial(_run_shape, runner), grid_shapes(grid))
 
 
 def core_shapes(max_length: int, *, single: bool) -> list[tuple[int, int]]:
@@ -206,14 +197,14 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _run_shape(runner: Runner, rows: int, length: int, *, all_cores: bool = False) -> object:
-    return _run_lengths(runner, [length] * rows, all_cores=all_cores)
+def _run_shape(run: RunBatch, rows: int, length: int) -> object:
+    return _run_lengths(run, [length] * rows)
 
 
-def _run_lengths(runner: Runner, lengths: Sequence[int], *, all_cores: bool = False) -> object:
+def _run_lengths(run: RunBatch, lengths: Sequence[int]) -> object:
     """Run pairs of these lengths, made of a token id that every vocabulary has."""
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-    return runner.run(TokenArrays(np.ones_like(mask), mask, np.zeros_like(mask)), all_cores=all_cores)
+    return run(TokenArrays(np.ones_like(mask), mask, np.zeros_like(mask)))
 
 
 def _around(mean: int, rows: int) -> list[int]:

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import nullcontext
+import time
 from typing import TYPE_CHECKING
 
+from crossrank.engine import process
 from crossrank.engine.runtime.batch_invariance import scores_ignore_threads
+from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.runtime.session import GraphSession
+from crossrank.errors import ClosedError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from crossrank.engine.runtime.runner import RunBatch
     from crossrank.engine.text.encoding import TokenArrays
     from crossrank.models.manifest import Manifest
 
@@ -36,14 +36,10 @@ class CpuRunner:
     """Sessions of one reranker in one process. Runs may come from several threads at once.
 
     Attributes:
-        workers: number of cores, and so of worker threads.
-        processors: how many runs execute at once: one per core.
-        splits_runs: whether there are several cores.
+        processors: cores, each of which runs a batch.
+        workers: one for each core.
         labels: columns of the outputs.
-        typical: always true; see `BatchRunner.typical`.
     """
-
-    typical = True
 
     def __init__(self, path: Path, manifest: Manifest, *, threads: int, exact: bool = False) -> None:
         """Load the graph.
@@ -60,65 +56,63 @@ class CpuRunner:
         """
         self._path = path
         self._manifest = manifest
-        self._threads = threads
         self._exact = exact
         self.workers = self.processors = threads
-        self.splits_runs = threads > 1
         self.labels = manifest.num_labels
-        self._shared = GraphSession(path, manifest, threads=1, spin=False)
+        self._shared: GraphSession | None = GraphSession(path, manifest, threads=1, spin=False)
         self._all_cores: GraphSession | None = None
         self._all_cores_lock = threading.Lock()
 
-    def turn(self, *, all_cores: bool = False) -> AbstractContextManager[CpuRunner]:
-        """Load the session for all cores at its first use. Nothing waits: there are as many workers as cores.
+    @property
+    def run_on_all_cores(self) -> RunBatch | None:
+        """Runs on the session whose operators use all cores, which is loaded at its first use; None with one core."""
+        return self._run_on_all_cores if self.processors > 1 else None
 
-        Args:
-            all_cores: whether the run takes all cores.
-
-        Raises:
-            ArtifactError: onnxruntime refuses the graph.
-            ProviderError: onnxruntime placed it elsewhere.
-        """
-        if all_cores and self.splits_runs:
-            self._all_cores_session()
-        return nullcontext(self)
-
-    def run(self, arrays: TokenArrays, *, all_cores: bool = False) -> npt.NDArray[np.float32]:
-        """Run one batch in the calling thread.
+    def run(self, arrays: TokenArrays) -> RunResult:
+        """Run one batch on one core, in the calling thread.
 
         Args:
             arrays: int64 (b, length).
-            all_cores: run on all cores instead of one; makes no difference with one worker.
-
-        Returns:
-            float32 (b, labels).
 
         Raises:
-            InferenceError: onnxruntime failed.
+            InferenceError: onnxruntime failed, or returned NaN or infinity.
+            ClosedError: `close` was called.
         """
-        session = self._all_cores_session() if all_cores and self.splits_runs else self._shared
-        return session.run(arrays)
+        return _timed(self._open_session(), arrays)
 
     def load_all(self) -> None:
         """Load the session for all cores now instead of at its first use."""
-        if self.splits_runs:
+        if self.processors > 1:
             self._all_cores_session()
 
     def close(self) -> None:
-        """Do nothing: sessions are freed with this object, in any thread."""
+        """Free the sessions; a run in progress keeps its own until it ends."""
+        self._shared = self._all_cores = None
 
-    def abandon_after_fork(self) -> None:
-        """In a forked child: never destroy the parent's sessions, because their threads do not exist here."""
-        for session in (self._shared, self._all_cores):
-            if session is not None:
-                session.leak()
+    def leak(self) -> None:
+        """In a child of `fork`: never destroy the parent's sessions, because their threads do not exist here."""
+        process.leak((self._shared, self._all_cores))
+
+    def _run_on_all_cores(self, arrays: TokenArrays) -> RunResult:
+        return _timed(self._all_cores_session(), arrays)
+
+    def _open_session(self) -> GraphSession:
+        if self._shared is None:
+            raise ClosedError("this session was closed; make a new reranker")
+        return self._shared
 
     def _all_cores_session(self) -> GraphSession:
         with self._all_cores_lock:
+            shared = self._open_session()
             if self._all_cores is None:
-                session = GraphSession(self._path, self._manifest, threads=self._threads, spin=True)
-                if self._exact and not scores_ignore_threads(self._shared.run, session.run, self._manifest.max_length):
-                    _log.warning("runs on %d threads may round otherwise; each run keeps to one core", self._threads)
-                    session = self._shared
+                session = GraphSession(self._path, self._manifest, threads=self.processors, spin=True)
+                if self._exact and not scores_ignore_threads(shared.run, session.run, self._manifest.max_length):
+                    _log.warning("runs on %d threads may round otherwise; each run keeps to one core", self.processors)
+                    session = shared
                 self._all_cores = session
             return self._all_cores
+
+
+def _timed(session: GraphSession, arrays: TokenArrays) -> RunResult:
+    started = time.perf_counter()
+    return RunResult(session.run(arrays), time.perf_counter() - started)

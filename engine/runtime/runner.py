@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+from crossrank.engine.text.encoding import TokenArrays
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import numpy as np
     import numpy.typing as npt
 
-    from crossrank.engine.text.encoding import TokenArrays
+
+class RunResult(NamedTuple):
+    """What a run gave.
+
+    Attributes:
+        outputs: float32 (b, labels).
+        seconds: what the run alone took, without waiting for a processor and without loading.
+        typical: whether later runs of the kind take about as long; the first of a shape on a GPU takes longer.
+    """
+
+    outputs: npt.NDArray[np.float32]
+    seconds: float
+    typical: bool = True
 
 
-class BatchRunner(Protocol):
-    """Runs a batch."""
-
-    def run(self, arrays: TokenArrays, *, all_cores: bool = False) -> npt.NDArray[np.float32]:
-        """Outputs of a batch, float32 (b, labels); with `all_cores` one run uses all cores and nothing else runs."""
-        ...
-
-    @property
-    def typical(self) -> bool:
-        """Whether the last run's time says something about later runs; read by the thread that holds the turn."""
-        ...
+RunBatch: TypeAlias = Callable[[TokenArrays], RunResult]
 
 
-class Runner(BatchRunner, Protocol):
-    """What a scheduler runs batches on: a `CpuRunner`, a `DevicePool`, or a test's simulation of time and faults."""
+class Runner(Protocol):
+    """A loaded graph that runs batches: on cores (`CpuRunner`), on GPUs (`DevicePool`), or as a test pretends.
 
-    @property
-    def workers(self) -> int:
-        """Threads that assemble batches and run them."""
-        ...
+    Its methods may be called from any thread. The worker threads that call `run` are the scheduler's; what threads a
+    runner needs besides it starts and ends itself.
+    """
 
     @property
     def processors(self) -> int:
@@ -40,8 +42,8 @@ class Runner(BatchRunner, Protocol):
         ...
 
     @property
-    def splits_runs(self) -> bool:
-        """Whether one run may take all processors (`all_cores`)."""
+    def workers(self) -> int:
+        """Threads that keep the processors busy, each assembling a batch and waiting for its run."""
         ...
 
     @property
@@ -49,8 +51,18 @@ class Runner(BatchRunner, Protocol):
         """Columns of the outputs."""
         ...
 
-    def turn(self, *, all_cores: bool = False) -> AbstractContextManager[BatchRunner]:
-        """Wait for a free processor and load what the run needs, so that the run alone can be timed."""
+    @property
+    def run_on_all_cores(self) -> RunBatch | None:
+        """Like `run`, on all processors at once, while nothing else runs; None where a run takes one processor."""
+        ...
+
+    def run(self, arrays: TokenArrays) -> RunResult:
+        """Run a batch on a processor, the first that is free.
+
+        Raises:
+            InferenceError: onnxruntime failed; a `NoNumberError` has the outputs.
+            ClosedError: `close` was called.
+        """
         ...
 
     def load_all(self) -> None:
@@ -58,9 +70,9 @@ class Runner(BatchRunner, Protocol):
         ...
 
     def close(self) -> None:
-        """Free what garbage collection of the object would not free."""
+        """Free all sessions, after the runs in progress. May be called twice."""
         ...
 
-    def abandon_after_fork(self) -> None:
-        """In a forked child: never destroy native objects that only work in the parent."""
+    def leak(self) -> None:
+        """In a child of `fork`: never destroy native objects, whose threads and devices only exist in the parent."""
         ...

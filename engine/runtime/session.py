@@ -67,15 +67,6 @@ class GraphSession:
             raise run_failed(arrays, error) from error
         return checked_logits(logits, arrays)
 
-    def leak(self) -> None:
-        """Keep the native session from ever being destroyed.
-
-        For a child of `fork`: the threads the session would join do not exist there, so destroying it would hang.
-        """
-        import ctypes
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-
 
 def open_session(
     path: Path,

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    import numpy as np
-    import numpy.typing as npt
-
     from crossrank.engine.plan.cost import CostModel
+    from crossrank.engine.runtime.runner import RunResult
     from crossrank.engine.schedule.admission import AdmittedCall
     from crossrank.engine.schedule.request import Request, Run
 
@@ -34,17 +32,14 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A worker is done with a run: it has outputs, or it failed, or (neither) nobody wanted it any more.
+    """A worker is done with a run: it has a result, or it failed, or (neither) nobody wanted it any more.
 
-    Outputs and an error at once: some outputs are no numbers. `typical` says whether such runs take so long; the first
-    of a shape on a GPU takes longer.
+    A result and an error at once: some outputs are no numbers.
     """
 
     run: Run
-    outputs: npt.NDArray[np.float32] | None
+    result: RunResult | None
     error: Exception | None
-    seconds: float
-    typical: bool = True
 
 
 @dataclass(frozen=True, slots=True)

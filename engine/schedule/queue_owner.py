@@ -241,11 +241,11 @@ class QueueOwner:
     def _run_finished(self, finished: RunFinished) -> None:
         run = finished.run
         self._run_ended(run)
-        if finished.outputs is not None:
-            if finished.typical:
-                self._times.observe(run.seconds, finished.seconds, run.tokens, all_cores=run.all_cores)
-            self._statistics.run(run.rows, run.tokens, run.run_tokens, finished.seconds)
-            take_outputs(run, finished.outputs, self._queue)
+        if (result := finished.result) is not None:
+            if result.typical:
+                self._times.observe(run.seconds, result.seconds, run.tokens, all_cores=run.all_cores)
+            self._statistics.run(run.rows, run.tokens, run.run_tokens, result.seconds)
+            take_outputs(run, result.outputs, self._queue)
         elif finished.error is not None:
             take_failure(run, finished.error, self._queue)
         else:

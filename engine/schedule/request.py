@@ -131,7 +131,7 @@ class Request:
         del self.batches[index]
         self.remaining -= batch.seconds
         tokens = int(self.pairs.lengths[batch.indices].sum())
-        part = Part(self, batch.indices, batch.length, tokens, batch.seconds, batch.run_tokens)
+        part = Part(self, batch, tokens)
         self.waiting_tokens -= part.tokens
         return part
 
@@ -175,19 +175,18 @@ class Part:
 
     Attributes:
         request: whose they are.
-        indices: which of its pairs, int64 (b,).
-        length: tokens of the longest.
+        batch: which of its pairs, and what a run of theirs alone would be.
         tokens: tokens of all of them, without padding.
-        seconds: predicted time of a run of theirs alone.
-        run_tokens: tokens that such a run works on, padding included.
     """
 
     request: Request
-    indices: npt.NDArray[np.int64]
-    length: int
+    batch: Batch
     tokens: int
-    seconds: float
-    run_tokens: int
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Which of the request's pairs, int64 (b,)."""
+        return self.batch.indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from crossrank.engine.plan.makespan import threads_inside_operators
-from crossrank.engine.plan.planner import Batch
+from crossrank.engine.plan.planner import one_batch
 from crossrank.engine.schedule.ordering import WaitingRequests
 from crossrank.engine.schedule.request import Run
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from crossrank.engine.plan.batch_kinds import BatchKind, RunSize
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.plan.grouping import Grouping
     from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.request import Part, Request
 
@@ -44,7 +44,7 @@ class RunQueue:
 
     def __init__(
         self,
-        grouping: Grouping,
+        kind: BatchKind,
         times: RunTimes,
         workers: int,
         release: Callable[[int], None],
@@ -54,13 +54,13 @@ class RunQueue:
         """Start empty.
 
         Args:
-            grouping: which batches may share a run.
+            kind: which batches may share a run, and how long it takes.
             times: predicts runs, for deadlines.
             workers: runs that go on at once.
             release: called with the tokens that no longer wait.
             splits_runs: whether one run may take all workers.
         """
-        self.grouping = grouping
+        self.kind = kind
         self._times = times
         self._workers = workers
         self._release = release
@@ -75,8 +75,8 @@ class RunQueue:
         return len(self._waiting)
 
     def recalibrate(self, cost: CostModel) -> None:
-        """Group by another cost model from now on."""
-        self.grouping = replace(self.grouping, cost=cost)
+        """Predict by another cost model from now on."""
+        self.kind = replace(self.kind, cost=cost)
 
     def add(self, request: Request, now: float) -> None:
         """Let a request wait for runs."""
@@ -100,18 +100,12 @@ class RunQueue:
             part: the pairs of one request in that run.
             groups: which of them are tried together, each int64 (b,).
         """
-        request, grouping = part.request, self.grouping
+        request = part.request
         if request.given_up:
             return
         request.apart = True
         waited = bool(request.batches)
-        batches = []
-        for indices in groups:
-            lengths = request.pairs.lengths[indices]
-            length = int(lengths.max()) if grouping.grid is None else part.length
-            seconds = grouping.seconds(len(indices), length)
-            run_tokens = grouping.run_tokens(len(indices), length, int(lengths.sum()))
-            batches.append(Batch(indices, length, seconds, run_tokens))
+        batches = [one_batch(indices, request.pairs.lengths[indices], self.kind) for indices in groups]
         self._release(-request.put_back(batches))
         self._waiting.add_again(request, waited=waited)
 
@@ -121,9 +115,9 @@ class RunQueue:
         Args:
             max_wait: seconds to wait for other pairs at most.
         """
-        if max_wait <= 0 or not self._waiting or not self.grouping.shares_runs:
+        if max_wait <= 0 or not self._waiting or not self.kind.shares_runs:
             return None
-        if sum(request.waiting_tokens for request in self._waiting) >= self.grouping.max_batch_tokens:
+        if sum(request.waiting_tokens for request in self._waiting) >= self.kind.max_batch_tokens:
             return None
         return self._since + max_wait
 
@@ -171,28 +165,33 @@ class RunQueue:
         part = request.take()
         self._waiting.batch_taken(request)
         parts = [part]
-        rows, length, seconds = len(part.indices), part.length, part.seconds
-        if self.grouping.shares_runs and self._waiting:
+        size: RunSize = part.batch
+        if self.kind.shares_runs and self._waiting:
             for other in self._company(request):
                 for index in range(min(_BATCHES_LOOKED_AT, len(other.batches)) - 1, -1, -1):
                     batch = other.batches[index]
-                    if not self.grouping.may_share(length, rows, batch.length, len(batch.indices)):
+                    if not self.kind.may_join(size, batch):
                         continue
-                    more, longest = rows + len(batch.indices), max(length, batch.length)
-                    even = length == batch.length
-                    joined = self.grouping.joined_seconds(seconds, batch.seconds, more, longest, even=even)
-                    pays = self.grouping.pays(seconds, batch.seconds, joined, len(self._waiting))
-                    if pays and self._in_time(other, joined, now):
+                    joined = self.kind.joined(size, batch)
+                    if self._pays(size, batch, joined) and self._in_time(other, joined.seconds, now):
                         parts.append(other.take(index))
                         self._waiting.batch_taken(other)
-                        rows, length, seconds = more, longest, joined
+                        size = joined
         for item in parts:
             self._release(item.tokens)
             item.request.in_flight += 1
             if item.request.started is None:
                 item.request.started, item.request.all_cores = now, all_cores
-        tokens = self.grouping.run_tokens(rows, length, sum(item.tokens for item in parts))
-        return Run(tuple(parts), length, seconds, tokens, all_cores=all_cores)
+        return Run(tuple(parts), size.length, size.seconds, size.run_tokens, all_cores=all_cores)
+
+    def _pays(self, alone: RunSize, other: RunSize, joined: RunSize) -> bool:
+        """Whether joining saves the waiting requests more than it costs the one that would have run alone.
+
+        One run instead of two saves a run's fixed cost, minus what padding adds, for every request that waits. The
+        request whose turn it is waits longer, because its run has more rows.
+        """
+        saved = alone.seconds + other.seconds - joined.seconds
+        return saved * len(self._waiting) >= joined.seconds - alone.seconds
 
     def _company(self, request: Request) -> list[Request]:
         """Other requests whose batches may join; none where a deadline leaves no time for more rows."""
@@ -219,4 +218,4 @@ class RunQueue:
             seconds.extend(batch.seconds for batch in request.batches)
             if len(seconds) > 2 * self._workers:
                 return False
-        return threads_inside_operators(seconds, self._workers, self.grouping.cost.operator_efficiency)
+        return threads_inside_operators(seconds, self._workers, self.kind.cost.operator_efficiency)

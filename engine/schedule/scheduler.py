@@ -11,15 +11,17 @@ hold, so a reranker that is dropped without `close` ends them.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import itertools
 import os
 import threading
 import time
 import weakref
+from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from crossrank.engine import process
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.admission import Admission
@@ -37,16 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from crossrank.engine.plan.batch_kinds import BatchKind
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.plan.grouping import Grouping
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.admission import AdmittedCall
     from crossrank.engine.schedule.request import Terms
     from crossrank.engine.schedule.statistics import BatchObserver, RerankerStats
     from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
-
-_EXIT_SECONDS = 10.0
-"""How long the interpreter's end waits for runs in progress: destroying a session under them could crash."""
 
 
 class Scheduler:
@@ -54,7 +53,6 @@ class Scheduler:
 
     Attributes:
         processors: how many runs go on at once.
-        cost: predicts run times.
         times: the predictions corrected by observed times.
         clock: seconds that only grow; deadlines are points on it.
         admission: counts what waits.
@@ -66,7 +64,7 @@ class Scheduler:
         runner: Runner,
         encoder: PairEncoder,
         *,
-        grouping: Grouping,
+        kind: BatchKind,
         max_queue_tokens: int | None = None,
         max_wait: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -74,19 +72,18 @@ class Scheduler:
         """Prepare; threads start with the first request.
 
         Args:
-            runner: runs batches.
+            runner: runs batches; closed when the scheduler has ended.
             encoder: lays out their arrays.
-            grouping: what may share a run.
+            kind: what may share a run.
             max_queue_tokens: tokens that may wait; None for the defaults of `Admission`.
             max_wait: seconds an idle worker waits for pairs that make its run fuller.
             clock: seconds that only grow; deadlines are points on it.
         """
-        self._grouping = grouping
+        self._kind = kind
         self.processors = runner.processors
-        self._labels = runner.labels
-        self.cost = cost = grouping.cost
+        self._runner = runner
         self.clock = clock
-        self.times = RunTimes(cost, runner.processors)
+        self.times = RunTimes(kind.cost, runner.processors)
         self.admission = Admission(self.times, max_queue_tokens)
         self.encoders = Encoders(runner.processors, clock)
         self._max_length = encoder.max_length
@@ -96,11 +93,11 @@ class Scheduler:
         self._workers = Workers(runner, encoder, commands.put)
         self._owner = QueueOwner(
             RunQueue(
-                grouping,
+                kind,
                 self.times,
                 runner.processors,
                 _releases(self.admission),
-                splits_runs=runner.splits_runs,
+                splits_runs=runner.run_on_all_cores is not None,
             ),
             self._workers,
             commands=commands,
@@ -113,9 +110,15 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._abandoned = False
+        self._process = os.getpid()
+        process.bind(self)
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
+
+    @property
+    def cost(self) -> CostModel:
+        """Predicts run times."""
+        return self._kind.cost
 
     def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: float | None) -> Future[Outcome]:
         """Plan pairs and let them wait for their runs; for accepted calls (`AdmittedCall.submit`).
@@ -129,15 +132,8 @@ class Scheduler:
         Returns:
             A future; cancelling it drops what has not started.
         """
-        batches = plan(
-            pairs.lengths,
-            batching=self._grouping.batching,
-            cost=self.cost,
-            max_batch_tokens=self._grouping.max_batch_tokens,
-            workers=self.processors,
-            grid=self._grouping.grid,
-        )
-        request = new_request(next(self._numbers), pairs, batches, self._labels, terms)
+        batches = plan(pairs.lengths, self._kind, self.processors)
+        request = new_request(next(self._numbers), pairs, batches, self._runner.labels, terms)
         future, number, commands = request.future, request.number, self._commands
         # The number, not the request: a future that is kept must not keep the tokens.
         future.add_done_callback(lambda done: commands.put(Cancel(number)) if done.cancelled() else None)
@@ -153,9 +149,7 @@ class Scheduler:
         if not documents:
             return 0.0
         length = min(max(1.0, tokens / documents), self._max_length)
-        cost = self.cost
-        row = cost.run + cost.row + length * (cost.token + cost.token_squared * length)
-        return max(1.0, tokens / length) * row
+        return max(1.0, tokens / length) * self.cost.seconds(1, length)
 
     def expected_wait(self, seconds: float, terms: Terms) -> float:
         """Seconds that a call which comes now would wait for those that go before it; runs in progress do not count.
@@ -174,7 +168,7 @@ class Scheduler:
 
     def recalibrate(self, cost: CostModel) -> None:
         """Plan and predict with another cost model."""
-        self.cost = cost
+        self._kind = replace(self._kind, cost=cost)
         self._commands.put(Recalibrated(cost))
 
     def observe(self, observer: BatchObserver | None) -> None:
@@ -206,7 +200,7 @@ class Scheduler:
         )
 
     def close(self, *, drain: bool = True) -> None:
-        """Accept no more calls, end the calls in progress, and end the threads.
+        """Accept no more calls, end the calls in progress, end the threads, and close the runner.
 
         Called on an event loop it blocks that loop, so calls that need it to submit more get a ClosedError when it runs
         on.
@@ -216,16 +210,19 @@ class Scheduler:
                 progress are waited for.
         """
         self.admission.close()
+        if os.getpid() != self._process:
+            return
+        self._commands.put(Close(drain, _loop_of_this_thread()))
         with self._lock:
             thread = self._thread
-        if thread is not None and not self._abandoned:
-            self._commands.put(Close(drain, _loop_of_this_thread()))
-            if not self._workers.owns_this_thread():
-                thread.join()
+        if thread is None:
+            if not self.admission.calls:  # else the first request of one of them starts the threads
+                self._runner.close()
+        elif not self._workers.owns_this_thread():
+            thread.join()
 
-    def abandon_after_fork(self) -> None:
+    def forget_after_fork(self) -> None:
         """In a child process: forget the threads, which do not exist here."""
-        self._abandoned = True
         self.admission.abandon_after_fork()
         self.encoders.abandon_after_fork()
         self._dropped.detach()
@@ -235,12 +232,9 @@ class Scheduler:
             with self._lock:
                 if self._thread is None:
                     self._workers.start()
-                    thread = threading.Thread(
-                        target=_own, args=(self._owner, self._workers), name="crossrank-queue", daemon=True
-                    )
-                    _running[thread] = self._commands
-                    thread.start()
-                    self._thread = thread
+                    work = partial(_own, self._owner, self._workers, self._runner)
+                    end = partial(self._commands.put, Close(drain=False))
+                    self._thread = process.start_thread("crossrank-queue", work, end)
 
 
 def _loop_of_this_thread() -> AbstractEventLoop | None:
@@ -254,26 +248,8 @@ def _releases(admission: Admission) -> Callable[[int], None]:
     return lambda tokens: admission.change(-tokens)
 
 
-_running: dict[threading.Thread, SimpleQueue[Command]] = {}
-"""Owners' threads that have not ended, whoever still knows their schedulers."""
-
-
-def _own(owner: QueueOwner, workers: Workers) -> None:
-    """The thread of an owner; it ends after its workers."""
-    try:
-        owner.loop()
-        workers.join()
-    finally:
-        _running.pop(threading.current_thread(), None)
-
-
-def _end_with_the_interpreter() -> None:
-    """Cancel what waits and let running batches end, before Python and onnxruntime are taken apart under them."""
-    for thread, commands in list(_running.items()):
-        commands.put(Close(drain=False))
-        thread.join(_EXIT_SECONDS)
-
-
-atexit.register(_end_with_the_interpreter)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.clear)
+def _own(owner: QueueOwner, workers: Workers, runner: Runner) -> None:
+    """The thread of an owner; it ends after its workers, when nothing can run any more."""
+    owner.loop()
+    workers.join()
+    runner.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.runtime.session import NoNumberError
 from crossrank.engine.schedule.queue_commands import RunFinished, WorkerDied
 from crossrank.engine.schedule.statistics import BatchObserved
@@ -97,37 +98,36 @@ class Workers:
         if run is None:
             return False
         if all(part.request.done for part in run.parts):
-            self._tell(RunFinished(run, None, None, 0.0))
+            self._tell(RunFinished(run, None, None))
             return True
-        started, typical = time.perf_counter(), True
+        started = time.perf_counter()
         try:
             arrays = assemble(self._encoder, run)
-            with self._runner.turn(all_cores=run.all_cores) as processor:
-                started = time.perf_counter()
-                outputs = processor.run(arrays, all_cores=run.all_cores)
-                seconds, typical = time.perf_counter() - started, processor.typical
+            on_all_cores = self._runner.run_on_all_cores if run.all_cores else None
+            result = (on_all_cores or self._runner.run)(arrays)
         except NoNumberError as error:  # the other pairs of the run have their scores
-            finished = RunFinished(run, error.logits, error, time.perf_counter() - started, typical)
+            result = RunResult(error.logits, time.perf_counter() - started, typical=False)
+            finished = RunFinished(run, result, error)
         except Exception as error:  # whatever it is, its callers wait for it
-            finished = RunFinished(run, None, error, time.perf_counter() - started)
+            finished = RunFinished(run, None, error)
         except BaseException as error:  # the thread must not go without a word
             self._tell(WorkerDied(worker, run, error))
             return False
         else:
-            finished = RunFinished(run, outputs, None, seconds, typical)
+            finished = RunFinished(run, result, None)
         self._tell(finished)
         if self.observer is not None:
-            self._observe(finished)
+            self._observe(finished, time.perf_counter() - started)
         return True
 
-    def _observe(self, finished: RunFinished) -> None:
+    def _observe(self, finished: RunFinished, seconds: float) -> None:
         run, observer = finished.run, self.observer
         observed = BatchObserved(
             pairs=run.rows,
             requests=len({part.request.number for part in run.parts}),
             length=run.length,
             tokens=run.tokens,
-            seconds=finished.seconds,
+            seconds=seconds if finished.result is None else finished.result.seconds,
             predicted_seconds=run.seconds,
             all_cores=run.all_cores,
             error=None if finished.error is None else str(finished.error),
@@ -146,10 +146,4 @@ class Workers:
 def assemble(encoder: PairEncoder, run: Run) -> TokenArrays:
     """Lay out the rows of a run, part by part."""
     arrays = [encoder.assemble(part.request.pairs, part.indices, run.length) for part in run.parts]
-    if len(arrays) == 1:
-        return arrays[0]
-    return TokenArrays(
-        np.concatenate([part.input_ids for part in arrays]),
-        np.concatenate([part.attention_mask for part in arrays]),
-        np.concatenate([part.token_type_ids for part in arrays]),
-    )
+    return arrays[0] if len(arrays) == 1 else TokenArrays(*(np.concatenate(rows) for rows in zip(*arrays, strict=True)))

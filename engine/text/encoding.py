@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -91,8 +91,7 @@ class EncodedPairs:
         return self.queries_truncated or bool(self.truncated.any())
 
 
-@dataclass(frozen=True)
-class TokenArrays:
+class TokenArrays(NamedTuple):
     """One batch: int64 arrays of shape (pairs, length), padded on the right."""
 
     input_ids: npt.NDArray[np.int64]

@@ -7,12 +7,12 @@ than are wanted. A text without such a cut is tokenized whole. Long pieces go on
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from crossrank.engine.process import in_children
 from crossrank.engine.text.safe_cuts import SafeCuts
 
 if TYPE_CHECKING:
@@ -169,5 +169,4 @@ def _after_fork_in_child() -> None:
     _long_pieces = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+in_children(_after_fork_in_child)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.plan.batch_kinds import KINDS
 from crossrank.errors import FidelityError, InferenceError, InvalidInputError, TruncationWarning
 from crossrank.export.verify.pairs import all_pairs, choose_reference_pairs, split_by_query
 
@@ -114,14 +115,14 @@ def run_graph(
             with _open(folder, precision, max_batch_tokens=1) as alone:
                 single, seconds = _score_alone(alone, pairs, advance)
                 by_themselves = _score_calls_of_one(alone, single, queries)
-                batching = alone.info().batching
-            if batching != "padded" and not np.array_equal(single, by_themselves):
+                kind = KINDS[alone.info().batching]
+            if not kind.pads and not np.array_equal(single, by_themselves):
                 raise FidelityError(
                     f"the {precision} graph scores a pair differently when it is the only one of a call: "
                     f"by up to {np.max(np.abs(single - by_themselves)):g}, where not a bit may change"
                 )
             padded = [split_by_query(by_themselves, queries)]
-            if batching == "padded":
+            if kind.pads:
                 with _open(folder, precision) as together:
                     padded.append(split_by_query(together.score_pairs(pairs), queries))
                 mixed = _score_uneven(folder, precision, queries, split_by_query(single, queries))
@@ -172,7 +173,7 @@ def ignores_other_pairs(
                 continue
             seen += 1
             tried = [arrays]
-            if batching == "packed":
+            if KINDS[batching].mixes_lengths:
                 tried.append(shortened(arrays, manifest.pad_token_id))
             try:
                 if not all(scores_ignore_other_pairs(session.run, some) for some in tried):

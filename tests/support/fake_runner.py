@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
+from functools import partial
 
 import numpy as np
 
+from crossrank.engine.plan.batch_kinds import KINDS
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.plan.grouping import Grouping
+from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.engine.schedule.request import Terms
 from crossrank.engine.schedule.scheduler import Scheduler
@@ -32,11 +33,9 @@ class FakeRunner:
     """
 
     labels = 1
-    typical = True
 
     def __init__(self, workers=2, *, gated=False, on_run=None):
         self.workers = self.processors = workers
-        self.splits_runs = workers > 1
         self.ran = []
         self.all_cores = []
         self.on_run = on_run
@@ -45,10 +44,19 @@ class FakeRunner:
         self.gate = threading.Semaphore(0)
         self._lock = threading.Lock()
 
-    def turn(self, *, all_cores=False):
-        return contextlib.nullcontext(self)
+    def run(self, arrays):
+        return self._run(arrays, all_cores=False)
 
-    def run(self, arrays, *, all_cores=False):
+    @property
+    def run_on_all_cores(self):
+        return partial(self._run, all_cores=True) if self.workers > 1 else None
+
+    def outputs(self, arrays):
+        """What a run gives."""
+        return outputs_of(arrays)
+
+    def _run(self, arrays, *, all_cores):
+        began = time.perf_counter()
         with self._lock:
             self.ran.append(arrays.input_ids[:, 0].tolist())
             self.all_cores.append(all_cores)
@@ -57,7 +65,8 @@ class FakeRunner:
             assert self.gate.acquire(timeout=WAIT)
         if self.on_run is not None:
             self.on_run(arrays)
-        return outputs_of(arrays)
+        outputs = self.outputs(arrays)
+        return RunResult(outputs, time.perf_counter() - began)
 
     def wait_for_runs(self, count):
         """Until so many more runs have started."""
@@ -77,7 +86,7 @@ class FakeRunner:
     def close(self):
         pass
 
-    def abandon_after_fork(self):
+    def leak(self):
         pass
 
 
@@ -129,7 +138,7 @@ def alone(pairs):
 
 
 def make_scheduler(runner, *, batching="single", max_batch_tokens=4096, **options):
-    return Scheduler(runner, PlainEncoder(), grouping=Grouping(batching, COST, max_batch_tokens), **options)
+    return Scheduler(runner, PlainEncoder(), kind=KINDS[batching](COST, max_batch_tokens), **options)
 
 
 def submit(scheduler, pairs, *, arrival=None, **terms):

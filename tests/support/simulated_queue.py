@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 from fake_runner import COST, pairs_of
 
-from crossrank.engine.plan.grouping import Grouping
+from crossrank.engine.plan.batch_kinds import SinglePairs
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.request import Terms, new_request
@@ -17,7 +17,7 @@ LENGTH = 60
 
 def simulate(arrivals):
     """Time from arrival to the last run of each request; arrivals are (time, number of pairs)."""
-    queue = RunQueue(Grouping("single", COST, 4096), RunTimes(COST, WORKERS), WORKERS, lambda _: None)
+    queue = RunQueue(SinglePairs(COST, 4096), RunTimes(COST, WORKERS), WORKERS, lambda _: None)
     events = [(at, 0, index, None) for index, (at, _) in enumerate(arrivals)]
     heapq.heapify(events)
     left = [count for _, count in arrivals]
@@ -27,7 +27,7 @@ def simulate(arrivals):
         now, _, index, run = heapq.heappop(events)
         if run is None:
             encoded = pairs_of([LENGTH] * arrivals[index][1])
-            batches = plan(encoded.lengths, batching="single", cost=COST, max_batch_tokens=4096, workers=WORKERS)
+            batches = plan(encoded.lengths, SinglePairs(COST, 4096), WORKERS)
             queue.add(new_request(index, encoded, batches, 1, Terms(arrival=now)), now)
         else:
             busy -= 1

@@ -10,6 +10,7 @@ import pytest
 from crossrank.benchmarks.harness.lengths import mixed_lengths
 from crossrank.benchmarks.harness.workloads import MIXED_LONGEST, MIXED_MEAN, MIXED_SHORTEST
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
+from crossrank.engine.plan.batch_kinds import KINDS
 from crossrank.engine.plan.cost import CostModel
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.runtime.cores import available_cores
@@ -28,12 +29,5 @@ def test_plan(benchmark: BenchmarkFixture, artifact: Artifact, top_k: int, batch
         mixed_lengths(top_k, shortest=MIXED_SHORTEST, longest=MIXED_LONGEST, mean=MIXED_MEAN), dtype=np.int64
     )
     cost = CostModel.of(artifact.manifest.architecture)
-    batches = benchmark(
-        plan,
-        lengths,
-        batching=batching,
-        cost=cost,
-        max_batch_tokens=DEFAULT_BATCH_TOKENS["cpu"],
-        workers=available_cores(),
-    )
+    batches = benchmark(plan, lengths, KINDS[batching](cost, DEFAULT_BATCH_TOKENS["cpu"]), available_cores())
     assert sorted(np.concatenate([batch.indices for batch in batches]).tolist()) == list(range(top_k))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
+    from collections.abc import Sequence
 
     from crossrank.engine.runtime.cuda.grid_runner import GridRunner
+    from crossrank.engine.runtime.runner import RunResult
     from crossrank.engine.text.encoding import TokenArrays
 
 _THREADS_PER_DEVICE = 2
@@ -27,12 +24,10 @@ class DevicePool:
         processors: how many runs execute at once: one per device.
         workers: threads that assemble batches and wait for their runs.
         labels: columns of the outputs.
-        splits_runs: always false: a run uses one device.
-        typical: not used; `turn` gives the device's runner, which has its own.
+        run_on_all_cores: None, because a run takes one device.
     """
 
-    splits_runs = False
-    typical = True
+    run_on_all_cores = None
 
     def __init__(self, runners: Sequence[GridRunner], labels: int) -> None:
         """Make a pool of loaded runners, which it then owns.
@@ -49,27 +44,18 @@ class DevicePool:
         for runner in self.runners:
             self._free.put(runner)
 
-    @contextmanager
-    def turn(self, *, all_cores: bool = False) -> Iterator[GridRunner]:  # noqa: ARG002
-        """Wait for a free device and reserve it.
-
-        Args:
-            all_cores: ignored; a run uses one device.
-        """
-        runner = self._free.get()
-        try:
-            yield runner
-        finally:
-            self._free.put(runner)
-
-    def run(self, arrays: TokenArrays, *, all_cores: bool = False) -> npt.NDArray[np.float32]:
-        """Outputs of a batch, float32 (b, labels), from the first device that is free.
+    def run(self, arrays: TokenArrays) -> RunResult:
+        """Run a batch on the first device that is free, and wait for it.
 
         Raises:
             InferenceError: onnxruntime failed.
+            ClosedError: `close` was called.
         """
-        with self.turn() as runner:
-            return runner.run(arrays, all_cores=all_cores)
+        runner = self._free.get()
+        try:
+            return runner.run(arrays)
+        finally:
+            self._free.put(runner)
 
     def load_all(self) -> None:
         """Capture all shapes on every device.
@@ -85,7 +71,7 @@ class DevicePool:
         for runner in self.runners:
             runner.close()
 
-    def abandon_after_fork(self) -> None:
+    def leak(self) -> None:
         """In a forked child, where CUDA does not work: never destroy the parent's sessions and buffers."""
         for runner in self.runners:
             runner.leak()

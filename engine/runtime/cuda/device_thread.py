@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from crossrank.engine import process
 from crossrank.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -21,20 +23,25 @@ _Tasks: TypeAlias = "SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | 
 
 
 class DeviceThread:
-    """Calls the functions it is given, one after the other, until it is stopped. Safe to use from several threads."""
+    """Calls the functions it is given, one after the other, until it is stopped. Safe to use from several threads.
 
-    def __init__(self, name: str) -> None:
+    Attributes:
+        stop_unused: like `stop`, but takes no lock: for finalizers, which run when no one can use this
+            object any more.
+    """
+
+    def __init__(self, name: str, last: Callable[[], object]) -> None:
         """Start the thread.
 
         Args:
             name: name of the thread.
+            last: called in it before it ends.
         """
         self._tasks: _Tasks = SimpleQueue()
         self._lock = threading.Lock()
         self._stopped = False
-        # A daemon, so that the interpreter does not wait for it at exit; `grid_runner.py` stops it with an atexit hook.
-        self._thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
-        self._thread.start()
+        self.stop_unused = partial(_stop, self._tasks, last)
+        self._thread = process.start_thread(name, partial(_work, self._tasks), self.stop_unused)
 
     def do(self, work: Callable[[], _Result]) -> _Result:
         """Call a function in the thread and wait for its result; an exception it raises is raised here.
@@ -49,21 +56,21 @@ class DeviceThread:
             self._tasks.put((work, done))
         return done.result()
 
-    def stop(self, last: Callable[[], object]) -> None:
-        """Stop the thread after the functions it was given before, and after calling `last`."""
+    def stop(self) -> None:
+        """Stop the thread after the functions it was given before, and after the last one; does not wait for it."""
         with self._lock:
             if not self._stopped:
                 self._stopped = True
-                self.stop_unused(last)
-
-    def stop_unused(self, last: Callable[[], object]) -> None:
-        """Like `stop`, but without the lock: for finalizers, which run when no one can use this object any more."""
-        self._tasks.put((last, None))
-        self._tasks.put(None)
+                self.stop_unused()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the thread to end."""
         self._thread.join(timeout)
+
+
+def _stop(tasks: _Tasks, last: Callable[[], object]) -> None:
+    tasks.put((last, None))
+    tasks.put(None)
 
 
 def _work(tasks: _Tasks) -> None:

@@ -11,19 +11,20 @@ not run yet.
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import logging
+import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.engine import process
 from crossrank.engine.runtime.cuda.capture_gate import GATE
 from crossrank.engine.runtime.cuda.device_thread import DeviceThread
 from crossrank.engine.runtime.cuda.options import FIRST_GRAPH_ID, NOT_CAPTURED, cuda_provider_options
 from crossrank.engine.runtime.cuda.shape_buffers import GraphInterface, ShapeBuffers, pinned_memory, run_options
+from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.runtime.session import checked_inputs, checked_logits, checked_output, open_session, run_failed
 from crossrank.engine.text.encoding import TokenArrays
 from crossrank.errors import ArtifactError
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Manifest, Provider
 
 _log = logging.getLogger("crossrank")
-
-_EXIT_SECONDS = 10.0
-_alive: weakref.WeakSet[GridRunner] = weakref.WeakSet()
 
 MOST_SHAPES = 64
 """Shapes with buffers and a captured graph at most, because each occupies device memory until the runner is closed."""
@@ -55,7 +53,6 @@ class GridRunner:
         not_captured_because: why runs are not captured although capture was asked for; else None.
         graph_ids: shapes with a captured graph and their ids, in the order of capture.
         failed: shapes that run without buffers because a run with buffers failed, with the error.
-        typical: whether the last run's time says something about later runs; a shape's first run takes longer.
     """
 
     def __init__(
@@ -92,25 +89,19 @@ class GridRunner:
         self.not_captured_because: str | None = None
         self.graph_ids: dict[Shape, int] = {}
         self.failed: dict[Shape, str] = {}
-        self.typical = True
         self._device = (provider, device if provider == "cuda" else 0)
         self._next_id = FIRST_GRAPH_ID
-        self._thread = DeviceThread(f"crossrank-device-{device}")
         self._held = _Held()
-        self._end = weakref.finalize(self, self._thread.stop_unused, self._held.clear)
+        self._thread = DeviceThread(f"crossrank-device-{device}", self._held.clear)
+        self._end = weakref.finalize(self, self._thread.stop_unused)
         self._end.atexit = False
         self._interface, self._pinned = self._thread.do(partial(self._open, path, manifest, memory_limit))
-        _alive.add(self)
 
-    def run(self, arrays: TokenArrays, *, all_cores: bool = False) -> npt.NDArray[np.float32]:  # noqa: ARG002
+    def run(self, arrays: TokenArrays) -> RunResult:
         """Run one batch.
 
         Args:
             arrays: int64 (b, length).
-            all_cores: ignored; a run uses one device.
-
-        Returns:
-            float32 (b, labels).
 
         Raises:
             InferenceError: onnxruntime failed, or returned NaN or infinity.
@@ -130,15 +121,11 @@ class GridRunner:
             ones = np.ones(shape, dtype=np.int64)
             self.run(TokenArrays(ones, ones, np.zeros_like(ones)))
 
-    def close(self, timeout: float | None = None) -> None:
-        """Free graphs, buffers and session in the thread that owns them, after its current run. May be called twice.
-
-        Args:
-            timeout: seconds to wait at most; None waits until it is done.
-        """
+    def close(self) -> None:
+        """Free graphs, buffers and session in the thread that owns them, after its current run. May be called twice."""
         self._end.detach()
-        self._thread.stop(self._held.clear)
-        self._thread.join(timeout)
+        self._thread.stop()
+        self._thread.join()
 
     def leak(self) -> None:
         """Keep everything from ever being destroyed.
@@ -146,8 +133,7 @@ class GridRunner:
         For a child of `fork`, where the device's context does not work and the thread does not exist.
         """
         self._end.detach()
-        _alive.discard(self)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._held))
+        process.leak(self._held)
 
     def _open(self, path: Path, manifest: Manifest, memory_limit: int | None) -> tuple[GraphInterface, Any]:
         """Open the session, without capture if onnxruntime refuses to capture this graph."""
@@ -180,11 +166,12 @@ class GridRunner:
             pinned = pinned_memory(session, self._device) if provider == "cuda" else None
         return interface, pinned
 
-    def _run(self, arrays: TokenArrays) -> npt.NDArray[np.float32]:
-        """Run one batch; called in the runner's thread."""
+    def _run(self, arrays: TokenArrays) -> RunResult:
+        """Run one batch in the runner's thread. A shape's first run takes longer, and so does one that fails."""
+        started = time.perf_counter()
         shape = self.grid.padded(*arrays.input_ids.shape)
         buffers = self._held.buffers.get(shape)
-        self.typical = buffers is not None or not self._gets_buffers(shape)
+        typical = buffers is not None or not self._gets_buffers(shape)
         try:
             if buffers is not None:
                 with GATE.use():
@@ -194,7 +181,7 @@ class GridRunner:
             else:
                 logits = self._run_without_buffers(arrays)
         except Exception as error:
-            self.typical = False
+            typical = False
             if shape not in self._held.buffers:
                 raise run_failed(arrays, error) from error
             # The capture may be incomplete, so these buffers are never used again.
@@ -204,7 +191,7 @@ class GridRunner:
             except Exception:  # these arrays fail without buffers too; the shape gets new buffers next time
                 raise run_failed(arrays, error) from error
             self._give_up(shape, error)
-        return checked_logits(logits, arrays)
+        return RunResult(checked_logits(logits, arrays), time.perf_counter() - started, typical)
 
     def _gets_buffers(self, shape: Shape) -> bool:
         return self.grid.holds(shape) and shape not in self.failed and len(self._held.buffers) < self.most_shapes
@@ -276,12 +263,3 @@ class _Held:
         with GATE.use():
             self.buffers.clear()
             self.session = None
-
-
-def _end_with_the_interpreter() -> None:
-    """Free devices before CUDA's libraries are unloaded."""
-    for runner in list(_alive):
-        runner.close(_EXIT_SECONDS)
-
-
-atexit.register(_end_with_the_interpreter)

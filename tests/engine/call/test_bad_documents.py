@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from fake_runner import FakeRunner
+from fake_runner import FakeRunner, outputs_of
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
@@ -28,8 +28,8 @@ def failing(request, tiny_artifact, monkeypatch):
             tokens = encoder.encode_documents([BAD]).ids.tolist()
 
         class Runner(FakeRunner):
-            def run(self, arrays, *, all_cores=False):
-                outputs = super().run(arrays, all_cores=all_cores)
+            def outputs(self, arrays):
+                outputs = super().outputs(arrays)
                 rows = arrays.input_ids.tolist()
                 hit = [any(row[i : i + len(tokens)] == tokens for i in range(len(row))) for row in rows]
                 if request.param == "run fails" and any(hit):
@@ -126,8 +126,7 @@ def test_what_failed_is_not_kept_as_a_score_and_what_was_scored_beside_it_is(fai
 
 def test_a_deadline_and_a_failure_are_told_apart(tiny_artifact, monkeypatch):
     runner = FakeRunner(workers=1, gated=True)
-    original = runner.run
-    runner.run = lambda arrays, all_cores=False: original(arrays, all_cores=all_cores) * np.nan
+    runner.outputs = lambda arrays: outputs_of(arrays) * np.nan
     monkeypatch.setattr("crossrank.engine.loaded_model.CpuRunner", lambda *_, **__: runner)
     runner.let_go()
     with ArtifactReranker(tiny_artifact, provider="cpu", precision="int8", threads=1) as engine:

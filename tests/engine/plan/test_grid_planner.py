@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossrank.engine.plan.batch_kinds import GridShapes
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.plan.grouping import Grouping
-from crossrank.engine.plan.planner import plan
+from crossrank.engine.plan.planner import one_batch, plan
 from crossrank.engine.plan.shape_grid import ShapeGrid
 
 COSTS = st.builds(
@@ -28,14 +28,7 @@ GRIDS = st.builds(
 
 
 def planned(lengths, grid, cost, workers=1):
-    return plan(
-        np.asarray(lengths, dtype=np.int64),
-        batching="padded",
-        cost=cost,
-        max_batch_tokens=grid.max_batch_tokens,
-        workers=workers,
-        grid=grid,
-    )
+    return plan(np.asarray(lengths, dtype=np.int64), GridShapes(cost, grid.max_batch_tokens, grid), workers)
 
 
 @given(lengths=st.lists(st.integers(1, 60), max_size=60), grid=GRIDS, cost=COSTS, workers=st.integers(1, 4))
@@ -87,11 +80,16 @@ def test_several_devices_share_a_request():
     cost=COSTS,
 )
 def test_batches_of_several_requests_join_only_in_a_shape_under_the_budget(rows, more, length, other, grid, cost):
-    grouping = Grouping("padded", cost, grid.max_batch_tokens, grid)
+    kind = GridShapes(cost, grid.max_batch_tokens, grid)
+    one, two = (
+        one_batch(np.arange(count), np.full(count, tokens), kind) for count, tokens in ((rows, length), (more, other))
+    )
     longest = max(length, other)
     joined = grid.padded(rows + more, longest)
-    assert grouping.seconds(rows + more, longest) == pytest.approx(float(cost.seconds(*joined)))
-    if grouping.may_share(length, rows, other, more):
+    size = kind.joined(one, two)
+    assert (size.rows, size.length, size.run_tokens) == (rows + more, joined.length, joined.tokens)
+    assert size.seconds == pytest.approx(float(cost.seconds(*joined)))
+    if kind.may_join(one, two):
         assert joined.tokens <= grid.max_batch_tokens
         assert grid.holds(joined) or longest > grid.lengths[-1]
     else:

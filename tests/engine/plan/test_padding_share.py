@@ -10,6 +10,7 @@ import pytest
 
 import crossrank.export
 from crossrank.engine.config import DEFAULT_BATCH_TOKENS
+from crossrank.engine.plan.batch_kinds import KINDS
 from crossrank.engine.plan.cost import CostModel
 from crossrank.engine.plan.planner import plan
 from crossrank.models.manifest import Architecture
@@ -36,7 +37,7 @@ def test_under_three_percent_of_the_tokens_are_padding(batching, workers, seed, 
     encoded = default_encoder.encode_documents([documents[index] for index in chosen])
     query = default_encoder.encode_query("how does the immune system recognise a virus")
     lengths = default_encoder.pair([query], np.zeros(TOP_K, dtype=np.int64), encoded).lengths
-    batches = plan(lengths, batching=batching, cost=COST, max_batch_tokens=DEFAULT_BATCH_TOKENS["cpu"], workers=workers)
+    batches = plan(lengths, KINDS[batching](COST, DEFAULT_BATCH_TOKENS["cpu"]), workers)
     real, run = int(lengths.sum()), sum(batch.run_tokens for batch in batches)
     assert (run - real) / run < (0.03 if batching == "padded" else 1e-9)
     if batching != "single":

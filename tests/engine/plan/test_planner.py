@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossrank.engine.plan.batch_kinds import KINDS
 from crossrank.engine.plan.cost import CostModel
 from crossrank.engine.plan.planner import plan
 from crossrank.models.manifest import PACKED_ROWS, Architecture
@@ -36,7 +37,7 @@ def packed_seconds(cost, lengths):
     batching=st.sampled_from(["padded", "packed", "equal_length", "single"]),
 )
 def test_whatever_the_lengths_every_pair_runs_once_in_a_batch_that_fits(lengths, cost, budget, workers, batching):
-    batches = plan(lengths, batching=batching, cost=cost, max_batch_tokens=budget, workers=workers)
+    batches = plan(lengths, KINDS[batching](cost, budget), workers)
     assert sorted(np.concatenate([batch.indices for batch in batches]).tolist() if batches else []) == list(
         range(len(lengths))
     )
@@ -89,7 +90,7 @@ def test_no_contiguous_grouping_is_predicted_to_be_faster(lengths, cost, budget,
         for grouping in groupings(len(lengths))
         if all(fits(start, end) for start, end in grouping)
     )
-    batches = plan(np.asarray(lengths), batching=batching, cost=cost, max_batch_tokens=budget, workers=1)
+    batches = plan(np.asarray(lengths), KINDS[batching](cost, budget), 1)
     assert sum(batch.seconds for batch in batches) == pytest.approx(least)
 
 
@@ -97,19 +98,19 @@ def test_runs_that_cost_much_to_start_make_large_batches_and_free_ones_make_none
     lengths = np.asarray([10, 20, 30, 40])
     dear = CostModel(run=1.0, row=0.0, token=1e-6, token_squared=0.0)
     free = CostModel(run=0.0, row=0.0, token=1e-6, token_squared=1e-9)
-    assert len(plan(lengths, batching="padded", cost=dear, max_batch_tokens=1000, workers=1)) == 1
-    assert len(plan(lengths, batching="padded", cost=free, max_batch_tokens=1000, workers=1)) == 4
+    assert len(plan(lengths, KINDS["padded"](dear, 1000), 1)) == 1
+    assert len(plan(lengths, KINDS["padded"](free, 1000), 1)) == 4
 
 
 def test_a_pair_longer_than_the_budget_runs_alone():
-    batches = plan(np.asarray([8, 100, 8]), batching="padded", cost=COST, max_batch_tokens=16, workers=1)
+    batches = plan(np.asarray([8, 100, 8]), KINDS["padded"](COST, 16), 1)
     assert [batch.indices.tolist() for batch in batches] == [[1], [0, 2]]
 
 
 def test_several_workers_get_work_to_share():
     lengths = np.full(64, 100)
-    one = plan(lengths, batching="padded", cost=COST, max_batch_tokens=100_000, workers=1)
-    four = plan(lengths, batching="padded", cost=COST, max_batch_tokens=100_000, workers=4)
+    one = plan(lengths, KINDS["padded"](COST, 100_000), 1)
+    four = plan(lengths, KINDS["padded"](COST, 100_000), 4)
     assert len(one) == 1
     assert len(four) >= 4
     seconds = [batch.seconds for batch in four]
@@ -119,16 +120,16 @@ def test_several_workers_get_work_to_share():
 @given(lengths=LENGTHS, budget=st.integers(1, 5000), workers=st.integers(1, 4))
 def test_the_same_lengths_give_the_same_plan_and_are_not_changed(lengths, budget, workers):
     before = lengths.copy()
-    plans = [plan(lengths, batching="padded", cost=COST, max_batch_tokens=budget, workers=workers) for _ in range(2)]
+    plans = [plan(lengths, KINDS["padded"](COST, budget), workers) for _ in range(2)]
     first, second = ([(batch.indices.tolist(), batch.length) for batch in batches] for batches in plans)
     assert first == second
     assert lengths.tolist() == before.tolist()
 
 
 def test_equal_lengths_keep_their_order():
-    batches = plan(np.asarray([5, 9, 5, 9, 5]), batching="single", cost=COST, max_batch_tokens=100, workers=2)
+    batches = plan(np.asarray([5, 9, 5, 9, 5]), KINDS["single"](COST, 100), 2)
     assert [batch.indices.tolist() for batch in batches] == [[1], [3], [0], [2], [4]]
-    many = plan(np.tile([7, 9, 8], 100), batching="single", cost=COST, max_batch_tokens=100, workers=2)
+    many = plan(np.tile([7, 9, 8], 100), KINDS["single"](COST, 100), 2)
     assert [int(batch.indices[0]) % 3 for batch in many] == [1] * 100 + [2] * 100 + [0] * 100
     assert all(
         first.indices[0] < second.indices[0] for first, second in pairwise(many) if first.length == second.length
@@ -137,8 +138,8 @@ def test_equal_lengths_keep_their_order():
 
 def test_no_pairs_make_no_batches():
     empty = np.empty(0, dtype=np.int64)
-    assert plan(empty, batching="padded", cost=COST, max_batch_tokens=16, workers=2) == []
-    assert plan(empty, batching="single", cost=COST, max_batch_tokens=16, workers=1) == []
+    assert plan(empty, KINDS["padded"](COST, 16), 2) == []
+    assert plan(empty, KINDS["single"](COST, 16), 1) == []
 
 
 @pytest.mark.parametrize("architecture", [{}, {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}])

@@ -122,8 +122,8 @@ def test_calibrating_changes_the_plan_of_later_rerankers_but_no_score(reranker, 
     engine = reranker()
     cost = engine.calibrate()
     assert list(folder.iterdir())
-    assert reranker()._loaded._cost == engine._loaded._cost == cost
-    assert reranker(precision="int8")._loaded._cost != cost
+    assert reranker()._loaded._kind.cost == engine._loaded._kind.cost == cost
+    assert reranker(precision="int8")._loaded._kind.cost != cost
     np.testing.assert_allclose(engine.score(scored.query, scored.documents), before, atol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_a_calibrated_reranker_uses_the_measured_operator_efficiency(reranker, m
         assert engine.calibrate().operator_efficiency == 0.3
         engine.score("who", ["cold water"])
         assert observed == [True, False]
-    assert reranker(threads=2)._loaded._cost.operator_efficiency == 0.3
+    assert reranker(threads=2)._loaded._kind.cost.operator_efficiency == 0.3
 
 
 def test_with_one_thread_operator_efficiency_is_not_timed(reranker, monkeypatch):

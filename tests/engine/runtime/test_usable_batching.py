@@ -114,13 +114,13 @@ def test_without_enough_reference_pairs_to_try_batching_is_off(independent, pair
 
 
 def test_one_row_that_changes_in_a_batch_turns_batching_off(independent, monkeypatch):
-    def leaky(self, arrays, *, all_cores=False):
+    def leaky(self, arrays):
         scores = outputs_of(arrays)
         if len(scores) > 1:
             scores[1] = np.nextafter(scores[1], np.float32(np.inf))
         return scores
 
-    monkeypatch.setattr(FakeRunner, "run", leaky)
+    monkeypatch.setattr(FakeRunner, "outputs", leaky)
     assert independent().info().batching == "single"
 
 

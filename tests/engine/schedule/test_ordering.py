@@ -7,6 +7,7 @@ from fake_runner import COST, pairs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossrank.engine.plan.batch_kinds import SinglePairs
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.schedule.ordering import AGEING, WaitingRequests, WaitingWork, turn, work_ahead
 from crossrank.engine.schedule.request import Terms, new_request
@@ -14,7 +15,7 @@ from crossrank.engine.schedule.request import Terms, new_request
 
 def request(pairs=1, *, number=0, arrival=0.0, length=10, **terms):
     encoded = pairs_of([length] * pairs)
-    batches = plan(encoded.lengths, batching="single", cost=COST, max_batch_tokens=4096, workers=1)
+    batches = plan(encoded.lengths, SinglePairs(COST, 4096), 1)
     return new_request(number, encoded, batches, 1, Terms(arrival=arrival, **terms))
 
 

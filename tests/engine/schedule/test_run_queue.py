@@ -8,8 +8,8 @@ from fake_runner import COST, pairs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossrank.engine.plan.batch_kinds import KINDS, SinglePairs
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.plan.grouping import Grouping
 from crossrank.engine.plan.planner import plan
 from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.request import Terms, new_request
@@ -27,10 +27,10 @@ class Bench:
 
     def __init__(self, *, batching="single", cost=COST, max_batch_tokens=4096, workers=1):
         self.released = 0
-        self.options = {"batching": batching, "cost": cost, "max_batch_tokens": max_batch_tokens}
+        self.kind = KINDS[batching](cost, max_batch_tokens)
         self.workers = workers
         self.times = RunTimes(cost, workers)
-        self.queue = RunQueue(Grouping(**self.options), self.times, workers, self.release)
+        self.queue = RunQueue(self.kind, self.times, workers, self.release)
         self.numbers = 0
 
     def release(self, tokens):
@@ -38,10 +38,8 @@ class Bench:
 
     def add(self, lengths, now=0.0, **terms):
         encoded = pairs_of(lengths)
-        options = dict(self.options)
-        if options["batching"] == "equal_length":
-            options["batching"] = "single"
-        batches = plan(encoded.lengths, **options, workers=1)
+        kind = self.kind if self.kind.mixes_lengths else SinglePairs(self.kind.cost, self.kind.max_batch_tokens)
+        batches = plan(encoded.lengths, kind, 1)
         request = new_request(self.numbers, encoded, batches, 1, Terms(arrival=now, **terms))
         self.numbers += 1
         self.queue.add(request, now)
@@ -54,13 +52,13 @@ class Bench:
 
 def check_shape(run, batching, budget):
     assert run.rows == 1 or run.rows * run.length <= budget
-    assert run.length == max(part.length for part in run.parts)
+    assert run.length == max(part.batch.length for part in run.parts)
     if batching == "single":
         assert run.rows == 1
     if batching == "equal_length":
-        assert {part.length for part in run.parts} == {run.length}
+        assert {part.batch.length for part in run.parts} == {run.length}
     if batching == "packed":
-        assert run.rows <= PACKED_ROWS or len({part.length for part in run.parts}) == 1
+        assert run.rows <= PACKED_ROWS or len({part.batch.length for part in run.parts}) == 1
         assert run.run_tokens == run.tokens
     else:
         assert run.run_tokens == run.rows * run.length

@@ -11,7 +11,7 @@ from crossrank.errors import ClosedError
 
 
 def test_everything_is_done_in_one_other_thread_in_order():
-    thread, done = DeviceThread("device"), []
+    thread, done = DeviceThread("device", int), []
     for number in range(10):
         assert (
             thread.do(lambda number=number: done.append((number, threading.current_thread().name)) or number) == number
@@ -20,7 +20,7 @@ def test_everything_is_done_in_one_other_thread_in_order():
 
 
 def test_an_error_is_raised_in_the_caller_and_the_thread_goes_on():
-    thread = DeviceThread("device")
+    thread = DeviceThread("device", int)
     for error in (ValueError("no"), KeyboardInterrupt()):
 
         def fail(error=error):
@@ -32,14 +32,15 @@ def test_an_error_is_raised_in_the_caller_and_the_thread_goes_on():
 
 
 def test_it_ends_after_the_functions_it_was_given_and_one_more():
-    thread, done = DeviceThread("device"), []
+    done = []
+    thread = DeviceThread("device", lambda: done.append("last"))
     gate = threading.Event()
     caller = threading.Thread(target=thread.do, args=(lambda: gate.wait(30) and done.append("run"),))
     caller.start()
     while thread._tasks.qsize():
         pass
-    thread.stop(lambda: done.append("last"))
-    thread.stop(lambda: done.append("again"))
+    thread.stop()
+    thread.stop()
     with pytest.raises(ClosedError):
         thread.do(lambda: 1)
     gate.set()
@@ -52,7 +53,7 @@ def test_it_keeps_no_reference_to_finished_work():
     class Thing:
         pass
 
-    thread, thing = DeviceThread("device"), Thing()
+    thread, thing = DeviceThread("device", int), Thing()
     seen = weakref.ref(thing)
     thread.do(lambda thing=thing: id(thing))
     del thing

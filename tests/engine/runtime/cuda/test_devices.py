@@ -70,12 +70,10 @@ def test_many_callers_share_the_devices(on_gpu, scored):
 
 def test_runs_go_to_whichever_device_is_free():
     class Device:
-        typical = True
-
         def __init__(self):
             self.runs, self.gate = 0, threading.Event()
 
-        def run(self, arrays, *, all_cores=False):
+        def run(self, arrays):
             self.runs += 1
             assert self.gate.wait(30)
             return arrays
@@ -83,7 +81,7 @@ def test_runs_go_to_whichever_device_is_free():
     slow, quick = Device(), Device()
     quick.gate.set()
     pool = DevicePool([slow, quick], labels=1)
-    assert (pool.processors, pool.workers, pool.splits_runs) == (2, 4, False)
+    assert (pool.processors, pool.workers, pool.run_on_all_cores) == (2, 4, None)
     first = threading.Thread(target=pool.run, args=(None,))
     first.start()
     while not slow.runs:
@@ -99,7 +97,7 @@ def test_a_device_whose_run_failed_is_free_again(on_gpu, scored, monkeypatch):
     engine = on_gpu(devices=[0, 1])
     real = GridRunner.run
 
-    def fail(self, arrays, *, all_cores=False):
+    def fail(self, arrays):
         raise InferenceError("the device is gone")
 
     with monkeypatch.context() as patch:
@@ -207,8 +205,8 @@ def test_a_large_call_is_scored_while_it_is_encoded(on_gpu, scored, monkeypatch)
 
 def test_calibration_times_shapes_of_the_grid_and_is_remembered_for_the_device(on_gpu, reranker, artifact):
     fitted = on_gpu(max_batch_tokens=256).calibrate()
-    assert on_gpu()._loaded._cost == fitted
-    assert reranker(artifact)._loaded._cost != fitted
+    assert on_gpu()._loaded._kind.cost == fitted
+    assert reranker(artifact)._loaded._kind.cost != fitted
 
 
 def test_cuda_is_refused_in_a_forked_child(on_gpu, scored):
@@ -234,7 +232,7 @@ def test_in_a_forked_child_nothing_of_the_device_is_destroyed(on_gpu, scored, sc
     engine = on_gpu()
     if scores_first:
         engine.score(scored.query, scored.documents)
-    (runner,) = engine._loaded._runner.runners
+    (runner,) = engine._loaded._live.runner.runners
     held = weakref.ref(runner._held)
     del runner
     child = os.fork()
@@ -250,7 +248,7 @@ def test_in_a_forked_child_nothing_of_the_device_is_destroyed(on_gpu, scored, sc
 def test_closing_frees_the_devices(on_gpu, scored):
     engine = on_gpu(devices=[0, 1])
     engine.score(scored.query, scored.documents)
-    held = [runner._held for runner in engine._loaded._runner.runners]
+    held = [runner._held for runner in engine._loaded._live.runner.runners]
     engine.close()
     assert [item.session for item in held] == [None, None]
 
@@ -269,9 +267,9 @@ def test_what_is_measured_on_a_gpu_is_remembered_for_its_model_alone(tmp_path, m
 
 def test_of_a_gpu_without_a_name_nothing_is_remembered(on_gpu, monkeypatch):
     monkeypatch.setattr(scorer_module, "cuda_device_name", lambda _: "")
-    before = on_gpu()._loaded._cost
+    before = on_gpu()._loaded._kind.cost
     assert on_gpu().calibrate() != before
-    assert on_gpu()._loaded._cost == before
+    assert on_gpu()._loaded._kind.cost == before
 
 
 def test_int8_is_refused(on_gpu):

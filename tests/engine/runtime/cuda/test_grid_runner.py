@@ -41,8 +41,8 @@ def shared_runner(parts):
 @given(rows=st.integers(1, 20), length=st.integers(3, 50), seed=st.integers(0, 1000))
 def test_each_row_gets_its_score_whatever_ran_in_the_buffers_before(parts, shared_runner, rows, length, seed):
     arrays = batch(rows, length, seed)
-    np.testing.assert_allclose(shared_runner.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
-    assert np.array_equal(shared_runner.run(arrays), shared_runner.run(arrays))
+    np.testing.assert_allclose(shared_runner.run(arrays).outputs, parts[2].run(arrays), atol=1e-5, rtol=0)
+    assert np.array_equal(shared_runner.run(arrays).outputs, shared_runner.run(arrays).outputs)
 
 
 def test_buffers_stay_where_they_are(runner):
@@ -69,7 +69,7 @@ def test_a_short_run_after_a_full_one_leaves_no_row_of_it(runner):
 
 def test_outputs_of_a_run_are_not_changed_by_the_next(runner):
     made = runner()
-    first = made.run(batch(3, 10, seed=1))
+    first = made.run(batch(3, 10, seed=1)).outputs
     unchanged = first.copy()
     made.run(batch(4, 10, seed=2))
     assert np.array_equal(first, unchanged)
@@ -120,7 +120,7 @@ def test_no_more_shapes_get_buffers_than_asked_for_and_the_rest_score_as_well(pa
     made = runner(most_shapes=2)
     for rows in (1, 2, 4, 8):
         arrays = batch(rows, 16, seed=rows)
-        np.testing.assert_allclose(made.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
+        np.testing.assert_allclose(made.run(arrays).outputs, parts[2].run(arrays), atol=1e-5, rtol=0)
     assert list(made.graph_ids) == [Shape(1, 16), Shape(2, 16)]
     assert [graph_id for graph_id, _ in run_ids] == [1, 2, NOT_CAPTURED, NOT_CAPTURED]
 
@@ -164,7 +164,7 @@ def test_a_shape_whose_run_fails_is_run_without_capture_from_then_on(parts, runn
 
     with monkeypatch.context() as patch:
         patch.setattr(shape_buffers.ShapeBuffers, "run", fail)
-        np.testing.assert_allclose(made.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
+        np.testing.assert_allclose(made.run(arrays).outputs, parts[2].run(arrays), atol=1e-5, rtol=0)
         made.run(batch(1, 8))
     assert made.graph_ids == {}
     assert made.failed == dict.fromkeys([Shape(2, 8), Shape(1, 8)], "CUDA error: out of memory")
@@ -186,7 +186,7 @@ def test_a_run_that_fails_either_way_is_an_error_and_the_next_one_works(parts, r
         made.run(bad)
     assert made.failed == {}, "one bad batch must not cost its shape the graph"
     good = batch(2, 8, seed=3)
-    np.testing.assert_allclose(made.run(good), parts[2].run(good), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(made.run(good).outputs, parts[2].run(good), atol=1e-5, rtol=0)
     assert made.graph_ids == {Shape(1, 8): 1, Shape(2, 8): 3}
 
 
@@ -208,7 +208,7 @@ def test_where_onnxruntime_refuses_to_capture_a_graph_it_runs_without_and_says_w
     assert (made.capture, made.graph_ids) == (False, {})
     assert "If_12" in made.not_captured_because
     arrays = batch(3, 10)
-    np.testing.assert_allclose(made.run(arrays), plain.run(arrays), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(made.run(arrays).outputs, plain.run(arrays), atol=1e-5, rtol=0)
 
 
 def buffers_on_cpu(*given, device, **options):
@@ -271,18 +271,15 @@ def test_a_runs_time_is_typical_unless_it_is_a_shapes_first_or_failed(runner, mo
     made = runner()
     typical = []
     for rows, length in ((2, 8), (2, 8), (4, 8), (2, 40)):
-        made.run(batch(rows, length))
-        typical.append(made.typical)
+        typical.append(made.run(batch(rows, length)).typical)
     assert typical == [False, True, False, True]
 
     def fail(self, arrays):
         raise RuntimeError("CUDA error")
 
     monkeypatch.setattr(shape_buffers.ShapeBuffers, "run", fail)
-    made.run(batch(2, 8))
-    assert not made.typical
-    made.run(batch(2, 8))
-    assert made.typical, "from now on it runs like this"
+    assert not made.run(batch(2, 8)).typical
+    assert made.run(batch(2, 8)).typical, "from now on it runs like this"
 
 
 def test_buffers_that_cannot_be_made_cost_speed_and_no_score(parts, runner, monkeypatch):
@@ -292,7 +289,7 @@ def test_buffers_that_cannot_be_made_cost_speed_and_no_score(parts, runner, monk
     monkeypatch.setattr(grid_runner, "ShapeBuffers", fail)
     made = runner()
     arrays = batch(3, 10)
-    np.testing.assert_allclose(made.run(arrays), parts[2].run(arrays), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(made.run(arrays).outputs, parts[2].run(arrays), atol=1e-5, rtol=0)
     assert "out of memory" in made.failed[Shape(4, 16)]
 
 
