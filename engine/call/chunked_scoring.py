@@ -83,6 +83,7 @@ class ChunkedScoring:
         self._logits = np.full(count, np.nan, dtype=np.float32)
         self._scored = np.zeros(count, dtype=np.bool_)
         self._truncated = np.zeros(count, dtype=np.bool_)
+        self._tokens = np.zeros(count, dtype=np.int64)
         self._windows: list[DocumentWindow | None] = [None] * count
         self._failed: dict[int, FailedPair] = {}
         self._query_truncated = False
@@ -180,13 +181,20 @@ class ChunkedScoring:
         windows = [self._windows[index] for index in of.tolist()]
         failed = {index: self._failed[pair] for index, pair in enumerate(of.tolist()) if pair in self._failed}
         return DocumentScores(
-            self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated, failed
+            self._logits[of],
+            self._scored[of],
+            self._truncated[of],
+            windows,
+            self._query_truncated,
+            self._tokens[of],
+            failed,
         )
 
     def _take(self, indices: npt.NDArray[np.int64], document_scores: DocumentScores) -> None:
         done = indices[document_scores.scored]
         self._logits[done] = document_scores.logits[document_scores.scored]
         self._truncated[done] = document_scores.truncated[document_scores.scored]
+        self._tokens[done] = document_scores.tokens[document_scores.scored]
         self._scored[done] = True
         for index, window, scored in zip(
             indices.tolist(), document_scores.windows, document_scores.scored.tolist(), strict=True

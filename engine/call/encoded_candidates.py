@@ -41,6 +41,7 @@ class DocumentScores:
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
         query_truncated: whether any query was cut.
+        tokens: that the model read of each pair, its special tokens included, int64 (n,); 0 where its score was known.
         failed: those that have no score whatever time they are given, by their indices.
     """
 
@@ -49,6 +50,7 @@ class DocumentScores:
     truncated: npt.NDArray[np.bool_]
     windows: Sequence[DocumentWindow | None]
     query_truncated: bool
+    tokens: npt.NDArray[np.int64]
     failed: Mapping[int, FailedPair] = field(default_factory=dict)
 
     @property
@@ -129,6 +131,8 @@ class EncodedCandidates:
             known = self.known[index]
             if known is not None:
                 logits[index], truncated[index] = known.logit, known.truncated
+        tokens = np.zeros(len(new), dtype=np.int64)
+        tokens[new] = np.add.reduceat(self.rows.lengths, self.cuts.first[:-1]) if len(self.rows.lengths) else 0
         if self.cache is not None:
             self.cache.store(
                 (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
@@ -140,6 +144,7 @@ class EncodedCandidates:
             truncated[self.distinct_of],
             [windows[index] for index in self.distinct_of.tolist()],
             self.queries_truncated,
+            tokens[self.distinct_of],
             self._failed_pairs(np.flatnonzero(new), failed_rows) if failed_rows else {},
         )
 
@@ -180,6 +185,7 @@ def known_scores(candidates: Candidates) -> DocumentScores | None:
         np.fromiter((score.truncated for score in chosen), dtype=np.bool_, count=count),
         [score.window for score in chosen],
         any(_encoded_query(candidates, index).truncated for index in set(candidates.query_of.tolist())),
+        np.zeros(count, dtype=np.int64),
     )
 
 
