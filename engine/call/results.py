@@ -84,7 +84,7 @@ class RankResult(Sequence[RankedDocument]):
     unscored: tuple[int, ...] = ()
     unscored_because: UnscoredBecause | None = None
     failures: Mapping[int, str] = field(default_factory=dict, hash=False)
-    tokens: int = 0
+    tokens: int = field(default=0, compare=False)
 
     def __len__(self) -> int:
         """Number of ranked documents."""
