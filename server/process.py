@@ -20,6 +20,7 @@ from uvicorn.supervisors import Multiprocess
 from crossrank.server.connections import LARGEST_HEAD, GuardedConnection, keep_alive_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from starlette.types import ASGIApp
@@ -32,6 +33,24 @@ logger = logging.getLogger("crossrank.server")
 _CLOSE_SECONDS = 2
 """For connections to be closed once every accepted request has its answer."""
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOG_CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)s [%(process)d] %(message)s"},
+        "line": {"format": "%(message)s"},
+    },
+    "handlers": {
+        "plain": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"},
+        "line": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["plain"], "level": "INFO", "propagate": False},
+        "crossrank.server": {"handlers": ["plain"], "level": "INFO", "propagate": False},
+        "crossrank.server.access": {"handlers": ["line"], "level": "INFO", "propagate": False},
+    },
+}
 
 
 def run(settings: ServerSettings) -> int:
@@ -43,24 +62,11 @@ def run(settings: ServerSettings) -> int:
     Raises:
         OSError: the address cannot be listened on.
     """
-    config = uvicorn.Config(
-        functools.partial(worker_app, settings),
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        http=functools.partial(GuardedConnection, settings=settings),  # type: ignore[arg-type]
-        ws="none",
-        lifespan="on",
-        workers=settings.workers,
-        access_log=False,
-        log_config=log_config(settings),
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=keep_alive_seconds(settings),
-        timeout_graceful_shutdown=_CLOSE_SECONDS,
-        h11_max_incomplete_event_size=LARGEST_HEAD,
-    )
+    config = uvicorn_config(settings, functools.partial(worker_app, settings))
     if settings.workers == 1:
+        # uvicorn raises the signal again when it has ended, for whoever handled it before.
+        for kind in _SIGNALS:
+            signal.signal(kind, lambda *_: None)
         server = uvicorn.Server(config)
         server.run()
         return 0 if server.started else STARTUP_FAILURE
@@ -77,33 +83,37 @@ def run(settings: ServerSettings) -> int:
     return 0
 
 
+def uvicorn_config(settings: ServerSettings, factory: Callable[[], ASGIApp]) -> uvicorn.Config:
+    """What uvicorn is told.
+
+    Args:
+        settings: of the service.
+        factory: makes the application, in each worker process; it has to be picklable where there are several.
+    """
+    return uvicorn.Config(
+        factory,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        http=functools.partial(GuardedConnection, settings=settings),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="on",
+        workers=settings.workers,
+        access_log=False,
+        log_config=_LOG_CONFIG,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=keep_alive_seconds(settings),
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+    )
+
+
 def worker_app(settings: ServerSettings) -> ASGIApp:
     """The application of one worker process: it ends after SIGTERM when all accepted requests have their answers."""
     from crossrank.server.app import create_app
 
     return create_app(settings, on_start=functools.partial(_end_when_drained, seconds=settings.drain_timeout))
-
-
-def log_config(settings: ServerSettings) -> dict[str, Any]:
-    """Everything on standard error; the access log is made of whole lines, in whichever format."""
-    del settings
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {
-            "plain": {"format": "%(asctime)s %(levelname)s [%(process)d] %(message)s"},
-            "line": {"format": "%(message)s"},
-        },
-        "handlers": {
-            "plain": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"},
-            "line": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
-        },
-        "loggers": {
-            "uvicorn": {"handlers": ["plain"], "level": "INFO", "propagate": False},
-            "crossrank.server": {"handlers": ["plain"], "level": "INFO", "propagate": False},
-            "crossrank.server.access": {"handlers": ["line"], "level": "INFO", "propagate": False},
-        },
-    }
 
 
 def private_memory() -> int | None:
@@ -123,7 +133,7 @@ def _end_when_drained(service: Service, *, seconds: float) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    before = {kind: signal.getsignal(kind) for kind in _SIGNALS}
 
     def end(kind: int, frame: FrameType | None) -> None:
         original = before[signal.Signals(kind)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 HOST = "http://service"
+SERVE = (sys.executable, "-c", "from crossrank.cli import main; main()", "serve")
 QUERY = "the old café carries wind-tunnel results"
 DOCUMENTS = [
     "wind tunnels carry air past models",
@@ -102,9 +103,11 @@ class ServerProcess:
 @contextmanager
 def server_process(*arguments: str, workers: int = 1, ready: bool = True) -> Iterator[ServerProcess]:
     """`crossrank serve` on a free port, ready; killed at the end if it still runs."""
-    command = [sys.executable, "-c", "from crossrank.cli import main; main()", "serve", "--port", "0", *arguments]
     process = subprocess.Popen(
-        [*command, "--workers", str(workers)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*SERVE, "--port", "0", "--workers", str(workers), *arguments],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     server = ServerProcess(process)
     try:
@@ -122,3 +125,29 @@ def server_process(*arguments: str, workers: int = 1, ready: bool = True) -> Ite
             process.wait()
         server._reader.join(5)
         process.stderr.close()
+
+
+@contextmanager
+def stub_server(stub, **settings) -> Iterator[str]:
+    """The service around a stub engine, behind uvicorn on a free port in a thread of this process; gives its URL."""
+    import uvicorn
+    from stub_reranker import stub_opener
+
+    from crossrank.server.process import uvicorn_config
+
+    chosen = ServerSettings.model_validate({"models": {"stub": {"source": "stub"}}, "port": 0, **settings})
+    config = uvicorn_config(chosen, lambda: create_app(chosen, opener=stub_opener(stub)))
+    config.log_config = None
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        while httpx.get(f"{url}/ready").status_code != 200:
+            time.sleep(0.01)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()
