@@ -10,7 +10,7 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint package gpu-wheel examples check default-model clean
+.PHONY: demo test clients lint package gpu-wheel examples check default-model clean
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
 demo: $(DEMO_VENV)/installed
@@ -31,6 +31,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt '.[dev]'
+	touch $@
+
+# Environments of clients of the HTTP service whose requirements exclude each other; tests with them are skipped without.
+clients: .clients/chains/installed .clients/aiperf/installed
+
+.clients/%/installed: tests/server/clients/%.txt
+	$(PYTHON) -m venv .clients/$*
+	.clients/$*/bin/pip install --quiet --requirement $<
 	touch $@
 
 # mypy sees the package only where it is installed, so the number of files it read is checked as well.
@@ -65,4 +73,4 @@ default-model: $(VENV)/installed
 		--name default --activation identity --precision int8,fp16
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) .clients build dist *.egg-info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from served_app import server_process, stub_server
 from stub_reranker import StubReranker
 
 from crossrank import Overloaded, Reranker
+from crossrank.models.embedded import default_artifact
 
 QUERY = "how do vaccines teach the immune system"
 DOCUMENTS = [
@@ -164,9 +166,22 @@ def test_aiperf(url, tmp_path, endpoint):
     file = tmp_path / "requests.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     program = python_of("aiperf").parent / "aiperf"
+    tokenizer = tmp_path / "tokenizer"  # its own would be fetched
+    tokenizer.mkdir()
+    shutil.copy(default_artifact() / "tokenizer.json", tokenizer)
+    (tokenizer / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}', encoding="utf-8")
     options = ["profile", "--model", "default", "--endpoint-type", endpoint, "--url", url, "--api-key", "key"]
     options += ["--input-file", str(file), "--custom-dataset-type", "single_turn", "--request-count", "4"]
-    options += ["--concurrency", "2", "--tokenizer", "builtin", "--ui", "none", "--artifact-dir", str(tmp_path / "out")]
+    options += [
+        "--concurrency",
+        "2",
+        "--tokenizer",
+        str(tokenizer),
+        "--ui",
+        "none",
+        "--artifact-dir",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run([program, *options], capture_output=True, text=True, check=False, timeout=200, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (report,) = (tmp_path / "out").rglob("profile_export_aiperf.json")
