@@ -75,12 +75,13 @@ def run(settings: ServerSettings) -> int:
     try:
         sock = config.bind_socket()
         try:
-            Multiprocess(config, [sock]).run()
+            supervisor = Multiprocess(config, [sock])
+            supervisor.run()
         finally:
             sock.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return 0
+    return STARTUP_FAILURE if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes) else 0
 
 
 def uvicorn_config(settings: ServerSettings, factory: Callable[[], ASGIApp]) -> uvicorn.Config:
@@ -150,7 +151,8 @@ def _end_when_drained(service: Service, *, seconds: float) -> None:
 
     def begin(kind: int, frame: FrameType | None) -> None:
         if service.draining:
-            end(kind, frame)
+            for _ in range(2):  # uvicorn waits for nothing after a second SIGINT
+                end(signal.SIGINT, frame)
             return
         service.draining = True
         loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(drain(kind))))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crossrank.server.metrics import Metrics
     from crossrank.server.settings import ServerSettings
 
+logger = logging.getLogger("crossrank.server")
 access_logger = logging.getLogger("crossrank.server.access")
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -33,6 +34,7 @@ class Record:
         id: the client's `X-Request-Id` where it is harmless, else made up.
         began: when its head had come, on the monotonic clock.
         status: of the answer; 0 before it.
+        complete: whether the whole answer was sent.
         details: what the access log says besides: model, documents, what was not scored.
         texts: query and documents; only in the log where that is asked for.
     """
@@ -40,6 +42,7 @@ class Record:
     id: str
     began: float = field(default_factory=time.monotonic)
     status: int = 0
+    complete: bool = False
     details: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, Any] = field(default_factory=dict)
 
@@ -77,10 +80,17 @@ class Recorder:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = record.id
+            elif message["type"] == "http.response.body":
+                record.complete = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, receive, recorded)
+        except Exception:
+            # The client has its 500, and the connection may carry further requests: uvicorn would close it.
+            if not record.complete:
+                raise
+            logger.exception("request %s failed", record.id)
         finally:
             self._metrics.responses.labels(str(record.status or _CLIENT_CLOSED)).inc()
             if access_logger.isEnabledFor(logging.INFO):

@@ -54,7 +54,8 @@ def test_sigterm_finishes_what_was_accepted_and_takes_no_more(tiny_artifact):
 
 def test_a_second_signal_ends_at_once(tiny_artifact):
     with server_process("--model", f"tiny={tiny_artifact}") as server, ThreadPoolExecutor(1) as pool:
-        accepted = pool.submit(httpx.post, f"{server.url}/v2/rerank", json=LARGE, timeout=120)
+        endless = {"query": QUERY, "documents": [f"wind tunnel {number} " * 60 for number in range(9000)]}
+        accepted = pool.submit(httpx.post, f"{server.url}/v2/rerank", json=endless, timeout=120)
         until(lambda: stats(server)["in_progress"] == 1)
         for _ in range(2):
             server.process.send_signal(signal.SIGTERM)
