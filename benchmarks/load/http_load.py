@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from crossrank.benchmarks.harness.workloads import WorkloadMaker
 from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
 from crossrank.benchmarks.load.http_client import HttpClient
 from crossrank.benchmarks.load.http_report import write_http_plot, write_http_table
-from crossrank.errors import CrossrankError
+from crossrank.errors import CrossrankError, Overloaded
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import default_artifact
 
@@ -51,6 +52,7 @@ _DRAIN = 10.0
 _START_SECONDS = 120.0
 _OVERHEAD_CALLS = 2000
 _REFUSED = frozenset({429, 503})
+_RETRY = 0.2
 
 
 class ServiceError(CrossrankError):
@@ -141,6 +143,17 @@ async def closed_loop(
     return done / (time.perf_counter() - start)
 
 
+async def until_answered(name: str, client: HttpClient, body: dict[str, Any]) -> None:
+    """Post until the service takes the request: one that refuses at first, because it waits for long, is not broken."""
+    while True:
+        status, answer = await client.post(client.request(body))
+        if status == 200:
+            return
+        if status not in _REFUSED:
+            raise ServiceError(f"{name} answered {status}: {answer[:200]!r}")
+        await asyncio.sleep(_RETRY)
+
+
 async def open_loop(client: HttpClient, texts: Workload, rate: float, seconds: float, seed: int) -> dict[str, Any]:
     """Requests that come whether or not earlier ones were answered; latencies count from when each was due."""
     arrivals = poisson_arrivals([Phase("load", rate, seconds)], documents=_DOCUMENTS, seed=seed)
@@ -188,11 +201,7 @@ async def measure(name: str, port: int, path: str, process: psutil.Process, seco
     """Saturation by waiting callers, then half, all of, and twice the rate of requests that saturates."""
     texts, client = workload(), HttpClient(port, path)
 
-    async def call(body: dict[str, Any]) -> None:
-        status, answer = await client.post(client.request(body))
-        if status != 200:
-            raise ServiceError(f"{name} answered {status}: {answer[:200]!r}")
-
+    call = partial(until_answered, name, client)
     await closed_loop(call, texts, 3.0)
     saturated = await closed_loop(call, texts, seconds)
     points = []
@@ -221,18 +230,20 @@ async def against_in_process(seconds: float, turns: int) -> list[tuple[float, fl
         async with AsyncReranker(activation="identity") as reranker:
 
             async def direct(body: dict[str, Any], reranker: AsyncReranker = reranker) -> None:
-                await reranker.rank(body["query"], body["documents"], return_documents=False)
+                while True:
+                    try:
+                        await reranker.rank(body["query"], body["documents"], return_documents=False)
+                    except Overloaded:
+                        await asyncio.sleep(_RETRY)
+                    else:
+                        return
 
             await closed_loop(direct, texts, 2.0)
             alone = await closed_loop(direct, texts, seconds)
         with started(command, port, ready):
             client = HttpClient(port, path)
 
-            async def over_http(body: dict[str, Any], client: HttpClient = client) -> None:
-                status, _ = await client.post(client.request(body))
-                if status != 200:
-                    raise ServiceError(f"status {status}")
-
+            over_http = partial(until_answered, "crossrank", client)
             await closed_loop(over_http, texts, 2.0)
             results.append((alone, await closed_loop(over_http, texts, seconds)))
             await client.close()

@@ -182,7 +182,11 @@ def test_aiperf(url, tmp_path, endpoint):
         "--artifact-dir",
         str(tmp_path / "out"),
     ]
-    done = subprocess.run([program, *options], capture_output=True, text=True, check=False, timeout=200, cwd=tmp_path)
+    # Offline it takes only names in the hub's cache, no folder.
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    done = subprocess.run(
+        [program, *options], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (report,) = (tmp_path / "out").rglob("profile_export_aiperf.json")
     figures = json.loads(report.read_text(encoding="utf-8"))
