@@ -42,7 +42,7 @@ _OPENAI_TYPES = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818  most are no errors of the service
     """An answer other than the one asked for.
 

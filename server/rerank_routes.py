@@ -5,26 +5,34 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from crossrank.errors import CrossrankError
 from crossrank.server.answers import incomplete, rerank_answer, score_answer, texts_answer
-from crossrank.server.failures import Refusal, refusal_of, refusal_of_body
+from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
 from crossrank.server.records import record_of
+from crossrank.server.request_checks import (
+    DEADLINE_HEADER,
+    check_prompt_tokens,
+    check_servable,
+    check_size,
+    checked,
+    header_number,
+)
 from crossrank.server.requests import RerankRequest, ScoreRequest, TextsRequest
 from crossrank.server.scoring import Job, improving_ranks, rank, score_pairs, unless_gone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from crossrank.engine.call.results import RankResult
     from crossrank.server.records import Record
@@ -33,10 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("crossrank.server")
 
-DEADLINE_HEADER = "X-Deadline-Ms"
 _EVENTS = "text/event-stream"
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RerankRoutes:
@@ -74,12 +79,12 @@ class RerankRoutes:
     async def score(self, request: Request) -> Response:
         """VLLM's scores in the texts' order."""
         with self._accepted(request, "score"):
-            asked = _checked(ScoreRequest, await self._body(request))
+            asked = checked(ScoreRequest, await self._body(request))
             served = self._service.models.find(asked.model)
-            _check_prompt_tokens(asked.truncate_prompt_tokens, served)
+            check_prompt_tokens(asked.truncate_prompt_tokens, served)
             queries, documents = asked.pairs()
             record = record_of(request.scope)
-            self._check_size(documents, sum(map(len, set(queries))), "text_2")
+            check_size(self._service.settings, documents, sum(map(len, set(queries))), "text_2")
             self._note(record, served, queries, documents)
             logits, tokens = await unless_gone(
                 request,
@@ -90,12 +95,12 @@ class RerankRoutes:
             return JSONResponse(score_answer(logits, tokens, request_id=record.id, model=served.name, raw=raw))
 
     async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
-        asked = _checked(RerankRequest, body)
+        asked = checked(RerankRequest, body)
         served = self._service.models.find(asked.model)
-        _check_servable(asked, served)
+        check_servable(asked, served)
         documents = asked.texts()
         record = record_of(request.scope)
-        self._check_size(documents, len(asked.query), "documents")
+        check_size(self._service.settings, documents, len(asked.query), "documents")
         self._note(record, served, [asked.query], documents)
         job = Job(
             asked.query,
@@ -120,16 +125,16 @@ class RerankRoutes:
             )
 
         if asked.stream or _EVENTS in request.headers.get("accept", ""):
-            return await self._stream(served, job, answer, record)
+            return await self._stream(request, served, job, answer)
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
         return JSONResponse(answer(ranking), headers=_incomplete_headers(ranking))
 
     async def _texts(self, request: Request, body: dict[str, Any]) -> Response:
-        asked = _checked(TextsRequest, body)
+        asked = checked(TextsRequest, body)
         served = self._service.models.find(None)
         record = record_of(request.scope)
-        self._check_size(asked.texts, len(asked.query), "texts")
+        check_size(self._service.settings, asked.texts, len(asked.query), "texts")
         self._note(record, served, [asked.query], asked.texts)
         job = Job(
             asked.query,
@@ -146,12 +151,23 @@ class RerankRoutes:
         return JSONResponse(answer, headers=_incomplete_headers(ranking))
 
     async def _stream(
-        self, served: ServedModel, job: Job, answer: Callable[[RankResult], dict[str, Any]], record: Record
+        self,
+        request: Request,
+        served: ServedModel,
+        job: Job,
+        answer: Callable[[RankResult], dict[str, Any]],
     ) -> Response:
         """Improving rankings; a refusal before the first of them is an ordinary answer."""
         rankings = improving_ranks(served.reranker, job)
-        first = await anext(rankings)
-        self._service.in_progress += 1  # until the stream has ended, which is after its handler
+
+        async def next_ranking() -> RankResult:
+            return await anext(rankings)
+
+        try:
+            first = await unless_gone(request, next_ranking())
+        except BaseException:
+            await rankings.aclose()
+            raise
 
         async def events() -> AsyncIterator[bytes]:
             ranking = first
@@ -159,17 +175,19 @@ class RerankRoutes:
                 yield _event("ranking", answer(ranking))
                 async for ranking in rankings:
                     yield _event("ranking", answer(ranking))
-                self._ranked(ranking, record)
+                self._ranked(ranking, record_of(request.scope))
                 yield b"event: done\ndata: [DONE]\n\n"
             except (CrossrankError, Refusal) as error:
                 refusal = error if isinstance(error, Refusal) else refusal_of(error)
                 yield _event("error", refusal.body())
-            finally:
-                # Also where the client went away: what has not started is dropped.
-                self._service.in_progress -= 1
-                await rankings.aclose()
 
-        return StreamingResponse(events(), media_type=_EVENTS, headers={"Cache-Control": "no-store"})
+        async def ended() -> None:
+            # Also where the client went away: what has not started is dropped.
+            self._service.in_progress -= 1
+            await rankings.aclose()
+
+        self._service.in_progress += 1  # until the stream has ended, which is after its handler
+        return _Stream(events(), ended)
 
     @contextmanager
     def _accepted(self, request: Request, method: str) -> Iterator[None]:
@@ -213,7 +231,7 @@ class RerankRoutes:
     async def _body(self, request: Request) -> dict[str, Any]:
         body = await self._service.bodies.read(request)
         try:
-            value = from_json(body)
+            value = from_json(body, allow_inf_nan=False)  # an answer may have to give it back
         except ValueError as error:
             raise Refusal(422, f"the body is no JSON: {error}", "invalid_json") from None
         if not isinstance(value, dict):
@@ -223,35 +241,13 @@ class RerankRoutes:
     def _time_left(self, request: Request, deadline_ms: float | None) -> Callable[[], float] | None:
         """Milliseconds until the deadline: from the request's head on, reading its body included."""
         header = request.headers.get(DEADLINE_HEADER)
-        limits = [limit for limit in (deadline_ms, _header_number(header)) if limit is not None]
+        limits = [limit for limit in (deadline_ms, header_number(header)) if limit is not None]
         if not limits and self._service.settings.default_deadline_ms is not None:
             limits = [self._service.settings.default_deadline_ms]
         if not limits:
             return None
         record = record_of(request.scope)
         return lambda: max(0.0, min(limits) - record.milliseconds)
-
-    def _check_size(self, documents: Sequence[str | dict[str, Any]], query_characters: int, name: str) -> None:
-        settings = self._service.settings
-        if len(documents) > settings.max_documents:
-            raise Refusal(
-                422,
-                f"{name}: {len(documents)} given, at most {settings.max_documents} expected (max_documents)",
-                "too_many_documents",
-                param=f"{name}[{settings.max_documents}]",
-            )
-        characters = query_characters
-        for place, document in enumerate(documents):
-            text = document if isinstance(document, str) else document.get("text")
-            characters += len(text) if isinstance(text, str) else 0
-            if characters > settings.max_characters:
-                raise Refusal(
-                    422,
-                    f"with {name}[{place}] the request has more than {settings.max_characters} characters, the most "
-                    "that are read (max_characters)",
-                    "too_many_characters",
-                    param=f"{name}[{place}]",
-                )
 
     def _note(
         self, record: Record, served: ServedModel, queries: Sequence[str], documents: Sequence[str | dict[str, Any]]
@@ -271,63 +267,22 @@ class RerankRoutes:
         self._service.metrics.tokens.inc(tokens)
 
 
-def _checked(kind: type[_Model], body: dict[str, Any]) -> _Model:
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise refusal_of_body(error) from None
+class _Stream(StreamingResponse):
+    """Server-sent events; says when they ended, whoever ended them."""
 
+    def __init__(self, events: AsyncIterator[bytes], ended: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(events, media_type=_EVENTS, headers={"Cache-Control": "no-store"})
+        self._ended = ended
 
-def _check_servable(asked: RerankRequest, served: ServedModel) -> None:
-    """Refuse what would change scores and is not served."""
-    if asked.relevant_spans is not None:
-        raise Refusal(422, "relevant_spans is not served here; leave it out", "not_supported", param="relevant_spans")
-    _check_prompt_tokens(asked.truncate_prompt_tokens, served)
-    if asked.max_chunks_per_doc is None:
-        return
-    windows = served.reranker.info().long_documents
-    most = 1 if isinstance(windows, str) else windows.max_windows_per_document
-    if most is None or asked.max_chunks_per_doc < most:
-        raise Refusal(
-            422,
-            f"max_chunks_per_doc={asked.max_chunks_per_doc}: this model is served with up to {most} windows of a "
-            "document; leave the field out",
-            "not_supported",
-            param="max_chunks_per_doc",
-        )
-
-
-def _check_prompt_tokens(given: int | None, served: ServedModel) -> None:
-    if given is None or given == -1 or given >= served.reranker.info().max_length:
-        return
-    raise Refusal(
-        422,
-        f"truncate_prompt_tokens={given}: the model reads up to {served.reranker.info().max_length} tokens of a pair, "
-        "and requests cannot lower that; max_tokens_per_doc cuts documents",
-        "not_supported",
-        param="truncate_prompt_tokens",
-    )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._ended()
 
 
 def _raw(asked: bool | None, served: ServedModel) -> bool:
     return served.settings.raw_scores if asked is None else asked
-
-
-def _header_number(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise Refusal(
-            422,
-            f"{DEADLINE_HEADER}: {text!r}: milliseconds of at least 0 expected",
-            "invalid_input",
-            param=DEADLINE_HEADER,
-        )
-    return number
 
 
 def _incomplete_headers(ranking: RankResult) -> dict[str, str]:

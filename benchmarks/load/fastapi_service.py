@@ -15,17 +15,17 @@ app = FastAPI()
 model = CrossEncoder(sys.argv[1], device="cpu")
 
 
-@app.get("/health")
 def health() -> dict[str, str]:
     """Answers when the model is loaded."""
     return {"status": "ok"}
 
 
-@app.post("/rerank")
 def rerank(query: Annotated[str, Body()], documents: Annotated[list[str], Body()]) -> dict[str, Any]:
     """Score in one of the framework's threads."""
     ranked = model.rank(query, documents, show_progress_bar=False)
     return {"results": [{"index": item["corpus_id"], "relevance_score": float(item["score"])} for item in ranked]}
 
 
+app.add_api_route("/health", health)
+app.add_api_route("/rerank", rerank, methods=["POST"])
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", access_log=False)

@@ -21,6 +21,14 @@ SCORING = {
 }
 
 
+NO_JSON = (
+    b"",
+    b"{",
+    b'{"query": "a", "documents": ["\xff"]}',
+    b'{"query": "a", "documents": [{"text": "b", "c": NaN}]}',
+)
+
+
 def stubbed(test, stub=None, **settings):
     async def main():
         async with client_of("stub", opener=stub_opener(stub or StubReranker()), **settings) as client:
@@ -77,7 +85,7 @@ def test_bad_texts_are_refused_as_text_embeddings_inference_does():
 
 def test_what_is_no_json_object_is_422():
     async def check(client):
-        for content in (b"", b"{", b'{"query": "a", "documents": ["\xff"]}', b'{"a": NaN1}'):
+        for content in NO_JSON:
             answer = await client.post("/v2/rerank", content=content, headers={"Content-Type": "application/json"})
             refused(answer, 422, "invalid_json")
         for content in (b"[]", b"3", b'"text"', b"null"):

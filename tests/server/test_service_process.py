@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -126,7 +127,8 @@ def test_hostile_connections_leave_others_served(tiny_artifact):
         elif kind == 1:
             connection.sendall(head + b'Content-Length: 5000\r\n\r\n{"query": "half')
         elif kind == 2:
-            connection.sendall(head + b"X-Endless: " + b"a" * 20_000)
+            with contextlib.suppress(ConnectionError):  # more than a head may have
+                connection.sendall(head + b"X-Endless: " + b"a" * 200_000)
         else:
             body = json.dumps(BODY).encode()
             connection.sendall(head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
