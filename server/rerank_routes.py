@@ -77,7 +77,7 @@ class RerankRoutes:
             return await self._rerank(request, body)
 
     async def score(self, request: Request) -> Response:
-        """VLLM's scores in the texts' order."""
+        """Scores in the texts' order, as vLLM gives them."""
         with self._accepted(request, "score"):
             asked = checked(ScoreRequest, await self._body(request))
             served = self._service.models.find(asked.model)
@@ -195,10 +195,10 @@ class RerankRoutes:
         service, record = self._service, record_of(request.scope)
         metrics = service.metrics
         metrics.requests.labels(method).inc()
-        service.check_key(request)
         service.in_progress += 1
         metrics.in_progress.inc()
         try:
+            service.check_key(request)
             service.check_open()
             yield
         except (Refusal, CrossrankError) as error:
@@ -209,6 +209,9 @@ class RerankRoutes:
         except ClientGone:
             record.details["error"] = "hung_up"
             metrics.hung_up.inc()
+            raise
+        except Exception:
+            metrics.failures.labels("internal_error").inc()
             raise
         else:
             metrics.successes.labels(method).inc()

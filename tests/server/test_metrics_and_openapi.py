@@ -57,8 +57,10 @@ def test_prometheus_reads_what_was_served(tiny_artifact):
     asyncio.run(main())
 
 
-def test_what_is_refused_for_overload_is_counted():
-    def fault(_):
+def test_refusals_and_failures_are_counted_by_their_kind():
+    def fault(query):
+        if query == "bug":
+            raise RuntimeError("nobody thought of this")
         raise Overloaded("busy", retry_after=1.0)
 
     async def main():
@@ -66,7 +68,12 @@ def test_what_is_refused_for_overload_is_counted():
             assert (await client.get("/stats")).json()["latency_seconds"]["p50"] is None
             for _ in range(4):
                 await client.post("/v2/rerank", json=BODY)
-            assert samples((await client.get("/metrics")).text)["te_request_failure", "overloaded"] == 4
+            failed = await client.post("/v2/rerank", json={**BODY, "query": "bug"})
+            assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal_error")
+            assert "nobody" not in failed.text
+            read = samples((await client.get("/metrics")).text)
+            assert (read["te_request_failure", "overloaded"], read["te_request_failure", "internal_error"]) == (4, 1)
+            assert read["crossrank_requests_in_progress",] == 0
 
     asyncio.run(main())
 
