@@ -54,7 +54,8 @@ def test_containers_run_without_root_on_a_read_only_system():
     assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
     drain = next(float(item["value"]) for item in container["env"] if item["name"] == "CROSSRANK_DRAIN_TIMEOUT")
-    assert pod["terminationGracePeriodSeconds"] > drain
+    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > before + drain
 
 
 def test_every_variable_in_them_is_a_setting():
