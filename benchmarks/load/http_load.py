@@ -272,13 +272,14 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="of the peer's environment")
     parser.add_argument("--checkpoint", help="the peer's weights")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--turns", type=int, default=3, help="of the engine in process and over HTTP")
     parser.add_argument("--json", type=Path, default=Path("http-load.json"), help="one file for all services")
     parser.add_argument("--plots", type=Path, help="folder for the plot")
     chosen = parser.parse_args()
     if chosen.what == "overhead":
         print({name: f"{seconds * 1000:.2f} ms" for name, seconds in asyncio.run(overhead()).items()})
     elif chosen.what == "in-process":
-        turns = asyncio.run(against_in_process(chosen.seconds / 2, 3))
+        turns = asyncio.run(against_in_process(chosen.seconds / 2, chosen.turns))
         for alone, http in turns:
             print(f"{alone:.1f} pairs/s in process, {http:.1f} over HTTP: {http / alone:.1%}")
         print(f"median {median(http / alone for alone, http in turns):.1%}")
