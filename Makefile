@@ -17,7 +17,7 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint package gpu-wheel examples check default-model default-small-model clean \
+.PHONY: demo test clients lint package gpu-wheel examples check default-model default-small-model clean \
 	transformers-5 oldest newest check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
@@ -39,6 +39,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt '.[dev]'
+	touch $@
+
+# Environments of clients of the HTTP service whose requirements exclude each other; tests with them are skipped without.
+clients: .clients/chains/installed .clients/aiperf/installed
+
+.clients/%/installed: tests/server/clients/%.txt
+	$(PYTHON) -m venv .clients/$*
+	.clients/$*/bin/pip install --quiet --requirement $<
 	touch $@
 
 # mypy sees the package only where it is installed, so the number of files it read is checked as well.
@@ -115,4 +123,4 @@ default-small-model: $(VENV)/installed
 		--name default-small --activation identity --precision int8
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) .clients build dist *.egg-info

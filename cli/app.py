@@ -19,6 +19,7 @@ from crossrank.cli.models import models_command
 from crossrank.cli.pull import pull_command
 from crossrank.cli.rerank import rerank_command
 from crossrank.cli.self_check import self_check_command
+from crossrank.cli.serve import serve_command
 from crossrank.cli.tune_cascade import tune_cascade_command
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command("rerank")(rerank_command)
 app.command("export")(export_command)
 app.command("pull")(pull_command)
+app.command("serve")(serve_command)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 app.command("self-check")(self_check_command)

@@ -23,6 +23,7 @@ IN_WHEEL = (
     "crossrank/export/cuda_placement/cuda_kernels.toml",
     "crossrank/export/verify/verification_pairs.jsonl",
     "crossrank/models/catalogue.toml",
+    "crossrank/server/page.html",
     "crossrank/models/default/artifact/manifest.json",
     "crossrank/models/default/artifact/int8.onnx",
     "crossrank/models/default/artifact/fp16.onnx",

@@ -43,6 +43,7 @@ class DocumentScores:
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
         query_truncated: whether any query was cut.
+        tokens: that the model read of each pair, its special tokens included, int64 (n,); 0 where its score was known.
         failed: those that have no score whatever time they are given, by their indices.
     """
 
@@ -51,6 +52,7 @@ class DocumentScores:
     truncated: npt.NDArray[np.bool_]
     windows: Sequence[DocumentWindow | None]
     query_truncated: bool
+    tokens: npt.NDArray[np.int64]
     failed: Mapping[int, FailedPair] = field(default_factory=dict)
 
     @property
@@ -110,7 +112,8 @@ class EncodedCandidates:
         if failed_rows:
             document_of = self.cuts.document_of
             failed = {int(document_of[row]): failure for row, failure in failed_rows.items()}
-        return DocumentScores(logits, scored, truncated, windows, self.queries_truncated, failed)
+        tokens = np.add.reduceat(self.rows.lengths, self.cuts.first[:-1])
+        return DocumentScores(logits, scored, truncated, windows, self.queries_truncated, tokens, failed)
 
     def _scored_windows(self, best: npt.NDArray[np.int64]) -> list[DocumentWindow | None]:
         spans = self.rows.documents.spans

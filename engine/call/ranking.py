@@ -128,4 +128,5 @@ def ranking(
         unscored=tuple(rest.tolist()),
         unscored_because=because,
         failures={index: str(failure.error) for index, failure in sorted(document_scores.failed.items())},
+        tokens=int(document_scores.tokens[document_scores.scored].sum()),
     )

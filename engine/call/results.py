@@ -73,6 +73,8 @@ class RankResult(Sequence[RankedDocument]):
         unscored_because: 'deadline' where time ran out; 'pending' in a ranking that `iter_rank` will still improve;
             'failed' where only such documents are unscored that cannot be scored; None where all were scored.
         failures: of those that cannot be scored, by their places in the caller's list, the reason in words.
+        tokens: that the model read of the scored pairs, query and special tokens included; none of those whose scores
+            the cache knew.
     """
 
     documents: tuple[RankedDocument, ...]
@@ -82,6 +84,7 @@ class RankResult(Sequence[RankedDocument]):
     unscored: tuple[int, ...] = ()
     unscored_because: UnscoredBecause | None = None
     failures: Mapping[int, str] = field(default_factory=dict, hash=False)
+    tokens: int = field(default=0, compare=False)
 
     def __len__(self) -> int:
         """Number of ranked documents."""

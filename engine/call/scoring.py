@@ -81,6 +81,7 @@ class Scoring:
         self._logits = np.full(count, np.nan, dtype=np.float32)
         self._scored = np.zeros(count, dtype=np.bool_)
         self._truncated = np.zeros(count, dtype=np.bool_)
+        self._tokens = np.zeros(count, dtype=np.int64)
         self._windows: list[DocumentWindow | None] = [None] * count
         self._failed: dict[int, FailedPair] = {}
         self._query_truncated = False
@@ -151,9 +152,8 @@ class Scoring:
         failed: dict[int, FailedPair] = {}
         if self._failed:
             failed = {index: self._failed[pair] for index, pair in enumerate(of.tolist()) if pair in self._failed}
-        return DocumentScores(
-            self._logits[of], self._scored[of], self._truncated[of], windows, self._query_truncated, failed
-        )
+        columns = (self._logits[of], self._scored[of], self._truncated[of], windows)
+        return DocumentScores(*columns, self._query_truncated, self._tokens[of], failed)
 
     def _chunks_by_time(self, order: npt.NDArray[np.int64]) -> TimedChunks:
         candidates, scheduler = self._candidates, self._scheduler
@@ -229,6 +229,7 @@ class Scoring:
         self._logits[chunk.indices] = scores.logits
         self._scored[chunk.indices] = scores.scored
         self._truncated[chunk.indices] = scores.truncated & scores.scored
+        self._tokens[chunk.indices] = scores.tokens
         if self._candidates.windows is not None:
             for index, window, scored in zip(
                 chunk.indices.tolist(), scores.windows, scores.scored.tolist(), strict=True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from crossrank.engine.text.documents import Document
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from crossrank.engine.text.encoding import EncodedDocuments
@@ -40,6 +42,20 @@ class PreparedDocuments:
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.items)
+
+    def shortened(self, tokens: int) -> PreparedDocuments:
+        """The same documents, of which at most so many tokens are read each; the score cache is left out for them.
+
+        Args:
+            tokens: at least 1.
+
+        Raises:
+            InvalidInputError: fewer.
+        """
+        if tokens < 1:
+            raise InvalidInputError(f"tokens={tokens}: at least 1 expected")
+        lengths = np.minimum(self.encoded.full_lengths, tokens)
+        return dataclasses.replace(self, encoded=dataclasses.replace(self.encoded, full_lengths=lengths), digests=None)
 
     def check_key(self, key: str) -> None:
         """Refuse documents prepared for another reranker.

@@ -1,0 +1,123 @@
+"""Checks of requests beyond their fields' types: sizes, and what is known but not served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from crossrank.server.failures import Refusal, refusal_of_body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crossrank.server.requests import RerankRequest
+    from crossrank.server.served import ServedModel
+    from crossrank.server.settings import ServerSettings
+
+DEADLINE_HEADER = "X-Deadline-Ms"
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(kind: type[_Model], body: dict[str, Any]) -> _Model:
+    """A body as a request.
+
+    Raises:
+        Refusal: 422, with the position of the bad item.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise refusal_of_body(error) from None
+
+
+def check_servable(asked: RerankRequest, served: ServedModel) -> None:
+    """Refuse what would change scores and is not served.
+
+    Raises:
+        Refusal: 422.
+    """
+    if asked.relevant_spans is not None:
+        raise Refusal(422, "relevant_spans is not served here; leave it out", "not_supported", param="relevant_spans")
+    check_prompt_tokens(asked.truncate_prompt_tokens, served)
+    if asked.max_chunks_per_doc is None:
+        return
+    windows = served.reranker.info().long_documents
+    most = 1 if isinstance(windows, str) else windows.max_windows_per_document
+    if most is None or asked.max_chunks_per_doc < most:
+        raise Refusal(
+            422,
+            f"max_chunks_per_doc={asked.max_chunks_per_doc}: this model is served with up to {most} windows of a "
+            "document; leave the field out",
+            "not_supported",
+            param="max_chunks_per_doc",
+        )
+
+
+def check_prompt_tokens(given: int | None, served: ServedModel) -> None:
+    """Refuse a limit that the model would not keep.
+
+    Raises:
+        Refusal: 422.
+    """
+    if given is None or given == -1 or given >= served.reranker.info().max_length:
+        return
+    raise Refusal(
+        422,
+        f"truncate_prompt_tokens={given}: the model reads up to {served.reranker.info().max_length} tokens of a pair, "
+        "and requests cannot lower that; max_tokens_per_doc cuts documents",
+        "not_supported",
+        param="truncate_prompt_tokens",
+    )
+
+
+def check_size(
+    settings: ServerSettings, documents: Sequence[str | dict[str, Any]], query_characters: int, name: str
+) -> None:
+    """Refuse more documents or characters than the settings allow.
+
+    Raises:
+        Refusal: 422, with the first document too many.
+    """
+    if len(documents) > settings.max_documents:
+        raise Refusal(
+            422,
+            f"{name}: {len(documents)} given, at most {settings.max_documents} expected (max_documents)",
+            "too_many_documents",
+            param=f"{name}[{settings.max_documents}]",
+        )
+    characters = query_characters
+    for place, document in enumerate(documents):
+        text = document if isinstance(document, str) else document.get("text")
+        characters += len(text) if isinstance(text, str) else 0
+        if characters > settings.max_characters:
+            raise Refusal(
+                422,
+                f"with {name}[{place}] the request has more than {settings.max_characters} characters, the most "
+                "that are read (max_characters)",
+                "too_many_characters",
+                param=f"{name}[{place}]",
+            )
+
+
+def header_number(text: str | None) -> float | None:
+    """The milliseconds of the deadline's header; None without one.
+
+    Raises:
+        Refusal: 422.
+    """
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise Refusal(
+            422,
+            f"{DEADLINE_HEADER}: {text!r}: milliseconds of at least 0 expected",
+            "invalid_input",
+            param=DEADLINE_HEADER,
+        )
+    return number

@@ -1,0 +1,170 @@
+"""Requests of the APIs that are served. What another API does not know is optional; unknown fields are left aside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
+
+from crossrank.engine.text.documents import TEXT_FIELD
+from crossrank.server.failures import Refusal
+
+_LOWEST_PRIORITY = -4
+_EXAMPLE_DOCUMENTS = ["Vaccines train immune cells with a harmless piece of a germ.", "Stock prices fell on Monday."]
+
+
+class _Scored(BaseModel):
+    """What every request may say about its time and its scores."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    raw_scores: StrictBool | None = Field(
+        default=None, description="Logits instead of scores from 0 to 1; where not given the model's setting counts."
+    )
+    deadline_ms: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="Milliseconds from the request on, after which the answer holds what is scored. The header "
+        "X-Deadline-Ms says the same; the earlier of the two counts.",
+    )
+    all_or_nothing: StrictBool = Field(
+        default=False, description="Answer 504 at the deadline, or an error for a document without a score."
+    )
+
+
+class RerankRequest(_Scored):
+    """A request of Cohere (v1, v2), Jina, vLLM or infinity."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        json_schema_extra={
+            "examples": [{"query": "how do vaccines work", "documents": [*_EXAMPLE_DOCUMENTS], "top_n": 1}]
+        },
+    )
+
+    model: StrictStr | None = Field(default=None, description="Which of the served models; the first where not given.")
+    query: StrictStr
+    documents: list[StrictStr | dict[str, Any]] = Field(
+        description="Texts, or mappings with a `text` field, or with the fields that `rank_fields` names."
+    )
+    top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="How many results at most; 0 and null give all."
+    )
+    return_documents: StrictBool = Field(default=False, description="Whether results carry their documents.")
+    rank_fields: list[StrictStr] | None = Field(
+        default=None, min_length=1, description="Fields of the documents to read, in this order, a line each."
+    )
+    max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        default=None, description="Tokens read of each document at most; the model's maximum holds as well."
+    )
+    max_chunks_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        default=None, description="Must allow what the model is served with: one chunk, or its windows."
+    )
+    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
+        default=None, description="Refused where it is less than the model reads; `max_tokens_per_doc` cuts documents."
+    )
+    priority: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="0 goes first; each step up to 4 later counts as twice the work."
+    )
+    relevant_spans: Any = Field(default=None, description="Not served: refused where given.")
+    first_stage_scores: list[StrictFloat | StrictInt] | None = Field(
+        default=None, description="A number a document, larger is scored earlier; matters under a deadline."
+    )
+    stream: StrictBool = Field(
+        default=False, description="Improving rankings as server-sent events; `Accept: text/event-stream` asks, too."
+    )
+
+    def texts(self) -> list[str | dict[str, Any]]:
+        """The documents as the engine takes them.
+
+        Raises:
+            Refusal: a document has none of the fields, or one that is no text.
+        """
+        if self.rank_fields is None:
+            return list(self.documents)
+        return [_joined(document, self.rank_fields, place) for place, document in enumerate(self.documents)]
+
+    @property
+    def engine_priority(self) -> int:
+        """Cohere's priority, where larger numbers go later, on the engine's scale."""
+        return max(_LOWEST_PRIORITY, -self.priority)
+
+
+class TextsRequest(_Scored):
+    """text-embeddings-inference's request, recognised by `texts`."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        json_schema_extra={"examples": [{"query": "how do vaccines work", "texts": [*_EXAMPLE_DOCUMENTS]}]},
+    )
+
+    query: StrictStr
+    texts: list[StrictStr]
+    truncate: StrictBool | None = Field(
+        default=None, description="false refuses texts that are longer than the model takes; else they are cut."
+    )
+    truncation_direction: Literal["right", "left"] = Field(
+        default="right", description="Only texts that need no cut can be given 'left'."
+    )
+    return_text: StrictBool = False
+
+    @field_validator("truncation_direction", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def may_cut(self) -> bool:
+        """Whether the end of a text may be left unread."""
+        return self.truncate is not False and self.truncation_direction == "right"
+
+
+class ScoreRequest(_Scored):
+    """vLLM's request for scores in the texts' order: one text with many, or as many as there are of the other."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        json_schema_extra={"examples": [{"text_1": "how do vaccines work", "text_2": [*_EXAMPLE_DOCUMENTS]}]},
+    )
+
+    model: StrictStr | None = None
+    text_1: StrictStr | list[StrictStr] = Field(description="The query, or a query for each text.")
+    text_2: StrictStr | list[StrictStr] = Field(description="The documents.")
+    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
+        default=None, description="Refused where it is less than the model reads."
+    )
+
+    def pairs(self) -> tuple[list[str], list[str]]:
+        """As many queries as documents; a single query stands for itself at each.
+
+        Raises:
+            Refusal: their numbers do not go together.
+        """
+        queries = [self.text_1] if isinstance(self.text_1, str) else self.text_1
+        documents = [self.text_2] if isinstance(self.text_2, str) else self.text_2
+        if len(queries) == 1:
+            return queries * len(documents), documents
+        if len(queries) != len(documents):
+            raise Refusal(
+                422,
+                f"text_1 has {len(queries)} texts, text_2 has {len(documents)}: one, or as many, expected",
+                "invalid_input",
+                param="text_1",
+            )
+        return queries, documents
+
+
+def _joined(document: str | dict[str, Any], fields: list[str], place: int) -> str | dict[str, Any]:
+    if isinstance(document, str):
+        return document
+    values = [document[name] for name in fields if name in document]
+    if not values or not all(isinstance(value, str) for value in values):
+        raise Refusal(
+            422,
+            f"documents[{place}]: texts expected in at least one of the fields {', '.join(fields)} (rank_fields)",
+            "invalid_input",
+            param=f"documents[{place}]",
+        )
+    return {**document, TEXT_FIELD: "\n".join(values)}

@@ -1,0 +1,204 @@
+"""A request's way through `AsyncReranker`: its deadline, and the end of its work when its client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from crossrank.server.failures import Refusal
+from crossrank.server.reading import ClientGone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from crossrank.async_reranker import AsyncReranker
+    from crossrank.engine.call.results import RankResult
+    from crossrank.engine.text.prepared import Documents
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A query and its documents, of whichever API.
+
+    Attributes:
+        query: the query.
+        documents: as the engine takes them.
+        time_left: gives the milliseconds until the deadline at the moment; None where there is no deadline.
+        all_or_nothing: whether a document without a score is worth no answer.
+        return_documents: whether results carry their documents.
+        priority: the engine's.
+        first_stage_scores: a number for each document; None where their order says it.
+        max_tokens_per_document: tokens that are read of each; None reads what the model takes.
+        may_cut: whether texts longer than the model takes may be cut.
+        tei: whether refusals are text-embeddings-inference's.
+        items: what the documents are called in messages.
+    """
+
+    query: str
+    documents: Sequence[str | dict[str, Any]]
+    time_left: Callable[[], float] | None
+    all_or_nothing: bool = False
+    return_documents: bool = False
+    priority: int = 0
+    first_stage_scores: Sequence[float] | None = None
+    max_tokens_per_document: int | None = None
+    may_cut: bool = True
+    tei: bool = False
+    items: str = "documents"
+
+
+async def rank(reranker: AsyncReranker, job: Job) -> RankResult:
+    """Rank a job's documents.
+
+    Raises:
+        Refusal: a document has no score and the job wants all, or was cut and must not be.
+        CrossrankError: as `AsyncReranker.rank`.
+    """
+    ranking = await reranker.rank(
+        job.query,
+        await _documents(reranker, job),
+        return_documents=job.return_documents,
+        deadline_ms=None if job.time_left is None else job.time_left(),
+        first_stage_scores=job.first_stage_scores,
+        priority=job.priority,
+    )
+    check(ranking, job)
+    return ranking
+
+
+async def improving_ranks(reranker: AsyncReranker, job: Job) -> AsyncGenerator[RankResult, None]:
+    """Rankings that improve; the last is what `rank` gives.
+
+    Raises:
+        Refusal: as for `rank`.
+        CrossrankError: as for `rank`.
+    """
+    rankings = reranker.aiter_rank(
+        job.query,
+        await _documents(reranker, job),
+        return_documents=job.return_documents,
+        deadline_ms=None if job.time_left is None else job.time_left(),
+        first_stage_scores=job.first_stage_scores,
+        priority=job.priority,
+    )
+    try:
+        async for ranking in rankings:
+            if ranking.unscored_because != "pending":
+                check(ranking, job)
+            yield ranking
+    finally:
+        await rankings.aclose()
+
+
+async def score_pairs(
+    reranker: AsyncReranker, queries: Sequence[str], documents: Sequence[str], time_left: Callable[[], float] | None
+) -> tuple[list[float], int]:
+    """Logits of pairs in their order, and the tokens that were read.
+
+    Raises:
+        Refusal: a pair has no score.
+        CrossrankError: as `AsyncReranker.rank`.
+    """
+    of_query: dict[str, list[int]] = {}
+    for place, query in enumerate(queries):
+        of_query.setdefault(query, []).append(place)
+    calls = [
+        asyncio.ensure_future(rank(reranker, Job(query, [documents[place] for place in places], time_left)))
+        for query, places in of_query.items()
+    ]
+    try:
+        rankings = await asyncio.gather(*calls)
+    finally:
+        for call in calls:
+            call.cancel()
+    logits = [0.0] * len(queries)
+    for places, ranking in zip(of_query.values(), rankings, strict=True):
+        _check_complete(ranking, partial(_pair_name, places), tei=False)
+        for item in ranking:
+            logits[places[item.index]] = item.score or 0.0
+    return logits, sum(ranking.tokens for ranking in rankings)
+
+
+def check(ranking: RankResult, job: Job) -> None:
+    """Refuse a final ranking that is not what its job allows.
+
+    Raises:
+        Refusal: see there.
+    """
+    if job.all_or_nothing:
+        _check_complete(ranking, lambda index: f"{job.items}[{index}]", tei=job.tei)
+    if not job.may_cut and (ranking.truncated_documents or ranking.query_truncated):
+        cut = min((item.index for item in ranking if item.truncated), default=None)
+        name = "query" if cut is None else f"{job.items}[{cut}]"
+        raise Refusal(
+            422,
+            f"{name} is longer than the model takes; allow its end to be cut (truncate=true, truncation_direction="
+            "'right') or send less",
+            "too_long",
+            param=name,
+            tei=job.tei,
+        )
+
+
+def _pair_name(places: Sequence[int], index: int) -> str:
+    return f"text_2[{places[index]}]"
+
+
+def _check_complete(ranking: RankResult, name: Callable[[int], str], *, tei: bool) -> None:
+    if ranking.failures:
+        place, reason = next(iter(ranking.failures.items()))
+        raise Refusal(424 if tei else 500, f"{name(place)}: {reason}", "inference_failed", param=name(place), tei=tei)
+    if ranking.unscored:
+        raise Refusal(
+            504,
+            f"{ranking.scored} of {ranking.scored + len(ranking.unscored)} documents were scored by the deadline, and "
+            "all were asked for",
+            "deadline_exceeded",
+            tei=tei,
+        )
+
+
+async def unless_gone(request: Request, work: Awaitable[_Result]) -> _Result:
+    """The result of some work, which is cancelled when the client closes its connection.
+
+    Args:
+        request: its body was read to the end.
+        work: what is waited for.
+
+    Raises:
+        ClientGone: the client went away.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _documents(reranker: AsyncReranker, job: Job) -> Documents:
+    """The documents, encoded and shortened where a request wants less of them read than the model takes."""
+    most = job.max_tokens_per_document
+    if most is None:
+        return job.documents
+    info = reranker.info()
+    if most >= info.max_length and info.long_documents == "truncate":
+        return job.documents
+    return (await reranker.prepare(job.documents)).shortened(most)

@@ -1,0 +1,41 @@
+"""Results say how many tokens the model read of their pairs."""
+
+from tokenizers import Tokenizer
+
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.text.windows import Windows
+
+DOCUMENTS = ["wind tunnel results", "", "the old café", "the old café", "wind tunnel " * 400]
+
+
+def pair_tokens(artifact, query, document, most):
+    tokenizer = Tokenizer.from_file(str(artifact / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return min(most, len(tokenizer.encode(query, document).ids))
+
+
+def test_tokens_are_those_of_the_pairs_whichever_way_they_are_scored(tiny_artifact):
+    with ArtifactReranker(tiny_artifact, score_cache_bytes=100_000) as reranker:
+        most = reranker.info().max_length
+        expected = sum(pair_tokens(tiny_artifact, "a query", document, most) for document in DOCUMENTS)
+        assert reranker.rank("a query", DOCUMENTS).tokens == expected
+        assert reranker.rank("a query", DOCUMENTS).tokens == 0  # the cache knows all of them
+    with ArtifactReranker(tiny_artifact) as reranker:
+        assert reranker.rank("a query", DOCUMENTS, deadline_ms=60_000).tokens == expected
+        assert [ranking.tokens for ranking in reranker.iter_rank("a query", DOCUMENTS)][-1] == expected
+        assert reranker.rank("a query", DOCUMENTS, deadline_ms=0).tokens == 0
+    with ArtifactReranker(tiny_artifact, long_documents=Windows(tokens=32)) as reranker:
+        assert reranker.rank("a query", DOCUMENTS).tokens > expected
+
+
+def test_shortened_documents_are_read_as_far_as_they_should_be(tiny_artifact):
+    long = "wind tunnel results of the old café"
+    with ArtifactReranker(tiny_artifact, score_cache_bytes=100_000) as reranker:
+        whole = reranker.rank("a query", [long])[0].score  # which the cache keeps
+        prepared = reranker.prepare([long, "x"])
+        short = reranker.rank("a query", prepared.shortened(2))
+        assert short.tokens < reranker.rank("another", prepared).tokens
+        assert {item.index: item.score for item in short}[0] != whole
+        assert reranker.rank("a query", prepared.shortened(1000))[0].score is not None
+        assert {item.index: item.score for item in reranker.rank("a query", prepared)}[0] == whole

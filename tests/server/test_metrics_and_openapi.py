@@ -1,0 +1,112 @@
+"""What operators and tools read: Prometheus, the summary for the page, OpenAPI."""
+
+from __future__ import annotations
+
+import asyncio
+
+from openapi_spec_validator import validate
+from prometheus_client.parser import text_string_to_metric_families
+from served_app import DOCUMENTS, QUERY, client_of
+from stub_reranker import StubReranker, stub_opener
+
+from crossrank.errors import Overloaded
+
+BODY = {"query": QUERY, "documents": DOCUMENTS}
+
+
+def samples(text):
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_reads_what_was_served(tiny_artifact):
+    async def main():
+        async with client_of(tiny_artifact) as client:
+            for _ in range(3):
+                answer = await client.post("/v2/rerank", json=BODY)
+            await client.post("/score", json={"text_1": QUERY, "text_2": DOCUMENTS})
+            await client.post("/v2/rerank", json={"query": QUERY, "documents": ["a", 1]})
+            await client.post("/v2/rerank", json={**BODY, "deadline_ms": 0})
+            metrics = await client.get("/metrics")
+            assert metrics.headers["content-type"].startswith("text/plain")
+            read = samples(metrics.text)
+            assert read["te_request_count", "rerank"] == 5
+            assert read["te_request_count", "score"] == 1
+            assert read["te_request_success", "rerank"] == 4
+            assert read["te_request_failure", "invalid_input"] == 1
+            assert read["te_request_duration_count",] == 6
+            assert read["te_queue_size",] == 0
+            stats = client.service.models.rerankers[0].stats()
+            assert read["te_batch_next_size_count",] == read["te_request_inference_duration_count",] == stats.runs
+            assert read["te_batch_next_size_sum",] == stats.pairs
+            assert read["te_request_queue_duration_count",] == stats.wait.count
+            assert read["te_request_tokenization_duration_count",] == stats.encode.count > 0
+            assert read["crossrank_documents_total",] == 4 * len(DOCUMENTS)
+            assert read["crossrank_tokens_total",] == 4 * answer.json()["usage"]["total_tokens"]
+            assert read["crossrank_incomplete_answers_total", "deadline"] == 1
+            assert read["crossrank_responses_total", "422"] == 1
+            summary = (await client.get("/stats")).json()
+            assert (summary["requests"], summary["answered"], summary["refused_or_failed"]) == (6, 5, 1)
+            assert summary["documents"] == 4 * len(DOCUMENTS)
+            assert 0 < summary["latency_seconds"]["p50"] <= summary["latency_seconds"]["p99"]
+            assert [model["name"] for model in summary["served"]] == ["tiny"]
+
+    asyncio.run(main())
+
+
+def test_refusals_and_failures_are_counted_by_their_kind():
+    def fault(query):
+        if query == "bug":
+            raise RuntimeError("nobody thought of this")
+        raise Overloaded("busy", retry_after=1.0)
+
+    async def main():
+        async with client_of("stub", opener=stub_opener(StubReranker(fault=fault))) as client:
+            assert (await client.get("/stats")).json()["latency_seconds"]["p50"] is None
+            for _ in range(4):
+                await client.post("/v2/rerank", json=BODY)
+            failed = await client.post("/v2/rerank", json={**BODY, "query": "bug"})
+            assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal_error")
+            assert "nobody" not in failed.text
+            read = samples((await client.get("/metrics")).text)
+            assert (read["te_request_failure", "overloaded"], read["te_request_failure", "internal_error"]) == (4, 1)
+            assert read["crossrank_requests_in_progress",] == 0
+
+    asyncio.run(main())
+
+
+def test_the_openapi_document_is_valid_and_its_examples_are_accepted(tiny_artifact, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("key\n", encoding="utf-8")
+
+    async def main():
+        async with client_of(tiny_artifact, keys_file=str(keys)) as client:
+            document = (await client.get("/openapi.json")).json()
+            validate(document)
+            routes = {route.path for route in _routes(client)}
+            assert set(document["paths"]) == routes - {"/", "/openapi.json"}
+            headers = {"Authorization": "Bearer key"}
+            tried = 0
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    if method == "get":
+                        assert (await client.get(path)).status_code == 200
+                        continue
+                    assert operation["security"] == [{"key": []}]
+                    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                    for reference in schema.get("anyOf", [schema]):
+                        name = reference["$ref"].rpartition("/")[2]
+                        for example in document["components"]["schemas"][name]["examples"]:
+                            answer = await client.post(path, json=example, headers=headers)
+                            assert answer.status_code == 200, (path, answer.text)
+                            tried += 1
+            assert tried == 6
+
+    asyncio.run(main())
+
+
+def _routes(client):
+    return client._transport.app._app.routes
