@@ -294,11 +294,13 @@ def test_buffers_that_cannot_be_made_cost_speed_and_no_score(parts, runner, monk
 
 
 def test_closing_frees_everything_in_the_runners_thread(runner, monkeypatch):
+    threads, clear = [], grid_runner._Held.clear
+    monkeypatch.setattr(
+        grid_runner._Held, "clear", lambda held: threads.append(threading.current_thread().name) or clear(held)
+    )
     made = runner()
     made.run(batch(2, 8))
-    held, threads = made._held, []
-    clear = held.clear
-    monkeypatch.setattr(held, "clear", lambda: threads.append(threading.current_thread().name) or clear())
+    held = made._held
     made.close()
     made.close()
     assert (held.session, held.buffers) == (None, {})
