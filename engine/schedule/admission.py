@@ -51,19 +51,15 @@ class Queue(Protocol):
     @property
     def admission(self) -> Admission:
         """Counts what waits."""
-        ...
 
     def submit(self, pairs: EncodedPairs, terms: Terms, call: AdmittedCall, part: float | None) -> Future[Outcome]:
         """Let pairs wait for their runs."""
-        ...
 
     def expected_wait(self, seconds: float, terms: Terms) -> float:
         """Seconds that a call with so much work would wait."""
-        ...
 
     def wake(self) -> None:
         """Look whether there is something to do: a call ended that `close` may wait for."""
-        ...
 
 
 class AdmittedCall:
