@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crossrank.errors import MissingDependencyError, ModelNotFoundError
-from crossrank.export.hub import USUAL_FILES
 from crossrank.export_cache import (
     find_hub_export,
     find_local_export,
@@ -23,6 +22,7 @@ from crossrank.export_cache import (
     local_export,
     record_fetch,
 )
+from crossrank.models.catalogue import USUAL_ONNX_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def hub_artifact(
     """
     usual = _of_catalogue(entry)
     if not update:
-        files = (None, *dict.fromkeys((*usual, *USUAL_FILES))) if wanted.file is None else (wanted.file,)
+        files = (None, *dict.fromkeys((*usual, *USUAL_ONNX_FILES))) if wanted.file is None else (wanted.file,)
         for file in files:
             cached = find_hub_export(hub_id, revision, wanted.precision, file)
             if cached is not None:
@@ -148,7 +148,7 @@ def _explained(hub_id: str, known: str | None) -> Iterator[None]:
         raise ModelNotFoundError(
             f"{hub_id!r} was not exported on this machine yet, and its repository cannot be had: {error}"
             f"{first if known else ''}. Where a network is, run 'crossrank export {hub_id} FOLDER' (with "
-            f"--file {USUAL_FILES[0]} where no torch is), and give FOLDER as the model here"
+            f"--file {USUAL_ONNX_FILES[0]} where no torch is), and give FOLDER as the model here"
         ) from error
 
 
@@ -166,8 +166,8 @@ def _choose(place: Place, wanted: Wanted, entry: CatalogueEntry | None, missing:
         return file
     if place.partial:
         raise ModelNotFoundError(
-            f"{place.where} has no ready ONNX file ({' or '.join(USUAL_FILES)}), and the hub is out of reach or may "
-            "not be asked (HF_HUB_OFFLINE); "
+            f"{place.where} has no ready ONNX file ({' or '.join(USUAL_ONNX_FILES)}), and the hub is out of reach or "
+            "may not be asked (HF_HUB_OFFLINE); "
             f"run 'crossrank pull {place.hub_id}' where a network is, and copy what it says"
         )
     elsewhere = ""
@@ -178,8 +178,8 @@ def _choose(place: Place, wanted: Wanted, entry: CatalogueEntry | None, missing:
             f"{looked_up}: name that as the model to take it"
         )
     raise MissingDependencyError(
-        f"{place.where} has no ready ONNX file ({' or '.join(USUAL_FILES)}; it has {listed_files(place)}), and its "
-        f"checkpoint cannot be exported here: {missing}{elsewhere}"
+        f"{place.where} has no ready ONNX file ({' or '.join(USUAL_ONNX_FILES)}; it has {listed_files(place)}), and "
+        f"its checkpoint cannot be exported here: {missing}{elsewhere}"
     )
 
 

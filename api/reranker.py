@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
@@ -12,6 +11,7 @@ from crossrank.resolve import absolute_model, resolve_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from crossrank.engine.text.windows import LongDocuments
     from crossrank.models.manifest import Activation, PrecisionChoice, ProviderChoice
@@ -89,7 +89,7 @@ class Reranker(ArtifactReranker):
         """
         # Check the options before resolving the model, which may take minutes for an export.
         config = RerankerConfig(
-            artifact=Path(),
+            artifact="",
             provider=provider,
             precision=precision,
             threads=threads,

@@ -48,7 +48,7 @@ class RerankerConfig:
     """What to load and how to run it.
 
     Attributes:
-        artifact: the artifact's folder; kept as an absolute path.
+        artifact: the artifact's folder, kept as an absolute path; "" where it has yet to be found.
         provider: execution provider; 'auto' takes CUDA where it works, else the CPU.
         precision: 'auto' takes int8 on the CPU where the artifact has it, fp16 on CUDA.
         threads: processor threads for scoring; None takes the cores really available.
@@ -89,7 +89,8 @@ class RerankerConfig:
         Raises:
             InvalidInputError: an option is outside its range.
         """
-        object.__setattr__(self, "artifact", Path(self.artifact).absolute())
+        if self.artifact != "":
+            object.__setattr__(self, "artifact", Path(self.artifact).absolute())
         _one_of("provider", self.provider, get_args(ProviderChoice))
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from crossrank.models.manifest import Activation
 
 CATALOGUE_FILE = "catalogue.toml"
+USUAL_ONNX_FILES = ("onnx/model.onnx", "model.onnx")
+"""Where exporters write the float32 graph in a repository; the first that is there is taken."""
 
 # TOML has arrays only, which Python reads as lists; everything inside is still strictly typed.
 _Strings = Annotated[tuple[str, ...], Field(strict=False)]

@@ -15,8 +15,8 @@ from crossrank.export.dependencies import IMPORT_MODULES, require
 from crossrank.export.graph.external_data import check_location, external_locations
 from crossrank.export.graph.files import load_graph_alone
 from crossrank.export.graph.stored_precision import stored_precision
-from crossrank.export.hub import USUAL_FILES
 from crossrank.export.hub.places import Folder, find_repository
+from crossrank.models.catalogue import USUAL_ONNX_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,9 @@ def find_ready_graph(
         place = find_repository(os.fspath(source), revision, show_progress=show_progress)
     name = choose_file(place, file)
     if name is None:
-        raise ModelNotFoundError(f"{place.where} has none of {', '.join(USUAL_FILES)}; it has {listed_files(place)}")
+        raise ModelNotFoundError(
+            f"{place.where} has none of {', '.join(USUAL_ONNX_FILES)}; it has {listed_files(place)}"
+        )
     return take_ready_graph(place, name, chosen=file is not None)
 
 
@@ -91,7 +93,7 @@ def choose_file(place: Place, asked: str | None, usual: tuple[str, ...] = ()) ->
     Args:
         place: the repository or folder.
         asked: what the caller chose; None to take the usual one.
-        usual: files to look for before `USUAL_FILES`.
+        usual: files to look for before `USUAL_ONNX_FILES`.
 
     Returns:
         Its path; None where none was chosen and no usual one is there.
@@ -100,7 +102,7 @@ def choose_file(place: Place, asked: str | None, usual: tuple[str, ...] = ()) ->
         ModelNotFoundError: the chosen file is not there.
     """
     if asked is None:
-        return next((name for name in (*usual, *USUAL_FILES) if name in place.names), None)
+        return next((name for name in (*usual, *USUAL_ONNX_FILES) if name in place.names), None)
     if asked not in place.names or not asked.endswith(".onnx"):
         raise ModelNotFoundError(f"{place.where} has no ONNX file {asked!r}; it has {listed_files(place)}")
     return asked
