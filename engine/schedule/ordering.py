@@ -2,7 +2,9 @@
 
 The order of least remaining work gives the smallest mean waiting time, and alone would let large requests starve under
 a stream of small ones. So waiting counts as well: every second waited takes `AGEING` seconds off the remaining work. A
-request that has waited for 1 / AGEING times its own work goes before any newcomer, however small.
+request that has waited for 1 / AGEING times its own work goes before any newcomer, however small. Among small requests
+least work gains little, and callers that ask for one document again and again would keep out one that asks for ten. So
+work below `SMALL` counts for less, by its square: the smaller it is, the sooner waiting makes up for it.
 
 All waiting requests age at one rate, so their order changes only when one of them gets a run: a heap holds it.
 """
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 AGEING = 0.05
 """Seconds of remaining work that a second of waiting makes up for; docs/decisions.md has figures for others."""
+SMALL = 0.5
+"""Seconds of work below which work counts for less than itself; docs/decisions.md has figures for others."""
 _SPARE_ENTRIES = 16
 
 
@@ -34,7 +38,8 @@ def place_of(work: float, terms: Terms, workers: int) -> float:
     """
     if terms.deadline is not None:
         work = min(work, max(0.0, terms.deadline - terms.arrival) * workers)
-    return float(work * 2.0**-terms.priority + AGEING * terms.arrival)
+    work *= 2.0**-terms.priority
+    return float(work * min(1.0, (work / SMALL) ** 2) + AGEING * terms.arrival)
 
 
 def turn(request: Request, workers: int) -> float:

@@ -38,3 +38,12 @@ def test_ten_documents_behind_calls_of_a_thousand_wait_for_a_few_of_their_runs_o
     small = simulate(arrivals)[neighbours:]
     assert np.median(small) < 3 * idle
     assert small.max() < 6 * idle
+
+
+@pytest.mark.parametrize("documents", [1, 3])
+def test_ten_documents_are_not_kept_out_by_callers_that_ask_for_fewer_again_and_again(documents):
+    idle = simulate([(0.0, 10)])[0]
+    arrivals = [(0.0, documents)] * 4 + [(0.1 + 0.3 * index, 10) for index in range(8)]
+    ten = simulate(arrivals, repeated=4, until=3.0)[4:]
+    assert np.median(ten) < 3 * idle
+    assert ten.max() < 6 * idle

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crossrank.engine.plan.batch_kinds import SinglePairs
 from crossrank.engine.plan.planner import plan
-from crossrank.engine.schedule.ordering import AGEING, WaitingRequests, WaitingWork, turn, work_ahead
+from crossrank.engine.schedule.ordering import AGEING, SMALL, WaitingRequests, WaitingWork, turn, work_ahead
 from crossrank.engine.schedule.request import Terms, new_request
 
 
@@ -37,11 +37,20 @@ def test_of_equal_work_the_one_that_came_first_goes_first():
 
 
 def test_a_request_that_waited_twenty_times_its_work_goes_before_any_newcomer():
-    large = request(1000)
+    large = request(4000)
+    assert large.remaining > SMALL
     newcomer = request(1, arrival=large.remaining / AGEING)
     a_little_earlier = request(1, arrival=0.99 * large.remaining / AGEING)
     assert order(newcomer, large) == [large, newcomer]
     assert order(a_little_earlier, large) == [a_little_earlier, large]
+
+
+def test_a_small_request_goes_before_newcomers_sooner():
+    ten = request(10)
+    waited = ten.remaining * (ten.remaining / SMALL) ** 2 / AGEING
+    assert waited < ten.remaining
+    assert order(request(1, arrival=waited), ten)[0] is ten
+    assert order(request(1, arrival=0.9 * waited), ten)[0] is not ten
 
 
 def test_a_step_of_priority_counts_as_half_the_work():
