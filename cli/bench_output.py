@@ -3,31 +3,166 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from rich.table import Table
 
 from crossrank.cli.common import err, out
 from crossrank.errors import InvalidInputError
+from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from crossrank.benchmarks.harness.result import Figures, Result, Setup, Subject
     from crossrank.evaluation.report_table import ReportTable
+    from crossrank.models.manifest import Provider
 
-Result = TypeVar("Result")
+Done = TypeVar("Done")
+Choice = TypeVar("Choice", bound=str)
+Measured = TypeVar("Measured", bound="Figures")
 
 
-def with_progress(work: Callable[[Callable[[str], None]], Result]) -> Result:
+def with_progress(work: Callable[[Callable[[str], None]], Done]) -> Done:
     """Do work and show its steps on standard error: in one changing line on a terminal, else a line for each step."""
     console = err()
     if not console.is_terminal:
         return work(lambda step: console.print(step, markup=False))
-    # No spinner: its thread would run while times are measured.
-    result = work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
-    console.print("\r\x1b[2K", end="")
+    try:  # No spinner: its thread would run while times are measured.
+        return work(lambda step: console.print(f"\r\x1b[2K{step}", end="", markup=False))
+    finally:
+        console.print("\r\x1b[2K", end="")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a benchmark writes, besides its tables on standard output.
+
+    Attributes:
+        json_file: gets all figures, again after each part that is finished.
+        markdown: gets the tables and plots.
+        plots: folder of the plots.
+
+    Raises:
+        InvalidInputError: one of them cannot be written.
+        MissingDependencyError: there are plots to draw and matplotlib is not installed.
+    """
+
+    json_file: Path | None
+    markdown: Path | None
+    plots: Path | None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be written, before anything is measured."""
+        from crossrank.evaluation.dependencies import require_matplotlib
+
+        check_files({"--json": self.json_file, "--markdown": self.markdown})
+        if self.plots is not None:
+            check_folder("--plots", self.plots)
+            require_matplotlib()
+
+    def write(self, result: Result[Measured]) -> None:
+        """Print the tables, then write plots and markdown."""
+        from crossrank.evaluation.report_table import tables_to_markdown
+
+        tables = result.tables()
+        print_tables(tables)  # first, so that no figures are lost if a file cannot be written
+        images: list[Path] = []
+        if self.plots is not None:
+            self.plots.mkdir(parents=True, exist_ok=True)
+            images = result.figures.write_plots(self.plots)
+            err().print(*(f"plot: {image}" for image in images), sep="\n")
+        if self.markdown is not None:
+            links = [Path(os.path.relpath(image, self.markdown.parent)).as_posix() for image in images]
+            write_file(self.markdown, tables_to_markdown(tables, plots=links))
+
+
+def run_benchmark(
+    outputs: Outputs, measure: Callable[[Callable[[str], None]], Iterable[Result[Measured]]]
+) -> Result[Measured] | None:
+    """Measure part by part. What was finished is kept and shown, also where a later part fails or is interrupted.
+
+    Args:
+        outputs: where to.
+        measure: called with what shows progress; gives the result so far after each part.
+
+    Returns:
+        The whole result; None if nothing was measured.
+    """
+    result: Result[Measured] | None = None
+
+    def work(progress: Callable[[str], None]) -> None:
+        nonlocal result
+        for result in measure(progress):
+            if outputs.json_file is not None:
+                write_file(outputs.json_file, result.to_json())
+
+    try:
+        with_progress(work)
+    finally:
+        if result is not None:
+            outputs.write(result)
     return result
+
+
+def measure_model(
+    outputs: Outputs, subject: Subject, measure: Callable[[Setup, Callable[[str], None]], Iterable[Measured]]
+) -> None:
+    """Measure a model part by part.
+
+    Args:
+        outputs: where to.
+        subject: the model.
+        measure: called with what was opened and what shows progress; gives the figures so far after each part.
+    """
+    from crossrank.benchmarks.harness.result import prepare, results
+
+    def parts(progress: Callable[[str], None]) -> Iterator[Result[Measured]]:
+        setup = prepare(subject)
+        yield from results(setup.conditions, measure(setup, progress))
+
+    run_benchmark(outputs, parts)
+
+
+def subject_of(
+    model: str,
+    provider: Provider,
+    precisions: Precision | str | None,
+    checkpoint: Path | None,
+    *,
+    text: Path | None = None,
+    several: bool = False,
+) -> Subject:
+    """What options say is to be measured, checked.
+
+    Args:
+        model: the option of this name, likewise the others.
+        provider: where to.
+        precisions: one, or several between commas; None takes the defaults.
+        checkpoint: None finds the default model's.
+        text: where documents come from.
+        several: whether several precisions are measured where none are named.
+
+    Raises:
+        CrossrankError: as `Subject.check` says, or a precision is not known.
+    """
+    from crossrank.benchmarks.harness.engine_options import DEFAULT_PRECISIONS, FASTEST_PRECISION
+    from crossrank.benchmarks.harness.result import Subject
+
+    chosen: Sequence[Precision] = DEFAULT_PRECISIONS[provider] if several else [FASTEST_PRECISION[provider]]
+    if precisions is not None:
+        chosen = some_of("precision", precisions, get_args(Precision))
+    subject = Subject(
+        model=model,
+        provider=provider,
+        precisions=chosen,
+        checkpoint=checkpoint or default_checkpoint(model),
+        text=text,
+    )
+    subject.check()
+    return subject
 
 
 def check_files(files: Mapping[str, Path | None]) -> None:
@@ -69,9 +204,14 @@ def check_folder(option: str, folder: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a text as UTF-8; its folder is created if necessary."""
+    """Write a text as UTF-8, whole or not at all; its folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # /dev/stdout, a pipe: it stays what it is
+        path.write_text(text, encoding="utf-8")
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def print_tables(tables: Iterable[ReportTable]) -> None:
@@ -116,8 +256,13 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def numbers_of(option: str, text: str) -> list[int]:
+def numbers_of(option: str, text: str, *, empty: bool = False) -> list[int]:
     """Parse comma-separated whole numbers of at least 1.
+
+    Args:
+        option: its name.
+        text: its value.
+        empty: whether there may be none.
 
     Raises:
         InvalidInputError: the text holds anything else; the message names the option.
@@ -126,6 +271,36 @@ def numbers_of(option: str, text: str) -> list[int]:
         numbers = [int(number) for number in names(text)]
     except ValueError:
         numbers = [0]
-    if min(numbers, default=1) < 1:
+    if min(numbers, default=1 if empty else 0) < 1:
         raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1, separated by commas, expected")
     return numbers
+
+
+def some_of(option: str, text: str, allowed: Sequence[Choice]) -> list[Choice]:
+    """Parse comma-separated names, one or more.
+
+    Raises:
+        InvalidInputError: a name is not among those allowed, or there is none; the message names the option.
+    """
+    found = [next((choice for choice in allowed if choice == name), None) for name in names(text)]
+    chosen = [choice for choice in found if choice is not None]
+    if not chosen or len(chosen) < len(found):
+        raise InvalidInputError(
+            f"--{option} {text!r}: one or more of {', '.join(allowed)}, separated by commas, expected"
+        )
+    return chosen
+
+
+def shares_of(option: str, text: str) -> list[float]:
+    """Parse comma-separated shares above 0.
+
+    Raises:
+        InvalidInputError: the text holds anything else; the message names the option.
+    """
+    try:
+        shares = [float(share) for share in names(text)]
+    except ValueError:
+        shares = [0.0]
+    if not all(0 < share < float("inf") for share in shares):
+        raise InvalidInputError(f"--{option} {text!r}: numbers above 0, separated by commas, expected")
+    return shares

@@ -9,21 +9,19 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from crossrank.cli.common import err, json_text, out, reports_errors
+from crossrank.cli.common import err, json_text, out
 from crossrank.cli.inspect import fidelity_cells, pass_line
-from crossrank.cli.options import ActivationOption
+from crossrank.cli.options import TrustRemoteCodeOption
 from crossrank.errors import InvalidInputError
+from crossrank.models.manifest import Activation, Precision
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from crossrank.export.report import ExportEvent, ExportReport
-    from crossrank.models.manifest import Activation, Precision
 
 
-@reports_errors
-def export_command(  # noqa: PLR0913  one parameter an option
-    context: typer.Context,  # noqa: ARG001
+def export_command(
     source: Annotated[
         str, typer.Argument(metavar="CHECKPOINT OUT", help="Checkpoint folder or hub id (left out with --from-onnx).")
     ],
@@ -44,7 +42,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
     activation: Annotated[
-        ActivationOption | None, typer.Option(help="Default: what the checkpoint or the catalogue says.")
+        Activation | None, typer.Option(help="Default: what the checkpoint or the catalogue says.")
     ] = None,
     positive_label: Annotated[
         str | None, typer.Option(help="With two labels: index or name of the one that means relevant.")
@@ -57,16 +55,13 @@ def export_command(  # noqa: PLR0913  one parameter an option
         float, typer.Option(min=-1, max=1, help="Least rank correlation of int8 and fp16 with fp32.")
     ] = 0.85,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the checkpoint run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCodeOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for programs.")] = False,
 ) -> None:
     """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
     label = None if positive_label is None else _label(positive_label)
     if name is not None and not name.strip():
         raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
-    activation_name: Activation | None = activation.value if activation else None
     with _ProgressDisplay() as progress:
         if from_onnx is None:
             if target is None:
@@ -80,7 +75,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 target,
                 precisions=_precisions("fp32,int8,fp16" if precision is None else precision),
                 force=force,
-                activation=activation_name,
+                activation=activation,
                 positive_label=label,
                 max_length=max_length,
                 verification_pairs=verification_pairs,
@@ -105,7 +100,7 @@ def export_command(  # noqa: PLR0913  one parameter an option
                 Path(source),
                 precisions=None if precision is None else _precisions(precision),
                 force=force,
-                activation=activation_name,
+                activation=activation,
                 positive_label=label,
                 max_length=max_length,
                 verification_pairs=verification_pairs,

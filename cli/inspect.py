@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from crossrank.cli.common import FAILURE, json_text, out, reports_errors, status
+from crossrank.cli.common import FAILURE, json_text, out, status
+from crossrank.cli.options import PrintJsonOption
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import DEFAULT_MODEL, default_artifact
 
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Fidelity, Manifest, PassRecord
 
 
-@reports_errors
 def inspect_command(
-    context: typer.Context,  # noqa: ARG001
     artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact folder, or 'default'.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    as_json: PrintJsonOption = False,
     check: Annotated[bool, typer.Option("--check", help="Score the reference pairs again on this machine.")] = False,
 ) -> None:
     """Describe an artifact, after checking the digests of all its files."""

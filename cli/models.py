@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from crossrank.cli.common import out, reports_errors
+from crossrank.cli.common import out
+from crossrank.cli.options import PrintJsonOption
 from crossrank.models.catalogue import load_catalogue
 
 
-@reports_errors
 def models_command(
-    context: typer.Context,  # noqa: ARG001
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    as_json: PrintJsonOption = False,
 ) -> None:
     """List the models that have a short name: the embedded one and well-known public checkpoints."""
     entries = load_catalogue()

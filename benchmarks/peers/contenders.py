@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crossrank.benchmarks.peers.environments import environment_on
 from crossrank.errors import InvalidInputError
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from crossrank.benchmarks.harness.result import Subject
     from crossrank.benchmarks.peers.weights import Weights
     from crossrank.models.manifest import Precision, Provider
 
@@ -36,8 +37,8 @@ class Contender:
     title: str
     environment: str | None
     adapter: str
-    options: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | bool] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[Provider, str] = field(default_factory=dict)
 
     @property
@@ -50,7 +51,7 @@ class Contender:
         environment = None if self.environment is None else environment_on(self.environment, provider)
         return replace(self, environment=environment, options={**self.options, "device": provider})
 
-    def load_options(self, weights: Weights | None) -> dict[str, Any]:
+    def load_options(self, weights: Weights | None) -> dict[str, str | bool]:
         """Options of the adapter, with the paths of the weights filled in."""
         return {**self.options, **{name: str(getattr(weights, form)) for name, form in self.weights.items()}}
 
@@ -128,29 +129,32 @@ PEERS: tuple[Contender, ...] = (
 )
 
 
-def own_contenders(artifacts: Mapping[Precision, Path], provider: Provider = "cpu") -> list[Contender]:
-    """Crossrank as a contender, once for each precision."""
+LOAD_PEERS = ("infinity", "sentence-transformers")
+"""The peers that run under load unless others are named."""
+
+
+def own_contenders(
+    artifacts: Mapping[Precision, Path], provider: Provider = "cpu", *, concurrent: bool = False
+) -> list[Contender]:
+    """Crossrank as a contender, once for each precision; `concurrent` takes `AsyncReranker`."""
     return [
         Contender(
             f"{OWN_PREFIX}-{precision}",
-            f"crossrank, {precision}",
+            f"crossrank{' AsyncReranker' * concurrent}, {precision}",
             None,
             "crossrank_adapter",
-            {"model": str(folder), "precision": precision, "device": provider},
+            {"model": str(folder), "precision": precision, "device": provider, "concurrent": concurrent},
         )
         for precision, folder in artifacts.items()
     ]
 
 
-def chosen_peers(
-    names: Sequence[str] | None, provider: Provider = "cpu", *, among: Sequence[Contender] = PEERS
-) -> tuple[list[Contender], dict[str, str]]:
+def chosen_peers(names: Sequence[str] | None, provider: Provider = "cpu") -> tuple[list[Contender], dict[str, str]]:
     """Choose peers by name and set them up for a provider.
 
     Args:
         names: which peers; None takes all of them.
         provider: execution provider.
-        among: all peers.
 
     Returns:
         The chosen peers that run on the provider, and for each of the others the reason why it does not.
@@ -158,10 +162,24 @@ def chosen_peers(
     Raises:
         InvalidInputError: there is no peer of a name.
     """
-    by_name = {peer.name: peer for peer in among}
+    by_name = {peer.name: peer for peer in PEERS}
     unknown = [name for name in names or () if name not in by_name]
     if unknown:
         raise InvalidInputError(f"peers {', '.join(unknown)}: expected are {', '.join(by_name)}")
     chosen = [by_name[name] for name in (by_name if names is None else names)]
     absent = {peer.name: peer.absent[provider] for peer in chosen if provider in peer.absent}
     return [peer.on(provider) for peer in chosen if provider not in peer.absent], absent
+
+
+def participants(names: Sequence[str] | None, subject: Subject) -> tuple[list[Contender], dict[str, str]]:
+    """Choose peers as `chosen_peers`, to be measured beside a subject.
+
+    Raises:
+        InvalidInputError: there is no peer of a name, or the subject has no checkpoint for them to load.
+    """
+    peers, absent = chosen_peers(names, subject.provider)
+    if peers and subject.checkpoint is None:
+        raise InvalidInputError(
+            "no checkpoint given: the peers load the model's own checkpoint; name its folder with --checkpoint"
+        )
+    return peers, absent

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from crossrank.benchmarks.peers.environments import environment_on, interpreter
 from crossrank.benchmarks.peers.worker_process import WORKERS, worker_variables
-from crossrank.errors import CrossrankError, InvalidInputError
+from crossrank.errors import CrossrankError
 from crossrank.models.artifact import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from crossrank.benchmarks.harness.result import Subject
+    from crossrank.benchmarks.peers.contenders import Contender
     from crossrank.models.manifest import Provider
 
 _EXPORTING_ENVIRONMENT = "sentence-transformers-onnx"
@@ -44,14 +46,18 @@ class Weights:
     int8_graph: Path
 
 
-def check_checkpoint(checkpoint: Path) -> None:
-    """Refuse a folder that is not a checkpoint.
+def weights_for(
+    peers: Sequence[Contender], subject: Subject, peers_folder: Path | None, progress: Callable[[str], None]
+) -> Weights | None:
+    """The subject's weights for these peers; None where there are none.
 
     Raises:
-        InvalidInputError: there is no config.json.
+        WeightsError: as `prepare_weights` says.
     """
-    if not (checkpoint / "config.json").is_file():
-        raise InvalidInputError(f"checkpoint {checkpoint}: a folder with config.json and weights expected")
+    if not peers or subject.checkpoint is None or peers_folder is None:
+        return None
+    progress("preparing the peers' weights")
+    return prepare_weights(subject.checkpoint, peers_folder, subject.provider)
 
 
 def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:
@@ -63,10 +69,8 @@ def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "
         provider: execution provider of the environments; the forms do not depend on it.
 
     Raises:
-        InvalidInputError: `checkpoint` is not a checkpoint folder.
         WeightsError: the conversion failed; the message has the last line of its output.
     """
-    check_checkpoint(checkpoint)
     folder = peers_folder / _SUBFOLDER / _digest(path for path in checkpoint.iterdir() if path.is_file())
     if not folder.is_dir():
         _convert(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))

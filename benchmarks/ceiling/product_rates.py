@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossrank.benchmarks.latency.matrix_products import model_shapes, product_graph
+from crossrank.benchmarks.ceiling.matrix_products import model_shapes, product_graph
 from crossrank.engine.runtime.cuda.options import cuda_provider_options
 from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
 from crossrank.engine.runtime.providers import provider_name
 from crossrank.errors import ProviderError
 
 if TYPE_CHECKING:
-    from crossrank.benchmarks.latency.matrix_products import ProductPrecision, ProductShape
+    from crossrank.benchmarks.ceiling.matrix_products import ProductPrecision, ProductShape
     from crossrank.models.manifest import Architecture, Provider
 
 _TYPES: dict[ProductPrecision, Any] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float32}
