@@ -90,7 +90,7 @@ class Cascade:
     ) -> Self:
         """The default cascade: the embedded model scores the beginning of every document, then the best of them whole.
 
-        Its numbers come from `crossrank tune-cascade` on few queries; docs/benchmarks.md says which, and how reliable
+        Its numbers come from `crossrank bench cascade` on few queries; docs/benchmarks.md says which, and how reliable
         they are. With no more documents than the first stage keeps, only the last stage runs.
         """
         from crossrank.models.embedded import DEFAULT_CASCADE
@@ -108,7 +108,7 @@ class Cascade:
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
     ) -> Self:
-        """A cascade from a TOML file with one `[[stage]]` table per stage, as `crossrank tune-cascade` writes it.
+        """A cascade from a TOML file with one `[[stage]]` table per stage, as `crossrank bench cascade` writes it.
 
         Args:
             file: path. If a model's name is a folder beside the file, that folder is used.

@@ -8,7 +8,7 @@ from crossrank.errors import ArtifactError
 from crossrank.models.artifact import is_artifact
 
 DEFAULT_CASCADE = Path(__file__).parent / "default" / "cascade.toml"
-"""Stages of the default cascade, which uses the embedded model only; made by `crossrank tune-cascade`."""
+"""Stages of the default cascade, which uses the embedded model only; made by `crossrank bench cascade`."""
 DEFAULT_MODEL = "default"
 """Name of the embedded model."""
 
