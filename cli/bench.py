@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -55,13 +56,8 @@ def latency_command(
     top_ks = TOP_KS if full else numbers_of("top-k", top_k)
     outputs = Outputs(json_file, markdown, plots)
     subject = subject_of(model, provider, precision, checkpoint, text=text, several=True)
-    measure_model(
-        outputs,
-        subject,
-        lambda setup, progress: measure_latency(
-            setup, lengths=lengths, top_ks=top_ks, effort=Effort(seconds=seconds), progress=progress
-        ),
-    )
+    grid = partial(measure_latency, lengths=lengths, top_ks=top_ks, effort=Effort(seconds=seconds))
+    measure_model(outputs, subject, grid)
 
 
 @bench_app.command("ceiling")
@@ -84,7 +80,7 @@ def ceiling_command(
     outputs = Outputs(json_file, markdown, plots)
     subject = subject_of(model, provider, precision, checkpoint, text=text, several=True)
     require_onnx()
-    measure_model(outputs, subject, lambda setup, progress: measure_ceiling(setup, rounds=rounds, progress=progress))
+    measure_model(outputs, subject, partial(measure_ceiling, rounds=rounds))
 
 
 @bench_app.command("deadlines")
@@ -112,19 +108,8 @@ def deadlines_command(
     outputs = Outputs(json_file, markdown, plots)
     subject = subject_of(model, provider, precision, checkpoint)
     check_folders(collection, queries=queries, candidates=candidates)
-    measure_model(
-        outputs,
-        subject,
-        lambda setup, progress: measure_deadlines(
-            setup,
-            collection,
-            queries=queries,
-            limits_ms=limits_ms,
-            candidates=candidates,
-            rounds=rounds,
-            progress=progress,
-        ),
-    )
+    chosen = partial(measure_deadlines, folders=collection, queries=queries, candidates=candidates)
+    measure_model(outputs, subject, partial(chosen, limits_ms=limits_ms, rounds=rounds))
 
 
 @bench_app.command("windows")
@@ -145,11 +130,7 @@ def windows_command(
     outputs = Outputs(json_file, markdown, None)
     subject = subject_of(model, provider, precision, checkpoint)
     check_folders(collection)
-    measure_model(
-        outputs,
-        subject,
-        lambda setup, progress: measure_windows(setup, collection, queries=queries, progress=progress),
-    )
+    measure_model(outputs, subject, partial(measure_windows, folders=collection, queries=queries))
 
 
 bench_app.command("peers")(peers_command)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Provider
 
 Done = TypeVar("Done")
+Number = TypeVar("Number", int, float)
 Choice = TypeVar("Choice", bound=str)
 Measured = TypeVar("Measured", bound="Figures")
 
@@ -267,12 +268,25 @@ def numbers_of(option: str, text: str, *, empty: bool = False) -> list[int]:
     Raises:
         InvalidInputError: the text holds anything else; the message names the option.
     """
+    return _parsed(option, text, int, "whole numbers of at least 1", empty=empty)
+
+
+def shares_of(option: str, text: str) -> list[float]:
+    """Parse comma-separated shares above 0; arguments as for `numbers_of`.
+
+    Raises:
+        InvalidInputError: the text holds anything else; the message names the option.
+    """
+    return _parsed(option, text, float, "numbers above 0", empty=True)
+
+
+def _parsed(option: str, text: str, kind: type[Number], expected: str, *, empty: bool) -> list[Number]:
     try:
-        numbers = [int(number) for number in names(text)]
+        numbers = [kind(number) for number in names(text)]
     except ValueError:
-        numbers = [0]
-    if min(numbers, default=1 if empty else 0) < 1:
-        raise InvalidInputError(f"--{option} {text!r}: whole numbers of at least 1, separated by commas, expected")
+        numbers = [kind(0)]
+    if not all(0 < number < float("inf") for number in numbers) or not (numbers or empty):
+        raise InvalidInputError(f"--{option} {text!r}: {expected}, separated by commas, expected")
     return numbers
 
 
@@ -289,18 +303,3 @@ def some_of(option: str, text: str, allowed: Sequence[Choice]) -> list[Choice]:
             f"--{option} {text!r}: one or more of {', '.join(allowed)}, separated by commas, expected"
         )
     return chosen
-
-
-def shares_of(option: str, text: str) -> list[float]:
-    """Parse comma-separated shares above 0.
-
-    Raises:
-        InvalidInputError: the text holds anything else; the message names the option.
-    """
-    try:
-        shares = [float(share) for share in names(text)]
-    except ValueError:
-        shares = [0.0]
-    if not all(0 < share < float("inf") for share in shares):
-        raise InvalidInputError(f"--{option} {text!r}: numbers above 0, separated by commas, expected")
-    return shares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,20 +74,9 @@ def peers_command(
     present, absent = participants(chosen, subject)
     missing = [name for name in environments_of(present) if interpreter(peers_folder, name) is None]
     _install(peers_folder, provider, missing)
-    measure_model(
-        outputs,
-        subject,
-        lambda setup, progress: compare_with_peers(
-            setup,
-            present,
-            absent=absent,
-            peers_folder=peers_folder,
-            rounds=rounds,
-            curve_top_ks=top_ks,
-            three_scenarios=not no_scenarios,
-            progress=progress,
-        ),
-    )
+    measure = partial(compare_with_peers, peers=present, absent=absent, peers_folder=peers_folder)
+    scenarios = partial(measure, rounds=rounds, curve_top_ks=top_ks, three_scenarios=not no_scenarios)
+    measure_model(outputs, subject, scenarios)
 
 
 def load_command(
@@ -127,19 +117,8 @@ def load_command(
     chosen = LOAD_PEERS if peers is None else names(peers)
     present, absent = ([], {}) if peers_folder is None else participants(chosen, subject)
     plan = LoadPlan(loads=shares, seconds=seconds, drain=drain, overload_seconds=overload, after_seconds=after)
-    measure_model(
-        outputs,
-        subject,
-        lambda setup, progress: run_load(
-            setup,
-            plan,
-            present,
-            absent=absent,
-            peers_folder=peers_folder,
-            documents=documents,
-            progress=progress,
-        ),
-    )
+    measure = partial(run_load, plan=plan, peers=present, absent=absent, peers_folder=peers_folder)
+    measure_model(outputs, subject, partial(measure, documents=documents))
 
 
 def _install(folder: Path, provider: Provider, environments: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self, cast
+from typing import TYPE_CHECKING, Annotated, Self, TypedDict, cast
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,9 +16,24 @@ from crossrank.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import TaskID
 
     from crossrank.export.report import ExportEvent, ExportReport
+
+
+class _ExportOptions(TypedDict):
+    """What an export of a checkpoint and an import of a graph have in common."""
+
+    force: bool
+    activation: Activation | None
+    positive_label: int | str | None
+    max_length: int | None
+    verification_pairs: Path | None
+    min_kendall_tau: float
+    name: str | None
+    progress: Callable[[ExportEvent], None]
 
 
 def export_command(
@@ -62,7 +77,18 @@ def export_command(
     label = None if positive_label is None else _label(positive_label)
     if name is not None and not name.strip():
         raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
+    graphs = None if precision is None else _precisions(precision)
     with _ProgressDisplay() as progress:
+        options: _ExportOptions = {
+            "force": force,
+            "activation": activation,
+            "positive_label": label,
+            "max_length": max_length,
+            "verification_pairs": verification_pairs,
+            "min_kendall_tau": min_kendall_tau,
+            "name": name,
+            "progress": progress.show,
+        }
         if from_onnx is None:
             if target is None:
                 raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
@@ -73,17 +99,10 @@ def export_command(
             report = export(
                 source,
                 target,
-                precisions=_precisions("fp32,int8,fp16" if precision is None else precision),
-                force=force,
-                activation=activation,
-                positive_label=label,
-                max_length=max_length,
-                verification_pairs=verification_pairs,
-                min_kendall_tau=min_kendall_tau,
-                name=name,
+                precisions=graphs or ("fp32", "int8", "fp16"),
                 revision=revision,
                 trust_remote_code=trust_remote_code,
-                progress=progress.show,
+                **options,
             )
         else:
             if tokenizer is None:
@@ -94,20 +113,7 @@ def export_command(
                 raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
             from crossrank.export import import_onnx
 
-            report = import_onnx(
-                from_onnx,
-                tokenizer,
-                Path(source),
-                precisions=None if precision is None else _precisions(precision),
-                force=force,
-                activation=activation,
-                positive_label=label,
-                max_length=max_length,
-                verification_pairs=verification_pairs,
-                min_kendall_tau=min_kendall_tau,
-                name=name,
-                progress=progress.show,
-            )
+            report = import_onnx(from_onnx, tokenizer, Path(source), precisions=graphs, **options)
     if as_json:
         typer.echo(json_text(report.to_json(), indent=2))
     else:

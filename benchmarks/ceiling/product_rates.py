@@ -10,6 +10,8 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,41 +33,66 @@ _RUNS_PER_WAIT = 20
 
 
 class ProductMeter:
-    """Measures the rate of one product on all cores, with one session for all measurements."""
+    """Measures the rate of one product, with one session and matrices that are bound once for all measurements."""
 
-    def __init__(self, shape: ProductShape, precision: ProductPrecision, *, threads: int) -> None:
-        """Load the graph.
+    def __init__(
+        self,
+        shape: ProductShape,
+        precision: ProductPrecision,
+        *,
+        threads: int = 1,
+        provider: Provider = "cpu",
+        device: int = 0,
+        runs_per_wait: int = 1,
+    ) -> None:
+        """Load the graph and put the matrices where they are used.
 
         Args:
             shape: of the product.
             precision: of its factors.
-            threads: how many products are computed at once.
+            threads: how many products are computed at once, each on a matrix of its own.
+            provider: execution provider, already probed.
+            device: CUDA device id.
+            runs_per_wait: products that are launched before the device is waited for; 1 waits for each. More than one
+                has not been run on a GPU yet.
 
         Raises:
             MissingDependencyError: onnx or onnxruntime is not installed.
+            ProviderError: onnxruntime placed the product elsewhere.
         """
         onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        name = provider_name(provider)
+        settings = cuda_provider_options(device, memory_limit=None, capture=False) if provider == "cuda" else {}
         graph = product_graph(shape, precision)
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(graph, options, providers=[(name, settings)])
+        if self._session.get_providers()[0] != name:
+            raise ProviderError(f"onnxruntime put a product on {self._session.get_providers()[0]}; {name} expected")
         self.shape = shape
-        self._bindings = [self._binding(onnxruntime, precision, seed) for seed in range(threads)]
+        self._runs_per_wait = runs_per_wait
+        self._run_options = onnxruntime.RunOptions()
+        if runs_per_wait > 1:
+            # The device is not waited for after each run, so that a product is launched while the one before it runs.
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        location = (provider, device)
+        self.bindings = [self._binding(onnxruntime.OrtValue, precision, seed, location) for seed in range(threads)]
 
-    def _binding(self, onnxruntime: Any, precision: ProductPrecision, seed: int) -> Any:
-        """Inputs and outputs of one thread, bound once, so that a call costs little besides the product."""
+    def _binding(self, values: Any, precision: ProductPrecision, seed: int, location: tuple[Provider, int]) -> Any:
+        """Input and output of one thread, bound once, so that a call costs little besides the product."""
         random = np.random.default_rng(seed)
         size = (self.shape.rows, self.shape.inner)
-        if precision != "int8":
-            values: Any = random.standard_normal(size, dtype=np.float32).astype(_TYPES[precision])
+        if precision == "int8":
+            factor: Any = random.integers(0, 256, size, dtype=np.uint8)
         else:
-            values = random.integers(0, 256, size, dtype=np.uint8)
+            factor = random.standard_normal(size, dtype=np.float32).astype(_TYPES[precision])
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(values))
-        output = np.empty((self.shape.rows, self.shape.columns), dtype=_TYPES[precision])
-        binding.bind_ortvalue_output("c", onnxruntime.OrtValue.ortvalue_from_numpy(output))
+        binding.bind_ortvalue_input("a", values.ortvalue_from_numpy(factor, *location))
+        result_size = [self.shape.rows, self.shape.columns]
+        result = values.ortvalue_from_shape_and_type(result_size, _TYPES[precision], *location)
+        binding.bind_ortvalue_output("c", result)
         return binding
 
     def rate(self, seconds: float) -> float:
@@ -74,87 +101,26 @@ class ProductMeter:
         Args:
             seconds: how long to measure.
         """
-        counts = [0] * len(self._bindings)
-        spans = [0.0] * len(self._bindings)
-        barrier = threading.Barrier(len(self._bindings))
+        barrier = threading.Barrier(len(self.bindings))
 
-        def work(index: int) -> None:
-            binding = self._bindings[index]
-            self._session.run_with_iobinding(binding)
+        def rate_of(binding: Any) -> float:
+            self._series(binding)
             barrier.wait()
-            started = time.perf_counter()
-            while spans[index] < seconds:
-                self._session.run_with_iobinding(binding)
-                counts[index] += 1
-                spans[index] = time.perf_counter() - started
+            count, span, started = 0, 0.0, time.perf_counter()
+            while span < seconds:
+                self._series(binding)
+                count += self._runs_per_wait
+                span = time.perf_counter() - started
+            return count / span
 
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(self._bindings))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return sum(count / span for count, span in zip(counts, spans, strict=True)) * self.shape.operations
+        with ThreadPoolExecutor(len(self.bindings)) as pool:
+            return sum(pool.map(rate_of, self.bindings)) * self.shape.operations
 
-
-class DeviceProductMeter:
-    """Measures the rate of one product on a device, with factors and result in its memory. Not run on a GPU yet."""
-
-    def __init__(self, shape: ProductShape, precision: ProductPrecision, *, provider: Provider, device: int) -> None:
-        """Load the graph and put a matrix on the device.
-
-        Args:
-            shape: of the product.
-            precision: of its factors.
-            provider: execution provider, already probed.
-            device: CUDA device id.
-
-        Raises:
-            MissingDependencyError: onnx or onnxruntime is not installed.
-            ProviderError: onnxruntime placed the product elsewhere.
-        """
-        onnxruntime = load_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        name = provider_name(provider)
-        settings = cuda_provider_options(device, memory_limit=None, capture=False) if provider == "cuda" else {}
-        self._session = onnxruntime.InferenceSession(
-            product_graph(shape, precision), options, providers=[(name, settings)]
-        )
-        if self._session.get_providers()[0] != name:
-            raise ProviderError(f"onnxruntime put a product on {self._session.get_providers()[0]}; {name} expected")
-        self.shape = shape
-        random = np.random.default_rng(0)
-        values = random.standard_normal((shape.rows, shape.inner), dtype=np.float32).astype(_TYPES[precision])
-        location = (provider, device)
-        self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input("a", onnxruntime.OrtValue.ortvalue_from_numpy(values, *location))
-        result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-            [shape.rows, shape.columns], _TYPES[precision], *location
-        )
-        self._binding.bind_ortvalue_output("c", result)
-        self._options = onnxruntime.RunOptions()
-        # The device is not waited for after each run, so that a product is launched while the one before it runs.
-        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-
-    def rate(self, seconds: float) -> float:
-        """Operations per second.
-
-        Args:
-            seconds: how long to measure.
-        """
-        self._series()
-        count, span = 0, 0.0
-        started = time.perf_counter()
-        while span < seconds:
-            self._series()
-            count += _RUNS_PER_WAIT
-            span = time.perf_counter() - started
-        return count / span * self.shape.operations
-
-    def _series(self) -> None:
-        for _ in range(_RUNS_PER_WAIT):
-            self._session.run_with_iobinding(self._binding, self._options)
-        self._binding.synchronize_outputs()
+    def _series(self, binding: Any) -> None:
+        for _ in range(self._runs_per_wait):
+            self._session.run_with_iobinding(binding, self._run_options)
+        if self._runs_per_wait > 1:
+            binding.synchronize_outputs()
 
 
 class Ceiling:
@@ -185,11 +151,12 @@ class Ceiling:
             ProviderError: onnxruntime placed a product elsewhere.
         """
         shapes = model_shapes(architecture, tokens)
-        self._meters: list[ProductMeter | DeviceProductMeter]
-        if provider == "cpu":
-            self._meters = [ProductMeter(shape, precision, threads=threads) for shape in shapes]
-        else:
-            self._meters = [DeviceProductMeter(shape, precision, provider=provider, device=device) for shape in shapes]
+        meter = partial(ProductMeter, precision=precision, threads=threads)
+        if provider != "cpu":
+            meter = partial(
+                ProductMeter, precision=precision, provider=provider, device=device, runs_per_wait=_RUNS_PER_WAIT
+            )
+        self._meters = [meter(shape) for shape in shapes]
         self._rates: list[list[float]] = [[] for _ in self._meters]
 
     def measure(self, seconds: float) -> float:

@@ -75,20 +75,18 @@ class CeilingRow:
 
 
 @dataclass(frozen=True)
-class MeasuredShares:
-    """What was measured so far, on so many cores or a GPU."""
-
-    provider: Provider
-    cores: int
-    rounds: int
-    rows: tuple[CeilingRow, ...]
-
-
-@dataclass(frozen=True)
 class CeilingFigures:
-    """The rows measured so far."""
+    """The rows measured so far.
 
-    ceiling: MeasuredShares
+    Attributes:
+        rounds: of each row.
+        cores: that were used; None on a GPU.
+        ceiling: the rows.
+    """
+
+    rounds: int
+    cores: int | None
+    ceiling: tuple[CeilingRow, ...]
 
     def tables(self) -> list[ReportTable]:
         """A row a precision and length."""
@@ -103,11 +101,11 @@ class CeilingFigures:
                 f"{row.ceiling_operations_per_second / 1e9:.0f}",
                 f"{row.share:.0%} ({min(row.shares):.0%}-{max(row.shares):.0%})",
             )
-            for row in self.ceiling.rows
+            for row in self.ceiling
         )
-        machine = "One GPU" if self.ceiling.provider == "cuda" else f"{self.ceiling.cores} cores"
+        machine = "One GPU" if self.cores is None else f"{self.cores} cores"
         note = (
-            f"{machine}, {self.ceiling.rounds} rounds of ceiling and scoring in turn: medians; the share is taken "
+            f"{machine}, {self.rounds} rounds of ceiling and scoring in turn: medians; the share is taken "
             "round by round, with its smallest and largest value in brackets. Operations are those of the pruned "
             "model; the ceiling is the median over the matrix products of a layer."
         )
@@ -115,7 +113,7 @@ class CeilingFigures:
 
     def write_plots(self, folder: Path) -> list[Path]:
         """Write `ceiling.png`: a bar for each share."""
-        rows = self.ceiling.rows
+        rows = self.ceiling
         figure, (axes,) = new_figure(size=(7, 4.2))
         from matplotlib.ticker import PercentFormatter
 
@@ -139,10 +137,10 @@ class CeilingFigures:
 
 def measure_ceiling(
     setup: Setup,
+    progress: Callable[[str], None],
     *,
     rounds: int = 5,
     pair_tokens: Sequence[int] = PAIR_TOKENS,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[CeilingFigures]:
     """Measure ceiling and scoring in turn, round by round, on all cores or on a GPU.
 
@@ -152,9 +150,9 @@ def measure_ceiling(
 
     Args:
         setup: what is measured; fp32 and int8 on the CPU, fp16 and fp32 on CUDA.
+        progress: called with each step as it begins.
         rounds: how often each length is measured.
         pair_tokens: lengths to measure.
-        progress: called with each step as it begins.
 
     Yields:
         The figures after each precision and length.
@@ -170,7 +168,7 @@ def measure_ceiling(
         for tokens in pair_tokens if precision in setup.artifacts else ():
             progress(f"ceiling: {precision}, {tokens} tokens")
             rows.append(_row(setup.artifacts[precision], precision, setup.maker, tokens, rounds, provider))
-            yield CeilingFigures(MeasuredShares(provider, available_cores(), rounds, tuple(rows)))
+            yield CeilingFigures(rounds, None if provider == "cuda" else available_cores(), tuple(rows))
 
 
 def _row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pydantic import TypeAdapter
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 Value = TypeVar("Value")
 
@@ -20,7 +20,7 @@ def json_of(value: object, *, indent: int | None = None) -> str:
     return to_json(value, indent=indent, inf_nan_mode="strings").decode()
 
 
-def value_of(kind: type[Value], text: str | bytes) -> Value:
+def value_of(kind: type[Value], text: str) -> Value:
     """Read JSON as a type.
 
     Args:
@@ -30,4 +30,9 @@ def value_of(kind: type[Value], text: str | bytes) -> Value:
     Raises:
         ValueError: the text is no JSON of this type.
     """
-    return TypeAdapter(kind).validate_json(text)
+    return checked(kind, from_json(text))
+
+
+def checked(kind: type[Value], value: object) -> Value:
+    """JSON that is read already, as a type; as `value_of`."""
+    return TypeAdapter(kind).validate_python(value)

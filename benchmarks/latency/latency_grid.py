@@ -90,20 +90,20 @@ class LatencyFigures:
 
 def measure_latency(
     setup: Setup,
+    progress: Callable[[str], None],
     *,
     lengths: Sequence[DocumentLength],
     top_ks: Sequence[int],
     effort: Effort,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[LatencyFigures]:
     """Time whole calls of `Reranker.rank`, text to ranking, for every combination.
 
     Args:
         setup: what is measured.
+        progress: called with each step as it begins.
         lengths: document lengths.
         top_ks: numbers of documents.
         effort: how often each is called.
-        progress: called with each step as it begins.
 
     Yields:
         The figures after each combination.

@@ -74,24 +74,24 @@ class LoadPlan:
 
 def run_load(
     setup: Setup,
+    progress: Callable[[str], None],
+    *,
     plan: LoadPlan,
     peers: Sequence[Contender],
-    *,
     absent: Mapping[str, str],
     peers_folder: Path | None,
     documents: DocumentLength,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[LoadFigures]:
     """Measure crossrank, then peers; see `measure_load`.
 
     Args:
         setup: what is measured.
+        progress: called with each step as it begins.
         plan: how to measure.
         peers: that take part.
         absent: why others do not, to report.
         peers_folder: where the peers' environments are.
         documents: length of the documents.
-        progress: called with each step as it begins.
 
     Yields:
         As `measure_load`.

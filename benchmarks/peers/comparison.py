@@ -184,26 +184,26 @@ def run_scenario(
 
 def compare_with_peers(
     setup: Setup,
-    peers: Sequence[Contender],
+    progress: Callable[[str], None],
     *,
+    peers: Sequence[Contender],
     absent: Mapping[str, str],
     peers_folder: Path,
     rounds: int,
     curve_top_ks: Sequence[int],
     three_scenarios: bool,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[PeerFigures]:
     """Compare crossrank in each precision with peers; see `scenarios_of` and `compare`.
 
     Args:
         setup: what is measured.
+        progress: called with each step as it begins.
         peers: that take part.
         absent: why others do not.
         peers_folder: where their environments are.
         rounds: of each scenario.
         curve_top_ks: top-ks of the latency curve.
         three_scenarios: whether to run the three scenarios.
-        progress: called with each step as it begins.
 
     Yields:
         As `compare`.

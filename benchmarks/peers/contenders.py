@@ -56,79 +56,57 @@ class Contender:
         return {**self.options, **{name: str(getattr(weights, form)) for name, form in self.weights.items()}}
 
 
-_FLASHRANK_ABSENT: dict[Provider, str] = {"cuda": "its Ranker takes no execution provider and runs on the CPU"}
+_CHECKPOINT, _FP32, _INT8 = {"checkpoint": "checkpoint"}, {"graph": "fp32_graph"}, {"graph": "int8_graph"}
+_ST = "sentence-transformers"
+_CPU_ONLY: dict[Provider, str] = {"cuda": "its Ranker takes no execution provider and runs on the CPU"}
 
-PEERS: tuple[Contender, ...] = (
-    Contender(
-        "sentence-transformers",
-        "sentence-transformers CrossEncoder, torch",
-        "sentence-transformers",
-        "sentence_transformers_adapter",
-        {"backend": "torch"},
-        {"checkpoint": "checkpoint"},
-    ),
-    Contender(
-        "sentence-transformers-fp16",
-        "sentence-transformers CrossEncoder, torch in fp16",
-        "sentence-transformers",
-        "sentence_transformers_adapter",
-        {"backend": "torch", "fp16": True},
-        {"checkpoint": "checkpoint"},
+
+def _peer(
+    name: str,
+    title: str,
+    *,
+    product: str | None = None,
+    environment: str | None = None,
+    options: Mapping[str, str | bool] | None = None,
+    weights: Mapping[str, str] = _CHECKPOINT,
+    absent: Mapping[Provider, str] | None = None,
+) -> Contender:
+    """A peer whose product and environment have its name unless others are given."""
+    adapter = f"{(product or name).replace('-', '_')}_adapter"
+    return Contender(name, title, environment or name, adapter, options or {}, weights, absent or {})
+
+
+PEERS = (
+    _peer(_ST, f"{_ST} CrossEncoder, torch", options={"backend": "torch"}),
+    _peer(
+        f"{_ST}-fp16",
+        f"{_ST} CrossEncoder, torch in fp16",
+        product=_ST,
+        environment=_ST,
+        options={"backend": "torch", "fp16": True},
         absent={"cpu": "fp16 is for GPUs"},
     ),
-    Contender(
-        "sentence-transformers-onnx",
-        "sentence-transformers CrossEncoder, onnx backend",
-        "sentence-transformers-onnx",
-        "sentence_transformers_adapter",
-        {"backend": "onnx"},
-        {"checkpoint": "checkpoint"},
-    ),
-    Contender(
-        "sentence-transformers-openvino",
-        "sentence-transformers CrossEncoder, openvino backend",
-        "sentence-transformers-openvino",
-        "sentence_transformers_adapter",
-        {"backend": "openvino"},
-        {"checkpoint": "checkpoint"},
+    _peer(f"{_ST}-onnx", f"{_ST} CrossEncoder, onnx backend", product=_ST, options={"backend": "onnx"}),
+    _peer(
+        f"{_ST}-openvino",
+        f"{_ST} CrossEncoder, openvino backend",
+        product=_ST,
+        options={"backend": "openvino"},
         absent={"cuda": "OpenVINO has no CUDA device"},
     ),
-    Contender(
-        "flashrank",
-        "FlashRank, fp32 graph",
-        "flashrank",
-        "flashrank_adapter",
-        weights={"graph": "fp32_graph"},
-        absent=_FLASHRANK_ABSENT,
-    ),
-    Contender(
+    _peer("flashrank", "FlashRank, fp32 graph", weights=_FP32, absent=_CPU_ONLY),
+    _peer(
         "flashrank-int8",
         "FlashRank, int8 graph",
-        "flashrank",
-        "flashrank_adapter",
-        weights={"graph": "int8_graph"},
-        absent=_FLASHRANK_ABSENT,
+        product="flashrank",
+        environment="flashrank",
+        weights=_INT8,
+        absent=_CPU_ONLY,
     ),
-    Contender(
-        "fastembed",
-        "fastembed TextCrossEncoder, fp32 graph",
-        "fastembed",
-        "fastembed_adapter",
-        weights={"graph": "fp32_graph"},
-    ),
-    Contender(
-        "optimum",
-        "optimum ORTModelForSequenceClassification, batches of 32",
-        "sentence-transformers-onnx",
-        "optimum_adapter",
-        weights={"checkpoint": "checkpoint"},
-    ),
-    Contender(
-        "infinity", "infinity-emb, torch engine", "infinity", "infinity_adapter", weights={"checkpoint": "checkpoint"}
-    ),
+    _peer("fastembed", "fastembed TextCrossEncoder, fp32 graph", weights=_FP32),
+    _peer("optimum", "optimum ORTModelForSequenceClassification, batches of 32", environment=f"{_ST}-onnx"),
+    _peer("infinity", "infinity-emb, torch engine"),
 )
-
-
 LOAD_PEERS = ("infinity", "sentence-transformers")
 """The peers that run under load unless others are named."""
 

@@ -9,9 +9,9 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from crossrank.benchmarks.harness.json_text import json_of, value_of
+from crossrank.benchmarks.harness.json_text import checked, json_of, value_of
 from crossrank.errors import CrossrankError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WORKERS = Path(__file__).parent / "workers"
 _ERROR_LINES = 3
 
 Scale = Literal["logit", "probability"]
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class WorkerError(CrossrankError):
@@ -96,19 +96,9 @@ class OpenLoop:
 
 
 @dataclass(frozen=True)
-class _Times:
-    seconds: list[float]
-
-
-@dataclass(frozen=True)
-class _Scores:
-    scores: list[float]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    ok: bool
-    error: str = ""
+class _Answer:
+    value: Any = None
+    error: str | None = None
 
 
 class WorkerProcess:
@@ -149,15 +139,15 @@ class WorkerProcess:
     def send_workload(self, workload: Workload) -> None:
         """Send a workload; later requests name it."""
         texts = {"query": workload.query, "documents": workload.documents}
-        self._ask(_Outcome, 60.0, command="workload", name=workload.name, **texts)
+        self._ask(type(None), 60.0, command="workload", name=workload.name, **texts)
 
     def time(self, workload: str, *, calls: int = 1, timeout: float = 600.0) -> list[float]:
         """Make calls one after the other; returns the seconds of each."""
-        return self._ask(_Times, timeout, command="time", workload=workload, calls=calls).seconds
+        return self._ask(list[float], timeout, command="time", workload=workload, calls=calls)
 
     def scores(self, workload: str) -> list[float]:
         """Scores of a workload's documents, in their order."""
-        return self._ask(_Scores, command="score", workload=workload).scores
+        return self._ask(list[float], command="score", workload=workload)
 
     def memory(self) -> Memory:
         """Memory of the process."""
@@ -199,7 +189,7 @@ class WorkerProcess:
         self._process.stdout.close()  # type: ignore[union-attr]
         self._errors.close()
 
-    def _ask(self, kind: type[Answer], timeout: float = 600.0, **request: object) -> Answer:
+    def _ask(self, kind: type[Value], timeout: float = 600.0, **request: object) -> Value:
         """Send a request and wait for the answer.
 
         Raises:
@@ -220,10 +210,10 @@ class WorkerProcess:
         line = answers.readline()
         if not line:
             raise WorkerError(self._why_it_ended())
-        outcome = value_of(_Outcome, line)
-        if not outcome.ok:
-            raise WorkerError(outcome.error)
-        return value_of(kind, line)
+        answer = value_of(_Answer, line)
+        if answer.error is not None:
+            raise WorkerError(answer.error)
+        return checked(kind, answer.value)
 
     def _why_it_ended(self) -> str:
         """The exit status and the last lines that the process printed."""

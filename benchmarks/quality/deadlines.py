@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crossrank.benchmarks.harness.result import Setup
-    from crossrank.engine.schedule.statistics import BatchObserved
-    from crossrank.evaluation.collection import Collection
     from crossrank.models.manifest import Precision, Provider
 
 LIMITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -133,13 +131,13 @@ class DeadlineFigures:
 
 def measure_deadlines(
     setup: Setup,
-    folders: Sequence[Path],
+    progress: Callable[[str], None],
     *,
-    queries: int | None = None,
-    limits_ms: Sequence[float] = LIMITS_MS,
-    candidates: int = CANDIDATES,
-    rounds: int = 1,
-    progress: Callable[[str], None] = lambda _: None,
+    folders: Sequence[Path],
+    queries: int | None,
+    limits_ms: Sequence[float],
+    candidates: int,
+    rounds: int,
 ) -> Iterator[DeadlineFigures]:
     """Rank several collections under every limit and without one; see `rank_under_limits`.
 
@@ -215,18 +213,28 @@ def rank_under_limits(  # noqa: PLR0913  one parameter an option
     candidates_of = chosen_candidates(folder, collection, queries, candidates)
     judged = {query: collection.judgements.get(query, {}) for query in candidates_of}
     first_stage = ndcg(judged, candidates_of)
+    calls_of: dict[float | None, list[_Call]] = {}
+    runs: list[float] = []
     with Reranker(artifact, precision=precision, activation="identity", **engine_options(provider)) as reranker:
-        calls = _Calls(reranker, collection, candidates_of)
-        calls.run(_WARM_UP_MS, next(iter(candidates_of)))
-        longest_run = _LongestRun(reranker)
-        calls_of: dict[float | None, list[_Call]] = {}
+
+        def call(query: str, limit_ms: float | None) -> _Call:
+            names = candidates_of[query]
+            documents = [collection.documents[name] for name in names]
+            runs.clear()
+            started = time.perf_counter()
+            ranking = reranker.rank(collection.queries[query], documents, return_documents=False, deadline_ms=limit_ms)
+            seconds = time.perf_counter() - started
+            order = [names[document.index] for document in ranking]
+            return _Call(query, seconds, len(names) - len(ranking.unscored), order, max(runs, default=0.0))
+
+        call(next(iter(candidates_of)), _WARM_UP_MS)
+        reranker.observe_batches(lambda batch: runs.append(batch.seconds))
         for round_number in range(rounds):
             for number, query in enumerate(candidates_of, start=1):
                 progress(f"deadlines: {folder.name}, round {round_number + 1}, query {number} of {len(candidates_of)}")
                 for limit in limits_ms:
                     if limit is not None or round_number == 0:
-                        call = replace(calls.run(limit, query), longest_run=longest_run.seconds_since_last())
-                        calls_of.setdefault(limit, []).append(call)
+                        calls_of.setdefault(limit, []).append(call(query, limit))
     limits = tuple(_summary(limit, of_limit, judged) for limit, of_limit in calls_of.items())
     return CollectionDeadlines(folder.name, len(candidates_of), candidates, precision, first_stage, limits)
 
@@ -237,44 +245,7 @@ class _Call:
     seconds: float
     scored: int
     ranking: list[str]
-    longest_run: float = 0.0
-
-
-class _Calls:
-    """Calls of one reranker under limits."""
-
-    def __init__(self, reranker: Reranker, collection: Collection, candidates_of: dict[str, tuple[str, ...]]) -> None:
-        self._reranker = reranker
-        self._collection = collection
-        self._candidates_of = candidates_of
-
-    def run(self, limit_ms: float | None, query: str) -> _Call:
-        names = self._candidates_of[query]
-        documents = [self._collection.documents[name] for name in names]
-        started = time.perf_counter()
-        ranking = self._reranker.rank(
-            self._collection.queries[query], documents, return_documents=False, deadline_ms=limit_ms
-        )
-        seconds = time.perf_counter() - started
-        return _Call(
-            query, seconds, len(names) - len(ranking.unscored), [names[document.index] for document in ranking]
-        )
-
-
-class _LongestRun:
-    """Observes a reranker's runs and keeps the time of the longest."""
-
-    def __init__(self, reranker: Reranker) -> None:
-        self._longest = 0.0
-        reranker.observe_batches(self._observe)
-
-    def seconds_since_last(self) -> float:
-        """Seconds of the longest run since this was last called."""
-        longest, self._longest = self._longest, 0.0
-        return longest
-
-    def _observe(self, batch: BatchObserved) -> None:
-        self._longest = max(self._longest, batch.seconds)
+    longest_run: float
 
 
 def _summary(limit_ms: float | None, calls: Sequence[_Call], judged: dict[str, dict[str, int]]) -> LimitFigures:

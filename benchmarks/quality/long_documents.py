@@ -157,10 +157,10 @@ class WindowFigures:
 
 def measure_windows(
     setup: Setup,
-    folders: Sequence[Path],
+    progress: Callable[[str], None],
     *,
-    queries: int | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    folders: Sequence[Path],
+    queries: int | None,
 ) -> Iterator[WindowFigures]:
     """Time windows, then judge ways to read the documents of each folder.
 

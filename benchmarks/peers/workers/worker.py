@@ -4,9 +4,9 @@ Run as `python worker.py`, by the interpreter of the environment that has the re
 `command`:
 
     load      {adapter, options}                    loads the model          -> {seconds, versions, scale}
-    workload  {name, query, documents}              keeps a query with its documents -> {}
-    time      {workload, calls}                     calls one after another  -> {seconds: [...]}
-    score     {workload}                            the scores of a call     -> {scores: [...]}
+    workload  {name, query, documents}              keeps a query with its documents -> null
+    time      {workload, calls}                     calls one after another  -> [seconds, ...]
+    score     {workload}                            the scores of a call     -> [score, ...]
     memory    {}                                    resident memory          -> {peak_mib, resident_mib}
     closed    {workload, callers, seconds, sizes}   callers that send one request after another
                                                     -> {pairs, requests, seconds, times}
@@ -18,7 +18,7 @@ documents]`; its outcome is `[latency, kind]`, where kind is 'ok', 'shed' (the r
 `drain` seconds after the last arrival; the latency is a lower bound) or an error's name. Latencies count from the
 moment the request was due, so that the time by which a process falls behind is included.
 
-Every answer has `ok`; if it is false, `error` has the reason. What libraries print goes to standard error.
+An answer has this `value`, or under `error` the reason why there is none. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Worker:
 
     def answer(self, command: str = "", **arguments: Any) -> dict[str, Any]:
         """Carry out a request; an error becomes an answer with its reason."""
-        commands: dict[str, Callable[..., dict[str, Any]]] = {
+        commands: dict[str, Callable[..., object]] = {
             "load": self._load,
             "workload": self._keep,
             "time": self._time,
@@ -72,12 +72,12 @@ class Worker:
             "open": lambda **given: self._loop.run_until_complete(self._open(**given)),
         }
         if command not in commands:
-            return {"ok": False, "error": f"command {command!r}: one of {', '.join(commands)} expected"}
+            return {"error": f"command {command!r}: one of {', '.join(commands)} expected"}
         try:
-            return {"ok": True, **commands[command](**arguments)}
+            return {"value": commands[command](**arguments)}
         except Exception as error:  # any failure of another library is a result of the comparison
             traceback.print_exc(file=sys.stderr)
-            return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+            return {"error": f"{type(error).__name__}: {error}"}
 
     def _load(self, adapter: str, options: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
@@ -97,20 +97,19 @@ class Worker:
                 continue
         return {"seconds": seconds, "versions": versions, "scale": product.SCALE}
 
-    def _keep(self, name: str, query: str, documents: list[str]) -> dict[str, Any]:
+    def _keep(self, name: str, query: str, documents: list[str]) -> None:
         self._workloads[name] = (query, documents)
-        return {}
 
-    def _time(self, workload: str, calls: int) -> dict[str, Any]:
+    def _time(self, workload: str, calls: int) -> list[float]:
         times = []
         for _ in range(calls):
             started = time.perf_counter()
             self._call(workload)
             times.append(time.perf_counter() - started)
-        return {"seconds": times}
+        return times
 
-    def _scores(self, workload: str) -> dict[str, Any]:
-        return {"scores": [float(score) for score in self._call(workload)]}
+    def _scores(self, workload: str) -> list[float]:
+        return [float(score) for score in self._call(workload)]
 
     def _call(self, workload: str) -> Scores:
         scores = self._loaded()(*self._workloads[workload])

@@ -9,7 +9,7 @@ import pytest
 from tiny_checkpoints import make_texts
 
 from crossrank.benchmarks.ceiling.matrix_products import ProductShape, model_shapes, product_graph
-from crossrank.benchmarks.ceiling.product_rates import Ceiling, DeviceProductMeter, ProductMeter
+from crossrank.benchmarks.ceiling.product_rates import Ceiling, ProductMeter
 from crossrank.benchmarks.ceiling.share import measure_ceiling
 from crossrank.benchmarks.harness.passages import Passages
 from crossrank.benchmarks.harness.workloads import WorkloadMaker
@@ -63,9 +63,10 @@ def test_the_rate_counts_the_products_of_all_threads(precision):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_meter_for_devices_counts_products_of_matrices_that_stay_on_the_device(precision):
     # The device is the CPU here; it has not been run on a GPU yet.
-    meter = DeviceProductMeter(ProductShape(8, 16, 16), precision, provider="cpu", device=0)
+    meter = ProductMeter(ProductShape(8, 16, 16), precision, runs_per_wait=20)
     assert meter.rate(0.01) > 0
-    (result,) = meter._binding.copy_outputs_to_cpu()
+    (binding,) = meter.bindings
+    (result,) = binding.copy_outputs_to_cpu()
     assert result.shape == (8, 16)
     assert np.abs(result).max() > 0.1, "the product was computed"
 
@@ -85,15 +86,15 @@ def test_a_run_reports_operations_times_and_share(tiny_artifact, monkeypatch):
     maker = WorkloadMaker(passages, tiny_artifact / "tokenizer.json", max_length=64)
     artifacts = {"fp32": tiny_artifact, "int8": tiny_artifact}
     setup = SimpleNamespace(maker=maker, artifacts=artifacts, subject=SimpleNamespace(provider="cpu"))
-    parts = list(measure_ceiling(setup, rounds=1, pair_tokens=(16, 32)))
-    assert [len(part.ceiling.rows) for part in parts] == [1, 2, 3, 4], "each row is kept when it is measured"
-    assert [(row.precision, row.pair_tokens) for row in parts[-1].ceiling.rows] == [
+    parts = list(measure_ceiling(setup, print, rounds=1, pair_tokens=(16, 32)))
+    assert [len(part.ceiling) for part in parts] == [1, 2, 3, 4], "each row is kept when it is measured"
+    assert [(row.precision, row.pair_tokens) for row in parts[-1].ceiling] == [
         ("fp32", 16),
         ("fp32", 32),
         ("int8", 16),
         ("int8", 32),
     ]
-    for row in parts[-1].ceiling.rows:
+    for row in parts[-1].ceiling:
         assert row.reached_operations_per_second == pytest.approx(row.operations_per_pair / row.seconds_per_pair)
         assert row.share == pytest.approx(row.reached_operations_per_second / row.ceiling_operations_per_second)
         assert len(row.shape_operations_per_second) == 4
