@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,12 @@ from crossrank.benchmarks.cascade.tuning_plan import MAX_LENGTHS, Measure, Tunin
 from crossrank.cli.bench_output import Outputs, check_files, numbers_of, run_benchmark, write_file
 from crossrank.cli.common import FAILURE, err, out
 from crossrank.cli.options import JsonFileOption, MarkdownOption, ModelOption, PlotsOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from crossrank.benchmarks.cascade.tuning_figures import TuningFigures
+    from crossrank.benchmarks.harness.result import Result
 
 
 def cascade_command(
@@ -69,12 +75,19 @@ def cascade_command(
     check_files({"--scores": scores, "--toml": toml})
     outputs = Outputs(json_file, markdown, plots)
     run = describe_run()
-    result = run_benchmark(outputs, lambda progress: results(run, tune_cascade(plan, progress=progress)))
-    text = result.figures.toml_text(run.date) if result is not None else None
-    if text is None:
+    chosen: str | None = None
+
+    def parts(progress: Callable[[str], None]) -> Iterator[Result[TuningFigures]]:
+        nonlocal chosen
+        for result in results(run, tune_cascade(plan, progress=progress)):
+            chosen = result.figures.toml_text(run.date)
+            if chosen is not None and toml is not None:
+                write_file(toml, chosen)  # before it is run, so that it is kept if that fails
+            yield result
+
+    run_benchmark(outputs, parts)
+    if chosen is None:
         err().print(f"no cascade keeps {share:.0%} of the full model's quality; try more lengths, or --stages 3")
         raise typer.Exit(FAILURE)
     if toml is None:
-        out().print("\n" + text)
-    else:
-        write_file(toml, text)
+        out().print("\n" + chosen)

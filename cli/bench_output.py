@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
-from rich.table import Table
-
-from crossrank.cli.common import err, out
+from crossrank.cli.common import err, out, plain_table
 from crossrank.errors import InvalidInputError
 from crossrank.models.manifest import Precision
 
@@ -74,23 +72,19 @@ class Outputs:
         if self.plots is not None:
             self.plots.mkdir(parents=True, exist_ok=True)
             images = result.figures.write_plots(self.plots)
-            err().print(*(f"plot: {image}" for image in images), sep="\n")
+            for image in images:
+                err().print(f"plot: {image}")
         if self.markdown is not None:
             links = [Path(os.path.relpath(image, self.markdown.parent)).as_posix() for image in images]
             write_file(self.markdown, tables_to_markdown(tables, plots=links))
 
 
-def run_benchmark(
-    outputs: Outputs, measure: Callable[[Callable[[str], None]], Iterable[Result[Measured]]]
-) -> Result[Measured] | None:
+def run_benchmark(outputs: Outputs, measure: Callable[[Callable[[str], None]], Iterable[Result[Measured]]]) -> None:
     """Measure part by part. What was finished is kept and shown, also where a later part fails or is interrupted.
 
     Args:
         outputs: where to.
         measure: called with what shows progress; gives the result so far after each part.
-
-    Returns:
-        The whole result; None if nothing was measured.
     """
     result: Result[Measured] | None = None
 
@@ -105,7 +99,6 @@ def run_benchmark(
     finally:
         if result is not None:
             outputs.write(result)
-    return result
 
 
 def measure_model(
@@ -205,32 +198,30 @@ def check_folder(option: str, folder: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a text as UTF-8, whole or not at all; its folder is created if necessary."""
+    """Write a text as UTF-8, whole or not at all where its folder allows that; the folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() or (path.exists() and not path.is_file()):  # /dev/stdout, a pipe: it stays what it is
+    special = path.is_symlink() or (path.exists() and not path.is_file())  # /dev/stdout, a pipe
+    if special or not os.access(path.parent, os.W_OK):
         path.write_text(text, encoding="utf-8")
         return
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def print_tables(tables: Iterable[ReportTable]) -> None:
     """Print tables with their notes."""
     console = out()
     for table in tables:
-        console.print(rich_table(table))
+        words = {column for column in table.columns if not column or table.is_left(column)}
+        rendered = plain_table(table.columns, right={*table.columns} - words, title=table.title)
+        for cells in table.rows:
+            rendered.add_row(*cells)
+        console.print(rendered)
         console.print(table.note, "\n" if table.note else "", style="dim", markup=False)
-
-
-def rich_table(table: ReportTable) -> Table:
-    """A table for the terminal."""
-    rendered = Table(box=None, pad_edge=False, header_style="bold", title=table.title, title_justify="left")
-    for column in table.columns:
-        rendered.add_column(column, justify="left" if table.is_left(column) or not column else "right")
-    for cells in table.rows:
-        rendered.add_row(*cells)
-    return rendered
 
 
 def default_checkpoint(model: str) -> Path | None:

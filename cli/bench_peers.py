@@ -60,8 +60,8 @@ def peers_command(
     Environments that are missing are made first, from PyPI (gigabytes).
     """
     from crossrank.benchmarks.peers.comparison import compare_with_peers
-    from crossrank.benchmarks.peers.contenders import chosen_peers, participants
-    from crossrank.benchmarks.peers.environments import environments_of, interpreter
+    from crossrank.benchmarks.peers.contenders import chosen_peers, environments_of, participants
+    from crossrank.benchmarks.peers.environments import interpreter
 
     chosen = None if peers is None else names(peers)
     if install_only:

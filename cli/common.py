@@ -8,16 +8,17 @@ import sys
 import traceback
 import unicodedata
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from typer.core import TyperGroup
 
 from crossrank.errors import CrossrankError, InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 FAILURE = 1
 USAGE = 2
@@ -113,3 +114,21 @@ def status(message: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def plain_table(
+    columns: Iterable[str], *, right: Container[str] = (), no_wrap: Container[str] = (), title: str | None = None
+) -> Table:
+    """An empty table without lines.
+
+    Args:
+        columns: their headings.
+        right: those aligned to the right.
+        no_wrap: those whose cells stay on one line.
+        title: above the table.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column in no_wrap, overflow="fold")
+    return table

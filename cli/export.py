@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Self, TypedDict, cast
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from crossrank.cli.common import err, json_text, out
+from crossrank.cli.common import err, json_text, out, plain_table
 from crossrank.cli.inspect import fidelity_cells, pass_line
 from crossrank.cli.options import TrustRemoteCodeOption
 from crossrank.errors import InvalidInputError
@@ -172,9 +171,8 @@ class _ProgressDisplay:
 
 def _print_report(report: ExportReport) -> None:
     console = out()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("graph", "MB", "for", "reference", "max |diff|", "tau", "top 10", "ms a pair here"):
-        table.add_column(column, justify="left" if column in {"graph", "for", "reference"} else "right")
+    columns = ("graph", "MB", "for", "reference", "max |diff|", "tau", "top 10", "ms a pair here")
+    table = plain_table(columns, right={*columns} - {"graph", "for", "reference"})
     for graph in report.graphs:
         table.add_row(
             graph.file,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import typer
-from rich.table import Table
 
-from crossrank.cli.common import out
+from crossrank.cli.common import out, plain_table
 from crossrank.cli.options import PrintJsonOption
 from crossrank.models.catalogue import load_catalogue
 
@@ -22,11 +21,8 @@ def models_command(
         typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
         return
     console = out()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "repository", "architecture", "tokens", "activation", "licence"):
-        table.add_column(
-            column, justify="right" if column == "tokens" else "left", no_wrap=column == "name", overflow="fold"
-        )
+    columns = ("name", "repository", "architecture", "tokens", "activation", "licence")
+    table = plain_table(columns, right={"tokens"}, no_wrap={"name"})
     table.add_row("default", "(embedded)", "bert", "512", "identity", "Apache-2.0")
     for entry in entries:
         table.add_row(

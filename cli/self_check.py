@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossrank.cli.bench_output import check_files, with_progress, write_file
-from crossrank.cli.common import FAILURE, out
+from crossrank.cli.common import FAILURE, out, plain_table
 from crossrank.cli.options import ModelOption
 from crossrank.models.manifest import ProviderChoice
 
@@ -53,9 +53,7 @@ def self_check_command(
 
 
 def _table(results: Sequence[CheckResult]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("check", "precision", "", "s", "found"):
-        table.add_column(column, justify="right" if column == "s" else "left", no_wrap=column in {"check", ""})
+    table = plain_table(("check", "precision", "", "s", "found"), right={"s"}, no_wrap={"check", ""})
     for result in results:
         verdict = Text(result.verdict, style=_STYLES[result.verdict])
         table.add_row(result.name, result.precision or "", verdict, f"{result.seconds:.1f}", result.detail)

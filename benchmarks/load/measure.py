@@ -7,7 +7,7 @@ slow down the next measurement.
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,9 +26,8 @@ from crossrank.benchmarks.load.load_figures import (
     Throughput,
     Turns,
 )
-from crossrank.benchmarks.peers.comparison import start_contender
+from crossrank.benchmarks.peers.comparison import starter
 from crossrank.benchmarks.peers.contenders import own_contenders
-from crossrank.benchmarks.peers.weights import weights_for
 from crossrank.benchmarks.peers.worker_process import WorkerError
 from crossrank.engine.runtime.cores import available_cores
 
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
     from crossrank.benchmarks.harness.workloads import DocumentLength, Workload
     from crossrank.benchmarks.load.arrivals import Arrival
     from crossrank.benchmarks.peers.contenders import Contender
-    from crossrank.benchmarks.peers.weights import Weights
-    from crossrank.benchmarks.peers.worker_process import OpenLoop, WorkerProcess
+    from crossrank.benchmarks.peers.worker_process import Loaded, OpenLoop, WorkerProcess
 
 CALLERS = 8
 """Number of concurrent callers that is taken to saturate a contender."""
@@ -100,10 +98,10 @@ def run_load(
         CrossrankError: the texts are too few, or the weights could not be converted for the peers.
     """
     texts = setup.maker.of_length(documents, _DOCUMENTS)
-    weights = weights_for(peers, setup.subject, peers_folder, progress)
+    start = starter(peers, setup.subject, peers_folder, progress)
     contenders = [*own_contenders(setup.artifacts, setup.subject.provider, concurrent=True), *peers]
     left_out = {name: ContenderLoad(name, failed=f"left out: {reason}") for name, reason in absent.items()}
-    for load in measure_load(contenders, texts, plan, peers_folder=peers_folder, weights=weights, progress=progress):
+    for load in measure_load(contenders, texts, plan, start, progress=progress):
         yield LoadFigures(texts.title, load | left_out)
 
 
@@ -111,9 +109,8 @@ def measure_load(
     contenders: Sequence[Contender],
     texts: Workload,
     plan: LoadPlan,
+    start: Callable[[Contender], tuple[WorkerProcess, Loaded]],
     *,
-    peers_folder: Path | None,
-    weights: Weights | None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[dict[str, ContenderLoad]]:
     """Measure every contender; one that fails is reported with its reason, and with what was measured before.
@@ -122,8 +119,7 @@ def measure_load(
         contenders: what to measure.
         texts: the query and the documents that requests are made of.
         plan: how to measure.
-        peers_folder: where the peers' environments are.
-        weights: forms of the weights for the peers.
+        start: starts a process with a contender; see `starter`.
         progress: called with each step as it begins.
 
     Yields:
@@ -132,11 +128,9 @@ def measure_load(
     results: dict[str, ContenderLoad] = {}
     for contender in contenders:
         results[contender.name] = ContenderLoad(contender.title)
-        start = partial(_loaded_process, contender, texts, peers_folder, weights)
         try:
-            steps = _measure_one(start, texts, plan, partial(_report_step, progress, contender.name))
-            for figures in steps:
-                results[contender.name] = replace(figures, title=contender.title)
+            for figures in _measure_one(contender, texts, plan, start, progress):
+                results[contender.name] = figures
                 yield dict(results)
         except WorkerError as error:
             results[contender.name] = replace(results[contender.name], failed=str(error))
@@ -144,29 +138,26 @@ def measure_load(
 
 
 @contextmanager
-def _loaded_process(
-    contender: Contender, texts: Workload, peers_folder: Path | None, weights: Weights | None
+def _running(
+    contender: Contender, texts: Workload, start: Callable[[Contender], tuple[WorkerProcess, Loaded]]
 ) -> Iterator[WorkerProcess]:
-    process, _ = start_contender(contender, peers_folder, weights)
+    process, _ = start(contender)
     with closing(process):
         process.send_workload(texts)
         yield process
 
 
-def _report_step(progress: Callable[[str], None], name: str, step: str) -> None:
-    progress(f"{name}: {step}")
-
-
 def _measure_one(
-    start: Callable[[], AbstractContextManager[WorkerProcess]],
+    contender: Contender,
     texts: Workload,
     plan: LoadPlan,
+    start: Callable[[Contender], tuple[WorkerProcess, Loaded]],
     progress: Callable[[str], None],
 ) -> Iterator[ContenderLoad]:
     one_caller, saturated, idle_times = [], [], list[float]()
-    with start() as process:
+    with _running(contender, texts, start) as process:
         for turn in range(_TURNS):
-            progress(f"one caller and saturated, {turn + 1} of {_TURNS}")
+            progress(f"{contender.name}: one caller and saturated, {turn + 1} of {_TURNS}")
             closed = partial(process.closed_loop, texts.name)
             seconds = plan.seconds / _TURNS
             one_caller.append(closed(callers=1, seconds=seconds, sizes=SIZES).pairs_per_second)
@@ -178,20 +169,20 @@ def _measure_one(
         Turns(tuple(one_caller), tuple(saturated)),
         float(np.median(idle_times)),
     )
-    figures = ContenderLoad("", throughput)
+    figures = ContenderLoad(contender.title, throughput)
     yield figures
     rate = throughput.saturated_pairs_per_second / mean_size()
     for load in plan.loads:
-        progress(f"{load:.0%} of saturation")
+        progress(f"{contender.name}: {load:.0%} of saturation")
         steady = [Phase("steady", load * rate, plan.seconds)]
         arrivals = poisson_arrivals(steady, documents=len(texts.documents))
-        with start() as process:
+        with _running(contender, texts, start) as process:
             outcome = process.open_loop(texts.name, arrivals, drain=plan.drain)
         (point,) = summary(steady, arrivals, outcome).values()
         figures = replace(figures, points=(*figures.points, LoadPoint(**vars(point), load=load)))
         yield figures
     if plan.overload_seconds > 0:
-        progress("overload and recovery")
+        progress(f"{contender.name}: overload and recovery")
         phases = [
             Phase("before", _AFTER_RATE * rate, plan.after_seconds),
             Phase("overload", 2 * rate, plan.overload_seconds),
@@ -199,7 +190,7 @@ def _measure_one(
             Phase("after", _AFTER_RATE * rate, plan.after_seconds),
         ]
         arrivals = poisson_arrivals(phases, documents=len(texts.documents))
-        with start() as process:
+        with _running(contender, texts, start) as process:
             outcome = process.open_loop(texts.name, arrivals, drain=plan.drain)
         yield replace(figures, recovery=Recovery(summary(phases, arrivals, outcome), outcome.memory))
 

@@ -28,14 +28,14 @@ from crossrank.benchmarks.peers.comparison_figures import (
 from crossrank.benchmarks.peers.contenders import OWN_PREFIX, own_contenders
 from crossrank.benchmarks.peers.environments import interpreter
 from crossrank.benchmarks.peers.restartable_worker import RestartableWorker
-from crossrank.benchmarks.peers.weights import weights_for
+from crossrank.benchmarks.peers.weights import prepare_weights
 from crossrank.benchmarks.peers.worker_process import WorkerError, WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.harness.result import Setup
+    from crossrank.benchmarks.harness.result import Setup, Subject
     from crossrank.benchmarks.harness.workloads import Workload, WorkloadMaker
     from crossrank.benchmarks.peers.contenders import Contender
     from crossrank.benchmarks.peers.weights import Weights
@@ -85,38 +85,36 @@ def scenarios_of(
     ]
 
 
-def start_workers(
-    contenders: Iterable[Contender], peers_folder: Path | None, weights: Weights | None, stack: ExitStack
-) -> tuple[dict[str, RestartableWorker], dict[str, ContenderReport]]:
-    """Start and load every contender.
+def starter(
+    peers: Sequence[Contender], subject: Subject, peers_folder: Path | None, progress: Callable[[str], None]
+) -> Callable[[Contender], tuple[WorkerProcess, Loaded]]:
+    """What starts contenders: ours, and peers on the subject's weights, which are converted for them.
 
     Args:
-        contenders: who takes part.
+        peers: that take part.
+        subject: what is measured.
         peers_folder: where the peers' environments are.
-        weights: forms of the weights for the peers.
-        stack: ends the processes when it is closed.
+        progress: called with each step as it begins.
 
-    Returns:
-        The workers that loaded, and for every contender what it reported on loading or why it failed.
+    Raises:
+        WeightsError: the weights could not be converted.
     """
-    workers: dict[str, RestartableWorker] = {}
-    reports: dict[str, ContenderReport] = {}
-    for contender in contenders:
-        start = partial(start_contender, contender, peers_folder, weights)
-        try:
-            worker = stack.enter_context(closing(RestartableWorker(start)))
-        except WorkerError as error:
-            reports[contender.name] = ContenderReport(contender.title, failed=str(error))
-        else:
-            workers[contender.name] = worker
-            reports[contender.name] = ContenderReport(contender.title, worker.loaded)
-    return workers, reports
+    weights = None
+    if peers and subject.checkpoint is not None and peers_folder is not None:
+        progress("preparing the peers' weights")
+        weights = prepare_weights(subject.checkpoint, peers_folder, subject.provider)
+    return partial(start_contender, peers_folder=peers_folder, weights=weights)
 
 
 def start_contender(
-    contender: Contender, peers_folder: Path | None, weights: Weights | None
+    contender: Contender, *, peers_folder: Path | None, weights: Weights | None
 ) -> tuple[WorkerProcess, Loaded]:
     """A process with a contender loaded, and what it reported on loading.
+
+    Args:
+        contender: what to load.
+        peers_folder: where the peers' environments are.
+        weights: forms of the weights for the peers; None where only ours take part.
 
     Raises:
         WorkerError: its environment is not installed, or it cannot be loaded.
@@ -213,19 +211,16 @@ def compare_with_peers(
         WeightsError: the weights could not be converted for the peers.
     """
     scenarios = scenarios_of(setup.maker, rounds=rounds, curve_top_ks=curve_top_ks, three_scenarios=three_scenarios)
-    weights = weights_for(peers, setup.subject, peers_folder, progress)
+    start = starter(peers, setup.subject, peers_folder, progress)
     contenders = [*own_contenders(setup.artifacts, setup.subject.provider), *peers]
-    yield from compare(
-        contenders, scenarios, peers_folder=peers_folder, weights=weights, absent=absent, progress=progress
-    )
+    yield from compare(contenders, scenarios, start, absent=absent, progress=progress)
 
 
 def compare(
     contenders: Sequence[Contender],
     scenarios: Sequence[Scenario],
+    start: Callable[[Contender], tuple[WorkerProcess, Loaded]],
     *,
-    peers_folder: Path | None,
-    weights: Weights | None,
     absent: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[PeerFigures]:
@@ -234,8 +229,7 @@ def compare(
     Args:
         contenders: who takes part, ours first.
         scenarios: what is timed.
-        peers_folder: where the peers' environments are.
-        weights: forms of the weights for the peers; None where only ours take part.
+        start: starts a process with a contender; see `start_contender`.
         absent: why other peers take no part, to report.
         progress: called with each step as it begins.
 
@@ -244,7 +238,16 @@ def compare(
     """
     with ExitStack() as stack:
         progress("loading the contenders")
-        workers, reports = start_workers(contenders, peers_folder, weights, stack)
+        workers: dict[str, RestartableWorker] = {}
+        reports: dict[str, ContenderReport] = {}
+        for contender in contenders:
+            try:
+                worker = stack.enter_context(closing(RestartableWorker(partial(start, contender))))
+            except WorkerError as error:
+                reports[contender.name] = ContenderReport(contender.title, failed=str(error))
+            else:
+                workers[contender.name] = worker
+                reports[contender.name] = ContenderReport(contender.title, worker.loaded)
         comparison = Comparison(reports, dict(absent or {}))
         yield PeerFigures(comparison)
         for scenario in scenarios:

@@ -9,7 +9,7 @@ from crossrank.benchmarks.peers.environments import environment_on
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from crossrank.benchmarks.harness.result import Subject
@@ -161,3 +161,8 @@ def participants(names: Sequence[str] | None, subject: Subject) -> tuple[list[Co
             "no checkpoint given: the peers load the model's own checkpoint; name its folder with --checkpoint"
         )
     return peers, absent
+
+
+def environments_of(peers: Iterable[Contender]) -> list[str]:
+    """Names of the environments that peers, set up for a provider, need."""
+    return sorted({peer.environment for peer in peers if peer.environment is not None})

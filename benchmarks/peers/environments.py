@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from crossrank.benchmarks.peers.contenders import Contender
     from crossrank.models.manifest import Provider
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -73,11 +72,6 @@ def interpreter(folder: Path, environment: str) -> Path | None:
     """The Python of an environment; None if it is not installed completely."""
     home = folder / environment
     return home / "bin" / "python" if (home / "installed").is_file() else None
-
-
-def environments_of(peers: Iterable[Contender]) -> list[str]:
-    """Names of the environments that peers, set up for a provider, need."""
-    return sorted({peer.environment for peer in peers if peer.environment is not None})
 
 
 def install(

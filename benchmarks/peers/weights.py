@@ -17,10 +17,8 @@ from crossrank.errors import CrossrankError
 from crossrank.models.artifact import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
-    from crossrank.benchmarks.harness.result import Subject
-    from crossrank.benchmarks.peers.contenders import Contender
     from crossrank.models.manifest import Provider
 
 _EXPORTING_ENVIRONMENT = "sentence-transformers-onnx"
@@ -44,20 +42,6 @@ class Weights:
     checkpoint: Path
     fp32_graph: Path
     int8_graph: Path
-
-
-def weights_for(
-    peers: Sequence[Contender], subject: Subject, peers_folder: Path | None, progress: Callable[[str], None]
-) -> Weights | None:
-    """The subject's weights for these peers; None where there are none.
-
-    Raises:
-        WeightsError: as `prepare_weights` says.
-    """
-    if not peers or subject.checkpoint is None or peers_folder is None:
-        return None
-    progress("preparing the peers' weights")
-    return prepare_weights(subject.checkpoint, peers_folder, subject.provider)
 
 
 def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:

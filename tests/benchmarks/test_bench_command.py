@@ -133,8 +133,7 @@ def nothing_measured(monkeypatch):
     """Neither a reranker nor another process may be started."""
     for home in ("latency.latency_grid", "ceiling.share", "quality.deadlines", "quality.long_documents"):
         monkeypatch.setattr(f"crossrank.benchmarks.{home}.Reranker", lambda *_, **__: pytest.fail("measured"))
-    for home in ("peers.comparison", "load.measure"):
-        monkeypatch.setattr(f"crossrank.benchmarks.{home}.start_contender", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("crossrank.benchmarks.peers.comparison.WorkerProcess", lambda *_: pytest.fail("measured"))
 
 
 BENCHMARKS = ("latency", "ceiling", "peers", "load", "deadlines", "windows", "cascade")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from crossrank.benchmarks.load.load_figures import (
     Turns,
 )
 from crossrank.benchmarks.load.measure import LoadPlan, measure_load, summary
+from crossrank.benchmarks.peers.comparison import start_contender
 from crossrank.benchmarks.peers.contenders import LOAD_PEERS, Contender, chosen_peers
 from crossrank.benchmarks.peers.worker_process import OpenLoop, WorkerError, WorkerProcess
 from crossrank.cli.app import app
@@ -131,25 +133,25 @@ def test_a_load_at_which_no_request_arrived_is_reported(tmp_path):
 
 def test_a_contender_that_cannot_start_is_reported():
     contenders = [Contender("gone", "A peer", "not-installed", "fake_load_adapter")]
-    results = whole(measure_load(contenders, TEXTS, LoadPlan(), peers_folder=Path("nowhere"), weights=None))
+    start = partial(start_contender, peers_folder=Path("nowhere"), weights=None)
+    results = whole(measure_load(contenders, TEXTS, LoadPlan(), start))
     assert "'not-installed' is not installed" in results["gone"].failed
     (table,) = LoadFigures("texts", results).tables()
     assert "'not-installed' is not installed" in table.rows[0][-1]
 
 
-def test_what_was_measured_of_a_contender_before_it_failed_is_kept(fake, monkeypatch):
+def test_what_was_measured_of_a_contender_before_it_failed_is_kept(fake):
     processes = []
 
-    def start(contender, *_):
+    def start(_):
         if len(processes) == 2:
             raise WorkerError("no memory")
         processes.append(fake())
         return processes[-1], None
 
-    monkeypatch.setattr("crossrank.benchmarks.load.measure.start_contender", start)
     plan = LoadPlan(loads=(0.01, 0.02), seconds=0.05, drain=1)
     contenders = [Contender("fake", "A fake", None, "fake_load_adapter")]
-    parts = list(measure_load(contenders, TEXTS, plan, peers_folder=None, weights=None))
+    parts = list(measure_load(contenders, TEXTS, plan, start))
     assert [len(part["fake"].points) for part in parts] == [0, 1, 1]
     last = parts[-1]["fake"]
     assert (last.title, last.failed) == ("A fake", "no memory")

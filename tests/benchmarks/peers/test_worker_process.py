@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from crossrank.benchmarks.harness.workloads import Workload
 from crossrank.benchmarks.peers import comparison
-from crossrank.benchmarks.peers.comparison import Scenario, compare, run_scenario
+from crossrank.benchmarks.peers.comparison import Scenario, compare, run_scenario, start_contender
 from crossrank.benchmarks.peers.comparison_figures import Failure
 from crossrank.benchmarks.peers.contenders import Contender, chosen_peers, own_contenders
 from crossrank.benchmarks.peers.restartable_worker import LARGEST_IDLE_MIB, RestartableWorker
@@ -133,9 +134,8 @@ def test_crossrank_as_a_contender_gives_its_scores_and_absent_peers_are_named(ti
         *own_contenders({"fp32": tiny_artifact, "int8": tiny_artifact}),
         Contender("peer", "A peer", "not-installed", "fake_adapter"),
     ]
-    parts = [
-        part.comparison for part in compare(contenders, [Scenario(WORK, rounds=1)], peers_folder=tmp_path, weights=None)
-    ]
+    start = partial(start_contender, peers_folder=tmp_path, weights=None)
+    parts = [part.comparison for part in compare(contenders, [Scenario(WORK, rounds=1)], start)]
     assert [len(part.scenarios) for part in parts] == [0, 1, 1]
     result = parts[-1]
     assert "'not-installed' is not installed" in result.contenders["peer"].failed
