@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.call.calls import listed, name_in
 from crossrank.engine.call.ranking import best_first, ranked_documents
 from crossrank.engine.text.documents import as_list, checked_top_k, query_text
 from crossrank.engine.text.prepared import PreparedDocuments
-from crossrank.errors import InvalidInputError
+from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.reranker import Reranker
 from crossrank.stages import CascadeResult, StageRun, checked_stages
 
@@ -172,7 +173,7 @@ class Cascade:
 
         Raises:
             InvalidInputError: a document is not text, or top_k is negative.
-            InferenceError: all runs of a stage failed.
+            InferenceError: all runs of a stage failed; the message names the stage and the documents that it had.
             ClosedError: `close` was called.
         """
         query = query_text(query)
@@ -189,7 +190,14 @@ class Cascade:
             started = time.perf_counter()
             scores, scored = None, 0
             if stage.keep is None or stage.keep < len(alive):
-                scores = pool.score(reranker, query, alive, stage.max_length)
+                try:
+                    scores = pool.score(reranker, query, alive, stage.max_length)
+                except InferenceError as error:
+                    # Every run failed, so the model may be at fault as well as these documents: nothing is ranked.
+                    documents_of_stage = listed(alive.tolist(), name_in("documents"))
+                    raise InferenceError(
+                        f"stage {number + 1} of the cascade could not score {documents_of_stage}: {error}"
+                    ) from error
                 scored = int(scores.scored.sum())
             seconds = time.perf_counter() - started
             info = reranker.info()

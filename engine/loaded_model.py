@@ -223,6 +223,8 @@ class LoadedModel:
 
         Raises:
             InferenceError: onnxruntime failed.
+            CacheFolderError: the fit cannot be kept, because its folder is not there or cannot be written; the message
+                names the variable that moves it. This reranker plans by the fit all the same.
             ClosedError: `close` was called.
         """
         runner, scheduler = self._live()

@@ -178,7 +178,7 @@ def _score(scorer: ArtifactReranker | Cascade, own: Candidates) -> npt.NDArray[n
         return scorer.score(own.query, own.documents)
     ranking = scorer.rank(own.query, own.documents, return_documents=False)
     for index, reason in ranking.failures.items():
-        raise InferenceError(f"documents[{index}] has no score: {reason}")
+        raise InferenceError(f"documents[{index}] has no score for the query {own.query!r:.100}: {reason}")
     scores = np.empty(len(own.documents), dtype=np.float32)
     scores[[item.index for item in ranking]] = np.arange(len(scores))[::-1]
     return scores

@@ -124,6 +124,7 @@ def score_stages(
 
     Raises:
         InvalidInputError: the folder cannot be read, or `chosen_candidates` refuses the collection.
+        InferenceError: a document has no score; the message names it.
     """
     collection = read_collection(folder)
     candidates_of = chosen_candidates(folder, collection, queries, candidates)
@@ -140,7 +141,7 @@ def score_stages(
         indices = np.asarray([index_of[name] for name in candidates_of[query]])
         for length in max_lengths:
             progress(f"{folder.name}: query {row + 1} of {len(chosen)}, {length} tokens")
-            compute = _Scoring(reranker, collection.queries[query], prepared, indices, length)
+            compute = _Scoring(reranker, collection.queries[query], prepared, indices, length, candidates_of[query])
             scores = score_file.get(f"{folder.name} {query} {length} {len(indices)} {graph}", compute)
             logits[length][row] = scores.logits
             seconds[length] += scores.seconds / (len(chosen) * len(indices))
@@ -157,9 +158,13 @@ class _Scoring:
     documents: PreparedDocuments
     indices: npt.NDArray[np.int64]
     max_length: int
+    names: Sequence[str]
 
     def __call__(self) -> npt.NDArray[np.float32]:
         scores = self.reranker.score_indices(self.query, self.documents, self.indices, max_length=self.max_length)
         for position, failure in scores.failed.items():
-            raise InferenceError(f"document {self.indices[position]} of the collection has no score: {failure.error}")
+            name, length = self.names[position], self.max_length
+            raise InferenceError(
+                f"document {name!r} of the collection has no score at {length} tokens: {failure.error}"
+            )
         return scores.logits

@@ -73,7 +73,8 @@ class AsyncCall(Generic[_AnyCall]):
 
         def pieces() -> Pieces[tuple[EncodedCandidates, Future[Outcome]]]:
             encoded = yield from candidate_pieces(call.candidates, scheduler.encoders.speed)
-            terms = self.limit.terms(encode_seconds=encoded.encode_seconds, partial=True)
+            seconds = encoded.encode_seconds
+            terms = self.limit.terms(encode_seconds=seconds, partial=True, expected=admitted.seconds)
             future = submission.submit(admitted, encoded.rows, terms)
             admitted.leave()  # it submits nothing more, so nothing of it needs the event loop
             return encoded, future

@@ -186,7 +186,7 @@ def score_call(
             if warn is not None and request.anything_truncated:
                 warn()
             admitted.announce(int(request.rows.lengths.sum()))
-            outcome = wait_for(admitted.submit(request.rows, limit.terms(partial=True)))
+            outcome = wait_for(admitted.submit(request.rows, limit.terms(partial=True, expected=seconds)))
         scores = request.resolve(model.relevance(outcome.outputs), outcome.scored, outcome.failed)
         scores.check_any_run()
         return scores
@@ -228,7 +228,7 @@ def check_complete(document_scores: DocumentScores, limit: TimeLimit, name: Call
     if document_scores.failed:
         first, *others = sorted(document_scores.failed)
         error = document_scores.failed[first].error
-        also = f"; so {'has' if len(others) == 1 else 'have'} {_listed(others, name)}" if others else ""
+        also = f"; so {'has' if len(others) == 1 else 'have'} {listed(others, name)}" if others else ""
         raise InferenceError(f"{name(first)} has no score: {error}{also}. rank() scores the others") from error
     if not document_scores.scored.all():
         raise DeadlineExceeded(
@@ -242,7 +242,8 @@ def name_in(argument: str) -> Callable[[int], str]:
     return lambda index: f"{argument}[{index}]"
 
 
-def _listed(indices: Sequence[int], name: Callable[[int], str]) -> str:
+def listed(indices: Sequence[int], name: Callable[[int], str]) -> str:
+    """What a caller calls some items of its call; of many the first, and how many more there are."""
     more = f" and {len(indices) - _NAMED_PAIRS} more" if len(indices) > _NAMED_PAIRS else ""
     return ", ".join(map(name, indices[:_NAMED_PAIRS])) + more
 

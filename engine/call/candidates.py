@@ -181,7 +181,8 @@ class CandidateFinder:
             texts: for each pair its document.
         """
         distinct, text_of = _distinct(texts)
-        return self._find(queries, query_of, text_of, self._digests(distinct), distinct, self._encoder, self._windows)
+        digests, repeats = self._digests(distinct), len(distinct) < len(texts)
+        return self._find(queries, query_of, text_of, digests, distinct, self._encoder, self._windows, repeats=repeats)
 
     def of_prepared(
         self,
@@ -208,7 +209,9 @@ class CandidateFinder:
         query_of = np.zeros(len(text_of), dtype=np.int64)
         encoder = self._encoder if max_length is None else self._encoder.limited_to(max_length)
         windows = self._windows if max_length is None else None
-        return self._find([query], query_of, text_of, documents.digests, documents.encoded, encoder, windows)
+        digests, encoded = documents.digests, documents.encoded
+        repeats = indices is not None or len(encoded) < len(text_of)
+        return self._find([query], query_of, text_of, digests, encoded, encoder, windows, repeats=repeats)
 
     def estimated_tokens(self, tokens: npt.NDArray[np.int64]) -> int:
         """Tokens that will be scored, about, of pairs with so many without special tokens, int64 (n,)."""
@@ -226,13 +229,20 @@ class CandidateFinder:
         documents: Sequence[str] | EncodedDocuments,
         encoder: PairEncoder,
         windows: Windows | None,
+        *,
+        repeats: bool,
     ) -> Candidates:
+        """The candidates of pairs; `repeats` says whether a document may come twice."""
         queries, index_of = _distinct(queries)
-        texts = max(int(text_of.max(initial=-1)) + 1, 1)
-        distinct, distinct_of = np.unique(index_of[query_of] * texts + text_of, return_inverse=True)
-        query_of, text_of = np.divmod(distinct, texts)
+        distinct_of = np.arange(len(text_of))
+        if len(queries) > 1 or repeats:
+            texts = max(int(text_of.max(initial=-1)) + 1, 1)
+            distinct, distinct_of = np.unique(index_of[query_of] * texts + text_of, return_inverse=True)
+            query_of, text_of = np.divmod(distinct, texts)
+        else:
+            query_of = np.zeros(len(text_of), dtype=np.int64)
         keys: list[bytes] = []
-        known: list[KnownScore | None] = [None] * len(distinct)
+        known: list[KnownScore | None] = [None] * len(text_of)
         if self._cache is not None and digests is not None:
             query_keys = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
             keys = [
@@ -249,18 +259,16 @@ class CandidateFinder:
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The different texts in order of appearance, and for each text which of them it is."""
-    number: dict[object, int] = {}
-    distinct: list[str] = []
-    alike = Counter(_outline(text) for text in texts if len(text) > _LONG)
-    indices = []
-    for text in texts:
+    keys: Sequence[object] = texts
+    if max(map(len, texts), default=0) > _LONG:
         # Hashing a text reads all of it; one that no other is like is known to be another without.
-        key = _outline(text) if len(text) > _LONG and alike[_outline(text)] == 1 else text
-        index = number.setdefault(key, len(number))
-        if index == len(distinct):
-            distinct.append(text)
-        indices.append(index)
-    return distinct, np.asarray(indices, dtype=np.int64)
+        alike = Counter(_outline(text) for text in texts if len(text) > _LONG)
+        keys = [_outline(text) if len(text) > _LONG and alike[_outline(text)] == 1 else text for text in texts]
+    distinct: dict[object, str] = {}
+    for key, text in zip(keys, texts, strict=True):
+        distinct.setdefault(key, text)
+    number = dict(zip(distinct, range(len(distinct)), strict=True))
+    return list(distinct.values()), np.fromiter(map(number.__getitem__, keys), dtype=np.int64, count=len(keys))
 
 
 def _outline(text: str) -> tuple[int, str, str]:

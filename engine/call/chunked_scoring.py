@@ -93,7 +93,9 @@ class ChunkedScoring:
         _, first = np.unique(in_order, return_index=True)
         in_order = in_order[np.sort(first)]  # each distinct pair where the first of its equals was
         in_order = in_order[~self._scored[in_order]]
-        work = candidates.expected_work(scheduler.cost)
+        self._cost = scheduler.cost
+        self._expected = self._encoded = 0.0  # seconds of the chunks so far, before and after they were encoded
+        work = candidates.expected_work(self._cost)
         self.estimated_tokens = int(work.tokens[in_order].sum())
         self.expected_seconds = float(work.seconds[in_order].sum())
         self.terms = limit.terms()
@@ -147,7 +149,12 @@ class ChunkedScoring:
         seconds = request.encode_seconds
         self._chunks.encoded(chunk, seconds)
         self._query_seconds = 0.0  # the first chunk had it encoded
-        return request, self._limit.terms(encode_seconds=seconds, partial=True, work_behind=chunk.work_behind)
+        expected = chunk.work - chunk.work_behind
+        self._expected += expected
+        self._encoded += float(self._cost.seconds(1, request.rows.lengths).sum())
+        # The rest is predicted by its characters: it has as many tokens for them as what was encoded.
+        behind = chunk.work_behind * self._encoded / self._expected
+        return request, self._limit.terms(encode_seconds=seconds, partial=True, work_behind=behind, expected=expected)
 
     def first_piece(self, chunk: Chunk) -> Piece:
         """What is predicted of a chunk's encoding."""

@@ -115,24 +115,18 @@ class EncodedCandidates:
             failed_rows: rows that can have none, by their indices. A document failed when one of its windows did.
         """
         complete = np.ones(len(self.cuts.bounded), dtype=np.bool_)
-        if scored_rows is not None:
+        if scored_rows is not None and not scored_rows.all():
             complete[self.cuts.document_of[~scored_rows]] = False
         document_logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
-        new = np.asarray([known is None for known in self.known], dtype=np.bool_)
-        logits = np.empty(len(new), dtype=np.float32)
-        truncated, scored = np.empty(len(new), dtype=np.bool_), np.ones(len(new), dtype=np.bool_)
-        windows: list[DocumentWindow | None] = [None if known is None else known.window for known in self.known]
-        logits[new], truncated[new], scored[new] = document_logits, self.cuts.bounded, complete
-        for index, window in zip(np.flatnonzero(new).tolist(), self._scored_windows(best), strict=True):
-            windows[index] = window
-        for index in np.flatnonzero(~new).tolist():
-            known = self.known[index]
-            if known is not None:
-                logits[index], truncated[index] = known.logit, known.truncated
+        new = np.arange(len(document_logits))  # the distinct pairs that the rows are of
+        logits, truncated, scored, windows = document_logits, self.cuts.bounded, complete, self._scored_windows(best)
+        if len(new) < len(self.known):
+            new = np.flatnonzero([known is None for known in self.known])
+            logits, truncated, scored, windows = self._with_known(new, logits, scored, windows)
         if self.cache is not None:
             self.cache.store(
                 (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
-                for index in np.flatnonzero(new & scored).tolist()
+                for index in new[complete].tolist()
             )
         return DocumentScores(
             logits[self.distinct_of],
@@ -140,8 +134,25 @@ class EncodedCandidates:
             truncated[self.distinct_of],
             [windows[index] for index in self.distinct_of.tolist()],
             self.queries_truncated,
-            self._failed_pairs(np.flatnonzero(new), failed_rows) if failed_rows else {},
+            self._failed_pairs(new, failed_rows) if failed_rows else {},
         )
+
+    def _with_known(
+        self,
+        new: npt.NDArray[np.int64],
+        new_logits: npt.NDArray[np.float32],
+        new_scored: npt.NDArray[np.bool_],
+        new_windows: Sequence[DocumentWindow | None],
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Sequence[DocumentWindow | None]]:
+        """Logits, what was truncated, what is scored, and windows of all distinct pairs; `new` are those not known."""
+        logits = np.asarray([0.0 if known is None else known.logit for known in self.known], dtype=np.float32)
+        truncated = np.asarray([known is not None and known.truncated for known in self.known], dtype=np.bool_)
+        scored = np.ones(len(self.known), dtype=np.bool_)
+        windows = [None if known is None else known.window for known in self.known]
+        logits[new], truncated[new], scored[new] = new_logits, self.cuts.bounded, new_scored
+        for index, window in zip(new.tolist(), new_windows, strict=True):
+            windows[index] = window
+        return logits, truncated, scored, windows
 
     def _failed_pairs(self, new: npt.NDArray[np.int64], failed_rows: Mapping[int, FailedPair]) -> dict[int, FailedPair]:
         """The caller's pairs that failed; `new` are the distinct pairs that the rows are of."""
@@ -198,20 +209,19 @@ def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[Enc
     unknown = candidates.unknown
     query_of, text_of = candidates.query_of[unknown], candidates.text_of[unknown]
     # Those of known pairs too: whether a query was cut is said, whoever scored the pair.
-    needed_queries = np.unique(candidates.query_of)
-    fresh = [index for index in needed_queries.tolist() if index not in candidates.encoded_queries]
+    needed_queries, query_of = _places(candidates.query_of, query_of)
+    fresh = [index for index in needed_queries if index not in candidates.encoded_queries]
     texts: list[str] = []
     if not isinstance(candidates.documents, EncodedDocuments):
-        needed, text_of = np.unique(text_of, return_inverse=True)
-        texts = [candidates.documents[index] for index in needed.tolist()]
+        needed, text_of = _places(text_of, text_of)
+        texts = [candidates.documents[index] for index in needed]
     encoding = TextEncoding(
         candidates.encoder, candidates.windows, [candidates.queries[index] for index in fresh], texts
     )
     yield from encoding.pieces(speed)
     candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
     documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
-    queries = tuple(_encoded_query(candidates, index) for index in needed_queries.tolist())
-    query_of = np.searchsorted(needed_queries, query_of)
+    queries = tuple(_encoded_query(candidates, index) for index in needed_queries)
     rows, cuts = _rows(candidates.encoder, queries, query_of, text_of, documents, candidates.windows)
     return EncodedCandidates(
         rows,
@@ -224,6 +234,16 @@ def candidate_pieces(candidates: Candidates, speed: EncodingSpeed) -> Pieces[Enc
         any(query.truncated for query in queries),
         encoding.seconds,
     )
+
+
+def _places(numbers: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """The different numbers in order, and for each of some of them which it is."""
+    different = sorted(set(numbers.tolist()))
+    if len(different) == 1:
+        return different, np.zeros(len(some), dtype=np.int64)
+    if different[-1:] == [len(different) - 1]:  # all from 0 on: the usual case
+        return different, some
+    return different, np.searchsorted(np.asarray(different, dtype=np.int64), some)
 
 
 def _encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
@@ -243,6 +263,9 @@ def _rows(
 ) -> tuple[EncodedPairs, WindowCuts]:
     query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
     cuts = cut(documents.full_lengths[text_of], encoder.text_tokens - query_lengths, windows)
+    if windows is None:  # a row is a pair
+        lengths = encoder.template.special_tokens + query_lengths + cuts.sizes
+        return EncodedPairs(queries, query_of, documents, documents.offsets[text_of], lengths, cuts.bounded), cuts
     pair_of = cuts.document_of
     lengths = encoder.template.special_tokens + query_lengths[pair_of] + cuts.sizes
     begins = documents.offsets[text_of][pair_of] + cuts.starts

@@ -70,6 +70,9 @@ def plan(
     """
     if len(lengths) == 0:
         return []
+    if len(lengths) == 1 and grid is None:
+        length = int(lengths[0])
+        return [Batch(np.zeros(1, dtype=np.int64), length, float(cost.seconds(1, length)), length)]
     order = np.argsort(-lengths, kind="stable")
     longest_first = lengths[order]
     if batching == "single":
@@ -138,23 +141,27 @@ def _least_total(
 ) -> npt.NDArray[np.int64]:
     """Cut points of the contiguous grouping with the least total time, by dynamic programming."""
     count = len(longest_first)
+    if most_rows.max() == 1:
+        return np.arange(count + 1)
     rows_before = np.concatenate([[0.0], np.cumsum(cost.seconds(1, longest_first) - cost.run)])
     packing = 1 + cost.packing
     best = np.full(count + 1, np.inf)
     best[0] = 0.0
     cut = np.zeros(count + 1, dtype=np.int64)
-    for start in range(count):
-        end = min(count, start + int(most_rows[start]))
-        ends = np.arange(start + 1, end + 1)
+    rows = np.arange(1, count + 1)
+    shorter_from = np.searchsorted(-longest_first, -longest_first, side="right").tolist()
+    for start, (length, most) in enumerate(zip(longest_first.tolist(), most_rows.tolist(), strict=True)):
+        ends = slice(start + 1, min(count, start + most) + 1)
         if batching == "packed":
-            uneven = longest_first[start] != longest_first[start:end]
-            seconds = cost.run + (rows_before[ends] - rows_before[start]) * np.where(uneven, packing, 1.0)
+            seconds = rows_before[ends] - rows_before[start]
+            seconds[shorter_from[start] - start :] *= packing
+            seconds += cost.run
         else:
-            seconds = cost.seconds(ends - start, int(longest_first[start]))
-        total = best[start] + seconds
-        better = total < best[ends]
-        best[ends[better]] = total[better]
-        cut[ends[better]] = start
+            seconds = cost.seconds(rows[:most][: count - start], length)
+        seconds += best[start]
+        better = seconds < best[ends]
+        best[ends][better] = seconds[better]
+        cut[ends][better] = start
     bounds = [count]
     while bounds[-1] > 0:
         bounds.append(int(cut[bounds[-1]]))

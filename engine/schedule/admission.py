@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from crossrank.engine.schedule.ordering import WaitingWork
 from crossrank.engine.schedule.request import Terms
 from crossrank.errors import ClosedError, Overloaded
 
@@ -145,17 +146,18 @@ class Admission:
             self.tokens += tokens
             call.announced += tokens
 
-    def submitted(self, call: CallRecord, waiting: int, part: int | None) -> None:
+    def submitted(self, call: CallRecord, waiting: int, part: float | None) -> None:
         """Count what a call has submitted, in place of what it announced.
 
         Args:
             call: whose.
             waiting: tokens that wait now.
-            part: how many of the announced tokens that was; None for all of them.
+            part: how many of the announced seconds that was; None for all of them.
         """
         with self._lock:
-            taken = call.announced if part is None or part > call.announced else part
-            seconds = 0.0 if taken == call.announced else call.seconds * (1 - taken / call.announced)
+            whole = part is None or part >= call.seconds
+            taken = call.announced if whole else round(call.announced * part / call.seconds)
+            seconds = 0.0 if whole else call.seconds - part
             self.tokens += waiting - taken
             call.announced -= taken
             call.seconds = seconds
@@ -182,10 +184,10 @@ class Admission:
                 if of_loop <= 0:
                     del self._of_loops[call.loop]
 
-    def announced_work(self) -> list[tuple[float, Terms]]:
-        """What open calls have not submitted yet: predicted seconds on one core, and their terms."""
+    def announced_work(self) -> list[WaitingWork]:
+        """What open calls have not submitted yet."""
         with self._lock:
-            return [(call.seconds, call.terms) for call in self._open if call.seconds > 0]
+            return [WaitingWork(call.seconds, call.seconds, call.terms) for call in self._open if call.seconds > 0]
 
     def waited_for(self, blocked: AbstractEventLoop | None) -> int:
         """Open calls that can still continue.

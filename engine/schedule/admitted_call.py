@@ -87,7 +87,7 @@ class AdmittedCall:
 
         Of a call that comes in parts (`terms.work_behind`), what is announced for the others continues to count.
         """
-        part = int(pairs.lengths.sum()) if terms.work_behind else None
+        part = terms.expected if terms.work_behind else None
         if not len(pairs):
             self.scheduler.admission.submitted(self._record, 0, part)
             return self.scheduler.nothing()

@@ -106,19 +106,17 @@ class Encoders:
         self.turns.abandon_after_fork()
 
     def _run_here(self, pieces: Pieces[_Result], terms: Terms, scoring_seconds: float) -> _Result:
-        came = threading.Event()
-        turn = self.turns.new(came.set)
+        turn = self.turns.new()
         try:
-            piece = next(pieces)
             while True:
-                came.clear()
-                turn.ask(place_of(piece.seconds_left + scoring_seconds, terms, self._processors), large=piece.large)
-                while not came.wait(_LOOK_AGAIN_SECONDS):
-                    self.turns.start_next()
                 piece = next(pieces)
-                while turn.may_go_on(large=piece.large):
-                    piece = next(pieces)
-                turn.end()
+                if not turn.begins_at_once(large=piece.large):
+                    turn.end()
+                    came = threading.Event()
+                    place = place_of(piece.seconds_left + scoring_seconds, terms, self._processors)
+                    turn.ask(place, came.set, large=piece.large)
+                    while not came.wait(_LOOK_AGAIN_SECONDS):
+                        self.turns.start_next()
         except StopIteration as end:
             result: _Result = end.value
             return result
@@ -135,13 +133,13 @@ class _Job(Generic[_Result]):
         self._pieces = pieces
         self._place = place
         self._asked = self._looked_at = False
-        self._turn = turn = encoders.turns.new(self._start)
+        self._turn = turn = encoders.turns.new()
         self.future.add_done_callback(lambda done: turn.end(only_waiting=True) if done.cancelled() else None)
 
     def ask(self, piece: Piece) -> None:
         """Wait for the turn of the next piece."""
         self._asked = True
-        self._turn.ask(self._place(piece), large=piece.large)
+        self._turn.ask(self._place(piece), self._start, large=piece.large)
 
     def _start(self) -> None:
         if self._asked:
@@ -158,7 +156,7 @@ class _Job(Generic[_Result]):
                 first, self._looked_at = not self._looked_at, True
                 if first and not piece.large:
                     continue  # so far the work was only looked at, and the turn is for its first piece
-                if not self._turn.may_go_on(large=piece.large):
+                if not self._turn.begins_at_once(large=piece.large):
                     self._turn.end()
                     self.ask(piece)
                     return

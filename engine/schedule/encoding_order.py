@@ -43,7 +43,7 @@ class EncodingOrder:
 
     def whose_turn(self) -> int | None:
         """The call whose turn it is, or None where nobody waits or no encoder is free for it."""
-        if len(self._running) >= self._encoders:
+        if not self._large or len(self._running) >= self._encoders:
             return None
         may_start = [ORDINARY] if LARGE in self._running.values() else [ORDINARY, LARGE]
         heaps = [heap for kind in may_start if (heap := self._without_the_gone(kind))]
@@ -56,14 +56,14 @@ class EncodingOrder:
         if self._waiting[large][0][1] == number:
             heapq.heappop(self._waiting[large])
 
-    def may_go_on(self, number: int, *, large: bool) -> bool:
-        """Whether a call that encodes may begin its next piece at once, because nobody else waits."""
-        if self._large or number not in self._running:
+    def begins_at_once(self, number: int, *, large: bool) -> bool:
+        """Count a call as one that encodes its next piece, where nobody waits and an encoder is free; else False."""
+        running = self._running
+        if self._large or (number not in running and len(running) >= self._encoders):
             return False
-        others = [kind for other, kind in self._running.items() if other != number]
-        if large and LARGE in others:
+        if large and any(kind is LARGE for other, kind in running.items() if other != number):
             return False
-        self._running[number] = large
+        running[number] = large
         return True
 
     def end(self, number: int) -> None:

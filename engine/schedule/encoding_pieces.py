@@ -55,8 +55,12 @@ class EncodingSpeed:
         Args:
             characters: of each text.
         """
+        left = self.seconds(len(characters), sum(characters))
+        if left <= PIECE_SECONDS:
+            if characters:
+                yield slice(0, len(characters)), Piece(left), left
+            return
         seconds = [self.seconds(1, count) for count in characters]
-        left = sum(seconds)
         start, taken = 0, 0.0
         for index, own in enumerate(seconds):
             if index > start and taken + own > PIECE_SECONDS:

@@ -35,14 +35,13 @@ class EncodingTurns:
         """Calls that wait for their turn."""
         return self._order.waiting
 
-    def new(self, start: Callable[[], object]) -> EncodingTurn:
-        """A turn for one call.
+    def new(self) -> EncodingTurn:
+        """A turn for one call."""
+        return EncodingTurn(self)
 
-        Args:
-            start: called, from any thread, each time the call may encode a piece; perhaps twice, where an interrupt
-                came between.
-        """
-        return EncodingTurn(self, next(self._numbers), start)
+    def new_number(self) -> int:
+        """Distinguishes one turn from all others."""
+        return next(self._numbers)
 
     def ask(self, number: int, place: float, start: Callable[[], object], *, large: bool) -> None:
         """Let a call wait."""
@@ -55,17 +54,17 @@ class EncodingTurns:
                 self._changing = changing
         self.start_next()
 
-    def may_go_on(self, number: int, *, large: bool) -> bool:
-        """As `EncodingOrder.may_go_on`."""
+    def begins_at_once(self, number: int, *, large: bool) -> bool:
+        """As `EncodingOrder.begins_at_once`."""
         with self._lock:
             changing, self._changing = self._changing, True
             try:
-                may = self._order.may_go_on(number, large=large)
+                begins = self._order.begins_at_once(number, large=large)
             finally:
                 self._changing = changing
         if self._look or self._ended:
             self.start_next()
-        return may
+        return begins
 
     def end(self, number: int, *, only_waiting: bool = False) -> None:
         """A call encodes or waits no longer."""
@@ -117,22 +116,30 @@ class EncodingTurns:
 
 
 class EncodingTurn:
-    """The turn of one call, asked for before each piece. Ends also when nobody holds it any more."""
+    """The turn of one call, needed for each piece. Ends also when nobody holds it any more."""
 
-    __slots__ = ("_number", "_start", "_turns")
+    __slots__ = ("_number", "_turns")
 
-    def __init__(self, turns: EncodingTurns, number: int, start: Callable[[], object]) -> None:
+    def __init__(self, turns: EncodingTurns) -> None:
         self._turns = turns
-        self._number = number
-        self._start = start
+        self._number = turns.new_number()
 
-    def ask(self, place: float, *, large: bool) -> None:
-        """Wait for the turn: `start` is called when it has come, perhaps at once."""
-        self._turns.ask(self._number, place, self._start, large=large)
+    def begins_at_once(self, *, large: bool) -> bool:
+        """Whether the next piece may begin now, without asking, because nobody waits."""
+        return self._turns.begins_at_once(self._number, large=large)
 
-    def may_go_on(self, *, large: bool) -> bool:
-        """Whether the next piece may begin at once, because nobody else waits."""
-        return self._turns.may_go_on(self._number, large=large)
+    def ask(self, place: float, start: Callable[[], object], *, large: bool) -> None:
+        """Wait for the turn; the one before has to be ended.
+
+        Args:
+            place: as for `EncodingOrder.ask`.
+            start: called, from any thread, when the turn has come, perhaps at once; perhaps twice, where an interrupt
+                came between.
+            large: as for `EncodingOrder.ask`.
+        """
+        # A number of its own: where another thread was inside, the end of the turn before is taken out after this.
+        self._number = self._turns.new_number()
+        self._turns.ask(self._number, place, start, large=large)
 
     def end(self, *, only_waiting: bool = False) -> None:
         """Let others have it. `only_waiting` leaves a turn alone that has come."""

@@ -10,7 +10,7 @@ All waiting requests age at one rate, so their order changes only when one of th
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,17 +49,33 @@ def turn(request: Request, workers: int) -> float:
     return place_of(request.remaining + request.terms.work_behind, request.terms, workers)
 
 
-def work_ahead(place: float, waiting: Iterable[tuple[float, Terms]], workers: int) -> float:
+class WaitingWork(NamedTuple):
+    """What waits of a call.
+
+    Attributes:
+        seconds: predicted on one core, as exactly as is known.
+        expected: the same as it was predicted before the call's texts were encoded, with what comes after it.
+        terms: of the call.
+    """
+
+    seconds: float
+    expected: float
+    terms: Terms
+
+
+def work_ahead(place: float, waiting: Iterable[WaitingWork], workers: int) -> float:
     """Predicted seconds, on one core, of what goes before somebody who comes now.
 
-    Who is behind stays behind: of those that wait, only ones that are served come nearer.
+    Who is behind stays behind: of those that wait, only ones that are served come nearer. Places are compared by what
+    was predicted before encoding, because no more is known of the one who comes: texts with few characters a token,
+    such as program code or Chinese, are longer than they look.
 
     Args:
         place: of the one who comes.
-        waiting: the work of each call that waits, and its terms.
+        waiting: what waits of each call.
         workers: runs that go on at once.
     """
-    return sum(work for work, terms in waiting if place_of(work, terms, workers) < place)
+    return sum(work.seconds for work in waiting if place_of(work.expected, work.terms, workers) < place)
 
 
 class WaitingRequests:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A request came in, of a call that announced tokens: `part` of them (None: all) are this request's."""
+    """A request came in, of a call that announced work: `part` seconds of it (None: all) are this request's."""
 
     request: Request
     call: CallRecord
-    part: int | None
+    part: float | None
 
 
 @dataclass(frozen=True, slots=True)

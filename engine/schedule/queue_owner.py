@@ -13,6 +13,9 @@ from concurrent.futures import InvalidStateError
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from crossrank.engine.schedule.ordering import WaitingWork
 from crossrank.engine.schedule.queue_commands import (
     Cancel,
     Close,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.admission import Admission
-    from crossrank.engine.schedule.request import Request, Run, Terms
+    from crossrank.engine.schedule.request import Request, Run
     from crossrank.engine.schedule.run_queue import RunQueue
     from crossrank.engine.schedule.statistics import FailureKind, Statistics
     from crossrank.engine.schedule.workers import Workers
@@ -97,9 +100,16 @@ class QueueOwner:
         self._closing: Close | None = None
         self._obeying: Command | None = None
 
-    def waiting_work(self) -> list[tuple[float, Terms]]:
-        """What of the requests has not started, as seen from any thread: predicted seconds on one core, and terms."""
-        return [(request.remaining, request.terms) for request in list(self._requests.values())]
+    def waiting_work(self) -> list[WaitingWork]:
+        """What of the requests has not started, as seen from any thread."""
+        return [
+            WaitingWork(
+                request.remaining,
+                (request.remaining + request.terms.work_behind) * request.as_expected,
+                request.terms,
+            )
+            for request in list(self._requests.values())
+        ]
 
     @property
     def unanswered(self) -> int:
@@ -282,8 +292,7 @@ class QueueOwner:
 
     def _deliver(self, request: Request) -> None:
         request.settle_failures()
-        scored_or_failed = int(request.scored.sum()) + len(request.failed)
-        complete = scored_or_failed == len(request.scored)
+        complete = np.count_nonzero(request.scored) + len(request.failed) == len(request.scored)
         if complete and not request.terms.partial and (error := request.error()) is not None:
             self._fail(request, error, "inference")
             return

@@ -63,6 +63,7 @@ class Terms:
             or all runs failed.
         work_behind: predicted seconds of the same call's pairs that are not submitted yet.
         encode_seconds: what encoding its pairs took, for the statistics; None where it was done before.
+        expected: predicted seconds of its pairs before they were encoded; None where nothing was predicted.
     """
 
     arrival: float
@@ -72,6 +73,7 @@ class Terms:
     partial: bool = False
     work_behind: float = 0.0
     encode_seconds: float | None = None
+    expected: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +92,7 @@ class Request:
         terms: what its caller asked for.
         future: what its caller waits on.
         remaining: predicted seconds of the batches not started yet.
+        as_expected: predicted seconds before its pairs were encoded over those after.
         waiting_tokens: tokens of the pairs not started yet.
         in_flight: runs in progress that hold pairs of it.
         started: when its first run was handed out.
@@ -105,6 +108,7 @@ class Request:
     terms: Terms
     future: Future[Outcome] = field(default_factory=Future)
     remaining: float = 0.0
+    as_expected: float = 1.0
     waiting_tokens: int = 0
     in_flight: int = 0
     started: float | None = None
@@ -118,6 +122,8 @@ class Request:
         """Add up the work."""
         self.remaining = sum(batch.seconds for batch in self.batches)
         self.waiting_tokens = int(self.pairs.lengths.sum())
+        if self.terms.expected is not None and self.remaining > 0:
+            self.as_expected = self.terms.expected / self.remaining
 
     def take(self, index: int = 0) -> Part:
         """Take a waiting batch, the next one by default."""

@@ -32,7 +32,7 @@ def take_outputs(run: Run, outputs: npt.NDArray[np.float32], queue: RunQueue) ->
         outputs: float32 (rows, labels).
         queue: where pairs wait that are tried again.
     """
-    valid = np.logical_and.reduce(np.isfinite(outputs), axis=1)
+    valid = np.isfinite(outputs).all(axis=1)
     start = 0
     for part in run.parts:
         request, end = part.request, start + len(part.indices)
@@ -41,10 +41,12 @@ def take_outputs(run: Run, outputs: npt.NDArray[np.float32], queue: RunQueue) ->
         request.in_flight -= 1
         if request.done:
             continue
+        if own.all():
+            request.outputs[part.indices] = rows
+            request.scored[part.indices] = True
+            continue
         request.outputs[part.indices[own]] = rows[own]
         request.scored[part.indices[own]] = True
-        if own.all():
-            continue
         if run.rows == 1:
             request.failed[int(part.indices[0])] = FailedPair(_no_number(rows), in_run=False)
         else:

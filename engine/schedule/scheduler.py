@@ -122,14 +122,14 @@ class Scheduler:
         self._dropped = weakref.finalize(self, commands.put, Close(drain=True))
         self._dropped.atexit = False
 
-    def submit(self, pairs: EncodedPairs, terms: Terms, call: CallRecord, part: int | None) -> Future[Outcome]:
+    def submit(self, pairs: EncodedPairs, terms: Terms, call: CallRecord, part: float | None) -> Future[Outcome]:
         """Plan pairs and let them wait for their runs; for accepted calls (`AdmittedCall.submit`).
 
         Args:
             pairs: n pairs of this scheduler's encoder.
             terms: what their caller asks for.
             call: whose.
-            part: how many of the tokens that it announced these are; None for all of them.
+            part: how many of the seconds that it announced are these; None for all of them.
 
         Returns:
             A future; cancelling it drops what has not started.

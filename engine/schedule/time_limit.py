@@ -63,7 +63,14 @@ class TimeLimit:
             return self
         return dataclasses.replace(self, seconds=max(0.0, self.seconds - seconds))
 
-    def terms(self, *, encode_seconds: float | None = None, partial: bool = False, work_behind: float = 0.0) -> Terms:
+    def terms(
+        self,
+        *,
+        encode_seconds: float | None = None,
+        partial: bool = False,
+        work_behind: float = 0.0,
+        expected: float | None = None,
+    ) -> Terms:
         """The terms of a request of this call; for the arguments see `Terms`."""
         return Terms(
             arrival=self.began,
@@ -73,4 +80,5 @@ class TimeLimit:
             partial=partial,
             work_behind=work_behind,
             encode_seconds=encode_seconds,
+            expected=expected,
         )

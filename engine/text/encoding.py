@@ -9,6 +9,7 @@ half of the tokens that the special tokens leave.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -197,11 +198,10 @@ class PairEncoder:
 
     def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
         tokenized = self._reader.read(texts, kept_tokens, spans=spans)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(text.ids) for text in tokenized], out=offsets[1:])
+        ids = [text.ids for text in tokenized]
         return EncodedDocuments(
-            np.concatenate([text.ids for text in tokenized] or [np.empty(0, dtype=np.int32)]),
-            offsets,
+            np.concatenate(ids or [np.empty(0, dtype=np.int32)]),
+            np.fromiter(accumulate(map(len, ids), initial=0), dtype=np.int64, count=len(ids) + 1),
             np.asarray([text.length for text in tokenized], dtype=np.int64),
             np.concatenate(
                 [np.empty((0, 2), dtype=np.int32), *(text.spans for text in tokenized if text.spans is not None)]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +35,7 @@ _AMPLE = 1.2
 _long_pieces = threading.Lock()
 
 
-@dataclass(frozen=True)
-class TokenizedText:
+class TokenizedText(NamedTuple):
     """The first tokens of a text.
 
     Attributes:
@@ -51,8 +49,7 @@ class TokenizedText:
     spans: npt.NDArray[np.int32] | None
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """The beginning of a text, `end` characters long."""
 
     index: int
@@ -79,9 +76,12 @@ class TextReader:
             texts: without surrogates.
             wanted: tokens of each that are used at most; None for all.
         """
+        lengths = list(map(len, texts))
         if wanted is None:
-            return [len(text) for text in texts]
+            return lengths
         first = _CHARACTERS_PER_TOKEN * (wanted + 1)
+        if max(lengths, default=0) <= first * _WORTH_CUTTING:
+            return lengths
         return [len(text) if len(text) <= first * _WORTH_CUTTING else self._end(text, first) for text in texts]
 
     def read(self, texts: Sequence[str], wanted: int | None, *, spans: bool = False) -> list[TokenizedText]:
@@ -92,8 +92,17 @@ class TextReader:
             wanted: tokens of each that are used at most; None for all.
             spans: whether to say where the tokens are in the text.
         """
+        ends = self.characters_read(texts, wanted)
+        characters = sum(ends)
+        if (
+            1 <= len(texts) <= _CHUNK_DOCUMENTS
+            and 4 * characters <= _CHUNK_BYTES
+            and characters == sum(map(len, texts))
+        ):
+            # The usual case: short texts, all of them read to their ends together.
+            return [_first_tokens(encoding, wanted, spans=spans) for encoding in self._encode_batch(texts, spans=spans)]
         results: dict[int, TokenizedText] = {}
-        pieces = [self._piece(texts, index, end) for index, end in enumerate(self.characters_read(texts, wanted))]
+        pieces = [self._piece(texts, index, end) for index, end in enumerate(ends)]
         while pieces:
             too_short = []
             for chunk in _chunks(pieces):
@@ -128,10 +137,10 @@ class TextReader:
         with _long_pieces:
             return self._encode_batch(beginnings, spans=spans)
 
-    def _encode_batch(self, texts: list[str], *, spans: bool) -> Sequence[Any]:
+    def _encode_batch(self, texts: Sequence[str], *, spans: bool) -> Sequence[Any]:
         # The fast way leaves the tokens' places in the text out.
         encode = self._tokenizer.encode_batch if spans else self._tokenizer.encode_batch_fast
-        return encode(texts, add_special_tokens=False)  # type: ignore[no-any-return]
+        return encode(list(texts), add_special_tokens=False)  # type: ignore[no-any-return]
 
 
 def _first_tokens(encoding: Any, wanted: int | None, *, spans: bool) -> TokenizedText:

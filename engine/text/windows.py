@@ -180,6 +180,8 @@ def aggregate(
         the highest logit, the first of equals.
     """
     first = cuts.first[:-1]
+    if len(logits) == len(first):  # no document has several windows
+        return logits.copy(), np.zeros(len(first), dtype=np.int64)
     documents, best = logits[first].copy(), np.zeros(len(first), dtype=np.int64)
     for index in np.flatnonzero(cuts.counts > 1).tolist():
         own = logits[cuts.first[index] : cuts.first[index + 1]]

@@ -13,7 +13,7 @@ from crossrank import Cascade, InvalidInputError, Reranker, Stage, Windows
 from crossrank.cascade_file import read_stages, stages_as_toml
 from crossrank.engine.runtime.session import GraphSession
 from crossrank.engine.text.encoding import PairEncoder
-from crossrank.errors import ClosedError, ModelNotFoundError
+from crossrank.errors import ClosedError, InferenceError, ModelNotFoundError
 
 QUERY = "the river carries"
 DOCUMENTS = [text[: 40 + 9 * index] for index, text in enumerate(make_texts(16, seed=4))]
@@ -156,8 +156,9 @@ def test_a_truncated_query_is_reported(model):
 
 
 @pytest.fixture
-def failing(tiny_artifact, monkeypatch):
-    """A reranker whose model gives no number for a document that it reads BAD in."""
+def failing(request, tiny_artifact, monkeypatch):
+    """A reranker whose model gives no number for a document that it reads BAD in; or whose run fails ("run fails")."""
+    run_fails = getattr(request, "param", None) == "run fails"
     with Reranker(tiny_artifact, provider="cpu", precision="fp32") as plain:
         tokens = plain.loaded_model.encoder.encode_documents([BAD]).ids.tolist()
 
@@ -166,6 +167,8 @@ def failing(tiny_artifact, monkeypatch):
             outputs = super().run(arrays, all_cores=all_cores)
             for row, ids in enumerate(arrays.input_ids.tolist()):
                 if any(ids[start : start + len(tokens)] == tokens for start in range(len(ids))):
+                    if run_fails:
+                        raise InferenceError("onnxruntime failed")
                     outputs[row] = np.nan
             return outputs
 
@@ -195,6 +198,44 @@ def test_a_document_that_a_stage_cannot_score_costs_no_other_its_score(failing, 
     assert all("no number" in reason for reason in ranking.failures.values())
     assert [run.scored for run in ranking.stages] == [11, 10]
     assert (list(top), top.unscored) == (list(ranking[:4]), (8, 3))
+
+
+def documents_whose_best_is_bad(failing, count):
+    """Documents of which the best after a short first stage cannot be scored by the last one; and its index."""
+    documents = [f"cold water by hand {index} {'by hand ' * 10}" for index in range(count)]
+    best = failing.score_indices(QUERY, failing.prepare(documents), np.arange(count), max_length=SHORT).logits.argmax()
+    documents[best] += BAD
+    return documents, int(best)
+
+
+def test_a_last_stage_whose_only_document_has_no_score_leaves_it_unscored(failing):
+    documents, bad = documents_whose_best_is_bad(failing, 6)
+    with Cascade([Stage(failing, keep=1, max_length=SHORT), Stage(failing)]) as cascade:
+        ranking = cascade.rank(QUERY, documents)
+    assert sorted(item.index for item in ranking[:5]) == [index for index in range(6) if index != bad]
+    assert all(item.stage == 0 and item.score is not None for item in ranking[:5])
+    assert (ranking[5].index, ranking[5].score, ranking[5].unscored_because, ranking[5].stage) == (
+        bad,
+        None,
+        "failed",
+        1,
+    )
+    assert (ranking.scored, ranking.unscored, list(ranking.failures)) == (5, (bad,), [bad])
+    assert "no number" in ranking.failures[bad]
+    assert [run.scored for run in ranking.stages] == [6, 0]
+
+
+@pytest.mark.parametrize("failing", ["run fails"], indirect=True)
+def test_a_stage_whose_runs_all_fail_names_itself_and_its_documents(failing):
+    documents, bad = documents_whose_best_is_bad(failing, 6)
+    with Cascade([Stage(failing, keep=1, max_length=SHORT), Stage(failing)]) as cascade:
+        message = rf"stage 2 of the cascade could not score documents\[{bad}\]: .*onnxruntime failed"
+        with pytest.raises(InferenceError, match=message):
+            cascade.rank(QUERY, documents)
+        with pytest.raises(InferenceError, match=r"stage 2 .* score documents\[0\]: "):
+            cascade.rank(QUERY, [BAD])
+        with pytest.raises(InferenceError, match=r"stage 1 .* documents\[0\], .*documents\[9\] and 4 more: "):
+            cascade.rank(QUERY, [f"{BAD} {index}" for index in range(14)])
 
 
 def test_documents_are_left_out_where_they_are_not_wanted(model):

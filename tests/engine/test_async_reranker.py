@@ -274,6 +274,29 @@ def test_a_call_as_large_as_those_that_wait_is_refused_once_it_would_wait_too_lo
     asyncio.run(main())
 
 
+def test_texts_with_a_token_a_character_are_refused_once_they_would_wait_too_long_for_their_like(faked, monkeypatch):
+    cost = CostModel(run=1e-6, row=1e-6, token=1.5e-4, token_squared=0.0)
+    monkeypatch.setattr(CostModel, "of", lambda *_: cost)
+    runner = FakeRunner(workers=1, gated=True)
+    engine = faked(runner, threads=1)
+    documents = [f"{'(?)' * 14} {index}" for index in range(1000)]
+
+    async def main():
+        waiting = asyncio.create_task(engine.score("q", documents))
+        await until(lambda: engine.stats().waiting_requests == 1)
+        assert engine.stats().queue_tokens > 2 * len("".join(documents)) / 4
+        with pytest.raises(Overloaded, match="this call would wait") as caught:
+            await asyncio.wait_for(engine.score("q", documents), WAIT / 3)
+        assert caught.value.expected_wait > LONGEST_WAIT
+        small = asyncio.create_task(engine.score("q", documents[:10]))
+        await until(lambda: engine.stats().waiting_requests == 2)
+        runner.open_gate()
+        assert (len(await small), len(await waiting)) == (10, 1000)
+        await engine.aclose()
+
+    asyncio.run(main())
+
+
 def test_errors_reach_their_own_caller(faked):
     def fail(arrays):
         if arrays.input_ids.shape[1] > 20:

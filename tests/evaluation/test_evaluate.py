@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from crossrank import Cascade, InvalidInputError, MissingDependencyError, PrecisionError, Reranker, Stage
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.schedule.request import FailedPair
+from crossrank.errors import InferenceError
 from crossrank.evaluation import Collection, evaluate, read_collection
 from crossrank.evaluation.report import evaluation_table, write_plot
 from crossrank.export.verify.fidelity import kendall_tau, top_overlap
@@ -97,6 +101,27 @@ def test_open_rerankers_and_cascades_are_evaluated_and_stay_open(many_queries, t
                 assert [name for name, _ in model.rankings[query]] == ranking
             scores = [score for _, score in result.models[2].rankings[query]]
             assert scores == sorted(set(scores), reverse=True), "stages do not compare, ranks do"
+
+
+def test_a_document_that_a_cascade_cannot_score_is_named_with_its_query(many_queries, tiny_artifact, monkeypatch):
+    score_indices = ArtifactReranker.score_indices
+
+    def failing(self, query, documents, indices, *, max_length=None):
+        scores = score_indices(self, query, documents, indices, max_length=max_length)
+        if query != "who reads 4" or len(indices) < 10:
+            return scores
+        scored = scores.scored.copy()
+        scored[7] = False
+        error = FailedPair(InferenceError("the model gave a score that is no number"), in_run=False)
+        return dataclasses.replace(scores, scored=scored, failed={7: error})
+
+    monkeypatch.setattr(ArtifactReranker, "score_indices", failing)
+    with (
+        Reranker(tiny_artifact, precision="fp32") as reranker,
+        Cascade([Stage(reranker, keep=3, max_length=12), Stage(reranker)]) as cascade,
+        pytest.raises(InferenceError, match=r"documents\[7\] has no score for the query 'who reads 4': .*no number"),
+    ):
+        evaluate(many_queries, {"staged": cascade})
 
 
 def test_equal_scores_keep_the_first_stages_order(many_queries, tiny_artifact, monkeypatch):

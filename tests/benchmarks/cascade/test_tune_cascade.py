@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -16,6 +17,9 @@ from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
 from crossrank.benchmarks.cascade.tune import tune_cascade
 from crossrank.benchmarks.cascade.tuning_plan import TuningPlan
 from crossrank.cascade_file import read_stages
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.schedule.request import FailedPair
+from crossrank.errors import InferenceError
 from crossrank.evaluation.beir import read_collection
 
 TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:30]
@@ -150,6 +154,24 @@ def test_stored_scores_are_not_computed_again(collection, tiny_artifact, tmp_pat
     file.write_text("\n".join([*lines, '{"key": "x"}']))
     with pytest.raises(InvalidInputError, match="line 13 holds no scores"):
         tune(plan_of(tiny_artifact, collection, scores=file))
+
+
+def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
+    collection, tiny_artifact, tmp_path, monkeypatch
+):
+    score_indices = ArtifactReranker.score_indices
+
+    def failing(self, query, documents, indices, *, max_length=None):
+        scores = score_indices(self, query, documents, indices, max_length=max_length)
+        if max_length != 24:
+            return scores
+        return dataclasses.replace(scores, failed={5: FailedPair(InferenceError("no number"), in_run=False)})
+
+    monkeypatch.setattr(ArtifactReranker, "score_indices", failing)
+    file = tmp_path / "scores.jsonl"
+    with pytest.raises(InferenceError, match=r"document 'd3' of the collection has no score at 24 tokens: no number"):
+        tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, scores=file))
+    assert [json.loads(line)["key"].split()[:3] for line in file.read_text().splitlines()] == [["small", "q0", "16"]]
 
 
 @pytest.mark.parametrize("text", ["q0\td1\t0\n", "other\td1\t1\n"], ids=["nothing relevant", "other queries"])

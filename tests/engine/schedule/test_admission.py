@@ -80,16 +80,29 @@ def test_nobody_is_asked_how_long_he_would_wait_while_little_waits():
 def test_the_work_that_open_calls_announced_is_known_until_they_submit_it():
     admission = Admission()
     call = enter(admission, 100)
-    assert [seconds for seconds, _ in admission.announced_work()] == [1.0]
-    admission.submitted(call, 25, 25)
-    assert [seconds for seconds, _ in admission.announced_work()] == [0.75]
+    assert [work.seconds for work in admission.announced_work()] == [1.0]
+    admission.submitted(call, 25, 0.25)
+    assert [work.seconds for work in admission.announced_work()] == [0.75]
     admission.submitted(call, 75, None)
     assert admission.announced_work() == []
     enter(admission, 50)
     other = enter(admission, 60)
-    assert sorted(seconds for seconds, _ in admission.announced_work()) == [0.5, 0.6]
+    assert sorted(work.seconds for work in admission.announced_work()) == [0.5, 0.6]
     admission.leave(other)
-    assert [seconds for seconds, _ in admission.announced_work()] == [0.5]
+    assert [work.seconds for work in admission.announced_work()] == [0.5]
+
+
+def test_parts_with_more_tokens_than_they_announced_leave_what_the_others_announced():
+    admission = Admission()
+    call = enter(admission, 100)
+    admission.submitted(call, 80, 0.2)
+    assert admission.tokens == 80 + 80
+    assert [work.seconds for work in admission.announced_work()] == [0.8]
+    admission.submitted(call, 240, 0.6)
+    admission.submitted(call, 80, None)
+    assert admission.tokens == 400
+    admission.leave(call)
+    assert admission.tokens == 400
 
 
 def test_what_is_known_later_is_checked_and_counted_then():
@@ -120,9 +133,9 @@ def test_nobody_is_accepted_after_closing():
 def test_what_is_submitted_takes_the_place_of_what_was_announced():
     admission = Admission()
     call = enter(admission, 100)
-    admission.submitted(call, 12, 10)
+    admission.submitted(call, 12, 0.1)
     assert admission.tokens == 102
-    admission.submitted(call, 5, 200)
+    admission.submitted(call, 5, 2.0)
     assert admission.tokens == 17
     admission.leave(call)
     assert admission.tokens == 17, "what waits continues to wait"

@@ -160,11 +160,15 @@ def test_an_interrupt_while_a_call_waits_or_encodes_gives_the_turn_back(encoders
     for _ in range(5):
         with pytest.raises(KeyboardInterrupt):
             encoders.run(interrupted(), TERMS, 0.0)
+    busy = [encoders.turns.new() for _ in range(2)]
+    assert all(turn.begins_at_once(large=False) for turn in busy)
     with monkeypatch.context() as patch:
         patch.setattr("threading.Event.wait", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         for _ in range(5):
             with pytest.raises(KeyboardInterrupt):
                 encoders.run(Work("never", []).pieces(), TERMS, 0.0)
+    for turn in busy:
+        turn.end()
     gc.collect()
     assert (encoders.turns.waiting, dict(encoders.turns._order._running)) == (0, {})
     assert encoders.run(Work("next", []).pieces(), TERMS, 0.0) == "next"

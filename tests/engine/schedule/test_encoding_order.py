@@ -44,18 +44,29 @@ def test_of_texts_that_cannot_be_divided_one_is_encoded_at_a_time():
     assert start_all(order) == [2]
 
 
-def test_a_call_goes_on_at_once_only_while_nobody_waits():
+def test_a_call_begins_and_goes_on_at_once_only_while_nobody_waits():
     order = EncodingOrder(2)
-    order.ask(1, 9.0, large=False)
-    assert start_all(order) == [1]
-    assert order.may_go_on(1, large=False)
+    assert order.begins_at_once(1, large=False)
+    assert order.begins_at_once(1, large=False)
     order.ask(2, 5.0, large=False)
     order.ask(3, 7.0, large=False)
     assert start_all(order) == [2]
-    assert not order.may_go_on(1, large=False)
+    assert not order.begins_at_once(1, large=False)
+    assert not order.begins_at_once(4, large=False)
     order.end(1)
     order.ask(1, 8.0, large=False)
     assert start_all(order) == [3], "less work is left of it than of the one that encoded before"
+
+
+def test_a_call_begins_at_once_only_where_an_encoder_is_free_and_stays_free_beside_large_texts():
+    order = EncodingOrder(2)
+    assert order.begins_at_once(1, large=True)
+    assert not order.begins_at_once(2, large=True), "of large texts one is encoded at a time"
+    assert order.begins_at_once(2, large=False)
+    assert not order.begins_at_once(2, large=True)
+    assert not order.begins_at_once(3, large=False), "no encoder is free"
+    order.end(2)
+    assert order.begins_at_once(3, large=False)
 
 
 @given(data=st.data(), encoders=st.integers(2, 4))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossrank.engine.plan.planner import plan
-from crossrank.engine.schedule.ordering import AGEING, WaitingRequests, turn
+from crossrank.engine.schedule.ordering import AGEING, WaitingRequests, WaitingWork, turn, work_ahead
 from crossrank.engine.schedule.request import Terms, new_request
 
 
@@ -54,6 +54,11 @@ def test_work_that_a_deadline_cuts_off_does_not_count():
     long = request(1000, deadline=0.05)
     assert order(request(100), long, workers=2)[0] is long
     assert order(request(100), request(1000, deadline=100.0), workers=2)[0].terms.deadline is None
+
+
+def test_who_comes_waits_for_what_looked_like_less_work_when_it_came_and_for_all_of_it():
+    waiting = [WaitingWork(4.0, 1.0, Terms(arrival=0.0)), WaitingWork(3.0, 3.0, Terms(arrival=0.0))]
+    assert [work_ahead(place, waiting, 1) for place in (0.5, 2.0, 4.0)] == [0.0, 4.0, 7.0]
 
 
 def test_a_call_in_pieces_is_no_small_call():

@@ -317,11 +317,11 @@ def test_an_observer_cannot_end_a_worker(scheduler, raised):
 def test_a_call_in_parts_counts_whole_until_its_last_part_is_submitted(scheduler):
     engine = scheduler(FakeRunner(workers=1))
     arrival = engine.clock()
-    with AdmittedCall(engine, 100) as call:
+    with AdmittedCall(engine, 100, seconds=1.0) as call:
         assert engine.admission.tokens == 100
-        call.submit(pairs_of([10]), Terms(arrival=arrival, work_behind=1.0)).result(WAIT)
+        call.submit(pairs_of([10]), Terms(arrival=arrival, expected=0.1, work_behind=0.9)).result(WAIT)
         assert engine.admission.tokens == 90
-        call.submit(pairs_of([95]), Terms(arrival=arrival, work_behind=1.0)).result(WAIT)
+        call.submit(pairs_of([95]), Terms(arrival=arrival, expected=0.95, work_behind=0.9)).result(WAIT)
         assert engine.admission.tokens == 0
         call.submit(pairs_of([10]), Terms(arrival=arrival)).result(WAIT)
         assert engine.admission.tokens == 0
@@ -350,3 +350,18 @@ def test_a_call_waits_for_what_goes_before_it_and_not_for_larger_ones(scheduler,
         AdmittedCall(engine, 20_000, seconds=1000 * seconds, bounds=bounds)
     assert caught.value.expected_wait == pytest.approx(neighbours * 1000 * seconds, rel=0.01)
     AdmittedCall(engine, 200, seconds=10 * seconds, bounds=bounds).leave()
+
+
+def test_calls_that_look_shorter_than_they_are_wait_for_their_like(scheduler):
+    runner = FakeRunner(workers=1, gated=True)
+    engine = scheduler(runner)
+    seconds = float(COST.seconds(1, 20))
+    expected = 100 * seconds / 4
+    with AdmittedCall(engine, 500, seconds=expected) as call:
+        waiting = call.submit(pairs_of([20] * 100), Terms(arrival=engine.clock(), expected=expected))
+    until(lambda: engine.stats().waiting_requests == 1)
+    later = Terms(arrival=engine.clock())
+    assert engine.expected_wait(expected * 0.9, later) == 0, "less work goes before it"
+    assert engine.expected_wait(expected * 1.1, later) == pytest.approx(100 * seconds, rel=0.03)
+    runner.open_gate()
+    assert scores(waiting).shape == (100, 1)
