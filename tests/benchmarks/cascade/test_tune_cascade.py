@@ -170,7 +170,7 @@ def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
     monkeypatch.setattr(ArtifactReranker, "score_indices", failing)
     file = tmp_path / "scores.jsonl"
     with pytest.raises(InferenceError, match=r"document 'd3' of the collection has no score at 24 tokens: no number"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, scores=file))
+        tune(plan_of(tiny_artifact, collection, queries=3, scores=file))
     assert [json.loads(line)["key"].split()[:3] for line in file.read_text().splitlines()] == [["small", "q0", "16"]]
 
 
