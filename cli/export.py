@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Self, cast
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -15,24 +16,9 @@ from crossrank.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.progress import TaskID
 
     from crossrank.export.report import ExportEvent, ExportReport
-
-
-class _ExportOptions(TypedDict):
-    """What an export of a checkpoint and an import of a graph have in common."""
-
-    force: bool
-    activation: Activation | None
-    positive_label: int | str | None
-    max_length: int | None
-    verification_pairs: Path | None
-    min_kendall_tau: float
-    name: str | None
-    progress: Callable[[ExportEvent], None]
 
 
 def export_command(
@@ -77,42 +63,37 @@ def export_command(
     if name is not None and not name.strip():
         raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
     graphs = None if precision is None else _precisions(precision)
+    make: partial[ExportReport]
+    if from_onnx is None:
+        if target is None:
+            raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
+        if tokenizer is not None:
+            raise InvalidInputError("--tokenizer goes with --from-onnx; a checkpoint brings its own")
+        from crossrank.export import export
+
+        make = partial(export, source, target, precisions=graphs or ("fp32", "int8", "fp16"))
+        make = partial(make, revision=revision, trust_remote_code=trust_remote_code)
+    else:
+        if tokenizer is None:
+            raise InvalidInputError("--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json")
+        if target is not None:
+            raise InvalidInputError("--from-onnx takes OUT alone, no checkpoint")
+        if revision is not None or trust_remote_code:
+            raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
+        from crossrank.export import import_onnx
+
+        make = partial(import_onnx, from_onnx, tokenizer, Path(source), precisions=graphs)
     with _ProgressDisplay() as progress:
-        options: _ExportOptions = {
-            "force": force,
-            "activation": activation,
-            "positive_label": label,
-            "max_length": max_length,
-            "verification_pairs": verification_pairs,
-            "min_kendall_tau": min_kendall_tau,
-            "name": name,
-            "progress": progress.show,
-        }
-        if from_onnx is None:
-            if target is None:
-                raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
-            if tokenizer is not None:
-                raise InvalidInputError("--tokenizer goes with --from-onnx; a checkpoint brings its own")
-            from crossrank.export import export
-
-            report = export(
-                source,
-                target,
-                precisions=graphs or ("fp32", "int8", "fp16"),
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                **options,
-            )
-        else:
-            if tokenizer is None:
-                raise InvalidInputError("--from-onnx needs --tokenizer FOLDER, the folder with tokenizer.json")
-            if target is not None:
-                raise InvalidInputError("--from-onnx takes OUT alone, no checkpoint")
-            if revision is not None or trust_remote_code:
-                raise InvalidInputError("--revision and --trust-remote-code go with a checkpoint, not with --from-onnx")
-            from crossrank.export import import_onnx
-
-            report = import_onnx(from_onnx, tokenizer, Path(source), precisions=graphs, **options)
+        report = make(
+            force=force,
+            activation=activation,
+            positive_label=label,
+            max_length=max_length,
+            verification_pairs=verification_pairs,
+            min_kendall_tau=min_kendall_tau,
+            name=name,
+            progress=progress.show,
+        )
     if as_json:
         typer.echo(json_text(report.to_json(), indent=2))
     else:

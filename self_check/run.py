@@ -28,7 +28,7 @@ from crossrank.self_check.parity import NAME as PARITY
 from crossrank.self_check.parity import check_parity
 from crossrank.self_check.placement import OPERATORS, PLACEMENT, check_placement, list_operators
 from crossrank.self_check.result import CheckResult
-from crossrank.self_check.subject import Subject, opener
+from crossrank.self_check.subject import Check, Subject, opener
 from crossrank.self_check.texts import CheckTexts
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def run_checks(
     return results
 
 
-_PER_PRECISION: dict[str, Callable[[Subject, Precision], CheckResult]] = {
+_PER_PRECISION: dict[str, Check] = {
     PARITY: check_parity,
     BATCHING: check_batching,
     CAPTURE: check_capture,

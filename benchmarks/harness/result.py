@@ -150,12 +150,11 @@ def prepare(subject: Subject) -> Setup:
     """Find or export the artifacts, and describe the conditions.
 
     Args:
-        subject: what to measure.
+        subject: what to measure, checked.
 
     Raises:
-        CrossrankError: as `Subject.check` and `find_artifacts` say.
+        CrossrankError: as `find_artifacts` says.
     """
-    subject.check()
     run = describe_run()
     gpu = describe_gpu() if subject.provider == "cuda" else None
     artifacts, missing = find_artifacts(subject.model, subject.precisions, subject.checkpoint, subject.provider)
