@@ -155,9 +155,9 @@ class Admission:
             part: how many of the announced seconds that was; None for all of them.
         """
         with self._lock:
-            whole = part is None or part >= call.seconds
-            taken = call.announced if whole else round(call.announced * part / call.seconds)
-            seconds = 0.0 if whole else call.seconds - part
+            part = call.seconds if part is None else min(part, call.seconds)
+            taken = call.announced if part == call.seconds else round(call.announced * part / call.seconds)
+            seconds = call.seconds - part
             self.tokens += waiting - taken
             call.announced -= taken
             call.seconds = seconds
