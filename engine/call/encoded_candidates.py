@@ -143,7 +143,7 @@ class EncodedCandidates:
         new_logits: npt.NDArray[np.float32],
         new_scored: npt.NDArray[np.bool_],
         new_windows: Sequence[DocumentWindow | None],
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Sequence[DocumentWindow | None]]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_], list[DocumentWindow | None]]:
         """Logits, what was truncated, what is scored, and windows of all distinct pairs; `new` are those not known."""
         logits = np.asarray([0.0 if known is None else known.logit for known in self.known], dtype=np.float32)
         truncated = np.asarray([known is not None and known.truncated for known in self.known], dtype=np.bool_)

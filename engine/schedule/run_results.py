@@ -32,7 +32,7 @@ def take_outputs(run: Run, outputs: npt.NDArray[np.float32], queue: RunQueue) ->
         outputs: float32 (rows, labels).
         queue: where pairs wait that are tried again.
     """
-    valid = np.isfinite(outputs).all(axis=1)
+    valid = np.logical_and.reduce(np.isfinite(outputs), axis=1)
     start = 0
     for part in run.parts:
         request, end = part.request, start + len(part.indices)

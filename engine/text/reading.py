@@ -50,9 +50,9 @@ class TokenizedText(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """The beginning of a text, `end` characters long."""
+    """The beginning of the text of a number, `end` characters long."""
 
-    index: int
+    number: int
     end: int
     bytes: int
 
@@ -108,12 +108,12 @@ class TextReader:
             for chunk in _chunks(pieces):
                 for piece, encoding in zip(chunk, self._encode(texts, chunk, spans=spans), strict=True):
                     tokens = len(encoding)
-                    if wanted is None or tokens > wanted or piece.end == len(texts[piece.index]):
-                        results[piece.index] = _first_tokens(encoding, wanted, spans=spans)
+                    if wanted is None or tokens > wanted or piece.end == len(texts[piece.number]):
+                        results[piece.number] = _first_tokens(encoding, wanted, spans=spans)
                     else:
                         growth = min(max(_AMPLE * (wanted + 1) / max(tokens, 1), _LEAST_GROWTH), _MOST_GROWTH)
-                        end = self._end(texts[piece.index], int(piece.end * growth))
-                        too_short.append(self._piece(texts, piece.index, end))
+                        end = self._end(texts[piece.number], int(piece.end * growth))
+                        too_short.append(self._piece(texts, piece.number, end))
             pieces = too_short
         return [results[index] for index in range(len(texts))]
 
@@ -131,7 +131,7 @@ class TextReader:
         return _Piece(index, end, end if texts[index].isascii() else 4 * end)
 
     def _encode(self, texts: Sequence[str], chunk: Sequence[_Piece], *, spans: bool) -> Sequence[Any]:
-        beginnings = [texts[piece.index][: piece.end] for piece in chunk]
+        beginnings = [texts[piece.number][: piece.end] for piece in chunk]
         if chunk[0].bytes <= _CHUNK_BYTES:
             return self._encode_batch(beginnings, spans=spans)
         with _long_pieces:
