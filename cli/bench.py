@@ -48,7 +48,7 @@ def latency_command(
     markdown: MarkdownOption = None,
     plots: PlotsOption = None,
 ) -> None:
-    """Time calls, text to ranking: every precision, length of documents and top-k."""
+    """Time calls, text to ranking. Every precision, length of documents and top-k is a cell of its own."""
     from crossrank.benchmarks.harness.sampling import Effort
     from crossrank.benchmarks.latency.latency_grid import measure_latency
 
@@ -73,7 +73,7 @@ def ceiling_command(
     markdown: MarkdownOption = None,
     plots: PlotsOption = Path("crossrank-plots"),
 ) -> None:
-    """Measure which share of this machine's ceiling for matrix products scoring reaches."""
+    """Compare scoring with matrix products. The figure is the share of their rate on this machine that it reaches."""
     from crossrank.benchmarks.ceiling.share import measure_ceiling
     from crossrank.evaluation.dependencies import require_onnx
 
@@ -101,7 +101,7 @@ def deadlines_command(
     markdown: MarkdownOption = None,
     plots: PlotsOption = None,
 ) -> None:
-    """Judge rankings under time limits, and whether the limits are kept."""
+    """Judge rankings under time limits. The figures also say whether the limits are kept."""
     from crossrank.benchmarks.quality.deadlines import check_folders, measure_deadlines
 
     limits_ms = numbers_of("limits", limits)
@@ -124,7 +124,7 @@ def windows_command(
     json_file: JsonFileOption = None,
     markdown: MarkdownOption = None,
 ) -> None:
-    """Judge reading long documents in windows, on documents joined by fours, and time it."""
+    """Judge long documents read in windows. They are documents of a collection joined by fours."""
     from crossrank.benchmarks.quality.long_documents import check_folders, measure_windows
 
     outputs = Outputs(json_file, markdown, None)

@@ -105,7 +105,7 @@ def load_command(
     markdown: MarkdownOption = None,
     plots: PlotsOption = None,
 ) -> None:
-    """Let requests of 10 to 100 candidates arrive at random, and measure latency, throughput and refusals."""
+    """Measure many callers at once. Requests of 10 to 100 candidates arrive at random."""
     from crossrank.benchmarks.load.measure import LoadPlan, run_load
     from crossrank.benchmarks.peers.contenders import LOAD_PEERS, participants
 
