@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -212,7 +213,7 @@ async def measure(name: str, port: int, path: str, process: psutil.Process, seco
         watching.cancel()
         points.append({"load": load, **figures, "memory_mb": [min(memory), max(memory)]})
     await client.close()
-    return {"saturated_pairs_per_second": saturated, "points": points, **describe_run()}
+    return {"saturated_pairs_per_second": saturated, "points": points, **asdict(describe_run())}
 
 
 async def _watch(process: psutil.Process, memory: list[float]) -> None:
