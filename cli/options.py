@@ -44,7 +44,7 @@ CheckpointOption: TypeAlias = Annotated[
         "--checkpoint",
         metavar="FOLDER",
         help="The model's checkpoint: peers load it, and precisions the model lacks are exported from it. "
-        "Default for the default model in a source checkout: the one it was made from.",
+        "Default for an embedded model in a source checkout: the one it was made from.",
     ),
 ]
 MeasuredPrecisionOption: TypeAlias = Annotated[
