@@ -94,7 +94,7 @@ class Cascade:
         """The default cascade, of embedded models: the last stage is 'default' on whole documents.
 
         In int8 on the CPU the stages before may use 'default-small'; elsewhere all have the model 'default', which has
-        graphs for CUDA too. `stages` says what they are. Their numbers come from `crossrank tune-cascade` on few
+        graphs for CUDA too. `stages` says what they are. Their numbers come from `crossrank bench cascade` on few
         queries; docs/benchmarks.md says which, and how reliable they are. With no more documents than the first stage
         keeps, only the last stage runs.
 
@@ -117,7 +117,7 @@ class Cascade:
         long_documents: LongDocuments = "truncate",
         score_cache_bytes: int | None = None,
     ) -> Self:
-        """A cascade from a TOML file with one `[[stage]]` table per stage, as `crossrank tune-cascade` writes it.
+        """A cascade from a TOML file with one `[[stage]]` table per stage, as `crossrank bench cascade` writes it.
 
         Args:
             file: path. If a model's name is a folder beside the file, that folder is used.

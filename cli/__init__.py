@@ -1,7 +1,6 @@
 """The command line of crossrank.
 
-`crossrank rerank | export | pull | inspect | models | self-check | evaluate | bench | bench-load |
-tune-cascade`.
+`crossrank rerank | export | pull | serve | inspect | models | self-check | evaluate | bench`.
 """
 
 from crossrank.cli.app import main

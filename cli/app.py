@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from crossrank import __version__
-from crossrank.cli.bench import bench_command
-from crossrank.cli.bench_load import bench_load_command
-from crossrank.cli.common import Settings, open_closed_streams
+from crossrank.cli.bench import bench_app
+from crossrank.cli.common import ReportingGroup, open_closed_streams
 from crossrank.cli.evaluate import evaluate_command
 from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
@@ -20,10 +19,10 @@ from crossrank.cli.pull import pull_command
 from crossrank.cli.rerank import rerank_command
 from crossrank.cli.self_check import self_check_command
 from crossrank.cli.serve import serve_command
-from crossrank.cli.tune_cascade import tune_cascade_command
 
 app = typer.Typer(
     name="crossrank",
+    cls=ReportingGroup,
     help="Rerank documents with cross-encoders on ONNX Runtime, and export checkpoints for it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -37,9 +36,7 @@ app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 app.command("self-check")(self_check_command)
 app.command("evaluate")(evaluate_command)
-app.command("bench")(bench_command)
-app.command("bench-load")(bench_load_command)
-app.command("tune-cascade")(tune_cascade_command)
+app.add_typer(bench_app, name="bench")
 
 
 def _print_version(given: bool) -> None:
@@ -50,15 +47,13 @@ def _print_version(given: bool) -> None:
 
 @app.callback()
 def settings(
-    context: typer.Context,
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Rerank documents with cross-encoders on ONNX Runtime, and export checkpoints for it."""
-    context.obj = Settings(debug=debug)
 
 
 def main() -> None:

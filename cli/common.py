@@ -1,29 +1,27 @@
-"""What every command shares: settings, exit codes, errors without traceback, where text and progress go."""
+"""What every command shares: exit codes, errors without traceback, where text and progress go."""
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
 import traceback
 import unicodedata
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
 
 from crossrank.errors import CrossrankError, InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 FAILURE = 1
 USAGE = 2
-
-Parameters = ParamSpec("Parameters")
 
 
 class _ConsoleOptions(TypedDict):
@@ -36,13 +34,6 @@ _NO_TERMINAL_WIDTH = 1_000_000
 
 # Printed text comes from files and manifests; brackets and colons in it are not markup for rich.
 _PLAIN: _ConsoleOptions = {"highlight": False, "markup": False, "emoji": False}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Options of the program rather than of one command."""
-
-    debug: bool = False
 
 
 class FileContentError(CrossrankError):
@@ -91,28 +82,27 @@ def printable(text: str) -> str:
     )
 
 
-def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Decorator: turn errors into a line on standard error and an exit code, 1 for a failure, 2 for wrong usage."""
+class ReportingGroup(TyperGroup):
+    """The program's commands: an error of any of them is a line on standard error and an exit code.
 
-    @functools.wraps(command)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        # No isinstance check: typer may bring its own context class, which does not derive from click's.
-        settings = getattr(kwargs.get("context"), "obj", None)
-        debug = isinstance(settings, Settings) and settings.debug
+    The code is 1 for a failure and 2 for wrong usage; with --debug the traceback is shown as well.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
         try:
-            command(*args, **kwargs)
+            returned = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILURE) from None
-        except InvalidInputError as error:
-            _report(error, debug=debug)
-            raise typer.Exit(USAGE) from None
         except (CrossrankError, OSError) as error:
-            _report(error, debug=debug)
-            raise typer.Exit(FAILURE) from None
-
-    return wrapped
+            if ctx.params["debug"]:
+                traceback.print_exception(error)
+            else:
+                typer.echo(f"crossrank: {error}", err=True)
+            raise typer.Exit(USAGE if isinstance(error, InvalidInputError) else FAILURE) from None
+        return returned
 
 
 @contextmanager
@@ -126,8 +116,19 @@ def status(message: str) -> Iterator[None]:
         yield
 
 
-def _report(error: Exception, *, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    else:
-        typer.echo(f"crossrank: {error}", err=True)
+def plain_table(
+    columns: Iterable[str], *, right: Container[str] = (), no_wrap: Container[str] = (), title: str | None = None
+) -> Table:
+    """An empty table without lines.
+
+    Args:
+        columns: their headings.
+        right: those aligned to the right.
+        no_wrap: those whose cells stay on one line.
+        title: above the table.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column in no_wrap, overflow="fold")
+    return table

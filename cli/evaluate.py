@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from crossrank.cli.bench_output import check_files, check_folder, names, print_tables, with_progress, write_file
-from crossrank.cli.common import reports_errors
-from crossrank.cli.options import PrecisionOption, ProviderOption
+from crossrank.cli.bench_output import check_files, check_folder, print_tables, some_of, with_progress, write_file
+from crossrank.cli.options import (
+    JsonFileOption,
+    MarkdownOption,
+    MaxLengthOption,
+    ModelsOption,
+    ProviderOption,
+    ThreadsOption,
+)
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.measures import Gain
+from crossrank.models.manifest import PrecisionChoice, ProviderChoice
 
 if TYPE_CHECKING:
     from crossrank.cascade import Cascade
     from crossrank.evaluation.result import Evaluation
     from crossrank.evaluation.scoring import Model
-    from crossrank.models.manifest import PrecisionChoice
 
 _SCHEMA_VERSION = 1
 
 
-class GainOption(StrEnum):
-    """What a document of a grade is worth to nDCG."""
-
-    linear = "linear"
-    exponential = "exponential"
-
-
-@reports_errors
-def evaluate_command(  # noqa: PLR0913  one parameter an option
-    context: typer.Context,  # noqa: ARG001
+def evaluate_command(
     *,
     collection: Annotated[
         Path, typer.Option(metavar="BEIR_FOLDER", help="corpus.jsonl, queries.jsonl, qrels/test.tsv, and a *.trec run.")
@@ -43,10 +39,7 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
     run: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TREC run to rerank; default: the only *.trec of the folder.")
     ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="As for 'crossrank rerank'; may be given again. Default: default."),
-    ] = None,
+    model: ModelsOption = None,
     cascade: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,11 +48,11 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help=f"One or more of {', '.join(PrecisionOption)}, comma-separated.")
-    ] = PrecisionOption.auto,
-    provider: Annotated[ProviderOption, typer.Option(help="Where to run.")] = ProviderOption.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: the cores there are.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a pair; default: the model's.")] = None,
+        str, typer.Option(help=f"One or more of {', '.join(get_args(PrecisionChoice))}, comma-separated.")
+    ] = "auto",
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    max_length: MaxLengthOption = None,
     depth: Annotated[int, typer.Option(min=1, help="Documents of the run to rerank, for each query.")] = 100,
     queries: Annotated[int | None, typer.Option(min=1, help="First judged queries only; default: all.")] = None,
     measure: Annotated[
@@ -70,8 +63,8 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
         ),
     ] = None,
     gain: Annotated[
-        GainOption, typer.Option(help="What a grade is worth to nDCG: the grade itself, or 2^grade - 1.")
-    ] = GainOption.linear,
+        Gain, typer.Option(help="What a grade is worth to nDCG: the grade itself, or 2^grade - 1.")
+    ] = "linear",
     seed: Annotated[int, typer.Option(min=0, help="Of the significance test.")] = 0,
     scores: Annotated[
         Path | None,
@@ -80,8 +73,8 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
             help="Keep scores here and go on from those that are kept, times included; default: in the user's cache.",
         ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as markdown.")] = None,
+    json_file: JsonFileOption = None,
+    markdown: MarkdownOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw quality against time, as PNG.")] = None,
     save_run: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write every model's ranking as a TREC run.")
@@ -89,6 +82,7 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Rerank a run's documents with each model, and compare the rankings with the first model's."""
     from crossrank.benchmarks.harness.environment import describe_run
+    from crossrank.benchmarks.harness.json_text import json_of
     from crossrank.evaluation.dependencies import require_matplotlib
     from crossrank.evaluation.evaluation import evaluate
     from crossrank.evaluation.measures import DEFAULT_MEASURES
@@ -102,7 +96,7 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
             check_folder(option, folder)
     if plot is not None:
         require_matplotlib()
-    precisions = _precisions(precision)
+    precisions: list[PrecisionChoice] = some_of("precision", precision, get_args(PrecisionChoice))
     with ExitStack() as stack:
         models: dict[str, Model] = {}
         for name in model or ([] if cascade else ["default"]):
@@ -118,9 +112,9 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
                 depth=depth,
                 queries=queries,
                 measures=measure or DEFAULT_MEASURES,
-                gain=gain.value,
+                gain=gain,
                 precisions=precisions,
-                provider=provider.value,
+                provider=provider,
                 threads=threads,
                 max_length=max_length,
                 seed=seed,
@@ -133,8 +127,8 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
         print_tables([table])  # first, so that a file which cannot be written takes no figures along
     finally:
         if json_file is not None:
-            result = {"schema": _SCHEMA_VERSION, **conditions, **evaluation.as_json()}
-            write_file(json_file, json.dumps(result, indent=2) + "\n")
+            result = {"schema": _SCHEMA_VERSION, **vars(conditions), **evaluation.as_json()}
+            write_file(json_file, json_of(result, indent=2) + "\n")
         if plot is not None:
             write_plot(evaluation, plot)
         if markdown is not None:
@@ -144,28 +138,18 @@ def evaluate_command(  # noqa: PLR0913  one parameter an option
             _write_runs(evaluation, save_run)
 
 
-def _precisions(text: str) -> list[PrecisionChoice]:
-    chosen = names(text)
-    for name in chosen:
-        if name not in tuple(PrecisionOption):
-            raise InvalidInputError(f"--precision {name!r}: one or more of {', '.join(PrecisionOption)} expected")
-    if not chosen:
-        raise InvalidInputError(f"--precision {text!r}: one or more of {', '.join(PrecisionOption)} expected")
-    return [PrecisionOption(name).value for name in chosen]
-
-
 def _add(models: dict[str, Model], name: str, model: Model) -> None:
     if name in models:
         raise InvalidInputError(f"{name!r} is given twice; each model and cascade once expected")
     models[name] = model
 
 
-def _cascade(file: str, provider: ProviderOption, precision: PrecisionChoice, threads: int | None) -> Cascade:
+def _cascade(file: str, provider: ProviderChoice, precision: PrecisionChoice, threads: int | None) -> Cascade:
     from crossrank.cascade import Cascade
     from crossrank.cascade_file import default_cascade_file
 
-    path = default_cascade_file(provider.value, precision) if file == "default" else file
-    return Cascade.from_toml(path, provider=provider.value, precision=precision, threads=threads)
+    path = default_cascade_file(provider, precision) if file == "default" else file
+    return Cascade.from_toml(path, provider=provider, precision=precision, threads=threads)
 
 
 def _write_runs(evaluation: Evaluation, folder: Path) -> None:

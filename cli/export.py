@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.table import Table
 
-from crossrank.cli.common import json_text, out, reports_errors
+from crossrank.cli.common import json_text, out, plain_table
 from crossrank.cli.inspect import fidelity_cells, pass_line
-from crossrank.cli.options import ActivationOption, ExporterOption
+from crossrank.cli.options import TrustRemoteCodeOption
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.errors import InvalidInputError
+from crossrank.export.dependencies import Exporter
+from crossrank.models.manifest import Activation, Precision
 
 if TYPE_CHECKING:
     from crossrank.export.hub.ready_graph import ReadyGraph
     from crossrank.export.report import ExportReport
-    from crossrank.models.manifest import Activation, Precision
 
 
-@reports_errors
-def export_command(  # noqa: PLR0913  one parameter an option
-    context: typer.Context,  # noqa: ARG001
+def export_command(
     source: Annotated[
         str, typer.Argument(metavar="CHECKPOINT OUT", help="Checkpoint folder or hub id (left out with --from-onnx).")
     ],
@@ -45,12 +44,12 @@ def export_command(  # noqa: PLR0913  one parameter an option
         typer.Option(metavar="PATH", help="Import this ONNX file of the hub repository or folder; needs no torch."),
     ] = None,
     exporter: Annotated[
-        ExporterOption | None, typer.Option(help="What makes the ONNX graph; default: the first that is installed.")
+        Exporter | None, typer.Option(help="What makes the ONNX graph; default: the first that is installed.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
     activation: Annotated[
-        ActivationOption | None, typer.Option(help="Default: what the checkpoint or the catalogue says.")
+        Activation | None, typer.Option(help="Default: what the checkpoint or the catalogue says.")
     ] = None,
     positive_label: Annotated[
         str | None, typer.Option(help="With two labels: index or name of the one that means relevant.")
@@ -63,16 +62,13 @@ def export_command(  # noqa: PLR0913  one parameter an option
         float, typer.Option(min=-1, max=1, help="Least rank correlation of int8 and fp16 with fp32.")
     ] = 0.85,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the checkpoint run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCodeOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for programs.")] = False,
 ) -> None:
     """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
     label = None if positive_label is None else _label(positive_label)
     if name is not None and not name.strip():
         raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
-    activation_name: Activation | None = activation.value if activation else None
     if from_onnx is None and target is None:
         raise InvalidInputError("crossrank export takes CHECKPOINT and OUT; OUT is missing")
     if from_onnx is None and tokenizer is not None:
@@ -88,45 +84,29 @@ def export_command(  # noqa: PLR0913  one parameter an option
         raise InvalidInputError(
             "--trust-remote-code and --exporter go with a checkpoint, not with an ONNX file (--from-onnx, --file)"
         )
+    graphs = None if precision is None else _precisions(precision)
+    make: partial[ExportReport]
+    if target is not None and file is None:
+        from crossrank.export import export
+
+        make = partial(export, source, target, precisions=graphs or ("fp32", "int8", "fp16"), revision=revision)
+        make = partial(make, trust_remote_code=trust_remote_code, exporter=exporter)
+    else:
+        from crossrank.export import import_onnx
+
+        graph, folder, fetched = _onnx_file(source, file, revision, from_onnx, tokenizer)
+        make = partial(import_onnx, graph, folder, target or Path(source), precisions=graphs, fetched=fetched)
     with ProgressDisplay() as progress:
-        if target is not None and file is None:
-            from crossrank.export import export
-
-            report = export(
-                source,
-                target,
-                precisions=_precisions("fp32,int8,fp16" if precision is None else precision),
-                force=force,
-                activation=activation_name,
-                positive_label=label,
-                max_length=max_length,
-                verification_pairs=verification_pairs,
-                min_kendall_tau=min_kendall_tau,
-                name=name,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                exporter=exporter.value if exporter else None,
-                progress=progress.show,
-            )
-        else:
-            from crossrank.export import import_onnx
-
-            graph, folder, fetched = _onnx_file(source, file, revision, from_onnx, tokenizer)
-            report = import_onnx(
-                graph,
-                folder,
-                target or Path(source),
-                precisions=None if precision is None else _precisions(precision),
-                force=force,
-                activation=activation_name,
-                positive_label=label,
-                max_length=max_length,
-                verification_pairs=verification_pairs,
-                min_kendall_tau=min_kendall_tau,
-                name=name,
-                fetched=fetched,
-                progress=progress.show,
-            )
+        report = make(
+            force=force,
+            activation=activation,
+            positive_label=label,
+            max_length=max_length,
+            verification_pairs=verification_pairs,
+            min_kendall_tau=min_kendall_tau,
+            name=name,
+            progress=progress.show,
+        )
     if as_json:
         typer.echo(json_text(report.to_json(), indent=2))
     else:
@@ -163,9 +143,8 @@ def _precisions(text: str) -> tuple[Precision, ...]:
 
 def _print_report(report: ExportReport) -> None:
     console = out()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("graph", "MB", "for", "reference", "max |diff|", "tau", "top 10", "ms a pair here"):
-        table.add_column(column, justify="left" if column in {"graph", "for", "reference"} else "right")
+    columns = ("graph", "MB", "for", "reference", "max |diff|", "tau", "top 10", "ms a pair here")
+    table = plain_table(columns, right={*columns} - {"graph", "for", "reference"})
     for graph in report.graphs:
         table.add_row(
             graph.file,

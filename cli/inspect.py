@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from crossrank.cli.common import FAILURE, json_text, out, reports_errors, status
+from crossrank.cli.common import FAILURE, json_text, out, plain_table, status
+from crossrank.cli.options import PrintJsonOption
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Fidelity, Manifest, PassRecord
 
 
-@reports_errors
 def inspect_command(
-    context: typer.Context,  # noqa: ARG001
     artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="A folder, 'default' or 'default-small'.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    as_json: PrintJsonOption = False,
     check: Annotated[bool, typer.Option("--check", help="Score the reference pairs again on this machine.")] = False,
 ) -> None:
     """Describe an artifact, after checking the digests of all its files."""
@@ -81,9 +80,8 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
     for name, value in rows.items():
         facts.add_row(name, value)
     console.print(facts)
-    graphs = Table(box=None, pad_edge=False, header_style="bold", title="graphs", title_justify="left")
-    for column in ("file", "precision", "MB", "for", "runs", "reference", "max |diff|", "tau", "top 10"):
-        graphs.add_column(column, justify="right" if column in {"MB", "max |diff|", "tau", "top 10"} else "left")
+    columns = ("file", "precision", "MB", "for", "runs", "reference", "max |diff|", "tau", "top 10")
+    graphs = plain_table(columns, right={"MB", "max |diff|", "tau", "top 10"}, title="graphs")
     for graph in manifest.graphs:
         megabytes = sum(size[path] for path in (graph.file, *graph.external_data)) / 1e6
         graphs.add_row(
@@ -116,9 +114,7 @@ def fidelity_cells(fidelity: Fidelity) -> tuple[str, str, str, str]:
 
 
 def _print_checks(checks: list[GraphCheck]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", title="reference pairs here", title_justify="left")
-    for column in ("file", "pairs", "largest difference", "tolerance", ""):
-        table.add_column(column)
+    table = plain_table(("file", "pairs", "largest difference", "tolerance", ""), title="reference pairs here")
     for item in checks:
         verdict = ("agrees" if item.passed else "DIFFERS") if item.pairs else "has no pairs to compare"
         table.add_row(item.file, str(item.pairs), f"{item.largest_difference:.2g}", f"{item.tolerance:g}", verdict)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
-from crossrank.cli.common import out, reports_errors
+from crossrank.cli.common import out, plain_table
+from crossrank.cli.options import PrintJsonOption
 from crossrank.models.artifact import Artifact
 from crossrank.models.catalogue import load_catalogue
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from crossrank.models.catalogue import ReadyOnnx
 
 
-@reports_errors
 def models_command(
-    context: typer.Context,  # noqa: ARG001
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    as_json: PrintJsonOption = False,
 ) -> None:
     """List the models that have a short name: the embedded ones and well-known public checkpoints."""
     entries = load_catalogue()
@@ -29,11 +27,8 @@ def models_command(
         typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
         return
     console = out()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "repository", "architecture", "tokens", "activation", "licence", "ready ONNX file"):
-        table.add_column(
-            column, justify="right" if column == "tokens" else "left", no_wrap=column == "name", overflow="fold"
-        )
+    columns = ("name", "repository", "architecture", "tokens", "activation", "licence", "ready ONNX file")
+    table = plain_table(columns, right={"tokens"}, no_wrap={"name"})
     for name in EMBEDDED_MODELS:
         manifest = Artifact.open(embedded_artifact(name)).manifest
         table.add_row(

@@ -6,22 +6,21 @@ from typing import Annotated
 
 import typer
 
-from crossrank.cli.common import json_text, out, reports_errors
+from crossrank.cli.common import json_text, out
 from crossrank.cli.inspect import print_manifest
-from crossrank.cli.options import PrecisionOption, ProviderOption
+from crossrank.cli.options import PrintJsonOption, TrustRemoteCodeOption
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.models.artifact import Artifact
+from crossrank.models.manifest import PrecisionChoice, ProviderChoice
 
 
-@reports_errors
-def pull_command(  # noqa: PLR0913  one parameter an option
-    context: typer.Context,  # noqa: ARG001
+def pull_command(
     model: Annotated[str, typer.Argument(metavar="NAME", help="As for 'crossrank rerank --model'.")],
     *,
-    provider: Annotated[ProviderOption, typer.Option(help="What it is to run on.")] = ProviderOption.auto,
+    provider: Annotated[ProviderChoice, typer.Option(help="What it is to run on.")] = "auto",
     precision: Annotated[
-        PrecisionOption, typer.Option(help="Of the graph; default: int8 on the CPU, fp16 on CUDA.")
-    ] = PrecisionOption.auto,
+        PrecisionChoice, typer.Option(help="Of the graph; default: int8 on the CPU, fp16 on CUDA.")
+    ] = "auto",
     file: Annotated[
         str | None, typer.Option(metavar="PATH", help="Take this ONNX file of the repository, not the checkpoint.")
     ] = None,
@@ -29,10 +28,8 @@ def pull_command(  # noqa: PLR0913  one parameter an option
     update: Annotated[
         bool, typer.Option("--update", help="Ask what the revision is now; the commit fetched first stays otherwise.")
     ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Allow code that comes with a checkpoint to run.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    trust_remote_code: TrustRemoteCodeOption = False,
+    as_json: PrintJsonOption = False,
 ) -> None:
     """Fetch a model, export and verify it, and keep it, so that it runs without a network from then on."""
     from crossrank.resolve import resolve_model
@@ -40,8 +37,8 @@ def pull_command(  # noqa: PLR0913  one parameter an option
     with ProgressDisplay() as progress:
         folder = resolve_model(
             model,
-            provider=provider.value,
-            precision=precision.value,
+            provider=provider,
+            precision=precision,
             revision=revision,
             file=file,
             trust_remote_code=trust_remote_code,

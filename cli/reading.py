@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from crossrank.cli.common import FileContentError
 from crossrank.engine.text.documents import TEXT_FIELD
@@ -15,12 +14,8 @@ STANDARD_INPUT = "-"
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
 
 
-class InputFormat(StrEnum):
-    """Format of the file; auto decides by the file's name, and for other names by the first line."""
-
-    auto = "auto"
-    lines = "lines"
-    jsonl = "jsonl"
+InputFormat: TypeAlias = Literal["auto", "lines", "jsonl"]
+"""Format of the file; auto decides by the file's name, and for other names by the first line."""
 
 
 def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str, Any]]:
@@ -50,8 +45,8 @@ def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str,
 
 
 def _is_jsonl(file: str, input_format: InputFormat, lines: list[tuple[int, str]]) -> bool:
-    if input_format is not InputFormat.auto:
-        return input_format is InputFormat.jsonl
+    if input_format != "auto":
+        return input_format == "jsonl"
     if file.lower().endswith(_JSONL_SUFFIXES):
         return True
     try:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from crossrank.cli.common import err, json_text, out, printable, reports_errors, status
+from crossrank.cli.common import err, json_text, out, printable, status
 from crossrank.cli.options import (
     ActivationOption,
-    AggregationOption,
-    LongDocumentsOption,
+    MaxLengthOption,
     PrecisionOption,
     ProviderOption,
+    ThreadsOption,
+    TrustRemoteCodeOption,
 )
 from crossrank.cli.reading import InputFormat, read_documents
 from crossrank.engine.text.documents import TEXT_FIELD
+from crossrank.engine.text.windows import Aggregation, LongDocumentsChoice, Windows
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -31,36 +32,30 @@ if TYPE_CHECKING:
 _MOST_WINDOWS = 128
 
 
-class OutputFormat(StrEnum):
-    """How to print the ranking."""
-
-    table = "table"
-    jsonl = "jsonl"
+OutputFormat: TypeAlias = Literal["table", "jsonl"]
 
 
-@reports_errors
-def rerank_command(  # noqa: PLR0913  one parameter an option
-    context: typer.Context,  # noqa: ARG001
+def rerank_command(
     file: Annotated[
         str, typer.Argument(metavar="[FILE|-]", help="Documents: one per line, or JSONL with a text field.")
     ] = "-",
     *,
     query: Annotated[str, typer.Option("--query", "-q", help="The query.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=0, help="How many documents to print.")] = 10,
-    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
-    input_format: Annotated[InputFormat, typer.Option(help="Format of the file.")] = InputFormat.auto,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = "table",
+    input_format: Annotated[InputFormat, typer.Option(help="Format of the file.")] = "auto",
     model: Annotated[
         str,
         typer.Option("--model", "-m", help="A folder, a name of 'crossrank models', or a hub id."),
     ] = "default",
-    provider: Annotated[ProviderOption, typer.Option(help="Where to run.")] = ProviderOption.auto,
-    precision: Annotated[PrecisionOption, typer.Option(help="Graph to run.")] = PrecisionOption.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default: all available cores.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of a pair; default: the model's.")] = None,
-    activation: Annotated[ActivationOption | None, typer.Option(help="Default: the model's.")] = None,
+    provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    max_length: MaxLengthOption = None,
+    activation: ActivationOption = None,
     long_documents: Annotated[
-        LongDocumentsOption, typer.Option(help="Read their beginning, or all of them window by window.")
-    ] = LongDocumentsOption.truncate,
+        LongDocumentsChoice, typer.Option(help="Read their beginning, or all of them window by window.")
+    ] = "truncate",
     window_tokens: Annotated[
         int | None, typer.Option(min=1, help="Document tokens of a window; default: 192 where a document does not fit.")
     ] = None,
@@ -71,16 +66,14 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
         int | None, typer.Option(min=1, help=f"Windows read of a document at most; default: {_MOST_WINDOWS}.")
     ] = None,
     aggregation: Annotated[
-        AggregationOption | None,
+        Aggregation | None,
         typer.Option(help="How to get a document's score from its windows'; default: max."),
     ] = None,
     cascade: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded models'."),
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Allow code that comes with a checkpoint to run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCodeOption = False,
 ) -> None:
     """Order documents by their relevance to a query, best first."""
     from crossrank.cascade import Cascade
@@ -99,20 +92,20 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
                 )
             is_default = cascade == "default"
             ranker = Cascade.from_toml(
-                default_cascade_file(provider.value, precision.value) if is_default else cascade,
-                provider=provider.value,
-                precision=precision.value,
+                default_cascade_file(provider, precision) if is_default else cascade,
+                provider=provider,
+                precision=precision,
                 threads=threads,
                 long_documents=windows,
             )
         else:
             ranker = Reranker(
                 model,
-                provider=provider.value,
-                precision=precision.value,
+                provider=provider,
+                precision=precision,
                 threads=threads,
                 max_length=max_length,
-                activation=activation.value if activation else None,
+                activation=activation,
                 long_documents=windows,
                 trust_remote_code=trust_remote_code,
             )
@@ -122,7 +115,7 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
             ranking = ranker.rank(query, documents, top_k=top_k)
             seconds = time.perf_counter() - started
         notes = _truncation_notes(ranking)
-        if output_format is OutputFormat.jsonl:
+        if output_format == "jsonl":
             _print_jsonl(ranking)
         else:
             _print_table(ranking)
@@ -133,25 +126,23 @@ def rerank_command(  # noqa: PLR0913  one parameter an option
 
 
 def _windows(
-    choice: LongDocumentsOption,
+    choice: LongDocumentsChoice,
     tokens: int | None,
     stride: int | None,
     most: int | None,
-    aggregation: AggregationOption | None,
+    aggregation: Aggregation | None,
 ) -> LongDocuments:
-    if choice is LongDocumentsOption.truncate:
+    if choice == "truncate":
         if any(option is not None for option in (tokens, stride, most, aggregation)):
             raise InvalidInputError(
                 "--window-tokens, --window-stride, --max-windows and --aggregation go with --long-documents windows"
             )
         return "truncate"
-    from crossrank.engine.text.windows import Windows
-
     return Windows(
         tokens=tokens,
         stride=stride,
         max_windows_per_document=_MOST_WINDOWS if most is None else most,
-        aggregation="max" if aggregation is None else aggregation.value,
+        aggregation="max" if aggregation is None else aggregation,
     )
 
 

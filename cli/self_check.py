@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from crossrank.cli.bench_output import check_files, with_progress, write_file
-from crossrank.cli.common import FAILURE, json_text, out, reports_errors
-from crossrank.cli.options import ProviderOption
+from crossrank.cli.common import FAILURE, out, plain_table
+from crossrank.cli.options import ModelOption
+from crossrank.models.manifest import ProviderChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from crossrank.self_check.result import CheckResult
 
 _STYLES = {"PASS": "green", "FAIL": "bold red", "n.a.": "dim"}
 
 
-@reports_errors
 def self_check_command(
-    context: typer.Context,  # noqa: ARG001
     *,
-    provider: Annotated[
-        ProviderOption, typer.Option(help="What to check; auto takes CUDA where it works.")
-    ] = ProviderOption.auto,
-    model: Annotated[str, typer.Option("--model", "-m", help="As for 'crossrank rerank'.")] = "default",
+    provider: Annotated[ProviderChoice, typer.Option(help="What to check; auto takes CUDA where it works.")] = "auto",
+    model: ModelOption = "default",
     device: Annotated[int, typer.Option(min=0, help="CUDA device id.")] = 0,
     calls: Annotated[
         int | None, typer.Option(min=1, help="Calls of the memory check; default: 10000 on CUDA, 500 on the CPU.")
@@ -39,32 +38,23 @@ def self_check_command(
     from crossrank.self_check.run import run_self_check
 
     check_files({"--json": json_file})
-    document = with_progress(
-        lambda progress: run_self_check(model, provider=provider.value, device=device, calls=calls, progress=progress)
+    report = with_progress(
+        lambda progress: run_self_check(model, provider=provider, device=device, calls=calls, progress=progress)
     )
-    failed = sum(result["passed"] is False for result in document["results"])
     console = out()
     try:
-        console.print(_table(document["results"]))
-        console.print(f"{failed} checks failed" if failed else "no check failed")
+        console.print(_table(report.results))
+        console.print(f"{report.failed} checks failed" if report.failed else "no check failed")
     finally:
         if json_file is not None:
-            write_file(json_file, json_text(document, indent=2) + "\n")
-    if not document["passed"]:
+            write_file(json_file, report.to_json() + "\n")
+    if report.failed:
         raise typer.Exit(FAILURE)
 
 
-def _table(results: list[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("check", "precision", "", "s", "found"):
-        table.add_column(column, justify="right" if column == "s" else "left", no_wrap=column in {"check", ""})
+def _table(results: Sequence[CheckResult]) -> Table:
+    table = plain_table(("check", "precision", "", "s", "found"), right={"s"}, no_wrap={"check", ""})
     for result in results:
-        verdict = result["verdict"]
-        table.add_row(
-            result["name"],
-            result["precision"] or "",
-            Text(verdict, style=_STYLES[verdict]),
-            f"{result['seconds']:.1f}",
-            result["detail"],
-        )
+        verdict = Text(result.verdict, style=_STYLES[result.verdict])
+        table.add_row(result.name, result.precision or "", verdict, f"{result.seconds:.1f}", result.detail)
     return table

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from crossrank.cli.common import reports_errors
-from crossrank.cli.options import LongDocumentsOption, PrecisionOption, ProviderOption
+from crossrank.engine.text.windows import LongDocumentsChoice
 from crossrank.errors import MissingDependencyError
+from crossrank.models.manifest import PrecisionChoice, ProviderChoice
+
+LogFormat: TypeAlias = Literal["text", "json"]
 
 
-class LogFormat(StrEnum):
-    """Format of the access log."""
-
-    text = "text"
-    json = "json"
-
-
-@reports_errors
-def serve_command(  # noqa: PLR0913  one parameter an option
-    context: typer.Context,  # noqa: ARG001
+def serve_command(
     *,
     model: Annotated[
         list[str] | None,
@@ -42,12 +34,12 @@ def serve_command(  # noqa: PLR0913  one parameter an option
     keys_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Bearer keys, one a line; default: none is asked for.")
     ] = None,
-    provider: Annotated[ProviderOption | None, typer.Option(help="Where to run.")] = None,
-    precision: Annotated[PrecisionOption | None, typer.Option(help="Graph to run.")] = None,
+    provider: Annotated[ProviderChoice | None, typer.Option(help="Where to run.")] = None,
+    precision: Annotated[PrecisionChoice | None, typer.Option(help="Graph to run.")] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads of a worker; default: its share.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a pair; default: the model's.")] = None,
     max_queue_tokens: Annotated[int | None, typer.Option(help="Tokens that may wait; default: ten million.")] = None,
-    long_documents: Annotated[LongDocumentsOption | None, typer.Option(help="Read their beginning, or all.")] = None,
+    long_documents: Annotated[LongDocumentsChoice | None, typer.Option(help="Read their beginning, or all.")] = None,
     score_cache_bytes: Annotated[int | None, typer.Option(help="Keep scores in so many bytes; default: none.")] = None,
     raw_scores: Annotated[
         bool | None, typer.Option("--raw-scores/--no-raw-scores", help="Logits where a request does not say.")
@@ -84,12 +76,12 @@ def serve_command(  # noqa: PLR0913  one parameter an option
             "port": port,
             "workers": workers,
             "keys_file": keys_file,
-            "provider": provider and provider.value,
-            "precision": precision and precision.value,
+            "provider": provider,
+            "precision": precision,
             "threads": threads,
             "max_length": max_length,
             "max_queue_tokens": max_queue_tokens,
-            "long_documents": long_documents and long_documents.value,
+            "long_documents": long_documents,
             "score_cache_bytes": score_cache_bytes,
             "raw_scores": raw_scores,
             "trust_remote_code": trust_remote_code,
@@ -106,7 +98,7 @@ def serve_command(  # noqa: PLR0913  one parameter an option
             "write_timeout": write_timeout,
             "keep_alive": keep_alive,
             "drain_timeout": drain_timeout,
-            "log_format": log_format and log_format.value,
+            "log_format": log_format,
             "log_texts": log_texts,
         },
         config_file=config,

@@ -38,12 +38,12 @@ def require_matplotlib() -> None:
 
 
 def require_onnx() -> None:
-    """Check that onnx can be imported, which builds the graphs of the roofline.
+    """Check that onnx can be imported, which builds the graphs that the ceiling is measured with.
 
     Raises:
         MissingDependencyError: onnx is not installed.
     """
-    _require("onnx", "the roofline builds small graphs with the onnx package", extra="onnx")
+    _require("onnx", "the ceiling is measured on small graphs made with the onnx package", extra="onnx")
 
 
 def _require(module: str, what: str, *, extra: str) -> None:

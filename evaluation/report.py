@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossrank.evaluation.dependencies import require_matplotlib
 from crossrank.evaluation.measures import GAIN_FORMULAS
+from crossrank.evaluation.report_plot import label_axes, new_figure, save_figure
 from crossrank.evaluation.report_table import ReportTable, milliseconds
 
 if TYPE_CHECKING:
@@ -44,32 +44,21 @@ def write_plot(evaluation: Evaluation, path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
     measure = evaluation.measures[0]
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    axes = figure.subplots()
+    medians = [model.latency()["p50"] for model in evaluation.models if model.seconds]
+    logarithmic = max(medians) > 10 * min(medians)
+    figure, (axes,) = new_figure()
+    title = f"{evaluation.collection}, first {evaluation.depth} of the run reranked"
+    label_axes(axes, title, "milliseconds a query, median", measure, log_x=logarithmic)
     for model in evaluation.models:
         latency, value = model.latency(), model.means()[measure]
         if latency:
             axes.plot(latency["p50"] * 1e3, value, "o", markersize=8, label=f"{model.name}, {value:.3f}")
         else:
             axes.axhline(value, color="0.4", linewidth=1, linestyle=":", label=f"{model.name}, {value:.3f}")
-    medians = [model.latency()["p50"] for model in evaluation.models if model.seconds]
-    if max(medians) > 10 * min(medians):
-        axes.set_xscale("log")
-    else:
+    if not logarithmic:
         axes.set_xlim(0, 1.1e3 * max(medians))
-    axes.set_xlabel("milliseconds a query, median")
-    axes.set_ylabel(measure)
-    axes.set_title(f"{evaluation.collection}, first {evaluation.depth} of the run reranked", fontsize=11)
-    axes.grid(visible=True, which="both", color="0.9", linewidth=0.6)
-    figure.legend(fontsize=8, edgecolor="none", loc="outside lower center")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, format="png")
+    save_figure(figure, path, below=True)
 
 
 def _difference(model: EvaluatedModel, measure: str) -> list[str]:

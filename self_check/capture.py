@@ -31,15 +31,7 @@ _SHORTER = 3
 
 
 def check_capture(subject: Subject, precision: Precision) -> CheckResult:
-    """Score the same pairs with CUDA graphs and without; repeated calls with CUDA graphs must agree to the last bit.
-
-    Args:
-        subject: what is checked.
-        precision: of the graph.
-
-    Raises:
-        CrossrankError: the engine failed.
-    """
+    """Score the same pairs with CUDA graphs and without; repeated calls with CUDA graphs must agree to the last bit."""
     if subject.provider != "cuda":
         return CheckResult(CAPTURE, None, f"there are no CUDA graphs on provider {subject.provider!r}", {}, precision)
     query, documents = subject.texts.query, subject.texts.mixed(_DOCUMENTS)
@@ -77,13 +69,6 @@ def check_new_texts(subject: Subject, precision: Precision) -> CheckResult:
 
     For each length: one set of pairs, a second set of the same length, fewer and shorter pairs, and the second set
     again. A buffer that is not refilled, or whose end is not cleared, changes one of these scores.
-
-    Args:
-        subject: what is checked.
-        precision: of the graph.
-
-    Raises:
-        CrossrankError: the engine failed.
     """
     query = subject.texts.query
     differences: dict[int, dict[str, float]] = {}

@@ -28,15 +28,7 @@ _MIN_SPREAD = 4
 
 
 def check_batching(subject: Subject, precision: Precision) -> CheckResult:
-    """Score documents one by one, in one call, and in one call in another order, and compare the scores.
-
-    Args:
-        subject: what is checked.
-        precision: of the graph.
-
-    Raises:
-        CrossrankError: the engine failed.
-    """
+    """Score documents one by one, in one call, and in one call in another order, and compare the scores."""
     query, documents = subject.texts.query, subject.texts.mixed(_DOCUMENTS)
     order = np.random.default_rng(0).permutation(len(documents))
     with subject.engine(precision) as engine:
@@ -65,15 +57,7 @@ def check_batching(subject: Subject, precision: Precision) -> CheckResult:
 
 
 def check_callers(subject: Subject, precision: Precision) -> CheckResult:
-    """Score different documents from several threads at once; each thread must get the scores of a call made alone.
-
-    Args:
-        subject: what is checked.
-        precision: of the graph.
-
-    Raises:
-        CrossrankError: the engine failed.
-    """
+    """Score different documents from several threads at once; each thread must get the scores of a call made alone."""
     query = subject.texts.query
     documents = subject.texts.mixed(_THREADS * _DOCUMENTS_PER_THREAD, longest=_CALLERS_LONGEST)
     shares = [documents[index::_THREADS] for index in range(_THREADS)]

@@ -29,13 +29,6 @@ def check_parity(subject: Subject, precision: Precision) -> CheckResult:
     and for int8 (whose distance to fp32 is verified at export), it is the engine's own graph, run the same way. The
     ranking is not checked separately: within the tolerance, only pairs whose logits differ by less than twice the
     tolerance can change places.
-
-    Args:
-        subject: what is checked.
-        precision: of the graph that the engine runs.
-
-    Raises:
-        CrossrankError: the engine failed.
     """
     manifest, texts = subject.artifact.manifest, subject.texts
     recorded_pairs = [(pair.query, pair.document) for pair in manifest.reference_pairs]

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from crossrank.benchmarks.harness.environment import describe_artifact, describe_run
-from crossrank.benchmarks.harness.gpu import describe_gpu, describe_onnxruntime
+from crossrank.benchmarks.harness.environment import (
+    ArtifactDescription,
+    RunDescription,
+    describe_artifact,
+    describe_run,
+)
+from crossrank.benchmarks.harness.gpu import GpuDescription, OnnxruntimeDescription, describe_gpu, describe_onnxruntime
+from crossrank.benchmarks.harness.json_text import json_of
 from crossrank.engine.runtime.providers import choose_provider
 from crossrank.errors import ProviderError
 from crossrank.models.artifact import Artifact
@@ -21,7 +28,7 @@ from crossrank.self_check.parity import NAME as PARITY
 from crossrank.self_check.parity import check_parity
 from crossrank.self_check.placement import OPERATORS, PLACEMENT, check_placement, list_operators
 from crossrank.self_check.result import CheckResult
-from crossrank.self_check.subject import Subject, opener
+from crossrank.self_check.subject import Check, Subject, opener
 from crossrank.self_check.texts import CheckTexts
 
 if TYPE_CHECKING:
@@ -35,6 +42,45 @@ DEFAULT_CALLS: dict[Provider, int] = {"cpu": 500, "cuda": 10_000}
 PROVIDER = "provider"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelfCheckReport(RunDescription):
+    """What was checked and found.
+
+    Attributes:
+        onnxruntime: the installed one.
+        model: as it was given.
+        asked_provider: likewise.
+        provider: that was checked; None where it did not start.
+        provider_reason: why it was chosen.
+        artifact: of the model.
+        gpu: before the checks; None on the CPU.
+        gpu_after: after them.
+        results: of the checks.
+    """
+
+    onnxruntime: OnnxruntimeDescription
+    model: str
+    asked_provider: ProviderChoice
+    provider: Provider | None = None
+    provider_reason: str | None = None
+    artifact: ArtifactDescription | None = None
+    gpu: GpuDescription | None = None
+    gpu_after: GpuDescription | None = None
+    results: tuple[CheckResult, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """How many checks failed."""
+        return sum(result.passed is False for result in self.results)
+
+    def to_json(self) -> str:
+        """The report as a file to attach to a bug report."""
+        results = [{**vars(result), "verdict": result.verdict} for result in self.results]
+        return json_of(
+            {"schema": SCHEMA_VERSION, "passed": not self.failed, **vars(self), "results": results}, indent=2
+        )
+
+
 def run_self_check(
     model: str = "default",
     *,
@@ -42,7 +88,7 @@ def run_self_check(
     device: int = 0,
     calls: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> SelfCheckReport:
     """Check the engine on this machine.
 
     A provider that does not start is a failed check, not an error, so that there is a report to attach to a bug.
@@ -54,38 +100,37 @@ def run_self_check(
         calls: of the memory check; None takes the provider's default.
         progress: called with each step as it begins.
 
-    Returns:
-        `passed`, `results`, and the conditions: machine, versions, provider, artifact.
-
     Raises:
         CrossrankError: the model cannot be used, or onnxruntime is not installed.
     """
-    document: dict[str, Any] = {"schema": SCHEMA_VERSION, **describe_run(), "onnxruntime": describe_onnxruntime()}
-    document |= {"model": model, "asked_provider": provider, "provider": None}
+    report = SelfCheckReport(
+        **vars(describe_run()), onnxruntime=describe_onnxruntime(), model=model, asked_provider=provider
+    )
     progress("starting the provider")
     try:
         chosen = choose_provider(provider, (device,))
     except ProviderError as error:
-        failure = CheckResult(PROVIDER, False, str(error))
-        return document | {"gpu": describe_gpu(device)} | _summary([_timed(lambda: failure)])
-    document |= {"provider": chosen.provider, "provider_reason": chosen.reason}
-    if chosen.provider == "cuda":
-        document["gpu"] = describe_gpu(device)
+        return replace(report, gpu=describe_gpu(device), results=(CheckResult(PROVIDER, False, str(error)),))
     artifact = Artifact.open(resolve_model(model, provider=chosen.provider))
     artifact.verify()
-    document["artifact"] = describe_artifact(artifact)
+    on_gpu = chosen.provider == "cuda"
+    report = replace(
+        report,
+        provider=chosen.provider,
+        provider_reason=chosen.reason,
+        gpu=describe_gpu(device) if on_gpu else None,
+        artifact=describe_artifact(artifact),
+    )
     texts = CheckTexts(artifact)
     subject = Subject(artifact, chosen.provider, device, texts, opener(artifact, chosen.provider, device))
     started = CheckResult(PROVIDER, True, f"{chosen.provider} ({chosen.reason})")
-    document |= _summary([_timed(lambda: started), *run_checks(subject, calls=calls, progress=progress)])
-    if chosen.provider == "cuda":
-        document["gpu_after"] = describe_gpu(device)
-    return document
+    results = (started, *run_checks(subject, calls=calls, progress=progress))
+    return replace(report, results=results, gpu_after=describe_gpu(device) if on_gpu else None)
 
 
 def run_checks(
     subject: Subject, *, calls: int | None = None, progress: Callable[[str], None] = lambda _: None
-) -> list[dict[str, Any]]:
+) -> list[CheckResult]:
     """Run every check of a subject, for each precision that its provider can run.
 
     A check that raises an error has failed; the report has its traceback.
@@ -95,7 +140,7 @@ def run_checks(
         calls: of the memory check, which runs once, with the precision that "auto" chooses; None takes the default.
         progress: called with each step as it begins.
     """
-    results: list[dict[str, Any]] = []
+    results: list[CheckResult] = []
 
     def add(name: str, precision: Precision, check: Callable[[], CheckResult]) -> None:
         progress(f"{name}, {precision}")
@@ -111,7 +156,7 @@ def run_checks(
     return results
 
 
-_PER_PRECISION: dict[str, Callable[[Subject, Precision], CheckResult]] = {
+_PER_PRECISION: dict[str, Check] = {
     PARITY: check_parity,
     BATCHING: check_batching,
     CAPTURE: check_capture,
@@ -120,7 +165,7 @@ _PER_PRECISION: dict[str, Callable[[Subject, Precision], CheckResult]] = {
 }
 
 
-def _inspected(subject: Subject, precision: Precision, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+def _inspected(subject: Subject, precision: Precision, progress: Callable[[str], None]) -> list[CheckResult]:
     """Placement and operators, both from one profiled run."""
     progress(f"{PLACEMENT}, {precision}")
     operators = CheckResult(OPERATORS, None, "the graph could not be inspected", {}, precision)
@@ -132,23 +177,14 @@ def _inspected(subject: Subject, precision: Precision, progress: Callable[[str],
         return check_placement(inspection, subject.provider, precision)
 
     placement = _guarded(PLACEMENT, precision, inspect_and_check)
-    return [placement, _timed(lambda: operators)]
+    return [placement, operators]
 
 
-def _guarded(name: str, precision: Precision, check: Callable[[], CheckResult]) -> dict[str, Any]:
+def _guarded(name: str, precision: Precision, check: Callable[[], CheckResult]) -> CheckResult:
+    started = time.perf_counter()
     try:
-        return _timed(check)
+        result = check()
     except Exception as error:  # the report must say which check broke, and why
         detail = f"{type(error).__name__}: {error}"
-        failure = CheckResult(name, False, detail, {"traceback": traceback.format_exc()}, precision)
-        return _timed(lambda: failure)
-
-
-def _timed(check: Callable[[], CheckResult]) -> dict[str, Any]:
-    started = time.perf_counter()
-    result = check()
-    return {**result.as_json(), "verdict": result.verdict, "seconds": time.perf_counter() - started}
-
-
-def _summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"passed": all(result["passed"] is not False for result in results), "results": results}
+        result = CheckResult(name, False, detail, {"traceback": traceback.format_exc()}, precision)
+    return replace(result, seconds=time.perf_counter() - started)

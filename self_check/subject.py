@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from crossrank.benchmarks.harness.engine_options import engine_options
 from crossrank.engine.runtime.providers import choose_graph
 from crossrank.errors import PrecisionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crossrank.engine.call.results import RerankerInfo
     from crossrank.models.artifact import Artifact
     from crossrank.models.manifest import Graph, Precision, PrecisionChoice, Provider
+    from crossrank.self_check.result import CheckResult
     from crossrank.self_check.texts import CheckTexts
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -96,6 +97,11 @@ class Subject:
                 continue
             available.append(precision)
         return available
+
+
+Check: TypeAlias = "Callable[[Subject, Precision], CheckResult]"
+"""A check of one precision: given the subject and the precision, it compares scores and says what it found. It raises
+`CrossrankError` where the engine fails."""
 
 
 def opener(artifact: Artifact, provider: Provider, device: int) -> Opener:

@@ -69,7 +69,7 @@ def check_commands() -> None:
     program = [sys.executable, "-c", "from crossrank.cli import main; main()"]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        for command in (["bench"], ["bench-load"], ["self-check", "--json", str(report)]):
+        for command in (["bench", "latency"], ["bench", "load"], ["self-check", "--json", str(report)]):
             done = subprocess.run(
                 [*program, *command, "--provider", "cuda"], capture_output=True, text=True, check=False
             )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.benchmarks.cascade.tuning_figures import EarlyStage, Trial, TunedCollection
 from crossrank.evaluation.measures import CUTOFF, ndcg_per_query
-from crossrank.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,50 +16,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.benchmarks.cascade.stage_scores import StageScores
-    from crossrank.engine.artifact_reranker import ArtifactReranker
+    from crossrank.benchmarks.cascade.tuning_plan import Measure
 
-Measure = Literal["ndcg", "overlap"]
 _RESAMPLES = 1000
 _LOW_PERCENTILE = 5
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A cascade with its predicted time and quality.
-
-    Attributes:
-        chain: (max_length, keep) of every stage before the last.
-        time_share: share of the full model's time, encoding included in both; mean of the collections.
-        quality: for each collection the share of the full model's nDCG@10, or the overlap.
-        low_quality: fifth percentile of the quality over resampled queries (bootstrap).
-        overlap: for each collection the share of the full model's first ten that are among the cascade's first ten.
-    """
-
-    chain: tuple[tuple[int, int], ...]
-    time_share: float
-    quality: dict[str, float]
-    low_quality: dict[str, float]
-    overlap: dict[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """The trial as the result file holds it."""
-        stages = [{"max_length": length, "keep": keep} for length, keep in self.chain]
-        return {
-            "stages": stages,
-            "time_share": self.time_share,
-            "quality": self.quality,
-            "low_quality": self.low_quality,
-            "overlap": self.overlap,
-        }
-
-    def stages(self, early: ArtifactReranker, full: ArtifactReranker) -> list[Stage]:
-        """The stages of the cascade.
-
-        Args:
-            early: model of the stages before the last.
-            full: model of the last stage.
-        """
-        return [*(Stage(early, keep=keep, max_length=length) for length, keep in self.chain), Stage(full)]
 
 
 class Predictor:
@@ -87,16 +46,16 @@ class Predictor:
         self._full_best = self._order[full_length][:, :CUTOFF]
         self._full_ndcg = self._ndcg_per_query(self._full_best) if scores.judged and measure == "ndcg" else None
 
-    def as_json(self) -> dict[str, Any]:
+    def describe(self) -> TunedCollection:
         """The collection, and the full model's quality and times on it."""
-        return {
-            "name": self.name,
-            "queries": len(self._scores.queries),
-            "ndcg": None if self._full_ndcg is None else float(self._full_ndcg.mean()),
-            "seconds_per_document": {str(length): value for length, value in self._scores.seconds.items()},
-            "encoding_seconds_per_document": self._scores.encoding_seconds,
-            "early_encoding_seconds_per_document": self._scores.early_encoding_seconds,
-        }
+        return TunedCollection(
+            self.name,
+            len(self._scores.queries),
+            None if self._full_ndcg is None else float(self._full_ndcg.mean()),
+            self._scores.seconds,
+            self._scores.encoding_seconds,
+            self._scores.early_encoding_seconds,
+        )
 
     def time_share(self, chain: Sequence[tuple[int, int]]) -> float:
         """Predicted share of the full model's time, encoding included in both."""
@@ -165,7 +124,7 @@ def predicted_trial(predictors: Sequence[Predictor], chain: tuple[tuple[int, int
     """
     quality = {predictor.name: predictor.quality(chain) for predictor in predictors}
     return Trial(
-        chain,
+        tuple(EarlyStage(length, keep) for length, keep in chain),
         float(np.mean([predictor.time_share(chain) for predictor in predictors])),
         {name: share for name, (share, _, _) in quality.items()},
         {name: low for name, (_, low, _) in quality.items()},

@@ -6,7 +6,6 @@ length, and are read from it when they are needed again.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.benchmarks.harness.candidates import chosen_candidates
+from crossrank.benchmarks.harness.json_text import json_of, value_of
 from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.evaluation.beir import read_collection
 
@@ -54,8 +54,9 @@ class StageScores:
 
 @dataclass(frozen=True)
 class _TimedScores:
-    """One query's scores at one length, and the seconds they took."""
+    """One query's scores at one length, and the seconds they took; a line of the file."""
 
+    key: str
     seconds: float
     logits: list[float]
 
@@ -79,11 +80,10 @@ class ScoreFile:
         # Bytes that are not UTF-8 become U+FFFD, so that their line is refused as any other wrong line.
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             try:
-                record = json.loads(line)
-                logits = list(map(float, record["logits"]))
-                self._stored[record["key"]] = _TimedScores(float(record["seconds"]), logits)
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise InvalidInputError(f"{path}, line {number} holds no scores of a stage: {error!r}") from error
+                scores = value_of(_TimedScores, line)
+            except ValueError as error:
+                raise InvalidInputError(f"{path}, line {number} holds no scores of a stage: {error}") from error
+            self._stored[scores.key] = scores
 
     def get(self, key: str, compute: Callable[[], npt.NDArray[np.float32]]) -> _TimedScores:
         """Scores and time stored under a key; computed, timed and stored if there are none.
@@ -95,12 +95,11 @@ class ScoreFile:
         if key not in self._stored:
             started = time.perf_counter()
             logits = compute()
-            scores = _TimedScores(time.perf_counter() - started, logits.tolist())
+            scores = _TimedScores(key, time.perf_counter() - started, logits.tolist())
             self._stored[key] = scores
             if self._path is not None:
                 with self._path.open("a", encoding="utf-8") as stream:
-                    record = {"key": key, "seconds": scores.seconds, "logits": scores.logits}
-                    stream.write(json.dumps(record) + "\n")
+                    stream.write(json_of(scores) + "\n")
         return self._stored[key]
 
 

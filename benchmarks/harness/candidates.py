@@ -43,7 +43,7 @@ def chosen_candidates(
             f"{folder}: none of its {len(collection.queries)} queries has a document with a grade above 0; "
             "judgements of the queries in queries.jsonl expected"
         )
-    return {query: _candidates(collection, query, names, candidates) for query in _evenly_spread(usable, queries)}
+    return {query: _candidates(collection, query, names, candidates) for query in evenly_spread(usable, queries)}
 
 
 def _usable_queries(collection: Collection) -> list[str]:
@@ -56,7 +56,8 @@ def _candidates(collection: Collection, query: str, names: list[str], count: int
     return tuple(dict.fromkeys((*collection.runs.get(query, ()), *names)))[:count]
 
 
-def _evenly_spread(queries: Sequence[str], count: int | None) -> Sequence[str]:
+def evenly_spread(queries: Sequence[str], count: int | None) -> Sequence[str]:
+    """This many of the queries, or all of them."""
     if count is None or count >= len(queries):
         return queries
     return [queries[index * len(queries) // count] for index in range(count)]

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PRECISIONS: dict[Provider, tuple[Precision, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
 """The precisions that are measured unless others are named."""
+FASTEST_PRECISION: dict[Provider, Precision] = {"cpu": "int8", "cuda": "fp16"}
+"""The one that is measured where one precision is enough."""
 
 
 def engine_options(provider: Provider, *, device: int = 0, cuda_graphs: bool = True) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import io
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from crossrank.benchmarks.harness.environment import listed
 from crossrank.engine.runtime.onnxruntime_build import installed_builds, load_onnxruntime
 
 if TYPE_CHECKING:
@@ -123,22 +124,69 @@ def cuda_libraries() -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 
-def describe_onnxruntime() -> dict[str, Any]:
-    """The installed onnxruntime: version, packages, providers, build.
+@dataclass(frozen=True)
+class OnnxruntimeDescription:
+    """The installed onnxruntime: version, packages, providers, build."""
+
+    version: str
+    packages: tuple[str, ...]
+    providers: tuple[str, ...]
+    build: str
+
+
+@dataclass(frozen=True)
+class GpuDescription:
+    """A CUDA device and what runs on it.
+
+    Attributes:
+        device: CUDA device id.
+        nvidia_smi: nvidia-smi's fields; under 'reason' why there are none.
+        cuda_libraries: versions by package.
+        onnxruntime: the installed one.
+    """
+
+    device: int
+    nvidia_smi: dict[str, str | None]
+    cuda_libraries: dict[str, str]
+    onnxruntime: OnnxruntimeDescription
+
+    def rows(self, after: GpuDescription | None) -> list[tuple[str, str]]:
+        """The description as rows of a table.
+
+        Args:
+            after: the same device after measuring.
+        """
+        smi = self.nvidia_smi
+        if "reason" in smi:
+            return [("GPU", smi["reason"] or "")]
+        clock_after = after.nvidia_smi.get("clocks.sm") if after else None
+        clocks = f"SM {smi['clocks.sm']}, after {clock_after} (at most {smi['clocks.max.sm']})"
+        return [
+            (
+                "GPU",
+                f"{smi['name']}, {smi['memory.total']}, driver {smi['driver_version']}, limit {smi['power.limit']}",
+            ),
+            ("GPU clocks", f"{clocks}, memory {smi['clocks.mem']}, {smi['temperature.gpu']} degrees before"),
+            ("CUDA libraries", listed(self.cuda_libraries) or "none installed with pip"),
+        ]
+
+
+def describe_onnxruntime() -> OnnxruntimeDescription:
+    """Describe the installed onnxruntime.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
     """
     onnxruntime = load_onnxruntime()
-    return {
-        "version": onnxruntime.__version__,
-        "packages": list(installed_builds()),
-        "providers": list(onnxruntime.get_available_providers()),
-        "build": onnxruntime.get_build_info(),
-    }
+    return OnnxruntimeDescription(
+        onnxruntime.__version__,
+        tuple(installed_builds()),
+        tuple(onnxruntime.get_available_providers()),
+        onnxruntime.get_build_info(),
+    )
 
 
-def describe_gpu(device: int = 0) -> dict[str, Any]:
+def describe_gpu(device: int = 0) -> GpuDescription:
     """Device, driver, clocks and library versions. Call it before measuring, and again afterwards for the clocks.
 
     Args:
@@ -148,9 +196,5 @@ def describe_gpu(device: int = 0) -> dict[str, Any]:
         MissingDependencyError: onnxruntime is not installed.
     """
     answer = ask_smi(selector=smi_selector(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
-    return {
-        "device": device,
-        "nvidia_smi": dict(answer.devices[0]) if answer.devices else {"reason": answer.reason},
-        "cuda_libraries": cuda_libraries(),
-        "onnxruntime": describe_onnxruntime(),
-    }
+    fields: dict[str, str | None] = dict(answer.devices[0]) if answer.devices else {"reason": answer.reason}
+    return GpuDescription(device, fields, cuda_libraries(), describe_onnxruntime())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,18 +31,20 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Number of calls, and percentiles of their times in seconds."""
+class Percentiles:
+    """Percentiles of times in seconds, interpolated linearly between the two nearest."""
 
-    calls: int
     p50: float
     p90: float
     p99: float
-    fastest: float
 
-    def as_json(self) -> dict[str, Any]:
-        """The values as the result file holds them."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Latency(Percentiles):
+    """Percentiles of calls' times, the number of calls, and the fastest."""
+
+    calls: int
+    fastest: float
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,6 @@ class Ratio:
     median: float
     smallest: float
     largest: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The values as the result file holds them."""
-        return asdict(self)
 
 
 def call_times(call: Callable[[], object], effort: Effort) -> list[float]:
@@ -75,10 +73,15 @@ def call_times(call: Callable[[], object], effort: Effort) -> list[float]:
     return times
 
 
+def percentiles(seconds: Sequence[float]) -> Percentiles | None:
+    """Percentiles of times; None if there are none."""
+    return Percentiles(*np.percentile(seconds, [50, 90, 99]).tolist()) if len(seconds) else None
+
+
 def latency(times: Sequence[float]) -> Latency:
-    """Percentiles of times in seconds, interpolated linearly between the two nearest calls."""
-    p50, p90, p99 = (float(value) for value in np.percentile(times, [50, 90, 99]))
-    return Latency(len(times), p50, p90, p99, min(times))
+    """Percentiles of the times of one or more calls."""
+    p50, p90, p99 = np.percentile(times, [50, 90, 99]).tolist()
+    return Latency(p50, p90, p99, len(times), min(times))
 
 
 def ratio_per_round(times: Sequence[float], reference: Sequence[float]) -> Ratio:
@@ -92,10 +95,3 @@ def ratio_per_round(times: Sequence[float], reference: Sequence[float]) -> Ratio
     """
     ratios = [seconds / reference_seconds for seconds, reference_seconds in zip(times, reference, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
-
-
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90 and p99 by name; empty if there are no values."""
-    if not seconds:
-        return {}
-    return dict(zip(("p50", "p90", "p99"), np.percentile(seconds, [50, 90, 99]).tolist(), strict=True))

@@ -14,6 +14,8 @@ SIZES = (10, 20, 50, 100)
 SHARES = (0.4, 0.3, 0.2, 0.1)
 """Numbers of candidates, and the share of requests that have them: small requests are the most frequent."""
 
+SMALLEST = SIZES[0]
+
 
 @dataclass(frozen=True)
 class Phase:

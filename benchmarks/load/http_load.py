@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -30,20 +29,24 @@ import numpy as np
 
 from crossrank.async_reranker import AsyncReranker
 from crossrank.benchmarks.harness.environment import describe_run
+from crossrank.benchmarks.harness.json_text import json_of, value_of
 from crossrank.benchmarks.harness.passages import standard_library_passages
+from crossrank.benchmarks.harness.sampling import latency, percentiles
 from crossrank.benchmarks.harness.workloads import WorkloadMaker
 from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
 from crossrank.benchmarks.load.http_client import HttpClient
-from crossrank.benchmarks.load.http_report import write_http_plot, write_http_table
+from crossrank.benchmarks.load.http_figures import HttpFigures, HttpPoint, ServiceLoad
 from crossrank.errors import CrossrankError, Overloaded
+from crossrank.evaluation.report_table import tables_to_markdown
 from crossrank.models.artifact import Artifact
-from crossrank.models.embedded import default_artifact
+from crossrank.models.embedded import embedded_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     import psutil
 
+    from crossrank.benchmarks.harness.sampling import Latency
     from crossrank.benchmarks.harness.workloads import Workload
 
 _CALLERS = 8
@@ -113,7 +116,7 @@ def free_port() -> int:
 
 def workload() -> Workload:
     """Short documents, so that many requests fit into a short measurement."""
-    artifact = Artifact.open(default_artifact())
+    artifact = Artifact.open(embedded_artifact())
     tokenizer = artifact.path(artifact.manifest.tokenizer)
     maker = WorkloadMaker(standard_library_passages(), tokenizer, max_length=artifact.manifest.max_length)
     return maker.of_length("short", _DOCUMENTS)
@@ -154,13 +157,27 @@ async def until_answered(name: str, client: HttpClient, body: dict[str, Any]) ->
         await asyncio.sleep(_RETRY)
 
 
-async def open_loop(client: HttpClient, texts: Workload, rate: float, seconds: float, seed: int) -> dict[str, Any]:
-    """Requests that come whether or not earlier ones were answered; latencies count from when each was due."""
-    arrivals = poisson_arrivals([Phase("load", rate, seconds)], documents=_DOCUMENTS, seed=seed)
+async def open_loop(
+    client: HttpClient, texts: Workload, process: psutil.Process, *, load: float, saturated: float, seconds: float
+) -> HttpPoint:
+    """Requests that come whether or not earlier ones were answered; latencies count from when each was due.
+
+    Args:
+        client: of the service.
+        texts: that requests are made of.
+        process: of the service, whose memory is watched.
+        load: to offer, as a share of `saturated`.
+        saturated: pairs a second of waiting callers.
+        seconds: how long requests come.
+    """
+    phase = Phase("load", load * saturated / mean_size(), seconds)
+    arrivals = poisson_arrivals([phase], documents=_DOCUMENTS, seed=round(100 * load))
     requests = [client.request(request_body(texts, arrival.first, arrival.count)) for arrival in arrivals]
     latencies: list[float] = []
     kinds: Counter[str] = Counter()
     pairs = 0
+    memory: list[float] = []
+    watching = asyncio.create_task(_watch(process, memory))
     start = time.perf_counter()
 
     async def one(due: float, request: bytes, count: int) -> None:
@@ -185,34 +202,34 @@ async def open_loop(client: HttpClient, texts: Workload, rate: float, seconds: f
     latencies += [took - arrival.due for arrival, task in zip(arrivals, tasks, strict=True) if task in late]
     for task in late:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    watching.cancel()
+    await asyncio.gather(*late, watching, return_exceptions=True)
     kinds["late"] = len(late)
-    shares = np.percentile(latencies, [50, 95, 99]) if latencies else [float("nan")] * 3
-    return {
-        "requests": len(arrivals),
-        "offered_pairs_per_second": sum(arrival.count for arrival in arrivals) / seconds,
-        "done_pairs_per_second": pairs / took,
-        **dict(zip(("p50", "p95", "p99"), map(float, shares), strict=True)),
-        "kinds": dict(kinds),
-    }
+    return HttpPoint(
+        load=load,
+        requests=len(arrivals),
+        offered_pairs_per_second=sum(arrival.count for arrival in arrivals) / seconds,
+        done_pairs_per_second=pairs / took,
+        latency=percentiles(latencies),
+        kinds=dict(kinds),
+        memory_mb=(min(memory), max(memory)),
+    )
 
 
-async def measure(name: str, port: int, path: str, process: psutil.Process, seconds: float) -> dict[str, Any]:
+async def measure(name: str, port: int, path: str, process: psutil.Process, seconds: float) -> ServiceLoad:
     """Saturation by waiting callers, then half, all of, and twice the rate of requests that saturates."""
+    conditions = describe_run()
     texts, client = workload(), HttpClient(port, path)
 
     call = partial(until_answered, name, client)
     await closed_loop(call, texts, 3.0)
     saturated = await closed_loop(call, texts, seconds)
-    points = []
-    for turn, load in enumerate((0.5, 1.0, 2.0)):
-        memory: list[float] = []
-        watching = asyncio.create_task(_watch(process, memory))
-        figures = await open_loop(client, texts, load * saturated / mean_size(), seconds, seed=turn)
-        watching.cancel()
-        points.append({"load": load, **figures, "memory_mb": [min(memory), max(memory)]})
+    points = [
+        await open_loop(client, texts, process, load=load, saturated=saturated, seconds=seconds)
+        for load in (0.5, 1.0, 2.0)
+    ]
     await client.close()
-    return {"saturated_pairs_per_second": saturated, "points": points, **describe_run()}
+    return ServiceLoad(conditions, saturated, tuple(points))
 
 
 async def _watch(process: psutil.Process, memory: list[float]) -> None:
@@ -250,7 +267,7 @@ async def against_in_process(seconds: float, turns: int) -> list[tuple[float, fl
     return results
 
 
-async def overhead() -> dict[str, float]:
+async def overhead() -> Latency:
     """Seconds of a call with 10 documents to an engine that does nothing, over one kept connection."""
     port, texts = free_port(), workload()
     with started([sys.executable, "-m", "crossrank.benchmarks.load.stub_service", str(port)], port, "/ready"):
@@ -261,7 +278,7 @@ async def overhead() -> dict[str, float]:
             await client.post(request)
             taken.append(time.perf_counter() - start)
         await client.close()
-    return dict(zip(("p50", "p95", "p99"), map(float, np.percentile(taken, [50, 95, 99])), strict=True))
+    return latency(taken)
 
 
 def main() -> None:
@@ -277,7 +294,8 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, help="folder for the plot")
     chosen = parser.parse_args()
     if chosen.what == "overhead":
-        print({name: f"{seconds * 1000:.2f} ms" for name, seconds in asyncio.run(overhead()).items()})
+        taken = asyncio.run(overhead())
+        print(", ".join(f"{name} {getattr(taken, name) * 1000:.2f} ms" for name in ("p50", "p90", "p99")))
     elif chosen.what == "in-process":
         turns = asyncio.run(against_in_process(chosen.seconds / 2, chosen.turns))
         for alone, http in turns:
@@ -290,16 +308,19 @@ def main() -> None:
             with started(command, port, ready) as process:
                 print(f"ready after {time.perf_counter() - began:.2f} s, {process.memory_info().rss / 1e6:.0f} MB")
     else:
-        results = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
+        figures = HttpFigures({})
+        if chosen.json.exists():
+            figures = value_of(HttpFigures, chosen.json.read_text(encoding="utf-8"))
         if chosen.what == "load":
             port = free_port()
             command, ready, path = command_of(chosen.name, port, chosen.python, chosen.checkpoint)
             with started(command, port, ready) as process:
-                results[chosen.name] = asyncio.run(measure(chosen.name, port, path, process, chosen.seconds))
-            chosen.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
-        print(write_http_table(results))
+                measured = asyncio.run(measure(chosen.name, port, path, process, chosen.seconds))
+            figures = HttpFigures(figures.services | {chosen.name: measured})
+            chosen.json.write_text(json_of(figures, indent=2) + "\n", encoding="utf-8")
+        print(tables_to_markdown(figures.tables()))
         if chosen.plots is not None:
-            print(write_http_plot(results, chosen.plots))
+            print(*figures.write_plots(chosen.plots))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,27 @@ slow down the next measurement.
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crossrank.benchmarks.harness.sampling import percentiles
-from crossrank.benchmarks.load.arrivals import SIZES, Phase, mean_size, poisson_arrivals
-from crossrank.benchmarks.load.load_contenders import LoadProcess
-from crossrank.benchmarks.peers.comparison import contender_python
+from crossrank.benchmarks.load.arrivals import SIZES, SMALLEST, Phase, mean_size, poisson_arrivals
+from crossrank.benchmarks.load.load_figures import (
+    ContenderLoad,
+    LoadFigures,
+    LoadPoint,
+    MemoryRange,
+    PhaseFigures,
+    Recovery,
+    Throughput,
+    Turns,
+)
+from crossrank.benchmarks.peers.comparison import starter
+from crossrank.benchmarks.peers.contenders import own_contenders
 from crossrank.benchmarks.peers.worker_process import WorkerError
 from crossrank.engine.runtime.cores import available_cores
 
@@ -25,17 +35,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from crossrank.benchmarks.harness.workloads import Workload
+    from crossrank.benchmarks.harness.result import Setup
+    from crossrank.benchmarks.harness.workloads import DocumentLength, Workload
     from crossrank.benchmarks.load.arrivals import Arrival
     from crossrank.benchmarks.peers.contenders import Contender
-    from crossrank.benchmarks.peers.weights import Weights
+    from crossrank.benchmarks.peers.worker_process import Loaded, OpenLoop, WorkerProcess
 
-SMALLEST = SIZES[0]
 CALLERS = 8
 """Number of concurrent callers that is taken to saturate a contender."""
 _SETTLE = 2.0
 """Seconds after an overload in which latency may still be high."""
 _AFTER_RATE = 0.5
+_DOCUMENTS = 400
 _TURNS = 5
 """How often one caller and many are measured in turn: the machine's speed varies by more than their difference."""
 
@@ -59,106 +70,132 @@ class LoadPlan:
     after_seconds: float = 30.0
 
 
+def run_load(
+    setup: Setup,
+    progress: Callable[[str], None],
+    *,
+    plan: LoadPlan,
+    peers: Sequence[Contender],
+    absent: Mapping[str, str],
+    peers_folder: Path | None,
+    documents: DocumentLength,
+) -> Iterator[LoadFigures]:
+    """Measure crossrank, then peers; see `measure_load`.
+
+    Args:
+        setup: what is measured.
+        progress: called with each step as it begins.
+        plan: how to measure.
+        peers: that take part.
+        absent: why others do not, to report.
+        peers_folder: where the peers' environments are.
+        documents: length of the documents.
+
+    Yields:
+        As `measure_load`.
+
+    Raises:
+        CrossrankError: the texts are too few, or the weights could not be converted for the peers.
+    """
+    texts = setup.maker.of_length(documents, _DOCUMENTS)
+    start = starter(peers, setup.subject, peers_folder, progress)
+    contenders = [*own_contenders(setup.artifacts, setup.subject.provider, concurrent=True), *peers]
+    left_out = {name: ContenderLoad(name, failed=f"left out: {reason}") for name, reason in absent.items()}
+    for load in measure_load(contenders, texts, plan, start, progress=progress):
+        yield LoadFigures(texts.title, load | left_out)
+
+
 def measure_load(
     contenders: Sequence[Contender],
     texts: Workload,
     plan: LoadPlan,
+    start: Callable[[Contender], tuple[WorkerProcess, Loaded]],
     *,
-    peers_folder: Path | None,
-    weights: Weights | None,
     progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Measure every contender; one that fails is reported with its reason.
+) -> Iterator[dict[str, ContenderLoad]]:
+    """Measure every contender; one that fails is reported with its reason, and with what was measured before.
 
     Args:
         contenders: what to measure.
         texts: the query and the documents that requests are made of.
         plan: how to measure.
-        peers_folder: where the peers' environments are.
-        weights: forms of the weights for the peers.
+        start: starts a process with a contender; see `starter`.
         progress: called with each step as it begins.
 
-    Returns:
-        For each contender by its name its title and its figures, or `failed` with the reason.
+    Yields:
+        Each contender by its name, after each step of each.
     """
-    results: dict[str, Any] = {}
+    results: dict[str, ContenderLoad] = {}
     for contender in contenders:
-        start = partial(_loaded_process, contender, texts, peers_folder, weights)
+        results[contender.name] = ContenderLoad(contender.title)
         try:
-            figures = _measure_one(start, len(texts.documents), plan, partial(_report_step, progress, contender.name))
+            for figures in _measure_one(contender, texts, plan, start, progress):
+                results[contender.name] = figures
+                yield dict(results)
         except WorkerError as error:
-            figures = {"failed": str(error)}
-        results[contender.name] = {"title": contender.title, **figures}
-    return results
+            results[contender.name] = replace(results[contender.name], failed=str(error))
+            yield dict(results)
 
 
 @contextmanager
-def _loaded_process(
-    contender: Contender, texts: Workload, peers_folder: Path | None, weights: Weights | None
-) -> Iterator[LoadProcess]:
-    with LoadProcess(contender_python(contender, peers_folder)) as process:
-        process.load(contender.adapter, contender.load_options(weights))
-        process.send_texts(texts.query, texts.documents)
+def _running(
+    contender: Contender, texts: Workload, start: Callable[[Contender], tuple[WorkerProcess, Loaded]]
+) -> Iterator[WorkerProcess]:
+    process, _ = start(contender)
+    with closing(process):
+        process.send_workload(texts)
         yield process
 
 
-def _report_step(progress: Callable[[str], None], name: str, step: str) -> None:
-    progress(f"{name}: {step}")
-
-
 def _measure_one(
-    start: Callable[[], AbstractContextManager[LoadProcess]],
-    documents: int,
+    contender: Contender,
+    texts: Workload,
     plan: LoadPlan,
+    start: Callable[[Contender], tuple[WorkerProcess, Loaded]],
     progress: Callable[[str], None],
-) -> dict[str, Any]:
-    one_caller, saturated, idle_times = [], [], []
-    with start() as process:
+) -> Iterator[ContenderLoad]:
+    one_caller, saturated, idle_times = [], [], list[float]()
+    with _running(contender, texts, start) as process:
         for turn in range(_TURNS):
-            progress(f"one caller and saturated, {turn + 1} of {_TURNS}")
+            progress(f"{contender.name}: one caller and saturated, {turn + 1} of {_TURNS}")
+            closed = partial(process.closed_loop, texts.name)
             seconds = plan.seconds / _TURNS
-            one_caller.append(_pairs_per_second(process.closed_loop(callers=1, seconds=seconds, sizes=SIZES)))
-            idle_times += process.closed_loop(callers=1, seconds=seconds / 2, sizes=[SMALLEST])["times"]
-            saturated.append(_pairs_per_second(process.closed_loop(callers=CALLERS, seconds=seconds, sizes=SIZES)))
-    pairs_per_second = float(np.median(saturated))
-    rate = pairs_per_second / mean_size()
-    points = []
+            one_caller.append(closed(callers=1, seconds=seconds, sizes=SIZES).pairs_per_second)
+            idle_times += closed(callers=1, seconds=seconds / 2, sizes=[SMALLEST]).times
+            saturated.append(closed(callers=CALLERS, seconds=seconds, sizes=SIZES).pairs_per_second)
+    throughput = Throughput(
+        float(np.median(one_caller)),
+        float(np.median(saturated)),
+        Turns(tuple(one_caller), tuple(saturated)),
+        float(np.median(idle_times)),
+    )
+    figures = ContenderLoad(contender.title, throughput)
+    yield figures
+    rate = throughput.saturated_pairs_per_second / mean_size()
     for load in plan.loads:
-        progress(f"{load:.0%} of saturation")
+        progress(f"{contender.name}: {load:.0%} of saturation")
         steady = [Phase("steady", load * rate, plan.seconds)]
-        arrivals = poisson_arrivals(steady, documents=documents)
-        with start() as process:
-            outcome = process.open_loop(arrivals, drain=plan.drain)
-        points += [{"load": load, **figures} for figures in summary(steady, arrivals, outcome).values()]
-    figures = {
-        "one_caller_pairs_per_second": float(np.median(one_caller)),
-        "saturated_pairs_per_second": pairs_per_second,
-        "turns": {"one_caller": one_caller, "saturated": saturated},
-        "idle_small_p50": float(np.median(idle_times)),
-        "points": points,
-    }
+        arrivals = poisson_arrivals(steady, documents=len(texts.documents))
+        with _running(contender, texts, start) as process:
+            outcome = process.open_loop(texts.name, arrivals, drain=plan.drain)
+        (point,) = summary(steady, arrivals, outcome).values()
+        figures = replace(figures, points=(*figures.points, LoadPoint(**vars(point), load=load)))
+        yield figures
     if plan.overload_seconds > 0:
-        progress("overload and recovery")
+        progress(f"{contender.name}: overload and recovery")
         phases = [
             Phase("before", _AFTER_RATE * rate, plan.after_seconds),
             Phase("overload", 2 * rate, plan.overload_seconds),
             Phase("settling", _AFTER_RATE * rate, _SETTLE),
             Phase("after", _AFTER_RATE * rate, plan.after_seconds),
         ]
-        arrivals = poisson_arrivals(phases, documents=documents)
-        with start() as process:
-            outcome = process.open_loop(arrivals, drain=plan.drain)
-        figures["recovery"] = {"phases": summary(phases, arrivals, outcome), "memory": outcome["memory"]}
-    return figures
+        arrivals = poisson_arrivals(phases, documents=len(texts.documents))
+        with _running(contender, texts, start) as process:
+            outcome = process.open_loop(texts.name, arrivals, drain=plan.drain)
+        yield replace(figures, recovery=Recovery(summary(phases, arrivals, outcome), outcome.memory))
 
 
-def _pairs_per_second(outcome: Mapping[str, Any]) -> float:
-    return float(outcome["pairs"] / outcome["seconds"])
-
-
-def summary(
-    phases: Sequence[Phase], arrivals: Sequence[Arrival], outcome: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+def summary(phases: Sequence[Phase], arrivals: Sequence[Arrival], outcome: OpenLoop) -> dict[str, PhaseFigures]:
     """Figures of each phase of an open loop; zeros and no latencies for a phase without requests.
 
     A request that was not done at the end counts with the time it had waited by then, so the percentiles of an
@@ -167,16 +204,16 @@ def summary(
     Args:
         phases: one after the other.
         arrivals: the requests.
-        outcome: what `LoadProcess.open_loop` returned for them.
+        outcome: what became of them.
     """
-    figures: dict[str, dict[str, Any]] = {}
-    memory = [mib for _, mib in outcome["memory"]]
+    figures: dict[str, PhaseFigures] = {}
+    memory = [mib for _, mib in outcome.memory]
     end = 0.0
     for phase in phases:
         end += phase.seconds
         of_phase = [
             (arrival, latency, kind)
-            for arrival, (latency, kind) in zip(arrivals, outcome["outcomes"], strict=True)
+            for arrival, (latency, kind) in zip(arrivals, outcome.outcomes, strict=True)
             if arrival.phase == phase.name
         ]
         kinds = Counter(kind for _, _, kind in of_phase)
@@ -187,16 +224,16 @@ def summary(
         pairs_done = sum(
             arrival.count for arrival, latency, kind in of_phase if kind == "ok" and arrival.due + latency <= end
         )
-        figures[phase.name] = {
-            "requests": len(of_phase),
-            "offered_pairs_per_second": sum(arrival.count for arrival, _, _ in of_phase) / phase.seconds,
-            "done_pairs_per_second": pairs_done / phase.seconds,
-            "kinds": dict(kinds),
-            "shed_share": kinds["shed"] / max(len(of_phase), 1),
-            "late_share": kinds["late"] / max(len(of_phase), 1),
-            "latency": percentiles(latencies),
-            "small_latency": percentiles(small_latencies),
-            "cpu_share": outcome["cpu_seconds"] / max(outcome["seconds"], 1e-9) / available_cores(),
-            "memory_mib": {"first": memory[0], "largest": max(memory), "last": memory[-1]} if memory else {},
-        }
+        figures[phase.name] = PhaseFigures(
+            requests=len(of_phase),
+            offered_pairs_per_second=sum(arrival.count for arrival, _, _ in of_phase) / phase.seconds,
+            done_pairs_per_second=pairs_done / phase.seconds,
+            kinds=dict(kinds),
+            shed_share=kinds["shed"] / max(len(of_phase), 1),
+            late_share=kinds["late"] / max(len(of_phase), 1),
+            latency=percentiles(latencies),
+            small_latency=percentiles(small_latencies),
+            cpu_share=outcome.cpu_seconds / max(outcome.seconds, 1e-9) / available_cores(),
+            memory_mib=MemoryRange(memory[0], max(memory), memory[-1]) if memory else None,
+        )
     return figures

@@ -6,32 +6,28 @@ run out of memory, or swap while another contender is timed.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
-
-from crossrank.benchmarks.peers.worker_process import WorkerError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from crossrank.benchmarks.harness.workloads import Workload
-    from crossrank.benchmarks.peers.worker_process import WorkerProcess
+    from crossrank.benchmarks.peers.worker_process import Loaded, WorkerProcess
 
 LARGEST_IDLE_MIB = 2048.0
 """A process that holds more than this is ended after its turn."""
 
 
 class RestartableWorker:
-    """One contender and its process. A context manager: leaving it ends the process.
+    """One contender and its process, until it is closed.
 
     Attributes:
-        load: what the contender reported when it loaded first: seconds, versions, scale of its scores.
+        loaded: what the contender reported when it loaded first.
         starts: how often a process was started.
     """
 
     def __init__(
-        self, start: Callable[[], tuple[WorkerProcess, dict[str, Any]]], *, largest_idle_mib: float = LARGEST_IDLE_MIB
+        self, start: Callable[[], tuple[WorkerProcess, Loaded]], *, largest_idle_mib: float = LARGEST_IDLE_MIB
     ) -> None:
         """Start a process and load the contender.
 
@@ -48,7 +44,7 @@ class RestartableWorker:
         self._peak_mib = 0.0
         self.starts = 1
         self._worker: WorkerProcess | None
-        self._worker, self.load = start()
+        self._worker, self.loaded = start()
 
     def prepare(self, workload: Workload) -> None:
         """Start a process if there is none, and send it a workload that is new to it, with one call to warm up.
@@ -61,7 +57,7 @@ class RestartableWorker:
             self.starts += 1
         if workload.name not in self._warm_workloads:
             self._worker.send_workload(workload)
-            self._worker.warm_up(workload.name)
+            self._worker.time(workload.name)
             self._warm_workloads.add(workload.name)
 
     def time(self, workload: Workload, *, calls: int = 1) -> list[float]:
@@ -92,9 +88,9 @@ class RestartableWorker:
         """
         if self._worker is None:
             return
-        peak, resident = self._worker.memory_mib()
-        self._peak_mib = max(self._peak_mib, peak)
-        if resident > self._largest_idle_mib:
+        memory = self._worker.memory()
+        self._peak_mib = max(self._peak_mib, memory.peak_mib)
+        if memory.resident_mib > self._largest_idle_mib:
             self.close()
 
     def peak_mib(self) -> float:
@@ -112,12 +108,3 @@ class RestartableWorker:
         self._warm_workloads.clear()
         if worker is not None:
             worker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with suppress(WorkerError):
-            self.close()

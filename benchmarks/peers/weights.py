@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from crossrank.benchmarks.peers.environments import environment_on, interpreter
 from crossrank.benchmarks.peers.worker_process import WORKERS, worker_variables
-from crossrank.errors import CrossrankError, InvalidInputError
+from crossrank.errors import CrossrankError
 from crossrank.models.artifact import sha256_of
 
 if TYPE_CHECKING:
@@ -44,16 +44,6 @@ class Weights:
     int8_graph: Path
 
 
-def check_checkpoint(checkpoint: Path) -> None:
-    """Refuse a folder that is not a checkpoint.
-
-    Raises:
-        InvalidInputError: there is no config.json.
-    """
-    if not (checkpoint / "config.json").is_file():
-        raise InvalidInputError(f"checkpoint {checkpoint}: a folder with config.json and weights expected")
-
-
 def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "cpu") -> Weights:
     """Convert a checkpoint to every form, or reuse what was converted before from the same files.
 
@@ -63,10 +53,8 @@ def prepare_weights(checkpoint: Path, peers_folder: Path, provider: Provider = "
         provider: execution provider of the environments; the forms do not depend on it.
 
     Raises:
-        InvalidInputError: `checkpoint` is not a checkpoint folder.
         WeightsError: the conversion failed; the message has the last line of its output.
     """
-    check_checkpoint(checkpoint)
     folder = peers_folder / _SUBFOLDER / _digest(path for path in checkpoint.iterdir() if path.is_file())
     if not folder.is_dir():
         _convert(checkpoint, folder, peers_folder, environment_on(_EXPORTING_ENVIRONMENT, provider))

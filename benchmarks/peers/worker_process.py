@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from crossrank.benchmarks.harness.json_text import checked, json_of, value_of
 from crossrank.errors import CrossrankError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Mapping, Sequence
 
     from crossrank.benchmarks.harness.workloads import Workload
+    from crossrank.benchmarks.load.arrivals import Arrival
 
 WORKERS = Path(__file__).parent / "workers"
 _ERROR_LINES = 3
+
+Scale = Literal["logit", "probability"]
+Value = TypeVar("Value")
 
 
 class WorkerError(CrossrankError):
@@ -41,14 +46,63 @@ def worker_variables(*, own_environment: bool) -> dict[str, str]:
     return {**variables, **offline, **no_telemetry}
 
 
-class WorkerProcess:
-    """A running `workers/worker.py`. A context manager: leaving it ends the process.
+@dataclass(frozen=True)
+class Loaded:
+    """What a contender reported on loading: seconds, versions of its packages, and the scale of its scores."""
+
+    seconds: float
+    versions: dict[str, str]
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a process, in MiB: the peak so far, and now."""
+
+    peak_mib: float
+    resident_mib: float
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Callers that each sent a new request as soon as the last was answered: pairs, and seconds of each request."""
+
+    pairs: int
+    requests: int
+    seconds: float
+    times: tuple[float, ...]
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Of all callers together."""
+        return self.pairs / self.seconds
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Requests that were sent when they were due.
 
     Attributes:
-        SCRIPT: the program in `workers/` that it runs.
+        outcomes: (seconds since it was due, kind) of each request: 'ok', 'shed', 'late' or an error's name.
+        seconds: until the last was sent.
+        cpu_seconds: that the process used in them.
+        memory: (seconds since the start, MiB).
     """
 
-    SCRIPT = "worker.py"
+    outcomes: tuple[tuple[float, str], ...]
+    seconds: float
+    cpu_seconds: float
+    memory: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    value: Any = None
+    error: str | None = None
+
+
+class WorkerProcess:
+    """A running `workers/worker.py`, until it is closed."""
 
     def __init__(self, python: Path | None = None, *, adapters: Path | None = None) -> None:
         """Start a process.
@@ -67,7 +121,7 @@ class WorkerProcess:
             variables["PYTHONPATH"] = str(adapters)
         try:
             self._process = subprocess.Popen(
-                [str(python or sys.executable), str(WORKERS / self.SCRIPT)],
+                [str(python or sys.executable), str(WORKERS / "worker.py")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -78,40 +132,50 @@ class WorkerProcess:
             self._errors.close()
             raise WorkerError(f"cannot start {python}: {error}") from error
 
-    def load(self, adapter: str, options: dict[str, Any], *, timeout: float = 600.0) -> dict[str, Any]:
-        """Load a reranker; returns the seconds that took, versions of its packages, and the scale of its scores."""
-        return self._ask(timeout, command="load", adapter=adapter, options=options)
+    def load(self, adapter: str, options: Mapping[str, str | bool]) -> Loaded:
+        """Load a reranker through an adapter of `workers/`."""
+        return self._ask(Loaded, command="load", adapter=adapter, options=dict(options))
 
     def send_workload(self, workload: Workload) -> None:
         """Send a workload; later requests name it."""
-        self._ask(60.0, command="workload", name=workload.name, query=workload.query, documents=workload.documents)
-
-    def warm_up(self, workload: str, *, calls: int = 1, timeout: float = 600.0) -> None:
-        """Make calls whose times do not count."""
-        self._ask(timeout, command="warm_up", workload=workload, calls=calls)
+        texts = {"query": workload.query, "documents": workload.documents}
+        self._ask(type(None), 60.0, command="workload", name=workload.name, **texts)
 
     def time(self, workload: str, *, calls: int = 1, timeout: float = 600.0) -> list[float]:
         """Make calls one after the other; returns the seconds of each."""
-        seconds: list[float] = self._ask(timeout, command="time", workload=workload, calls=calls)["seconds"]
-        return seconds
+        return self._ask(list[float], timeout, command="time", workload=workload, calls=calls)
 
-    def scores(self, workload: str, *, timeout: float = 600.0) -> list[float]:
+    def scores(self, workload: str) -> list[float]:
         """Scores of a workload's documents, in their order."""
-        scores: list[float] = self._ask(timeout, command="score", workload=workload)["scores"]
-        return scores
+        return self._ask(list[float], command="score", workload=workload)
 
-    def memory_mib(self) -> tuple[float, float]:
-        """Resident memory of the process, in MiB: the peak so far, and now."""
-        answer = self._ask(60.0, command="memory")
-        return float(answer["peak_mib"]), float(answer["resident_mib"])
+    def memory(self) -> Memory:
+        """Memory of the process."""
+        return self._ask(Memory, 60.0, command="memory")
 
-    def __enter__(self) -> Self:
-        return self
+    def closed_loop(self, workload: str, *, callers: int, seconds: float, sizes: Sequence[int]) -> ClosedLoop:
+        """Run callers that each send a new request as soon as the last is answered.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        Args:
+            workload: whose documents they take in turn.
+            callers: how many.
+            seconds: how long they go on.
+            sizes: numbers of documents of their requests, in turn.
+        """
+        plan = {"callers": callers, "seconds": seconds, "sizes": list(sizes)}
+        return self._ask(ClosedLoop, 600.0 + 10 * seconds, command="closed", workload=workload, **plan)
+
+    def open_loop(self, workload: str, arrivals: Sequence[Arrival], *, drain: float) -> OpenLoop:
+        """Send each request when it is due, whether or not earlier ones are answered.
+
+        Args:
+            workload: whose documents they take.
+            arrivals: the requests.
+            drain: seconds to wait after the last arrival for requests that are not answered.
+        """
+        plan = {"arrivals": [(arrival.due, arrival.first, arrival.count) for arrival in arrivals], "drain": drain}
+        longest = (arrivals[-1].due if arrivals else 0.0) + drain
+        return self._ask(OpenLoop, 600.0 + 10 * longest, command="open", workload=workload, **plan)
 
     def close(self) -> None:
         """End the process; kill it if it does not end within 10 seconds."""
@@ -125,7 +189,7 @@ class WorkerProcess:
         self._process.stdout.close()  # type: ignore[union-attr]
         self._errors.close()
 
-    def _ask(self, timeout: float, **request: object) -> dict[str, Any]:
+    def _ask(self, kind: type[Value], timeout: float = 600.0, **request: object) -> Value:
         """Send a request and wait for the answer.
 
         Raises:
@@ -135,7 +199,7 @@ class WorkerProcess:
         assert requests is not None
         assert answers is not None
         try:
-            requests.write(json.dumps(request) + "\n")
+            requests.write(json_of(request) + "\n")
             requests.flush()
         except (OSError, ValueError) as error:
             raise WorkerError(self._why_it_ended()) from error
@@ -146,10 +210,10 @@ class WorkerProcess:
         line = answers.readline()
         if not line:
             raise WorkerError(self._why_it_ended())
-        answer: dict[str, Any] = json.loads(line)
-        if not answer.pop("ok"):
-            raise WorkerError(answer["error"])
-        return answer
+        answer = value_of(_Answer, line)
+        if answer.error is not None:
+            raise WorkerError(answer.error)
+        return checked(kind, answer.value)
 
     def _why_it_ended(self) -> str:
         """The exit status and the last lines that the process printed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,30 +13,29 @@ from pretend_gpu import pretend_gpu
 from typer.testing import CliRunner
 
 from crossrank.benchmarks.harness.engine_options import engine_options
+from crossrank.benchmarks.harness.gpu import GpuDescription, describe_onnxruntime
 from crossrank.benchmarks.harness.models_measured import find_artifacts
-from crossrank.benchmarks.harness.report import report_tables
-from crossrank.benchmarks.load.load_contenders import chosen_load_peers
-from crossrank.benchmarks.load.load_contenders import own_contender as own_load_contender
+from crossrank.benchmarks.harness.result import Result, Subject, prepare
 from crossrank.benchmarks.peers import environments as peer_environments
+from crossrank.benchmarks.peers.comparison_figures import Comparison, PeerFigures
 from crossrank.benchmarks.peers.contenders import PEERS, chosen_peers, own_contenders
 from crossrank.benchmarks.peers.environments import environment_names, install, pip_steps
-from crossrank.benchmarks.peers.workers import sentence_transformers_adapter
+from crossrank.benchmarks.peers.workers import flashrank_adapter, sentence_transformers_adapter
 from crossrank.cli.app import app
 from crossrank.engine.runtime.providers import choose_provider
-from crossrank.errors import InvalidInputError, PrecisionError
+from crossrank.errors import PrecisionError
 
 no_cuda = pytest.mark.skipif(choose_provider("auto").provider == "cuda", reason="CUDA works here")
 
 
 @no_cuda
-@pytest.mark.parametrize("command", [["bench"], ["bench", "--compare", "--roofline"], ["bench-load"]], ids=" ".join)
+@pytest.mark.parametrize("command", ["latency", "peers", "ceiling", "load"])
 def test_without_a_gpu_it_is_refused_with_reason_and_fix_before_anything_is_measured(
     command, tiny_artifact, tmp_path, monkeypatch
 ):
-    for module in ("run", "load.load_benchmark"):
-        monkeypatch.setattr(f"crossrank.benchmarks.{module}.find_artifacts", lambda *_: pytest.fail("not refused"))
+    monkeypatch.setattr("crossrank.benchmarks.harness.result.find_artifacts", lambda *_: pytest.fail("not refused"))
     options = ["--model", tiny_artifact, "--provider", "cuda", "--json", tmp_path / "result.json"]
-    done = CliRunner().invoke(app, [*command, *map(str, options)])
+    done = CliRunner().invoke(app, ["bench", command, *map(str, options)])
     assert done.exit_code == 1, done.output
     assert "provider='cuda' does not work here" in done.stderr
     assert "pip install 'crossrank[gpu]'" in done.stderr
@@ -43,13 +43,13 @@ def test_without_a_gpu_it_is_refused_with_reason_and_fix_before_anything_is_meas
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.parametrize("command", ["bench", "bench-load"])
+@pytest.mark.parametrize("command", ["latency", "load"])
 def test_int8_on_cuda_and_unknown_providers_are_wrong_usage(command, tiny_artifact):
     for arguments, message in (
         (["--provider", "cuda", "--precision", "int8"], "fp16 or fp32 expected"),
         (["--provider", "auto"], "auto"),
     ):
-        done = CliRunner().invoke(app, [command, "--model", str(tiny_artifact), *arguments])
+        done = CliRunner().invoke(app, ["bench", command, "--model", str(tiny_artifact), *arguments])
         assert done.exit_code == 2
         assert message in done.stderr
 
@@ -76,9 +76,8 @@ def test_every_contender_gets_the_device_and_runs_in_the_environment_for_it(prov
     peers, _ = chosen_peers(None, provider)
     contenders = [
         *peers,
-        *chosen_load_peers(None, provider),
         *own_contenders({"fp16": tmp_path}, provider),
-        own_load_contender(tmp_path, "fp16", provider),
+        *own_contenders({"fp16": tmp_path}, provider, concurrent=True),
     ]
     assert {contender.options["device"] for contender in contenders} == {provider}
     environments = {contender.environment for contender in contenders if not contender.is_own}
@@ -107,14 +106,14 @@ def test_the_engine_is_opened_on_the_device_with_or_without_graphs():
 )
 def test_sentence_transformers_gets_device_provider_and_type(monkeypatch, options, expected):
     received = pretend_sentence_transformers(monkeypatch, placed=expected[1].get("provider"))
-    sentence_transformers_adapter.load({"checkpoint": "folder", **options})
+    sentence_transformers_adapter.load(checkpoint="folder", **options)
     assert (received["device"], received["model_kwargs"]) == expected
 
 
 def test_a_peer_that_falls_back_to_the_cpu_takes_no_part(monkeypatch):
     pretend_sentence_transformers(monkeypatch, placed="CPUExecutionProvider")
     with pytest.raises(RuntimeError, match="asked for CUDAExecutionProvider, it runs on CPUExecutionProvider"):
-        sentence_transformers_adapter.load({"checkpoint": "folder", "backend": "onnx", "device": "cuda"})
+        sentence_transformers_adapter.load(checkpoint="folder", backend="onnx", device="cuda")
 
 
 def pretend_sentence_transformers(monkeypatch, placed):
@@ -158,7 +157,9 @@ def test_the_provider_decides_which_environments_are_made(monkeypatch, tmp_path)
     monkeypatch.setattr(peer_environments, "_install", lambda home, name: attempted.append(home.name) or "no network")
     assert {item.environment for item in install(tmp_path, provider="cuda")} == set(environment_names("cuda"))
     assert attempted == environment_names("cuda")
-    done = CliRunner().invoke(app, ["bench", "--provider", "cuda", "--install-peers", str(tmp_path)])
+    done = CliRunner().invoke(
+        app, ["bench", "peers", "--provider", "cuda", "--install-only", "--peers-folder", str(tmp_path)]
+    )
     assert done.exit_code == 1
     assert "infinity-cuda: no network" in done.stderr
 
@@ -178,12 +179,12 @@ def test_the_latency_grid_runs_on_a_simulated_gpu(tiny_checkpoint, tiny_graphs, 
     from tiny_artifacts import write_artifact
 
     pretend_gpu(monkeypatch)
-    monkeypatch.setattr("crossrank.benchmarks.run.choose_provider", lambda _: None)
+    monkeypatch.setattr("crossrank.benchmarks.harness.result.choose_provider", lambda _: None)
     precisions = ("fp32", "fp16")
     folder = write_artifact(tmp_path / "fp16", tiny_checkpoint("bert"), tiny_graphs, precisions=precisions)
     written = tmp_path / "result.json"
     options = ["--model", folder, "--documents", "short", "--top-k", "3", "--seconds", "0", "--json", written]
-    done = CliRunner().invoke(app, ["bench", "--provider", "cuda", *map(str, options)])
+    done = CliRunner().invoke(app, ["bench", "latency", "--provider", "cuda", *map(str, options)])
     assert done.exit_code == 0, done.output
     result = json.loads(written.read_text())
     assert result["provider"] == "cuda"
@@ -193,33 +194,27 @@ def test_the_latency_grid_runs_on_a_simulated_gpu(tiny_checkpoint, tiny_graphs, 
         assert {"nvidia_smi", "cuda_libraries", "onnxruntime"} <= set(result[when])
 
 
-def test_unknown_load_peers_are_refused_by_name():
-    with pytest.raises(InvalidInputError, match=r"nobody.*infinity"):
-        chosen_load_peers(["nobody"], "cuda")
+def test_a_peer_that_runs_on_the_cpu_only_says_so():
+    with pytest.raises(ValueError, match="asked for cuda; FlashRank runs on the CPU"):
+        flashrank_adapter.load(graph="model.onnx", device="cuda")
 
 
-def test_a_result_of_a_gpu_shows_device_driver_clocks_and_who_was_left_out(tiny_artifact, tmp_path):
-    written = tmp_path / "result.json"
-    done = CliRunner().invoke(
-        app,
-        [
-            "bench", "--model", str(tiny_artifact), "--no-latency", "--compare", "--peers", "", "--no-scenarios",
-            "--curve", "", "--peers-folder", str(tmp_path / "none"), "--json", str(written),
-        ],
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
-    result = json.loads(written.read_text())
-    assert result["provider"] == "cpu"
-    assert "gpu" not in result
+def test_a_result_of_a_gpu_shows_device_driver_clocks_and_who_was_left_out(tiny_artifact):
+    setup = prepare(Subject(model=str(tiny_artifact)))
     smi = dict.fromkeys(("name", "memory.total", "power.limit", "clocks.mem", "clocks.max.sm", "temperature.gpu"), "x")
     smi |= {"driver_version": "550.54", "clocks.sm": "1710 MHz"}
-    result["gpu"] = {"nvidia_smi": smi, "cuda_libraries": {"nvidia-cudnn-cu12": "9.1"}}
-    result["gpu_after"] = {"nvidia_smi": smi | {"clocks.sm": "1500 MHz"}}
-    result["comparison"]["absent"] = {"flashrank": "it runs on the CPU"}
-    cells = [" ".join(row) for table in report_tables(result) for row in table.rows]
+    gpu = GpuDescription(0, smi, {"nvidia-cudnn-cu12": "9.1"}, describe_onnxruntime())
+    after = replace(gpu, nvidia_smi=smi | {"clocks.sm": "1500 MHz"})
+    figures = PeerFigures(Comparison({}, {"flashrank": "it runs on the CPU"}))
+    result = Result(replace(setup.conditions, gpu=gpu, gpu_after=after), figures)
+    cells = [" ".join(row) for table in result.tables() for row in table.rows]
     assert any("driver 550.54" in row for row in cells)
     assert any("1710 MHz, after 1500 MHz" in row for row in cells)
     assert any("nvidia-cudnn-cu12 9.1" in row for row in cells)
     assert any(row.startswith("flashrank") and "left out: it runs on the CPU" in row for row in cells)
-    result["gpu"] = {"nvidia_smi": {"reason": "nvidia-smi does not run here"}}
-    assert any("does not run here" in " ".join(row) for table in report_tables(result) for row in table.rows)
+    document = json.loads(result.to_json())
+    assert document["gpu_after"]["nvidia_smi"]["clocks.sm"] == "1500 MHz"
+    assert "gpu" not in json.loads(Result(setup.conditions, figures).to_json()), "there is none on the CPU"
+    gone = replace(gpu, nvidia_smi={"reason": "nvidia-smi does not run here"})
+    table = Result(replace(setup.conditions, gpu=gone), figures).tables()[0]
+    assert any("does not run here" in " ".join(row) for row in table.rows)

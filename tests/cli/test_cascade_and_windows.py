@@ -96,12 +96,15 @@ def test_tuning_writes_a_cascade_that_rerank_takes(crossrank, rerank, tiny_artif
         (folder / f"{name}.jsonl").write_text(
             "".join(json.dumps({"_id": str(index), "text": text}) + "\n" for index, text in enumerate(records))
         )
-    files = [tmp_path / name for name in ("cascade.toml", "figures.json", "plot.png")]
+    files = [tmp_path / name for name in ("cascade.toml", "figures.json")]
     arguments = ["-m", tiny_artifact, "--collection", folder, "--candidates", 16, "--max-lengths", "16,40"]
-    options = zip(("--toml", "--json", "--plot"), files, strict=True)
+    options = zip(("--toml", "--json"), files, strict=True)
     result = crossrank(
-        "tune-cascade",
+        "bench",
+        "cascade",
         *arguments,
+        "--plots",
+        tmp_path,
         "--share",
         0.5,
         "--least-overlap",
@@ -114,16 +117,16 @@ def test_tuning_writes_a_cascade_that_rerank_takes(crossrank, rerank, tiny_artif
     assert "chosen" in result.stdout
     figures = json.loads(files[1].read_text())
     assert figures["collections"][0]["queries"] == 2
-    assert files[2].stat().st_size > 1000
+    assert (tmp_path / "cascade.png").stat().st_size > 1000
     assert len(read_stages(files[0])) == 2
     assert len(lines(rerank("--cascade", files[0], "--format", "jsonl", model=False))) == 4
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib", None)
-        missing = crossrank("tune-cascade", *arguments, "--plot", files[2])
+        missing = crossrank("bench", "cascade", *arguments, "--plots", tmp_path)
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert missing.stderr.startswith("crossrank: plots need matplotlib")
-    none = crossrank("tune-cascade", *arguments[:-1], "6", "--share", 1, "--confirm", 0)
+    none = crossrank("bench", "cascade", *arguments[:-1], "6", "--share", 1, "--confirm", 0)
     assert none.exit_code == 1
     assert "no cascade keeps 100%" in none.stderr
-    wrong = crossrank("tune-cascade", *arguments[:-1], "a,b")
+    wrong = crossrank("bench", "cascade", *arguments[:-1], "a,b")
     assert wrong.exit_code == 2

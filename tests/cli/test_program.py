@@ -9,7 +9,8 @@ import pytest
 import crossrank as package
 from crossrank import cli
 
-COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "evaluate", "bench", "bench-load", "tune-cascade")
+COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "evaluate", "bench")
+BENCHMARKS = ("latency", "ceiling", "deadlines", "windows", "peers", "load", "cascade")
 
 
 def test_help_lists_the_commands_and_goes_to_standard_output(crossrank):
@@ -24,6 +25,14 @@ def test_every_command_explains_itself(crossrank, command):
     result = crossrank(command, "--help")
     assert result.exit_code == 0
     assert f"crossrank {command}" in result.stdout
+
+
+@pytest.mark.parametrize("measured", BENCHMARKS)
+def test_every_benchmark_explains_itself_and_is_listed(crossrank, measured):
+    assert measured in crossrank("bench", "--help").stdout
+    result = crossrank("bench", measured, "--help")
+    assert result.exit_code == 0
+    assert f"crossrank bench {measured}" in result.stdout
 
 
 def test_the_packages_docstring_names_every_command():

@@ -176,8 +176,8 @@ def test_every_precision_is_checked_and_a_check_that_raises_has_failed(subject):
         raise RuntimeError(f"no memory for {precision}")
 
     results = run_checks(dataclasses.replace(subject, open=broken), calls=5)
-    assert Counter(result["precision"] for result in results) == {"fp32": 7, "fp16": 7, "int8": 8}
-    verdicts = {(result["name"], result["verdict"]) for result in results}
+    assert Counter(result.precision for result in results) == {"fp32": 7, "fp16": 7, "int8": 8}
+    verdicts = {(result.name, result.verdict) for result in results}
     assert verdicts == {
         ("parity", "FAIL"),
         ("scores in a batch", "FAIL"),
@@ -189,5 +189,5 @@ def test_every_precision_is_checked_and_a_check_that_raises_has_failed(subject):
         ("memory", "FAIL"),
     }
     parity = results[0]
-    assert parity["detail"] == "RuntimeError: no memory for fp32"
-    assert "Traceback" in parity["figures"]["traceback"]
+    assert parity.detail == "RuntimeError: no memory for fp32"
+    assert "Traceback" in parity.figures["traceback"]

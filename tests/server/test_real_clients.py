@@ -18,7 +18,7 @@ from served_app import server_process, stub_server
 from stub_reranker import StubReranker
 
 from crossrank import Overloaded, Reranker
-from crossrank.models.embedded import default_artifact
+from crossrank.models.embedded import embedded_artifact
 
 QUERY = "how do vaccines teach the immune system"
 DOCUMENTS = [
@@ -168,7 +168,7 @@ def test_aiperf(url, tmp_path, endpoint):
     program = python_of("aiperf").parent / "aiperf"
     tokenizer = tmp_path / "tokenizer"  # its own would be fetched
     tokenizer.mkdir()
-    shutil.copy(default_artifact() / "tokenizer.json", tokenizer)
+    shutil.copy(embedded_artifact() / "tokenizer.json", tokenizer)
     (tokenizer / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}', encoding="utf-8")
     options = ["profile", "--model", "default", "--endpoint-type", endpoint, "--url", url, "--api-key", "key"]
     options += ["--input-file", str(file), "--custom-dataset-type", "single_turn", "--request-count", "4"]

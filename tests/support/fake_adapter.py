@@ -10,7 +10,7 @@ PACKAGES = ("no-such-package",)
 SCALE = "logit"
 
 
-def load(options):
+def load(**options):
     if options.get("fail") == "load":
         raise ValueError("cannot read the weights")
     sys.stdout.write("a library that prints to standard output\n")

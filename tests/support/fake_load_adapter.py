@@ -1,15 +1,19 @@
-"""A contender under load for tests: a queue of one server, with the faults that options ask for."""
+"""A contender for tests on an event loop: a queue of one server, with the faults that options ask for."""
 
 from __future__ import annotations
 
 import asyncio
+
+PACKAGES = ()
+SCALE = "logit"
+REFUSAL = "RefusedError"
 
 
 class RefusedError(Exception):
     """The queue is full."""
 
 
-async def load_async(options):
+async def load(**options):
     if options.get("fail") == "load":
         raise ValueError("cannot read the weights")
     server = asyncio.Lock()
@@ -28,4 +32,4 @@ async def load_async(options):
         finally:
             waiting -= 1
 
-    return rerank, (RefusedError,)
+    return rerank

@@ -8,13 +8,11 @@ import pytest
 
 from crossrank.benchmarks.harness.passages import standard_library_passages
 from crossrank.benchmarks.harness.workloads import TOP_KS, WorkloadMaker
-from crossrank.errors import PrecisionError
 from crossrank.models.artifact import Artifact
-from crossrank.reranker import Reranker
 from crossrank.resolve import resolve_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from crossrank.benchmarks.harness.workloads import Workload
 
@@ -29,13 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each benchmark for every top-k, length and precision that it takes as an argument."""
+    """Run each benchmark for every top-k and length that it takes as an argument."""
     top_ks = TOP_KS if metafunc.config.getoption("--bench-full") else _DEFAULT_TOP_KS
-    values = {"top_k": top_ks, "length": ("short", "middle", "long"), "precision": ("fp32", "int8")}
-    for name, choices in values.items():
+    for name, choices in {"top_k": top_ks, "length": ("short", "middle", "long")}.items():
         if name in metafunc.fixturenames:
-            scope = "session" if name == "precision" else None
-            metafunc.parametrize(name, choices, scope=scope)
+            metafunc.parametrize(name, choices)
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +47,3 @@ def workload(artifact: Artifact) -> Callable[[str, int], Workload]:
     return WorkloadMaker(
         standard_library_passages(), artifact.path(manifest.tokenizer), max_length=manifest.max_length
     ).of_length
-
-
-@pytest.fixture(scope="session")
-def reranker(artifact: Artifact, precision: str) -> Iterator[Reranker]:
-    """A warm reranker; the benchmark is skipped if the artifact has no graph of the precision."""
-    try:
-        loaded = Reranker(artifact.folder, provider="cpu", precision=precision)
-    except PrecisionError as error:
-        pytest.skip(str(error))
-    with loaded:
-        loaded.warmup()
-        yield loaded

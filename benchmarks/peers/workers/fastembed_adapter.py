@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,15 +13,15 @@ SCALE = "logit"
 _NAME = "benchmark/same-weights"
 
 
-def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Load `options["graph"]`, an ONNX file with the tokenizer's files beside it; `device` is cpu or cuda."""
+def load(*, graph: str, device: str) -> Callable[[str, list[str]], Iterable[float]]:
+    """Load an ONNX file with the tokenizer's files beside it, on cpu or cuda."""
     from fastembed.common.model_description import ModelSource
     from fastembed.rerank.cross_encoder import TextCrossEncoder
 
-    graph = Path(options["graph"])
-    TextCrossEncoder.add_custom_model(_NAME, sources=ModelSource(hf=_NAME), model_file=graph.name)
-    model = TextCrossEncoder(_NAME, specific_model_path=str(graph.parent), cuda=options["device"] == "cuda")
-    if options["device"] == "cuda" and model.model.model.get_providers()[0] != "CUDAExecutionProvider":
+    file = Path(graph)
+    TextCrossEncoder.add_custom_model(_NAME, sources=ModelSource(hf=_NAME), model_file=file.name)
+    model = TextCrossEncoder(_NAME, specific_model_path=str(file.parent), cuda=device == "cuda")
+    if device == "cuda" and model.model.model.get_providers()[0] != "CUDAExecutionProvider":
         # onnxruntime falls back to the CPU with no more than a warning.
         raise RuntimeError(f"asked for CUDA, it runs on {model.model.model.get_providers()[0]}")
 

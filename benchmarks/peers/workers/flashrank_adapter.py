@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -12,15 +12,17 @@ PACKAGES = ("FlashRank", "tokenizers")
 SCALE = "probability"
 
 
-def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Load `options["graph"]`, an ONNX file with the tokenizer's files beside it."""
+def load(*, graph: str, device: str) -> Callable[[str, list[str]], Iterable[float]]:
+    """Load an ONNX file with the tokenizer's files beside it; it runs on the CPU only."""
+    if device != "cpu":
+        raise ValueError(f"asked for {device}; FlashRank runs on the CPU")
     from flashrank import Ranker, RerankRequest
     from flashrank.Ranker import model_file_map
 
-    graph = Path(options["graph"])
+    file = Path(graph)
     # Ranker knows models by name. With our folder's name among them, it opens the folder instead of fetching a model.
-    model_file_map[graph.parent.name] = graph.name
-    ranker = Ranker(graph.parent.name, cache_dir=str(graph.parent.parent), max_length=512, log_level="WARNING")
+    model_file_map[file.parent.name] = file.name
+    ranker = Ranker(file.parent.name, cache_dir=str(file.parent.parent), max_length=512, log_level="WARNING")
 
     def score(query: str, documents: list[str]) -> Iterable[float]:
         passages = [{"id": index, "text": document} for index, document in enumerate(documents)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,20 +14,18 @@ _BATCH = 32
 """optimum leaves batching to its user; 32 is sentence-transformers' default."""
 
 
-def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]:
-    """Export `options["checkpoint"]` with optimum itself, and load it on `options["device"]` (cpu or cuda)."""
+def load(*, checkpoint: str, device: str) -> Callable[[str, list[str]], Iterable[float]]:
+    """Export a checkpoint folder with optimum itself, and load it on cpu or cuda."""
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(options["checkpoint"])
-    model = ORTModelForSequenceClassification.from_pretrained(
-        options["checkpoint"], export=True, provider=_PROVIDERS[options["device"]]
-    )
-    if model.provider != _PROVIDERS[options["device"]]:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = ORTModelForSequenceClassification.from_pretrained(checkpoint, export=True, provider=_PROVIDERS[device])
+    if model.provider != _PROVIDERS[device]:
         # onnxruntime falls back to the CPU with no more than a warning.
-        raise RuntimeError(f"asked for {_PROVIDERS[options['device']]}, it runs on {model.provider}")
+        raise RuntimeError(f"asked for {_PROVIDERS[device]}, it runs on {model.provider}")
     # On CUDA optimum binds inputs and outputs itself and accepts torch tensors only.
-    tensors = "pt" if options["device"] == "cuda" else "np"
+    tensors = "pt" if device == "cuda" else "np"
 
     def score(query: str, documents: list[str]) -> Iterable[float]:
         scores: list[float] = []
@@ -37,7 +35,7 @@ def load(options: dict[str, Any]) -> Callable[[str, list[str]], Iterable[float]]
                 [query] * len(batch), batch, padding=True, truncation=True, max_length=512, return_tensors=tensors
             )
             if tensors == "pt":
-                features = features.to(options["device"])
+                features = features.to(device)
             scores.extend(model(**features).logits[:, 0].tolist())
         return scores
 

@@ -8,14 +8,15 @@ import sys
 
 import numpy as np
 import pytest
+from last_part import whole
 from tiny_artifacts import copy_artifact
 from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
-from crossrank.benchmarks.cascade import tune as tuning
+from crossrank.benchmarks.cascade import tuning_plan
 from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
-from crossrank.benchmarks.cascade.tune import TuningPlan, chosen_stages
-from crossrank.benchmarks.cascade.tuning_report import toml_text, trade_off_table, write_plot
+from crossrank.benchmarks.cascade.tune import tune_cascade
+from crossrank.benchmarks.cascade.tuning_plan import TuningPlan
 from crossrank.cascade_file import read_stages
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.schedule.request import FailedPair
@@ -46,13 +47,17 @@ def collection(tmp_path):
 
 @pytest.fixture(autouse=True)
 def few_keeps(monkeypatch):
-    monkeypatch.setattr(tuning, "KEEPS", (10, 12, 16, 20))
+    monkeypatch.setattr(tuning_plan, "KEEPS", (10, 12, 16, 20))
 
 
 def plan_of(model, *folders, **options):
     defaults = {"candidates": CANDIDATES, "max_lengths": (16, 24, 40), "threads": 1, "confirm": 1, "least_overlap": 0}
     options = defaults | options
     return TuningPlan(model=str(model), collections=folders, **options)
+
+
+def tune(plan):
+    return whole(tune_cascade(plan))
 
 
 def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
@@ -73,48 +78,49 @@ def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
 
 @pytest.mark.parametrize("stages", [2, 3])
 def test_every_trial_predicts_what_the_cascade_ranks(collection, tiny_artifact, stages):
-    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, stages=stages, share=0.5))
-    assert len(result["trials"]) == 3 * 4 + (3 * 6 if stages == 3 else 0)
+    result = tune(plan_of(tiny_artifact, collection, stages=stages, share=0.5))
+    assert len(result.trials) == 3 * 4 + (3 * 6 if stages == 3 else 0)
     texts = read_collection(collection)
     queries = list(texts.queries)
     with Reranker(tiny_artifact, threads=1) as reranker:
         full = {query: [item.index for item in ranked(reranker, texts, query)[:10]] for query in queries}
-        for trial in result["trials"][:: 4 if stages == 3 else 3]:
-            early_stages = [Stage(reranker, **stage) for stage in trial["stages"]]
+        for trial in result.trials[:: 4 if stages == 3 else 3]:
+            early_stages = [Stage(reranker, **vars(stage)) for stage in trial.stages]
             cascade = Cascade([*early_stages, Stage(reranker)])
             common = [
                 len({item.index for item in ranked(cascade, texts, query)[:10]} & set(full[query])) for query in queries
             ]
-            assert trial["overlap"]["small"] == pytest.approx(sum(common) / (10 * len(queries)))
+            assert trial.overlap["small"] == pytest.approx(sum(common) / (10 * len(queries)))
 
 
 def test_stages_before_the_last_may_have_a_model_of_their_own(collection, tiny_artifact, tmp_path):
     small = copy_artifact(tiny_artifact, tmp_path / "small model", max_length=40)
     file = tmp_path / "scores.jsonl"
-    result = tuning.tune_cascade(
+    result = tune(
         plan_of(tiny_artifact, collection, early_model=str(small), share=0.5, max_lengths=(16, 40, 50), scores=file)
     )
-    assert {stage["max_length"] for trial in result["trials"] for stage in trial["stages"]} == {16, 40}
-    assert result["collections"][0]["early_encoding_seconds_per_document"] > 0
+    assert {stage.max_length for trial in result.trials for stage in trial.stages} == {16, 40}
     texts = read_collection(collection)
     with Reranker(tiny_artifact, threads=1) as full, Reranker(small, threads=1) as early:
         best = {query: {item.index for item in ranked(full, texts, query)[:10]} for query in texts.queries}
-        for trial in result["trials"]:
-            cascade = Cascade([*(Stage(early, **stage) for stage in trial["stages"]), Stage(full)])
+        for trial in result.trials:
+            cascade = Cascade([*(Stage(early, **vars(stage)) for stage in trial.stages), Stage(full)])
             common = [len({item.index for item in ranked(cascade, texts, q)[:10]} & best[q]) for q in texts.queries]
-            assert trial["overlap"]["small"] == pytest.approx(sum(common) / (10 * len(texts.queries)))
-    assert [stage.model for stage in chosen_stages(result)] == [str(small), str(tiny_artifact)]
-    assert f"Stages before the full model, {tiny_artifact}: {small}." in trade_off_table(result).note
+            assert trial.overlap["small"] == pytest.approx(sum(common) / (10 * len(texts.queries)))
+    (tmp_path / "cascade.toml").write_text(result.toml_text("2026-01-01"))
+    assert [str(stage.model) for stage in read_stages(tmp_path / "cascade.toml")] == [str(small), str(tiny_artifact)]
+    assert f"Stages before the full model, {tiny_artifact}: {small}." in result.tables()[0].note
+    assert (result.early_model.max_length, result.model.max_length) == (40, 64)
     seconds = {json.loads(line)["key"]: json.loads(line)["seconds"] for line in file.read_text().splitlines()}
     assert len(seconds) == 6 * 3
-    means = result["collections"][0]["seconds_per_document"]
-    whole, encoding = means["64"], result["collections"][0]["encoding_seconds_per_document"]
-    early_encoding = result["collections"][0]["early_encoding_seconds_per_document"]
-    for trial in result["trials"]:
-        (stage,) = trial["stages"]
-        first = CANDIDATES * (early_encoding + means[str(stage["max_length"])])
-        last = stage["keep"] * (encoding + whole)
-        assert trial["time_share"] == pytest.approx((first + last) / (CANDIDATES * (encoding + whole)))
+    (measured,) = result.collections
+    assert measured.early_encoding_seconds_per_document > 0
+    whole_document = measured.encoding_seconds_per_document + measured.seconds_per_document[64]
+    for trial in result.trials:
+        (stage,) = trial.stages
+        beginning = measured.early_encoding_seconds_per_document + measured.seconds_per_document[stage.max_length]
+        expected = (CANDIDATES * beginning + stage.keep * whole_document) / (CANDIDATES * whole_document)
+        assert trial.time_share == pytest.approx(expected)
 
 
 def ranked(ranker, collection, query):
@@ -125,58 +131,59 @@ def ranked(ranker, collection, query):
 
 def test_the_fastest_that_keeps_the_share_everywhere_is_chosen_and_run(collection, tiny_artifact, tmp_path):
     other = write_collection(tmp_path / "other", judged=False)
-    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, other, share=0.6, measure="overlap"))
-    good = [trial for trial in result["trials"] if min(trial["quality"].values()) >= 0.6]
-    assert result["chosen"] == min(good, key=lambda trial: trial["time_share"])
-    assert set(result["chosen"]["quality"]) == {"small", "other"}
-    assert result["chosen"]["quality"] == result["chosen"]["overlap"]
-    assert [entry["collection"] for entry in result["confirmed"]] == ["small", "other"]
-    assert all(seconds > 0 for entry in result["confirmed"] for seconds in entry["seconds"]["cascade"])
-    (tmp_path / "cascade.toml").write_text(toml_text(result))
+    result = tune(plan_of(tiny_artifact, collection, other, share=0.6, measure="overlap"))
+    good = [trial for trial in result.trials if min(trial.quality.values()) >= 0.6]
+    assert result.chosen == min(good, key=lambda trial: trial.time_share)
+    assert set(result.chosen.quality) == {"small", "other"}
+    assert result.chosen.quality == result.chosen.overlap
+    assert [entry.collection for entry in result.confirmed] == ["small", "other"]
+    assert all(seconds > 0 for entry in result.confirmed for seconds in entry.seconds.cascade)
+    (tmp_path / "cascade.toml").write_text(result.toml_text("2026-01-01"))
     read = [(str(stage.model), stage.keep, stage.max_length) for stage in read_stages(tmp_path / "cascade.toml")]
-    assert read == [(stage.model, stage.keep, stage.max_length) for stage in chosen_stages(result)]
+    stages = result.chosen.cascade_stages(str(tiny_artifact), str(tiny_artifact))
+    assert read == [(stage.model, stage.keep, stage.max_length) for stage in stages]
     assert len(read) == 2
-    write_plot(result, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    (plot,) = result.write_plots(tmp_path)
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_share_of_the_first_ten_is_kept_whatever_the_measure(collection, tiny_artifact):
-    unbounded = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=0, confirm=0))
-    overlaps = sorted(trial["overlap"]["small"] for trial in unbounded["trials"])
+    unbounded = tune(plan_of(tiny_artifact, collection, share=0.01, least_overlap=0, confirm=0))
+    overlaps = sorted(trial.overlap["small"] for trial in unbounded.trials)
     floor = (overlaps[0] + overlaps[-1]) / 2
-    assert unbounded["chosen"] == unbounded["trials"][0]
-    bounded = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.01, least_overlap=floor, confirm=0))
-    first = next(trial for trial in bounded["trials"] if trial["overlap"]["small"] >= floor)
-    assert bounded["chosen"] == first
+    assert unbounded.chosen == unbounded.trials[0]
+    bounded = tune(plan_of(tiny_artifact, collection, share=0.01, least_overlap=floor, confirm=0))
+    first = next(trial for trial in bounded.trials if trial.overlap["small"] >= floor)
+    assert bounded.chosen == first
 
 
 def test_where_nothing_keeps_the_share_nothing_is_chosen(collection, tiny_artifact):
-    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, max_lengths=(10,), share=1.0, measure="overlap"))
-    assert result["chosen"] is None
-    assert toml_text(result) is None
-    assert "No cascade keeps 100%" in trade_off_table(result).note
+    result = tune(plan_of(tiny_artifact, collection, max_lengths=(10,), share=1.0, measure="overlap"))
+    assert result.chosen is None
+    assert result.toml_text("2026-01-01") is None
+    assert "No cascade keeps 100%" in result.tables()[0].note
 
 
 def test_the_table_has_the_trials_that_no_faster_one_matches(collection, tiny_artifact):
-    result = tuning.tune_cascade(plan_of(tiny_artifact, collection, share=0.1))
-    rows = trade_off_table(result).rows
-    assert 1 <= len(rows) <= len(result["trials"])
+    result = tune(plan_of(tiny_artifact, collection, share=0.1))
+    rows = result.tables()[0].rows
+    assert 1 <= len(rows) <= len(result.trials)
     assert [row[-1] for row in rows].count("chosen") == 1
-    assert result["chosen"] == result["trials"][0]
-    assert result["collections"][0]["ndcg"] > 0
+    assert result.chosen == result.trials[0]
+    assert result.collections[0].ndcg > 0
 
 
 def test_stored_scores_are_not_computed_again(collection, tiny_artifact, tmp_path, monkeypatch):
     file = tmp_path / "scores.jsonl"
-    first = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
+    first = tune(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
     lines = file.read_text().splitlines()
     assert len(lines) == 3 * 4
     monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored again"))
-    again = tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
-    assert [trial["quality"] for trial in again["trials"]] == [trial["quality"] for trial in first["trials"]]
+    again = tune(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
+    assert [trial.quality for trial in again.trials] == [trial.quality for trial in first.trials]
     file.write_text("\n".join([*lines, '{"key": "x"}']))
     with pytest.raises(InvalidInputError, match="line 13 holds no scores"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection, scores=file))
+        tune(plan_of(tiny_artifact, collection, scores=file))
 
 
 def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
@@ -193,7 +200,7 @@ def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
     monkeypatch.setattr(ArtifactReranker, "score_indices", failing)
     file = tmp_path / "scores.jsonl"
     with pytest.raises(InferenceError, match=r"document 'd3' of the collection has no score at 24 tokens: no number"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection, queries=3, scores=file))
+        tune(plan_of(tiny_artifact, collection, queries=3, scores=file))
     assert [json.loads(line)["key"].split()[:3] for line in file.read_text().splitlines()] == [["small", "q0", "16"]]
 
 
@@ -201,18 +208,18 @@ def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
 def test_judgements_without_a_relevant_document_for_any_query_are_refused(collection, tiny_artifact, text):
     (collection / "qrels" / "test.tsv").write_text(text)
     with pytest.raises(InvalidInputError, match="small: none of its 6 queries"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection))
+        tune(plan_of(tiny_artifact, collection))
 
 
 def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InvalidInputError, match="is not there"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection, tmp_path / "nowhere"))
+        tune(plan_of(tiny_artifact, collection, tmp_path / "nowhere"))
     with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection, candidates=31))
+        tune(plan_of(tiny_artifact, collection, candidates=31))
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingDependencyError, match=r"crossrank\[bench\]"):
-        tuning.tune_cascade(plan_of(tiny_artifact, collection))
+        tune(plan_of(tiny_artifact, collection))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000], ids=["not UTF-8", "nested without end"])

@@ -108,12 +108,12 @@ def test_a_description_has_device_libraries_and_the_build(monkeypatch):
     monkeypatch.setattr(gpu, "ask_smi", ask)
     description = describe_gpu(1)
     assert selectors == ["0"]
-    assert description["nvidia_smi"]["driver_version"] == "550.54.15"
-    assert description["cuda_libraries"] == {"nvidia-cublas-cu12": "1.2", "nvidia-cudnn-cu12": "1.2"}
-    assert description["onnxruntime"]["build"].startswith("ORT Build Info")
-    assert "CPUExecutionProvider" in description["onnxruntime"]["providers"]
+    assert description.nvidia_smi["driver_version"] == "550.54.15"
+    assert description.cuda_libraries == {"nvidia-cublas-cu12": "1.2", "nvidia-cudnn-cu12": "1.2"}
+    assert description.onnxruntime.build.startswith("ORT Build Info")
+    assert "CPUExecutionProvider" in description.onnxruntime.providers
 
 
 def test_without_a_driver_the_description_has_the_reason_instead_of_the_device(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "reason" in describe_gpu()["nvidia_smi"]
+    assert "reason" in describe_gpu().nvidia_smi

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from crossrank.benchmarks.harness.workloads import Workload
 from crossrank.benchmarks.peers import comparison
-from crossrank.benchmarks.peers.comparison import Scenario, compare, run_scenario
+from crossrank.benchmarks.peers.comparison import Scenario, compare, run_scenario, start_contender
+from crossrank.benchmarks.peers.comparison_figures import Failure
 from crossrank.benchmarks.peers.contenders import Contender, chosen_peers, own_contenders
 from crossrank.benchmarks.peers.restartable_worker import LARGEST_IDLE_MIB, RestartableWorker
 from crossrank.benchmarks.peers.worker_process import WorkerError, WorkerProcess
@@ -31,7 +33,7 @@ def fake():
     with ExitStack() as stack:
 
         def start(**options):
-            worker = stack.enter_context(WorkerProcess(adapters=Path(__file__).parents[2] / "support"))
+            worker = stack.enter_context(closing(WorkerProcess(adapters=Path(__file__).parents[2] / "support")))
             worker.load("fake_adapter", options)
             return worker
 
@@ -47,12 +49,11 @@ def test_scores_come_back_in_order_whatever_a_library_prints(fake):
 def test_times_are_those_of_the_calls(fake):
     worker = fake(sleep=0.05)
     worker.send_workload(WORK)
-    worker.warm_up("three")
     seconds = worker.time("three", calls=3)
     assert len(seconds) == 3
     assert all(0.05 <= value < 5 for value in seconds)
-    peak, resident = worker.memory_mib()
-    assert peak >= resident > 1
+    memory = worker.memory()
+    assert memory.peak_mib >= memory.resident_mib > 1
 
 
 def test_a_failing_load_and_a_failing_call_are_reported_and_leave_the_process_usable(fake):
@@ -96,7 +97,7 @@ def restartable():
                 worker = WorkerProcess(adapters=Path(__file__).parents[2] / "support")
                 return worker, worker.load("fake_adapter", options)
 
-            return stack.enter_context(RestartableWorker(start, largest_idle_mib=largest_idle_mib))
+            return stack.enter_context(closing(RestartableWorker(start, largest_idle_mib=largest_idle_mib)))
 
         yield make
 
@@ -119,13 +120,13 @@ def test_every_contender_is_timed_in_every_round_and_compared_with_ours(restarta
         "other": restartable(sleep=0.06),
         "broken": restartable(fail="score"),
     }
-    figures = run_scenario(Scenario(WORK, rounds=3, calls=2), workers)["contenders"]
-    assert figures["broken"] == {"failed": "KeyError: 'ids'"}
-    assert len(figures["other"]["seconds"]) == len(figures["crossrank-fp32"]["seconds"]) == 3
-    ratio = figures["other"]["times_as_long_as"]["crossrank-fp32"]
-    assert ratio["smallest"] <= ratio["median"] <= ratio["largest"]
-    assert ratio["median"] > 1
-    assert figures["crossrank-fp32"]["times_as_long_as"] == {}
+    figures = run_scenario(Scenario(WORK, rounds=3, calls=2), workers).contenders
+    assert figures["broken"] == Failure("KeyError: 'ids'")
+    assert len(figures["other"].seconds) == len(figures["crossrank-fp32"].seconds) == 3
+    ratio = figures["other"].times_as_long_as["crossrank-fp32"]
+    assert ratio.smallest <= ratio.median <= ratio.largest
+    assert ratio.median > 1
+    assert figures["crossrank-fp32"].times_as_long_as == {}
 
 
 def test_crossrank_as_a_contender_gives_its_scores_and_absent_peers_are_named(tiny_artifact, tmp_path):
@@ -133,15 +134,19 @@ def test_crossrank_as_a_contender_gives_its_scores_and_absent_peers_are_named(ti
         *own_contenders({"fp32": tiny_artifact, "int8": tiny_artifact}),
         Contender("peer", "A peer", "not-installed", "fake_adapter"),
     ]
-    result = compare(contenders, [Scenario(WORK, rounds=1)], peers_folder=tmp_path, weights=None)
-    assert "'not-installed' is not installed" in result["contenders"]["peer"]["failed"]
-    assert set(result["scenarios"][0]["contenders"]) == {"crossrank-fp32", "crossrank-int8"}
+    start = partial(start_contender, peers_folder=tmp_path, weights=None)
+    parts = [part.comparison for part in compare(contenders, [Scenario(WORK, rounds=1)], start)]
+    assert [len(part.scenarios) for part in parts] == [0, 1, 1]
+    result = parts[-1]
+    assert "'not-installed' is not installed" in result.contenders["peer"].failed
+    assert result.contenders["crossrank-fp32"].peak_mib > 1
+    assert set(result.scenarios[0].contenders) == {"crossrank-fp32", "crossrank-int8"}
     with Reranker(tiny_artifact, precision="fp32") as one, Reranker(tiny_artifact, precision="int8") as other:
         logits = [reranker.score(WORK.query, WORK.documents).astype(float) for reranker in (one, other)]
     expected = np.abs(np.subtract(*(1 / (1 + np.exp(-values)) for values in logits))).max()
-    agreement = result["agreement"]
-    assert agreement["reference"] == "crossrank-fp32"
-    assert agreement["contenders"]["crossrank-int8"]["largest_difference"] == pytest.approx(expected, abs=1e-7)
+    agreement = result.agreement
+    assert agreement.reference == "crossrank-fp32"
+    assert agreement.contenders["crossrank-int8"].largest_difference == pytest.approx(expected, abs=1e-7)
 
 
 def test_unknown_peers_are_refused_by_name():

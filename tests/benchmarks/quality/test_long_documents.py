@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from crossrank.benchmarks.latency.long_documents import join_documents, measure_long_documents, measure_window_times
+from crossrank.benchmarks.quality.long_documents import join_documents, measure_long_documents, measure_window_times
 from crossrank.cli.app import app
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.text.windows import Windows
@@ -39,7 +39,7 @@ def test_documents_are_joined_to_groups_with_their_best_grade_and_rank():
 
 def test_every_way_to_read_is_judged_by_its_own_ranking(folder, tiny_artifact):
     found = measure_long_documents(tiny_artifact, folder, depth=8, threads=1)
-    assert (found["collection"], found["queries"]) == ("small", 2)
+    assert (found.collection, found.queries) == ("small", 2)
     long = join_documents(read_collection(folder))
     for way, windows in (("truncate", "truncate"), ("max", Windows()), ("top-mean", Windows(aggregation="top-mean"))):
         scores = {}
@@ -49,9 +49,9 @@ def test_every_way_to_read_is_judged_by_its_own_ranking(folder, tiny_artifact):
                 ranking = reranker.rank(long.queries[query], [long.documents[name] for name in names])
                 scores[query] = {names[item.index]: -rank for rank, item in enumerate(ranking)}
         expected = ndcg({query: long.judgements[query] for query in scores}, scores)
-        assert found["ways"][way]["ndcg"] == pytest.approx(expected)
-    assert found["ways"]["truncate"]["windows"] == 1
-    assert found["ways"]["max"]["windows"] > 1.5
+        assert found.ways[way].ndcg == pytest.approx(expected)
+    assert found.ways["truncate"].windows == 1
+    assert found.ways["max"].windows > 1.5
     (folder / "bm25.trec").unlink()
     with pytest.raises(InvalidInputError, match=r"one \*\.trec run expected"):
         measure_long_documents(tiny_artifact, folder)
@@ -74,16 +74,14 @@ def test_a_run_or_judgements_that_tell_nothing_of_the_queries_are_refused(folder
 
 def test_times_are_taken_of_documents_with_so_many_windows(tiny_artifact, texts):
     rows = measure_window_times(tiny_artifact, " ".join(texts) * 4, "who", counts=(1, 3), threads=1)
-    assert [row["windows"] for row in rows] == [1, 3]
-    assert all(row["seconds"] > 0 for row in rows)
+    assert [row.windows for row in rows] == [1, 3]
+    assert all(row.seconds > 0 for row in rows)
     with pytest.raises(InvalidInputError, match="1 windows a document; 4 expected"):
         measure_window_times(tiny_artifact, "short", "who", counts=(4,))
 
 
 def test_the_bench_prints_them(crossrank_bench, folder, tiny_artifact, tmp_path):
-    result = crossrank_bench(
-        "--model", tiny_artifact, "--precision", "int8", "--no-latency", "--long", folder, "--json", tmp_path / "f.json"
-    )
+    result = crossrank_bench("windows", "--model", tiny_artifact, "--collection", folder, "--json", tmp_path / "f.json")
     assert result.exit_code == 0, result.output
     assert "nDCG@10 on long documents" in result.stdout
     assert "ms a window" in result.stdout

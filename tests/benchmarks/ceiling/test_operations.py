@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossrank.benchmarks.latency.operations import operations_per_pair
+from crossrank.benchmarks.ceiling.operations import operations_per_pair
 from crossrank.models.manifest import Architecture
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tiny_checkpoints import make_texts
 
+from crossrank.benchmarks.ceiling.matrix_products import ProductShape, model_shapes, product_graph
+from crossrank.benchmarks.ceiling.product_rates import Ceiling, ProductMeter
+from crossrank.benchmarks.ceiling.share import measure_ceiling
 from crossrank.benchmarks.harness.passages import Passages
 from crossrank.benchmarks.harness.workloads import WorkloadMaker
-from crossrank.benchmarks.latency.ceiling import Ceiling, DeviceProductMeter, ProductMeter
-from crossrank.benchmarks.latency.matrix_products import ProductShape, model_shapes, product_graph
-from crossrank.benchmarks.latency.roofline import measure_roofline
 from crossrank.models.manifest import Architecture
 
 SHAPE = Architecture(model_type="bert", hidden_size=16, intermediate_size=64, num_hidden_layers=2)
@@ -61,9 +63,10 @@ def test_the_rate_counts_the_products_of_all_threads(precision):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_meter_for_devices_counts_products_of_matrices_that_stay_on_the_device(precision):
     # The device is the CPU here; it has not been run on a GPU yet.
-    meter = DeviceProductMeter(ProductShape(8, 16, 16), precision, provider="cpu", device=0)
+    meter = ProductMeter(ProductShape(8, 16, 16), precision, runs_per_wait=20)
     assert meter.rate(0.01) > 0
-    (result,) = meter._binding.copy_outputs_to_cpu()
+    (binding,) = meter.bindings
+    (result,) = binding.copy_outputs_to_cpu()
     assert result.shape == (8, 16)
     assert np.abs(result).max() > 0.1, "the product was computed"
 
@@ -78,21 +81,20 @@ def test_the_ceiling_is_the_median_over_shapes_of_the_median_over_rounds():
 
 
 def test_a_run_reports_operations_times_and_share(tiny_artifact, monkeypatch):
-    monkeypatch.setattr("crossrank.benchmarks.latency.roofline._PRODUCT_SECONDS", 0.005)
+    monkeypatch.setattr("crossrank.benchmarks.ceiling.share._PRODUCT_SECONDS", 0.005)
     passages = Passages("made", "the river", tuple(make_texts(30)))
     maker = WorkloadMaker(passages, tiny_artifact / "tokenizer.json", max_length=64)
-    result = measure_roofline({"fp32": tiny_artifact, "int8": tiny_artifact}, maker, rounds=1, pair_tokens=(16, 32))
-    assert [(row["precision"], row["pair_tokens"]) for row in result["rows"]] == [
+    artifacts = {"fp32": tiny_artifact, "int8": tiny_artifact}
+    setup = SimpleNamespace(maker=maker, artifacts=artifacts, subject=SimpleNamespace(provider="cpu"))
+    parts = list(measure_ceiling(setup, print, rounds=1, pair_tokens=(16, 32)))
+    assert [len(part.ceiling) for part in parts] == [1, 2, 3, 4], "each row is kept when it is measured"
+    assert [(row.precision, row.pair_tokens) for row in parts[-1].ceiling] == [
         ("fp32", 16),
         ("fp32", 32),
         ("int8", 16),
         ("int8", 32),
     ]
-    for row in result["rows"]:
-        assert row["reached_operations_per_second"] == pytest.approx(
-            row["operations_per_pair"] / row["seconds_per_pair"]
-        )
-        assert row["share"] == pytest.approx(
-            row["reached_operations_per_second"] / row["ceiling_operations_per_second"]
-        )
-        assert len(row["shape_operations_per_second"]) == 4
+    for row in parts[-1].ceiling:
+        assert row.reached_operations_per_second == pytest.approx(row.operations_per_pair / row.seconds_per_pair)
+        assert row.share == pytest.approx(row.reached_operations_per_second / row.ceiling_operations_per_second)
+        assert len(row.shape_operations_per_second) == 4

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.benchmarks.harness.candidates import evenly_spread
 from crossrank.benchmarks.harness.engine_options import engine_options
 from crossrank.engine.text.windows import Windows
 from crossrank.errors import InvalidInputError, TruncationWarning
-from crossrank.evaluation.beir import read_judged_collection
+from crossrank.evaluation.beir import read_collection, read_judged_collection
 from crossrank.evaluation.collection import Collection
+from crossrank.evaluation.dependencies import require_ir_measures
 from crossrank.evaluation.measures import ndcg
+from crossrank.evaluation.report_table import ReportTable, milliseconds
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from crossrank.benchmarks.harness.result import Setup
     from crossrank.engine.text.windows import Aggregation, LongDocuments
     from crossrank.models.manifest import Provider
 
@@ -82,6 +87,114 @@ def _usable_queries(long: Collection) -> list[str]:
     return [query for query in long.queries if long.has_relevant(query) and long.runs.get(query)]
 
 
+@dataclass(frozen=True)
+class WindowTime:
+    """Seconds to rank documents that are encoded already, with so many windows each."""
+
+    windows: int
+    documents: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ReadingFigures:
+    """One way to read long documents: nDCG@10, windows a document on average, seconds that scoring took."""
+
+    ndcg: float
+    windows: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LongDocumentFigures:
+    """One collection of joined documents, reranked to a depth, by each way to read."""
+
+    collection: str
+    queries: int
+    depth: int
+    ways: dict[str, ReadingFigures]
+
+
+@dataclass(frozen=True)
+class WindowFigures:
+    """Times by windows, and the collections measured so far."""
+
+    window_times: tuple[WindowTime, ...]
+    long_documents: tuple[LongDocumentFigures, ...] = ()
+
+    def tables(self) -> list[ReportTable]:
+        """Quality of the collections, and times."""
+        cells = tuple(
+            (
+                str(row.windows),
+                milliseconds(row.seconds / row.documents),
+                milliseconds(row.seconds / row.documents / row.windows),
+            )
+            for row in self.window_times
+        )
+        times = ReportTable("Time by windows", ("windows a document", "ms a document", "ms a window"), cells)
+        return [self._quality(), times] if self.long_documents else [times]
+
+    def _quality(self) -> ReportTable:
+        ways = list(self.long_documents[0].ways)
+        cells = tuple(
+            (
+                own.collection,
+                str(own.queries),
+                *(f"{own.ways[way].ndcg:.4f}" for way in ways),
+                f"{own.ways[ways[-1]].windows:.1f}",
+            )
+            for own in self.long_documents
+        )
+        note = f"Documents joined by fours; the first {self.long_documents[0].depth} of BM25's order reranked."
+        columns = ("collection", "queries", *ways, "windows a document")
+        return ReportTable("nDCG@10 on long documents", columns, cells, note)
+
+    def write_plots(self, folder: Path) -> list[Path]:  # noqa: ARG002
+        """There is no plot of these figures."""
+        return []
+
+
+def measure_windows(
+    setup: Setup,
+    progress: Callable[[str], None],
+    *,
+    folders: Sequence[Path],
+    queries: int | None,
+) -> Iterator[WindowFigures]:
+    """Time windows, then judge ways to read the documents of each folder.
+
+    Times come first: only they tell whether the first folder's texts have so many windows.
+
+    Yields:
+        The figures after the times and after each folder.
+
+    Raises:
+        InvalidInputError: as `measure_window_times` and `read_long_documents` say.
+    """
+    artifact, provider = setup.artifacts[setup.first], setup.subject.provider
+    progress("times by windows")
+    text = " ".join(read_collection(folders[0]).documents.values())
+    times = measure_window_times(artifact, text, setup.conditions.text.query, provider=provider)
+    yield WindowFigures(times)
+    measured: list[LongDocumentFigures] = []
+    for folder in folders:
+        measured.append(measure_long_documents(artifact, folder, queries=queries, provider=provider, progress=progress))
+        yield WindowFigures(times, tuple(measured))
+
+
+def check_folders(folders: Sequence[Path]) -> None:
+    """Read every folder as `measure_windows` will, and see to what judges rankings.
+
+    Raises:
+        InvalidInputError: as `read_long_documents` says.
+        MissingDependencyError: ir-measures is not installed.
+    """
+    require_ir_measures()
+    for folder in folders:
+        read_long_documents(folder)
+
+
 def measure_long_documents(
     artifact: Path,
     folder: Path,
@@ -91,7 +204,7 @@ def measure_long_documents(
     threads: int | None = None,
     provider: Provider = "cpu",
     progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> LongDocumentFigures:
     """Rerank joined documents by their beginning, and by windows with each aggregation.
 
     Args:
@@ -110,29 +223,25 @@ def measure_long_documents(
         InvalidInputError: the folder has no judgements, no run, or none for its queries.
     """
     long = read_long_documents(folder)
-    usable = _usable_queries(long)
-    count = min(queries or len(usable), len(usable))
-    chosen = [usable[index * len(usable) // count] for index in range(count)]
+    chosen = evenly_spread(_usable_queries(long), queries)
     ranked = {query: long.runs[query][:depth] for query in chosen}
     judged = {query: long.judgements[query] for query in chosen}
-    ways: dict[str, Windows | None] = {"truncate": None}
-    ways.update({name: Windows(aggregation=name) for name in _AGGREGATIONS})
-    result: dict[str, Any] = {"collection": folder.name, "queries": count, "depth": depth, "ways": {}}
-    for name, windows in ways.items():
+    documents = sum(map(len, ranked.values()))
+    figures: dict[str, ReadingFigures] = {}
+    ways: dict[str, LongDocuments] = {name: Windows(aggregation=name) for name in _AGGREGATIONS}
+    for name, reading in {"truncate": "truncate", **ways}.items():
         rankings: dict[str, list[str]] = {}
         read, seconds = 0, 0.0
-        reading: LongDocuments = windows or "truncate"
         with Reranker(artifact, threads=threads, long_documents=reading, **engine_options(provider)) as reranker:
             for index, query in enumerate(chosen, start=1):
-                progress(f"{folder.name}, long documents: {name}, query {index} of {count}")
+                progress(f"{folder.name}, long documents: {name}, query {index} of {len(chosen)}")
                 started = time.perf_counter()
                 ranking = reranker.rank(long.queries[query], [long.documents[own] for own in ranked[query]])
                 seconds += time.perf_counter() - started
                 read += sum(item.window.count if item.window else 1 for item in ranking)
                 rankings[query] = [ranked[query][item.index] for item in ranking]
-        documents = sum(map(len, ranked.values()))
-        result["ways"][name] = {"ndcg": ndcg(judged, rankings), "windows": read / documents, "seconds": seconds}
-    return result
+        figures[name] = ReadingFigures(ndcg(judged, rankings), read / documents, seconds)
+    return LongDocumentFigures(folder.name, len(chosen), depth, figures)
 
 
 def measure_window_times(
@@ -143,7 +252,7 @@ def measure_window_times(
     counts: Sequence[int] = WINDOW_COUNTS,
     threads: int | None = None,
     provider: Provider = "cpu",
-) -> list[dict[str, Any]]:
+) -> tuple[WindowTime, ...]:
     """Seconds to rank a few documents that are encoded already, by the number of windows read of each.
 
     Args:
@@ -178,5 +287,5 @@ def measure_window_times(
                 f"all documents joined to {_TIMED_DOCUMENTS}, the text has {min(read)} windows a document; {count} "
                 "expected: windows are timed on a larger collection"
             )
-        rows.append({"windows": count, "documents": len(documents), "seconds": seconds})
-    return rows
+        rows.append(WindowTime(count, len(documents), seconds))
+    return tuple(rows)
