@@ -17,10 +17,16 @@ _REMEMBERED_RUNS = 16
 _CAREFUL_SHARE = 0.8
 """The careful prediction is this quantile of the remembered runs."""
 _TYPICAL_LENGTH = 128
+_SMALL_PAIRS, _SMALL_LENGTH = 80, 64
 
 
 class RunTimes:
-    """Corrects predicted run times by observed ones. Not thread-safe."""
+    """Corrects predicted run times by observed ones. Not thread-safe.
+
+    Attributes:
+        workers: how many runs execute at once.
+        small_work: predicted seconds, on one core, of 80 pairs of 64 tokens: less than that is little work.
+    """
 
     def __init__(self, cost: CostModel, workers: int) -> None:
         """Start with the cost model's predictions as they are.
@@ -29,14 +35,15 @@ class RunTimes:
             cost: makes the predictions that are corrected.
             workers: how many runs execute at once.
         """
-        self._workers = workers
+        self.workers = workers
         self.reset(cost)
 
     def reset(self, cost: CostModel) -> None:
         """Start again with another cost model."""
-        self._speed_up = {False: 1.0, True: self._workers * cost.operator_efficiency}
+        self._speed_up = {False: 1.0, True: self.workers * cost.operator_efficiency}
         self.forget()
         self._tokens_per_second = _TYPICAL_LENGTH / float(cost.seconds(1, _TYPICAL_LENGTH))
+        self.small_work = _SMALL_PAIRS * float(cost.seconds(1, _SMALL_LENGTH))
 
     def forget(self) -> None:
         """Drop all observed runs and use the cost model's predictions as they are, until the next run."""
@@ -67,7 +74,7 @@ class RunTimes:
         if not self._ratios[not all_cores]:  # nothing better is known of the other kind yet
             self._typical[not all_cores] = self._typical[all_cores]
             self._careful[not all_cores] = self._careful[all_cores]
-        rate = tokens / seconds / (self._workers if all_cores else 1)
+        rate = tokens / seconds / (self.workers if all_cores else 1)
         self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
 
     def typical(self, seconds: float, *, all_cores: bool = False) -> float:
@@ -86,4 +93,4 @@ class RunTimes:
     @property
     def tokens_per_second(self) -> float:
         """Tokens, without padding, that all workers together score per second, averaged over the last runs."""
-        return self._tokens_per_second * self._workers
+        return self._tokens_per_second * self.workers

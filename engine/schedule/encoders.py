@@ -20,6 +20,7 @@ from crossrank.errors import ClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.encoding_pieces import Pieces
     from crossrank.engine.schedule.request import Terms
 
@@ -41,18 +42,18 @@ class Encoders:
         turns: who may encode.
     """
 
-    def __init__(self, processors: int, clock: Callable[[], float]) -> None:
+    def __init__(self, times: RunTimes, clock: Callable[[], float]) -> None:
         """Prepare; threads start when they are needed.
 
         Args:
-            processors: how many runs go on at once. As many pieces are encoded at once, and at least two.
+            times: of the runs; as many pieces are encoded at once as there are workers, and at least two.
             clock: seconds that only grow; deadlines are points on it.
         """
         self.speed = EncodingSpeed()
-        self.turns = EncodingTurns(max(2, processors))
-        self._processors = processors
+        self._threads = max(2, times.workers)
+        self.turns = EncodingTurns(self._threads)
+        self._times = times
         self._clock = clock
-        self._threads = max(2, processors)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -88,7 +89,7 @@ class Encoders:
 
     def begin(self, pieces: Pieces[_Result], terms: Terms, scoring_seconds: float, first: Piece) -> Future[_Result]:
         """Let encoder threads do all pieces of a call; cancelling the future ends that after the piece in progress."""
-        job = _Job(self, pieces, lambda piece: place_of(piece.seconds_left + scoring_seconds, terms, self._processors))
+        job = _Job(self, pieces, lambda piece: place_of(piece.seconds_left + scoring_seconds, terms, self._times))
         job.ask(first)
         return job.future
 
@@ -119,7 +120,7 @@ class Encoders:
                 if not turn.begins_at_once(large=piece.large):
                     turn.end()
                     came = threading.Event()
-                    place = place_of(piece.seconds_left + scoring_seconds, terms, self._processors)
+                    place = place_of(piece.seconds_left + scoring_seconds, terms, self._times)
                     turn.ask(place, came.set, large=piece.large)
                     while not came.wait(_LOOK_AGAIN_SECONDS):
                         self.turns.start_next()

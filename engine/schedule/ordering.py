@@ -4,7 +4,8 @@ The order of least remaining work gives the smallest mean waiting time, and alon
 a stream of small ones. So waiting counts as well: every second waited takes `AGEING` seconds off the remaining work. A
 request that has waited for 1 / AGEING times its own work goes before any newcomer, however small. Among small requests
 least work gains little, and callers that ask for one document again and again would keep out one that asks for ten. So
-work below `SMALL` counts for less, by its square: the smaller it is, the sooner waiting makes up for it.
+little work (`RunTimes.small_work`) counts for less, by its square: the smaller it is, the sooner waiting makes up for
+it.
 
 All waiting requests age at one rate, so their order changes only when one of them gets a run: a heap holds it.
 """
@@ -17,16 +18,15 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.request import Request, Terms
 
 AGEING = 0.05
 """Seconds of remaining work that a second of waiting makes up for; docs/decisions.md has figures for others."""
-SMALL = 0.5
-"""Seconds of work below which work counts for less than itself; docs/decisions.md has figures for others."""
 _SPARE_ENTRIES = 16
 
 
-def place_of(work: float, terms: Terms, workers: int) -> float:
+def place_of(work: float, terms: Terms, times: RunTimes) -> float:
     """The place of work in the order; the smallest goes first.
 
     A step of priority counts as half the work. Work that a deadline cuts off does not count.
@@ -34,24 +34,24 @@ def place_of(work: float, terms: Terms, workers: int) -> float:
     Args:
         work: predicted seconds on one core.
         terms: of its call.
-        workers: runs that go on at once.
+        times: says how many runs go on at once, and what is little work.
     """
     if terms.deadline is not None:
-        work = min(work, max(0.0, terms.deadline - terms.arrival) * workers)
+        work = min(work, max(0.0, terms.deadline - terms.arrival) * times.workers)
     work *= 2.0**-terms.priority
-    return float(work * min(1.0, (work / SMALL) ** 2) + AGEING * terms.arrival)
+    return float(work * min(1.0, (work / times.small_work) ** 2) + AGEING * terms.arrival)
 
 
-def turn(request: Request, workers: int) -> float:
+def turn(request: Request, times: RunTimes) -> float:
     """The place of a request in the order.
 
     Pairs of the same call that were not submitted yet count as its work: a call in many small pieces is no small call.
 
     Args:
         request: one that waits.
-        workers: runs that go on at once.
+        times: says how many runs go on at once, and what is little work.
     """
-    return place_of(request.remaining + request.terms.work_behind, request.terms, workers)
+    return place_of(request.remaining + request.terms.work_behind, request.terms, times)
 
 
 class WaitingWork(NamedTuple):
@@ -68,7 +68,7 @@ class WaitingWork(NamedTuple):
     terms: Terms
 
 
-def work_ahead(place: float, waiting: Iterable[WaitingWork], workers: int) -> float:
+def work_ahead(place: float, waiting: Iterable[WaitingWork], times: RunTimes) -> float:
     """Predicted seconds, on one core, of what goes before somebody who comes now.
 
     Who is behind stays behind: of those that wait, only ones that are served come nearer. Places are compared by what
@@ -78,9 +78,9 @@ def work_ahead(place: float, waiting: Iterable[WaitingWork], workers: int) -> fl
     Args:
         place: of the one who comes.
         waiting: what waits of each call.
-        workers: runs that go on at once.
+        times: says how many runs go on at once, and what is little work.
     """
-    return sum(work.seconds for work in waiting if place_of(work.expected, work.terms, workers) < place)
+    return sum(work.seconds for work in waiting if place_of(work.expected, work.terms, times) < place)
 
 
 class WaitingRequests:
@@ -89,13 +89,13 @@ class WaitingRequests:
     Requests whose batches are gone need not be taken out: they are passed over, and removed when they are many.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, times: RunTimes) -> None:
         """Start empty.
 
         Args:
-            workers: runs that go on at once.
+            times: says how many runs go on at once, and what is little work.
         """
-        self._workers = workers
+        self._times = times
         self._heap: list[tuple[float, int, Request]] = []
         self._live = 0
 
@@ -110,7 +110,7 @@ class WaitingRequests:
     def add(self, request: Request) -> None:
         """Let a request with batches wait."""
         self._live += 1
-        heapq.heappush(self._heap, (turn(request, self._workers), request.number, request))
+        heapq.heappush(self._heap, (turn(request, self._times), request.number, request))
 
     def add_again(self, request: Request, *, waited: bool) -> None:
         """Give a request its place again after batches were put back.
@@ -135,7 +135,7 @@ class WaitingRequests:
         if not request.batches:
             self.emptied()
         elif self._heap and self._heap[0][2] is request:
-            heapq.heapreplace(self._heap, (turn(request, self._workers), request.number, request))
+            heapq.heapreplace(self._heap, (turn(request, self._times), request.number, request))
         # One that was not first keeps its place until it comes first: less work moves it only forward.
 
     def emptied(self) -> None:

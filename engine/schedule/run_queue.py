@@ -65,7 +65,7 @@ class RunQueue:
         self._workers = workers
         self._release = release
         self._splits_runs = splits_runs
-        self._waiting = WaitingRequests(workers)
+        self._waiting = WaitingRequests(times)
         self._since = 0.0
         self._believed_since: float | None = None
         self.cut_short: list[Request] = []

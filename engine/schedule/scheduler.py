@@ -85,7 +85,7 @@ class Scheduler:
         self.clock = clock
         self.times = RunTimes(kind.cost, runner.processors)
         self.admission = Admission(self.times, max_queue_tokens)
-        self.encoders = Encoders(runner.processors, clock)
+        self.encoders = Encoders(self.times, clock)
         self._max_length = encoder.max_length
         self._statistics = Statistics()
         commands: SimpleQueue[Command] = SimpleQueue()
@@ -159,7 +159,7 @@ class Scheduler:
             terms: its place in the order.
         """
         waiting = itertools.chain(self._owner.waiting_work(), self.admission.announced_work())
-        ahead = work_ahead(place_of(seconds, terms, self.processors), waiting, self.processors)
+        ahead = work_ahead(place_of(seconds, terms, self.times), waiting, self.times)
         return ahead * self.times.factor / self.processors
 
     def wake(self) -> None:

@@ -5,8 +5,10 @@ import time
 from concurrent.futures import CancelledError, Future
 
 import pytest
+from fake_runner import COST
 
 from crossrank.engine.call.drivers import Encode, wait_beside_loop, wait_in_thread
+from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.encoders import Encoders, OutOfTime
 from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.request import Terms
@@ -15,11 +17,11 @@ PIECE = Piece(0.0)
 
 
 def in_thread(steps):
-    return wait_in_thread(steps, Encoders(2, time.monotonic))
+    return wait_in_thread(steps, Encoders(RunTimes(COST, workers=2), time.monotonic))
 
 
 def beside_loop(steps):
-    return asyncio.run(wait_beside_loop(steps, Encoders(2, time.monotonic)))
+    return asyncio.run(wait_beside_loop(steps, Encoders(RunTimes(COST, workers=2), time.monotonic)))
 
 
 @pytest.fixture(params=[in_thread, beside_loop])
@@ -94,7 +96,9 @@ def test_a_caller_who_is_interrupted_or_cancelled_ends_the_steps():
         in_thread(steps(interrupted))
 
     async def main():
-        task = asyncio.create_task(wait_beside_loop(steps(Future()), Encoders(2, time.monotonic)))
+        task = asyncio.create_task(
+            wait_beside_loop(steps(Future()), Encoders(RunTimes(COST, workers=2), time.monotonic))
+        )
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises((asyncio.CancelledError, CancelledError)):

@@ -6,8 +6,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fake_runner import WAIT, until
+from fake_runner import COST, WAIT, until
 
+from crossrank.engine.plan.run_times import RunTimes
 from crossrank.engine.schedule.encoders import Encoders, OutOfTime
 from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.request import Terms
@@ -33,7 +34,7 @@ class Work:
 
 @pytest.fixture
 def encoders():
-    return Encoders(2, time.monotonic)
+    return Encoders(RunTimes(COST, workers=2), time.monotonic)
 
 
 def run(pool, encoders, work):
@@ -175,7 +176,7 @@ def test_an_interrupt_while_a_call_waits_or_encodes_gives_the_turn_back(encoders
 
 
 def test_threads_end_with_the_encoders():
-    encoders = Encoders(2, time.monotonic)
+    encoders = Encoders(RunTimes(COST, workers=2), time.monotonic)
     assert encoders.begin(Work("a", []).pieces(), TERMS, 0.0, Piece(1.0)).result(WAIT) == "a"
     threads = list(encoders._pool._threads)
     assert threads

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from crossrank.engine.plan.batch_kinds import SinglePairs
 from crossrank.engine.plan.planner import plan
-from crossrank.engine.schedule.ordering import AGEING, SMALL, WaitingRequests, WaitingWork, turn, work_ahead
+from crossrank.engine.plan.run_times import RunTimes
+from crossrank.engine.schedule.ordering import AGEING, WaitingRequests, WaitingWork, turn, work_ahead
 from crossrank.engine.schedule.request import Terms, new_request
+
+TIMES = RunTimes(COST, workers=1)
 
 
 def request(pairs=1, *, number=0, arrival=0.0, length=10, **terms):
@@ -20,7 +23,7 @@ def request(pairs=1, *, number=0, arrival=0.0, length=10, **terms):
 
 
 def order(*requests, workers=1):
-    return sorted(requests, key=lambda item: turn(item, workers))
+    return sorted(requests, key=lambda item: turn(item, RunTimes(COST, workers)))
 
 
 def test_less_work_goes_first():
@@ -38,7 +41,7 @@ def test_of_equal_work_the_one_that_came_first_goes_first():
 
 def test_a_request_that_waited_twenty_times_its_work_goes_before_any_newcomer():
     large = request(4000)
-    assert large.remaining > SMALL
+    assert large.remaining > TIMES.small_work
     newcomer = request(1, arrival=large.remaining / AGEING)
     a_little_earlier = request(1, arrival=0.99 * large.remaining / AGEING)
     assert order(newcomer, large) == [large, newcomer]
@@ -47,7 +50,7 @@ def test_a_request_that_waited_twenty_times_its_work_goes_before_any_newcomer():
 
 def test_a_small_request_goes_before_newcomers_sooner():
     ten = request(10)
-    waited = ten.remaining * (ten.remaining / SMALL) ** 2 / AGEING
+    waited = ten.remaining * (ten.remaining / TIMES.small_work) ** 2 / AGEING
     assert waited < ten.remaining
     assert order(request(1, arrival=waited), ten)[0] is ten
     assert order(request(1, arrival=0.9 * waited), ten)[0] is not ten
@@ -68,7 +71,7 @@ def test_work_that_a_deadline_cuts_off_does_not_count():
 
 def test_who_comes_waits_for_what_looked_like_less_work_when_it_came_and_for_all_of_it():
     waiting = [WaitingWork(4.0, 1.0, Terms(arrival=0.0)), WaitingWork(3.0, 3.0, Terms(arrival=0.0))]
-    assert [work_ahead(place, waiting, 1) for place in (0.5, 2.0, 4.0)] == [0.0, 4.0, 7.0]
+    assert [work_ahead(place, waiting, TIMES) for place in (0.5, 2.0, 4.0)] == [0.0, 4.0, 7.0]
 
 
 def test_a_call_in_pieces_is_no_small_call():
@@ -79,7 +82,7 @@ def test_a_call_in_pieces_is_no_small_call():
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.floats(0, 5)), max_size=30), st.data())
 def test_the_first_is_always_one_with_the_smallest_turn_and_nothing_is_lost(given_requests, data):
-    waiting = WaitingRequests(1)
+    waiting = WaitingRequests(TIMES)
     live = [request(count, number=index, arrival=at) for index, (count, at) in enumerate(given_requests)]
     for item in live:
         waiting.add(item)
@@ -87,7 +90,7 @@ def test_the_first_is_always_one_with_the_smallest_turn_and_nothing_is_lost(give
     while live:
         assert len(waiting) == len(live)
         first = waiting.first()
-        assert turn(first, 1) == min(turn(item, 1) for item in live)
+        assert turn(first, TIMES) == min(turn(item, TIMES) for item in live)
         if data.draw(st.booleans()):
             first.take()
             total -= 1
@@ -102,7 +105,7 @@ def test_the_first_is_always_one_with_the_smallest_turn_and_nothing_is_lost(give
 
 
 def test_requests_that_were_dropped_are_let_go_although_they_were_never_first():
-    waiting = WaitingRequests(1)
+    waiting = WaitingRequests(TIMES)
     keeper = request(1)
     waiting.add(keeper)
     gone = []
