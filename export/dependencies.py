@@ -76,8 +76,10 @@ def require_export(exporter: Exporter | None) -> Exporter:
     """
     purpose = "exporting a checkpoint"
     require(EXPORT_MODULES, extra="export", purpose=purpose)
-    chosen = exporter or next((name for name in EXPORTERS if _can_import(_EXPORTER_MODULES[name])), "torch")
-    if exporter is not None:
+    if exporter is None:
+        chosen = next((name for name in EXPORTERS if _can_import(_EXPORTER_MODULES[name])), EXPORTERS[-1])
+    else:
+        chosen = exporter
         purpose += f" with exporter {exporter!r}"
     require((_EXPORTER_MODULES[chosen],), extra=_EXPORTER_EXTRAS[chosen], purpose=purpose)
     return chosen
@@ -89,7 +91,7 @@ def library_versions(exporter: Exporter | None = None) -> dict[str, str]:
     Args:
         exporter: what made the graph; None for a file that existed already, which takes neither torch nor transformers.
     """
-    names = _DISTRIBUTIONS
+    names: tuple[str, ...] = _DISTRIBUTIONS
     if exporter is not None:
         names = (*names, "torch", "transformers", _EXPORTER_DISTRIBUTIONS[exporter])
     versions = {name: importlib.metadata.version(name) for name in names}

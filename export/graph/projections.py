@@ -10,6 +10,8 @@ from crossrank.export.graph.shapes import BATCH, ONE, SEQUENCE
 from crossrank.export.graph.tools import attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
 
     from crossrank.export.graph.shapes import Shape
@@ -31,7 +33,7 @@ class ProjectionChain:
         merged: whether batch and heads are one axis.
     """
 
-    def __init__(self, view: GraphView, shapes: dict[str, Shape]) -> None:
+    def __init__(self, view: GraphView, shapes: Mapping[str, Shape]) -> None:
         self.view = view
         self.shapes = shapes
         self.order = [0, 1, 2, 3]

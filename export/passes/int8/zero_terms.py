@@ -54,7 +54,7 @@ def _only_term(node: onnx.NodeProto, uniform: Mapping[str, bool]) -> str | None:
         terms = [name for name in node.input if uniform.get(name, True)]
         return terms[0] if len(terms) == 1 else None
     if node.op_type == "Where" and node.input[0] in uniform:
-        return node.input[1] if uniform[node.input[0]] else node.input[2]
+        return str(node.input[1] if uniform[node.input[0]] else node.input[2])
     return None
 
 
