@@ -41,7 +41,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt '.[dev]'
 	touch $@
 
-# Environments of clients of the HTTP service whose requirements exclude each other; tests with them are skipped without.
+# Environments of clients of the HTTP service whose requirements exclude each other; without them their tests are skipped.
 clients: .clients/chains/installed .clients/aiperf/installed
 
 .clients/%/installed: tests/server/clients/%.txt
@@ -110,7 +110,7 @@ newest:
 	$(NEWEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
 
 # Every environment, one after the other; far longer than the run that every change takes.
-check-all: check transformers-5 oldest newest
+check-all: clients check transformers-5 oldest newest
 
 # Export the embedded model again. Its graphs are committed, and every copy stays in the history: do it rarely.
 default-model: $(VENV)/installed

@@ -119,7 +119,7 @@ def refusal_of_body(error: ValidationError, *, tei: bool = False) -> Refusal:
     shown = f" ({type(given).__name__} given)" if param and first["type"] != "missing" else ""
     message = f"{param or 'body'}: {first['msg']}{shown}"
     if len(problems) > 1:
-        message += f"; and {len(problems) - 1} more problems"
+        message += f" (problems in all: {len(problems)})"
     code = "invalid_json" if first["type"] == "json_invalid" else "invalid_input"
     return Refusal(422, message, code, param=param, tei=tei)
 
