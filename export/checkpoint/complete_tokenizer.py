@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.newer_config import installed_transformers
-from crossrank.export.checkpoint.rebuilt_tokenizer import FIRST_THAT_REBUILDS, rebuild
+from crossrank.export.checkpoint.rebuilt_tokenizer import FIRST_THAT_REBUILDS, rebuild, without_unlisted_tokens
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, parse_tokenizer, without_truncation
 
 if TYPE_CHECKING:
@@ -126,12 +126,15 @@ def complete_tokenizer(
     tokenizer = parse_tokenizer(folder / TOKENIZER_NAME)
     inside = str((tokenizer.truncation or {}).get("direction", "right")).lower()
     refuse_truncation_side(settings.values.get("truncation_side", inside), folder)
+    installed = installed_transformers()
+    rebuilds = not settings.complete and installed is not None and installed >= FIRST_THAT_REBUILDS
+    if rebuilds:
+        tokenizer = without_unlisted_tokens(tokenizer, settings.class_name, settings.values)
     _add_tokens(tokenizer, settings.values)
     if not settings.complete:
         _set_normalizer(tokenizer, settings)
         _set_prefix_space(tokenizer, settings)
-        installed = installed_transformers()
-        if installed is not None and installed >= FIRST_THAT_REBUILDS:
+        if rebuilds:
             rebuild(tokenizer, settings.class_name, settings.values)
     if added is not None and added.lower_case:
         lower_first(tokenizer)

@@ -50,6 +50,30 @@ def rebuild(tokenizer: Tokenizer, class_name: str, values: Mapping[str, Any]) ->
     return _stages(tokenizer) != before
 
 
+def without_unlisted_tokens(tokenizer: Tokenizer, class_name: str, values: Mapping[str, Any]) -> Tokenizer:
+    """Take off the added tokens of `tokenizer.json` if `tokenizer_config.json` lists others.
+
+    transformers 5 then adds those of the list and numbers them from the end of the vocabulary on.
+
+    Args:
+        tokenizer: of `tokenizer.json`; not changed.
+        class_name: class of transformers that reads it, without "Fast".
+        values: `tokenizer_config.json`.
+
+    Returns:
+        The tokenizer itself, or one without added tokens if that class is built anew and a token is not in the list.
+    """
+    from tokenizers import Tokenizer
+
+    listed = values.get("added_tokens_decoder")
+    if class_name not in _BY_WORDS | _BY_SPACES or not isinstance(listed, dict):
+        return tokenizer
+    if all(str(index) in listed for index in tokenizer.get_added_tokens_decoder()):
+        return tokenizer
+    state = json.loads(tokenizer.to_str())
+    return Tokenizer.from_str(json.dumps(state | {"added_tokens": []}))
+
+
 def rebuilding_notes(class_name: str, saved: Version | None, installed: Version | None) -> tuple[str, ...]:
     """What to tell of a tokenizer that an older transformers saved, and that the installed one builds anew.
 

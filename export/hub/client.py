@@ -58,7 +58,7 @@ def download_matching(
         CacheFolderError: huggingface-hub has no folder that can be written.
     """
     with hub_errors(hub_id, revision), quiet_downloads():
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import constants, snapshot_download
 
         return Path(
             snapshot_download(
@@ -66,7 +66,8 @@ def download_matching(
                 revision=revision,
                 allow_patterns=list(patterns),
                 ignore_patterns=list(ignore),
-                local_files_only=local_files_only,
+                # Offline, version 1 looks for the list of a commit's files even if the snapshot is there.
+                local_files_only=local_files_only or constants.HF_HUB_OFFLINE,
             )
         )
 

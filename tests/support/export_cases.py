@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from tiny_checkpoints import make_pairs, make_texts
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+HAS_OPTIMUM = importlib.util.find_spec("optimum") is not None
+"""Whether exports that name no exporter are by optimum, and else by torch."""
 
 LAYERS = 3
 """Options of the checkpoints whose graphs the `exported_graph` fixture makes."""

@@ -57,10 +57,10 @@ def test_the_default_checkpoint_is_told_completely():
     assert checkpoint.dtype == "float16"
 
 
-def test_reading_loads_neither_torch_nor_transformers():
+def test_reading_loads_neither_torch_nor_transformers(tiny_checkpoint):
     code = (
         "import sys; from crossrank.export.checkpoint.checkpoint import read_checkpoint; "
-        f"read_checkpoint({str(DEFAULT)!r}); "
+        f"read_checkpoint({str(tiny_checkpoint('bert'))!r}); "
         "print(sorted({'torch', 'transformers', 'optimum', 'onnxruntime'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

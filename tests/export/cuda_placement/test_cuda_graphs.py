@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from export_cases import LAYERS
+from export_cases import HAS_OPTIMUM, LAYERS
 from onnx import TensorProto
 from tiny_checkpoints import FAMILIES
 
@@ -20,6 +20,8 @@ INT32_INPUTS = {
     "deberta-v2": set(),
     "modernbert": set(),
 }
+if not HAS_OPTIMUM:  # EmbedLayerNormalization, which reads int32, is not recognised in these graphs of torch's exporter
+    INT32_INPUTS |= {family: {"attention_mask"} for family in ("bert", "electra")}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from export_cases import LAYERS
+from export_cases import HAS_OPTIMUM, LAYERS
 from onnx import TensorProto, helper, numpy_helper
 from tiny_checkpoints import FAMILIES
 
@@ -145,9 +145,9 @@ def test_a_copy_to_the_cpu_is_reported():
 
 @pytest.mark.parametrize("family", ["distilbert", "deberta-v2"])
 def test_scales_from_fixed_dimensions_are_constants_and_need_no_copy(family, raw_graph, exported_graph):
-    before = {problem.operator for problem in lint_placement(raw_graph(family, layers=LAYERS))}
-
-    assert {"Mul", "Div"} & before
+    if HAS_OPTIMUM:  # torch's exporter writes constants itself
+        before = {problem.operator for problem in lint_placement(raw_graph(family, layers=LAYERS))}
+        assert {"Mul", "Div"} & before
     assert "Sqrt" not in count_operators(exported_graph(family, "fp32")[0].graph)
 
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from export_cases import HAS_OPTIMUM
 from graph_runs import make_feeds, run, session_of
 from tiny_checkpoints import FAMILIES, MAX_LENGTH
 
@@ -70,9 +71,11 @@ def test_on_cuda_norms_are_fused_with_the_preceding_addition(family, pruned):
     counts = count_operators(fuse(pruned(family), architecture=architecture_of(family), provider="cuda").model.graph)
 
     assert counts["Attention"] == LAYERS - 1
+    embedded = counts["EmbedLayerNormalization"]
+    # Of torch's exporter only DistilBERT's embeddings are recognised; the others' norm stays.
+    assert embedded == int(HAS_OPTIMUM or family == "distilbert")
     assert counts["SkipLayerNormalization"] == 2 * LAYERS
-    assert counts["EmbedLayerNormalization"] == 1
-    assert counts["LayerNormalization"] == 0
+    assert counts["LayerNormalization"] == 1 - embedded
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])

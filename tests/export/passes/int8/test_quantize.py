@@ -89,7 +89,8 @@ def test_products_are_integer_and_no_scale_is_computed_over_a_batch(family, prep
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_ranking_stays_close_on_pairs_outside_the_calibration(family, prepared, quantized):
     model = prepared(family)
-    others = pairs_of(model, seed=1000, lengths=LENGTHS * 2)
+    # Of 24 pairs of the same model tau is anything from 0.87 to 0.99, by how the machine rounds while it calibrates.
+    others = pairs_of(model, seed=1000, lengths=LENGTHS * 20)
     assert kendall_tau(logits(model, others), logits(quantized(family).model, others)) >= 0.9
 
 
