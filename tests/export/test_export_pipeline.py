@@ -392,7 +392,7 @@ class TestFailures:
     def test_weights_of_another_shape(self, copy, pairs, tmp_path):
         config = json.loads((copy / "config.json").read_text())
         (copy / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 5}))
-        with pytest.raises(UnsupportedCheckpointError, match="size mismatch|ignore_mismatched_sizes"):
+        with pytest.raises(UnsupportedCheckpointError, match=r"size mismatch|ignore_mismatched_sizes"):
             export(copy, tmp_path / "out", verification_pairs=pairs)
 
     def test_damaged_weights(self, copy, pairs, tmp_path):
