@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from crossrank.export.graph.shapes import probe_types
 from crossrank.export.graph.tools import (
@@ -31,6 +32,7 @@ _ALSO_BLOCKED = ("Cos", "Log", "Sin")
 _INTEGERS = frozenset((TensorProto.INT32, TensorProto.INT64))
 # Operators that accept int32 as well as int64.
 _ANY_INTEGER = frozenset(("Cast", "Gather", "Shape"))
+_INT32_LIMIT = 2**31
 
 
 def to_fp16(model: onnx.ModelProto, *, keep_fp32: Iterable[str] = ()) -> PassResult:
@@ -108,11 +110,26 @@ def _narrow_inputs(graph: onnx.GraphProto) -> None:
         replace(graph.node, [node for node in graph.node if node.output[0] not in renamed])
         for node in graph.node:
             replace(node.input, [renamed.get(name, name) for name in node.input])
+            if node.op_type == "Equal" and value.name in node.input:
+                _narrow_constant(graph, view, node, value.name)
+
+
+def _narrow_constant(graph: onnx.GraphProto, view: GraphView, node: onnx.NodeProto, name: str) -> None:
+    """Give a comparison of the input `name` an int32 constant of its own."""
+    position = 1 if node.input[0] == name else 0
+    constant = view.constant(node.input[position])
+    if constant is not None:
+        narrow = f"{node.output[0]}/int32"
+        graph.initializer.append(numpy_helper.from_array(constant.astype(np.int32), narrow))
+        node.input[position] = narrow
 
 
 def _accepts_int32(view: GraphView, node: onnx.NodeProto, name: str) -> bool:
     if node.op_type == "Unsqueeze":
         return all(_accepts_int32(view, reader, node.output[0]) for reader in view.consumers[node.output[0]])
+    if node.op_type == "Equal" and name in view.inputs:
+        constants = [view.constant(other) for other in node.input if other != name]
+        return len(constants) == 1 and constants[0] is not None and bool(np.all(np.abs(constants[0]) < _INT32_LIMIT))
     return node.op_type in _ANY_INTEGER and (node.op_type != "Gather" or node.input[0] != name)
 
 

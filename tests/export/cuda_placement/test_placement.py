@@ -145,7 +145,7 @@ def test_a_copy_to_the_cpu_is_reported():
 
 @pytest.mark.parametrize("family", ["distilbert", "deberta-v2"])
 def test_scales_from_fixed_dimensions_are_constants_and_need_no_copy(family, raw_graph, exported_graph):
-    if HAS_OPTIMUM:  # torch's exporter writes constants itself
+    if HAS_OPTIMUM and family == "deberta-v2":  # in the other graphs they are constants from the beginning
         before = {problem.operator for problem in lint_placement(raw_graph(family, layers=LAYERS))}
         assert {"Mul", "Div"} & before
     assert "Sqrt" not in count_operators(exported_graph(family, "fp32")[0].graph)
