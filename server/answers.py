@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.call.results import RankedDocument, RankResult
-    from crossrank.server.served import ServedModel
+    from crossrank.server.served_models import ServedModel
     from crossrank.server.settings import ServerSettings
 
 

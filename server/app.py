@@ -18,9 +18,9 @@ from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.openapi import openapi_document
 from crossrank.server.page import PAGE, PAGE_HEADERS
 from crossrank.server.reading import ClientGone
-from crossrank.server.records import Recorder, record_of
+from crossrank.server.request_records import Recorder, record_of
 from crossrank.server.rerank_routes import RerankRoutes
-from crossrank.server.served import open_model
+from crossrank.server.served_models import open_model
 from crossrank.server.service import Service
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crossrank.server.requests import RerankRequest
-    from crossrank.server.served import ServedModel
+    from crossrank.server.served_models import ServedModel
     from crossrank.server.settings import ServerSettings
 
 DEADLINE_HEADER = "X-Deadline-Ms"

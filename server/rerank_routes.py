@@ -15,7 +15,6 @@ from crossrank.errors import CrossrankError
 from crossrank.server.answers import incomplete, rerank_answer, score_answer, texts_answer
 from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
-from crossrank.server.records import record_of
 from crossrank.server.request_checks import (
     DEADLINE_HEADER,
     check_prompt_tokens,
@@ -24,6 +23,7 @@ from crossrank.server.request_checks import (
     checked,
     header_number,
 )
+from crossrank.server.request_records import record_of
 from crossrank.server.requests import RerankRequest, ScoreRequest, TextsRequest
 from crossrank.server.scoring import Job, improving_ranks, rank, score_pairs, unless_gone
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from crossrank.engine.call.results import RankResult
-    from crossrank.server.records import Record
-    from crossrank.server.served import ServedModel
+    from crossrank.server.request_records import Record
+    from crossrank.server.served_models import ServedModel
     from crossrank.server.service import Service
 
 logger = logging.getLogger("crossrank.server")

@@ -12,7 +12,7 @@ from crossrank.server.failures import Refusal
 from crossrank.server.keys import Keys
 from crossrank.server.metrics import Metrics
 from crossrank.server.reading import BodyReader
-from crossrank.server.served import ServedModels
+from crossrank.server.served_models import ServedModels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
