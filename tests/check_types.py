@@ -6,7 +6,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("api", "benchmarks", "cli", "engine", "errors", "evaluation", "export", "models", "self_check", "server")
+FOLDERS = (
+    "api",
+    "benchmarks",
+    "bulk",
+    "cli",
+    "engine",
+    "errors",
+    "evaluation",
+    "export",
+    "integrations",
+    "models",
+    "self_check",
+    "server",
+)
 
 
 def packaged_files() -> int:

@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("errors", "models", "engine", "export", "api", "evaluation", "server", "benchmarks", "self_check", "cli")
+LAYERS = (
+    "errors",
+    "models",
+    "engine",
+    "export",
+    "api",
+    "evaluation",
+    "bulk",
+    "integrations",
+    "server",
+    "benchmarks",
+    "self_check",
+    "cli",
+)
 """Lowest first. A package imports from itself and from those before it."""
 
 ENGINE_FLOORS = (("argument_checks", "process"), ("text", "plan"), ("runtime",), ("schedule",), ("call",))
@@ -19,6 +32,8 @@ NEVER = {
     "engine": {"torch", "transformers", "optimum", "onnx", "typer", "rich", "huggingface_hub"},
     "api": {"torch", "transformers", "optimum", "onnx", "typer", "rich"},
     "evaluation": {"torch", "transformers", "optimum", "onnx", "typer", "rich"},
+    "bulk": {"torch", "transformers", "optimum", "onnx", "onnxruntime", "typer", "rich"},
+    "integrations": {"optimum", "onnx", "onnxruntime", "typer"},
     "server": {"torch", "transformers", "optimum", "onnx", "onnxruntime", "typer", "rich"},
     "cli": {"torch", "transformers", "optimum", "onnx", "onnxruntime"},
 }

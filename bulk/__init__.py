@@ -1,0 +1,1 @@
+"""Scores of whole files of pairs, in constant memory, resumed after an interruption."""
