@@ -14,7 +14,14 @@ from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, 
 from crossrank.export.graph.interface import input_types
 from crossrank.export.graph_making import make_graphs
 from crossrank.export.memory import release
-from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
+from crossrank.export.pass_lists import (
+    DECODER_PASS_LISTS,
+    PASS_LISTS,
+    PassContext,
+    PassRunner,
+    checked_precisions,
+    possible_precisions,
+)
 from crossrank.export.report import ExportReport, Recorder
 from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.pairs import (
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
     from crossrank.export.verify.pairs import VerificationQuery
     from crossrank.export.verify.reference import Reference
     from crossrank.models.manifest import Activation, Precision
+    from crossrank.models.templates import TemplateName
 
 
 def export(  # noqa: PLR0913  one keyword an option of the command line
@@ -60,6 +68,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     local_files_only: bool = False,
     external_data_from: int = EXTERNAL_DATA_FROM,
     exporter: Exporter | None = None,
+    template: TemplateName | None = None,
     progress: Callable[[ExportEvent], None] | None = None,
 ) -> ExportReport:
     """Turn a cross-encoder checkpoint into a verified artifact.
@@ -80,7 +89,10 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         local_files_only: fetch nothing; a hub id must be in the hub's cache.
         external_data_from: bytes of weights from which a graph's weights go into a file of their own.
         exporter: what makes the ONNX graph: "optimum" (optimum-onnx, with the TorchScript exporter) or "torch"
-            (`torch.onnx.export(dynamo=True)`); None for the first of these that is installed.
+            (`torch.onnx.export(dynamo=True)`); None for the first of these that is installed. Graphs of decoders are
+            made by neither.
+        template: the text around query and document that a language model was trained with; None for what the
+            catalogue says of it.
         progress: called with an event whenever a step starts, advances or ends.
 
     Returns:
@@ -111,12 +123,15 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 activation=activation,
                 positive_label=positive_label,
                 max_length=max_length,
+                template=template,
             )
+            wanted, not_made = possible_precisions(described, wanted, stated_exporter)
             step.size = sum((described.folder / file).stat().st_size for file in described.source.weights_sha256)
         with writer:
             assembly, base, reference, logits = _prepare(described, writer.folder, queries, chosen_exporter, recorder)
             assembly.name = stated_name or described.source.id
             assembly.external_data_from = external_data_from
+            assembly.not_made.update(not_made)
             release(sum(step.size for step in recorder.steps))
             make_graphs(
                 assembly,
@@ -124,6 +139,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 wanted,
                 logits,
                 name="pytorch",
+                pass_lists=DECODER_PASS_LISTS if described.causal else PASS_LISTS,
                 probe=lambda: compare_on_probes(assembly, reference, read_limits(described)),
             )
             assembly.check_bounds(bounds)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from crossrank.engine.text.reading import TextReader
-from crossrank.engine.text.template import PairTemplate
+from crossrank.engine.text.template import PairTemplate, TemplateTexts
 from crossrank.errors import ArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
 
+    from crossrank.models.manifest import Template
+
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """Token ids of a query, without special tokens; `truncated` where it left no room for a document."""
+    """Token ids of a query, without special tokens; `truncated` where it left no room for a document.
+
+    Where a model has a template, those of the query within its text.
+    """
 
     ids: npt.NDArray[np.int32]
     truncated: bool
@@ -112,10 +117,18 @@ class PairEncoder:
         cut_query_tokens: those that a longer query is cut to: half of the text tokens.
         characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
+        texts: what stands around queries and documents.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, max_length: int, pad_token_id: int, reader: TextReader | None = None
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        pad_token_id: int,
+        template: Template | None = None,
+        causal: bool = False,
+        reader: TextReader | None = None,
     ) -> None:
         """Read the pair layout off a tokenizer.
 
@@ -123,6 +136,8 @@ class PairEncoder:
             tokenizer: with truncation and padding off.
             max_length: tokens of a pair at most, special tokens included.
             pad_token_id: id that fills the rows of a batch.
+            template: the text around query and document; None for the layout of the tokenizer's post-processor.
+            causal: whether segment ids say where the document begins, as a shared beginning needs it.
             reader: of the same tokenizer, where there is one.
 
         Raises:
@@ -130,7 +145,14 @@ class PairEncoder:
         """
         self._tokenizer = tokenizer
         self._reader = reader or TextReader(tokenizer)
-        self.template = PairTemplate.of(tokenizer)
+        self._stated = template
+        self._causal = causal
+        self.texts = TemplateTexts(tokenizer, template)
+        if template is not None:
+            self.template = PairTemplate.of_texts(tokenizer, template)
+        else:
+            own = PairTemplate.of(tokenizer)
+            self.template = own.marking_documents() if causal else own
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self.text_tokens = max_length - self.template.special_tokens
@@ -145,8 +167,16 @@ class PairEncoder:
         self.characters_read = self._reader.characters_read
 
     @classmethod
-    def load(cls, path: Path, *, max_length: int, pad_token_id: int) -> PairEncoder:
-        """Read a `tokenizer.json`.
+    def load(
+        cls,
+        path: Path,
+        *,
+        max_length: int,
+        pad_token_id: int,
+        template: Template | None = None,
+        causal: bool = False,
+    ) -> PairEncoder:
+        """Read a `tokenizer.json`; for the other arguments see the constructor.
 
         Raises:
             ArtifactError: the file is no tokenizer this version of `tokenizers` reads, or one that suits no reranker.
@@ -160,7 +190,7 @@ class PairEncoder:
             raise ArtifactError(f"cannot read the tokenizer {path}: {error}; export the artifact again") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id)
+        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id, template=template, causal=causal)
 
     def limited_to(self, max_length: int) -> PairEncoder:
         """An encoder of shorter pairs with the same tokenizer; documents encoded by this one suit it.
@@ -170,14 +200,31 @@ class PairEncoder:
         """
         if max_length > self.max_length:
             raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
-        return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id, reader=self._reader)
+        return PairEncoder(
+            self._tokenizer,
+            max_length=max_length,
+            pad_token_id=self.pad_token_id,
+            template=self._stated,
+            causal=self._causal,
+            reader=self._reader,
+        )
 
-    def encode_query(self, query: str) -> EncodedQuery:
-        """Encode one query."""
-        (tokens,) = self._reader.read([query], self.max_query_tokens)
+    def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
+        """Encode one query.
+
+        Args:
+            query: the query.
+            instruction: for models with a template that takes one; None for the model's own.
+
+        Raises:
+            InvalidInputError: there is an instruction and the model takes none.
+        """
+        (tokens,) = self._reader.read([self.texts.query(query, instruction)], self.max_query_tokens)
         if tokens.length <= self.max_query_tokens:
             return EncodedQuery(tokens.ids, truncated=False)
-        return EncodedQuery(tokens.ids[: self.cut_query_tokens], truncated=True)
+        after = self.texts.after_query
+        cut = tokens.ids[: max(self.cut_query_tokens - len(after), 0)]
+        return EncodedQuery(np.concatenate([cut, after]) if len(after) else cut, truncated=True)
 
     def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
         """Encode documents as far as a query could leave room for them."""
@@ -193,7 +240,10 @@ class PairEncoder:
         return self._encode_documents(texts, kept_tokens, spans=True)
 
     def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
-        tokenized = self._reader.read(texts, kept_tokens, spans=spans)
+        before = self.texts.before_document
+        tokenized = self._reader.read([before + text for text in texts] if before else texts, kept_tokens, spans=spans)
+        if before and spans:
+            tokenized = [text._replace(spans=_moved(text.spans, len(before))) for text in tokenized]
         ids = [text.ids for text in tokenized]
         return EncodedDocuments(
             np.concatenate(ids or [np.empty(0, dtype=np.int32)]),
@@ -256,3 +306,8 @@ class PairEncoder:
             types[suffix_start:total] = template.suffix_types
             attention_mask[row, :total] = 1
         return TokenArrays(input_ids, attention_mask, token_type_ids)
+
+
+def _moved(spans: npt.NDArray[np.int32] | None, characters: int) -> npt.NDArray[np.int32] | None:
+    """Places in a document's text with something before it, as places in the document."""
+    return None if spans is None else np.maximum(spans - np.int32(characters), 0)

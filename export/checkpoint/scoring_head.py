@@ -96,8 +96,7 @@ def read_scoring_head(
         UnsupportedCheckpointError: more than two labels, two without a hint which is positive, or an activation
             crossrank does not have.
     """
-    if activation is not None and activation not in get_args(Activation):
-        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    checked_activation(activation)
     names = _label_names(config)
     count = num_labels if num_labels is not None else _label_count(config, names)
     if not 1 <= count <= MAX_LABELS:
@@ -123,6 +122,17 @@ def read_scoring_head(
         activation=chosen,
         notes=tuple(notes + why),
     )
+
+
+def checked_activation(activation: Activation | None) -> Activation | None:
+    """An activation as the caller states it.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if activation is not None and activation not in get_args(Activation):
+        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    return activation
 
 
 def _label_names(config: Mapping[str, Any]) -> dict[int, str]:

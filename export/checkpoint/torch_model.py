@@ -40,9 +40,10 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             fill those with random numbers).
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     model_type = checkpoint.architecture.model_type
+    kind = AutoModelForCausalLM if checkpoint.answers else AutoModelForSequenceClassification
     installed = installed_transformers()
     before_dtype = installed is not None and installed < _FIRST_WITH_DTYPE
     options: dict[str, Any] = {"torch_dtype" if before_dtype else "dtype": torch.float32}
@@ -58,7 +59,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
                 setattr(config, key, value)
             if model_type == "modernbert":
                 config.reference_compile = False
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            model, loading = kind.from_pretrained(
                 checkpoint.folder,
                 config=config,
                 local_files_only=True,
