@@ -61,8 +61,8 @@ TEMPLATES: Mapping[TemplateName, KnownTemplate] = {
             name="mxbai-rerank-v2",
             prefix=(
                 (
-                    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
-                    "<|im_start|>user\n"
+                    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+                    "<|im_end|>\n<|im_start|>user\n"
                 ),
             ),
             instruction_text="instruction: {instruction}\n",
