@@ -47,7 +47,10 @@ def share_beginning(model: onnx.ModelProto) -> PassResult:
     graph.initializer.extend(
         (numpy_helper.from_array(np.ones(3, np.int64), one), numpy_helper.from_array(np.array([2]), f"{one}/axis"))
     )
-    replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name != BEGINNING_LENGTH])
+    # Not by replacing all of them, which protobuf cannot beyond 2 GiB.
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name == BEGINNING_LENGTH:
+            del graph.initializer[index]
     sizes = helper.make_node("Shape", [f"beginning.{tensors[0]}"], ["beginning/shape"], name="beginning/shape")
     length = helper.make_node("Gather", ["beginning/shape", f"{one}/axis"], [BEGINNING_LENGTH], name=BEGINNING_LENGTH)
     copies = helper.make_node("Concat", [ROWS, one], [f"{ROWS}/shape"], name=f"{ROWS}/shape", axis=0)
