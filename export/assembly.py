@@ -12,7 +12,8 @@ from crossrank.engine.text.documents import encodable
 from crossrank.errors import ArtifactError, InvalidInputError
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, write_tokenizer
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph
-from crossrank.export.graph.interface import check_interface, input_names, opset_of
+from crossrank.export.graph.interface import check_interface, input_names
+from crossrank.export.graph.tools import opset_of
 from crossrank.export.report import GraphReport
 from crossrank.export.verify.fidelity import measure, significant
 from crossrank.export.verify.pairs import choose_reference_pairs
