@@ -13,7 +13,7 @@ dropped from the hidden states that the first layer reads.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -228,7 +228,7 @@ class _Packer:
     def _add(self, op_type: str, inputs: list[str], name: str, **values: int) -> str:
         return self._append(f"{NAME}/{name}", op_type, inputs, **values)
 
-    def _append(self, output: str, op_type: str, inputs: list[str], **values: int) -> str:
+    def _append(self, output: str, op_type: str, inputs: list[str], **values: Any) -> str:
         return self.build.add(op_type, inputs, output, name=f"{output}/{op_type}", **values)
 
 
