@@ -70,6 +70,7 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
         "segment ids": "yes" if manifest.uses_segment_ids else "no",
         "labels": str(manifest.num_labels)
         + (f", label {manifest.positive_label} means relevant" if manifest.num_labels > 1 else ""),
+        "template": "none" if manifest.template is None else manifest.template.name,
         "activation": manifest.activation,
         "made by": f"crossrank {manifest.crossrank_version}, "
         + ", ".join(f"{name} {version}" for name, version in sorted(manifest.library_versions.items())),

@@ -110,8 +110,7 @@ class CausalSession:
             known = self._keys_and_values(beginning.tokens, arrays) if start else self._none
             parts.append(self._run([_LOGITS], rest, known, arrays)[0])
             order += rows
-        logits = np.empty_like(np.concatenate(parts))
-        logits[order] = np.concatenate(parts)
+        logits = np.concatenate(parts)[np.argsort(order)]
         return checked_logits(logits, arrays)
 
     def _beginnings(self, arrays: TokenArrays, lengths: npt.NDArray[np.int64]) -> list[_Beginning]:

@@ -210,6 +210,7 @@ def read_checkpoint(
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
+            *(_decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
             *head.notes,
             *added.notes,
             *changes.notes,
@@ -235,6 +236,19 @@ def _answer_head(
             f"positive_label {positive_label!r} was given, but a language model has no labels; leave it out"
         )
     return ScoringHead(1, 0, checked_activation(activation) or decoder.known.activation)
+
+
+def _decoder_notes(
+    template: Template | None, length: int, config: Mapping[str, Any], *, stated: bool
+) -> tuple[str, ...]:
+    """What was chosen for a decoder without being asked for."""
+    notes = []
+    if template is not None and not stated:
+        notes.append(f"the template {template.name} was taken from the catalogue, by the checkpoint's name")
+    positions = config.get("max_position_embeddings")
+    if length == MAX_LENGTH and isinstance(positions, int) and positions > length:
+        notes.append(f"pairs have up to {length} tokens; the model has positions for {positions}: state max_length")
+    return tuple(notes)
 
 
 def _layout(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from crossrank.engine.text.safe_cuts import SafeCuts
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
@@ -71,7 +71,7 @@ def read_decoder(
         return None
     architectures = [str(item) for item in config.get("architectures") or []]
     of_catalogue = entry.template if entry is not None and entry.model_type == model_type else ""
-    chosen = stated or cast("TemplateName | None", of_catalogue or None)
+    chosen = stated or of_catalogue or None
     known = TEMPLATES[chosen] if chosen else None
     if any(item.endswith(_CLASSIFIER) for item in architectures):
         return Decoder(generates=False, known=known)

@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from crossrank.export.graph.editing import MICROSOFT, NodeBuilder
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,7 +29,6 @@ BEGINNING_LENGTH = "beginning_length"
 ROWS = "rows"
 """Number of pairs, int64 [1]."""
 
-_MICROSOFT = "com.microsoft"
 _LEAST = np.float32(np.finfo(np.float32).min)
 
 
@@ -59,7 +60,7 @@ class _Decoder:
 
     def __init__(self, weights: DecoderWeights) -> None:
         self._weights = weights
-        self._nodes: list[onnx.NodeProto] = []
+        self._build = NodeBuilder()
         self._initializers: dict[str, onnx.TensorProto] = {}
 
     def write(self) -> onnx.ModelProto:
@@ -80,10 +81,10 @@ class _Decoder:
         ]
         output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [names[0], weights.head.shape[1]])
         # The weights go in one by one: make_graph would copy them.
-        graph = helper.make_graph(self._nodes, "decoder", inputs, [output])
+        graph = helper.make_graph(self._build.nodes, "decoder", inputs, [output])
         for name in list(self._initializers):
             graph.initializer.add().CopyFrom(self._initializers.pop(name))
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_MICROSOFT, 1)]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="crossrank")
 
     def _write_positions(self) -> None:
@@ -172,7 +173,7 @@ class _Decoder:
             projected = self._add("Reshape", [normed, self._constant([0, 0, -1])])
         if positions is not None:
             inputs = [projected, positions, "cos", "sin"]
-            projected = self._add("RotaryEmbedding", inputs, domain=_MICROSOFT, num_heads=heads, interleaved=0)
+            projected = self._add("RotaryEmbedding", inputs, domain=MICROSOFT, num_heads=heads, interleaved=0)
         return self._add("Reshape", [projected, shape])
 
     def _attend(self, query: str, keys: str, values: str, name: str, *, last: bool) -> str:
@@ -203,10 +204,10 @@ class _Decoder:
             case "silu":
                 return self._add("Mul", [gate, self._add("Sigmoid", [gate])])
             case "gelu":
-                return self._add("Gelu", [gate], domain=_MICROSOFT)
+                return self._add("Gelu", [gate], domain=MICROSOFT)
             case "gelu_tanh":
                 # onnxruntime's name for the same formula; the approximation is the model's own.
-                return self._add("FastGelu", [gate], domain=_MICROSOFT)
+                return self._add("FastGelu", [gate], domain=MICROSOFT)
 
     def _norm(self, hidden: str, scales: NDArray[np.float32], name: str) -> str:
         self._initializers[f"{name}.weight"] = _tensor(scales, f"{name}.weight")
@@ -233,9 +234,8 @@ class _Decoder:
         return name
 
     def _add(self, op_type: str, inputs: list[str], output: str = "", *, domain: str = "", **attributes: Any) -> str:
-        output = output or f"{op_type}.{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op_type, inputs, [output], name=output, domain=domain, **attributes))
-        return output
+        output = output or f"{op_type}.{len(self._build.nodes)}"
+        return self._build.add(op_type, inputs, output, domain=domain, **attributes)
 
 
 def _tensor(array: NDArray[Any], name: str) -> onnx.TensorProto:

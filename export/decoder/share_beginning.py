@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from crossrank.export.decoder.graph import BEGINNING_LENGTH, ROWS, keys_name, values_name
-from crossrank.export.graph.tools import GraphView, replace
+from crossrank.export.graph.editing import GraphEdit, NodeBuilder
+from crossrank.export.graph.tools import GraphView
 from crossrank.export.passes.base import PassResult
 from crossrank.models.manifest import PassRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import onnx
 
 NAME = "share-beginning"
 
@@ -34,37 +35,33 @@ def share_beginning(model: onnx.ModelProto) -> PassResult:
         beginning.values.l [1, key heads, beginning, head size], which may be of length 0, and gives keys.l and values.l
         of its own tokens as further outputs.
     """
-    shared = onnx.ModelProto()
-    shared.CopyFrom(model)
-    graph = shared.graph
-    tensors = list(_tensors(GraphView(graph)))
-    heads, size = _sizes(graph)
+    edit, view = GraphEdit(model), GraphView(model.graph)
+    graph = edit.model.graph
+    tensors = list(_tensors(view))
+    heads, size = _sizes(view)
     shape = [1, heads, "beginning_length", size]
     graph.input.extend(helper.make_tensor_value_info(f"beginning.{name}", TensorProto.FLOAT, shape) for name in tensors)
     own = ["batch_size", heads, "sequence_length", size]
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, own) for name in tensors)
-    one = f"{ROWS}/ones"
-    graph.initializer.extend(
-        (numpy_helper.from_array(np.ones(3, np.int64), one), numpy_helper.from_array(np.array([2]), f"{one}/axis"))
-    )
-    # Not by replacing all of them, which protobuf cannot beyond 2 GiB.
+    # One by one: protobuf cannot replace all of them where they are more than 2 GiB.
     for index in reversed(range(len(graph.initializer))):
         if graph.initializer[index].name == BEGINNING_LENGTH:
             del graph.initializer[index]
-    sizes = helper.make_node("Shape", [f"beginning.{tensors[0]}"], ["beginning/shape"], name="beginning/shape")
-    length = helper.make_node("Gather", ["beginning/shape", f"{one}/axis"], [BEGINNING_LENGTH], name=BEGINNING_LENGTH)
-    copies = helper.make_node("Concat", [ROWS, one], [f"{ROWS}/shape"], name=f"{ROWS}/shape", axis=0)
-    nodes: list[onnx.NodeProto] = [sizes, length]
-    for node in graph.node:
-        replace(node.input, [f"{name}/all" if name in tensors else name for name in node.input])
-        nodes.append(node)
-        if ROWS in node.output:
-            nodes.append(copies)
-        for name in set(tensors).intersection(node.output):
-            inputs, every = [f"beginning.{name}", f"{ROWS}/shape"], f"{name}/beginning"
-            nodes.append(helper.make_node("Expand", inputs, [every], name=every))
-            nodes.append(helper.make_node("Concat", [every, name], [f"{name}/all"], name=f"{name}/all", axis=2))
-    replace(graph.node, nodes)
+    first = NodeBuilder()
+    sizes = first.add("Shape", [f"beginning.{tensors[0]}"], "beginning/shape")
+    first.add("Gather", [sizes, first.constant("beginning/axis", [2])], BEGINNING_LENGTH)
+    edit.first(first.nodes)
+    rows = NodeBuilder()
+    rows.add("Concat", [ROWS, rows.constant(f"{ROWS}/ones", [1, 1, 1])], f"{ROWS}/shape", axis=0)
+    edit.after(ROWS, rows.nodes)
+    for name in tensors:
+        both = NodeBuilder()
+        every = both.add("Expand", [f"beginning.{name}", f"{ROWS}/shape"], f"{name}/beginning")
+        whole = both.add("Concat", [every, name], f"{name}/all", axis=2)
+        edit.after(name, both.nodes)
+        for reader in view.consumers[name]:
+            edit.read_instead_in(reader.output[0], {name: whole})
+    shared = edit.finish()
     detail = f"keys and values of {len(tensors) // 2} layers; {8 * heads * size * len(tensors) // 2} bytes a token"
     return PassResult(shared, PassRecord(name=NAME, changed=True, detail=detail))
 
@@ -77,9 +74,8 @@ def _tensors(view: GraphView) -> Iterator[str]:
         layer += 1
 
 
-def _sizes(graph: onnx.GraphProto) -> tuple[int, int]:
+def _sizes(view: GraphView) -> tuple[int, int]:
     """Key heads and head size, from the shape that values are brought into before they are transposed."""
-    view = GraphView(graph)
     reshape = view.producers[view.producers[values_name(0)].input[0]]
     shape = view.constant(reshape.input[1])
     assert shape is not None  # noqa: S101  write_graph made it one
