@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
-_ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_ACTIVATIONS: dict[str, Activation] = {
+    "SiLU": "silu",
+    "SiLUActivation": "silu",
+    "GELUActivation": "gelu",
+    "GELUTanh": "gelu_tanh",
+    "PytorchGELUTanh": "gelu_tanh",
+}
+"""By the names of transformers' and torch's modules, of which different versions take different ones."""
 _FIXED_FREQUENCIES = frozenset({"default", "linear", "llama3", "yarn"})
 """Kinds of rotary positions whose frequencies do not depend on how long a text is."""
 
@@ -103,7 +110,7 @@ class DecoderWeights:
         self.heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
         self.epsilon = float(config.rms_norm_eps)
-        self.activation = _ACTIVATIONS[_activation_of(config)]
+        self.activation = _ACTIVATIONS[self._activation]
         # Gemma multiplies by the root of the hidden size and norms with 1 + weight; the others do neither.
         self._is_gemma = config.model_type == "gemma"
         self.embedding_scale = float(config.hidden_size) ** 0.5 if self._is_gemma else 1.0
@@ -132,6 +139,10 @@ class DecoderWeights:
             down=_linear(feed_forward.down_proj),
         )
 
+    @property
+    def _activation(self) -> str:
+        return type(self._model.layers[0].mlp.act_fn).__name__
+
     def _norm(self, module: Any) -> NDArray[np.float32]:
         weight = _array(module.weight)
         return weight + np.float32(1) if self._is_gemma else weight
@@ -146,16 +157,11 @@ class DecoderWeights:
                 f"layers that attend to the last {window} tokens only, while a pair may have {checkpoint.max_length}; "
                 f"export it with a max_length of at most {window}"
             )
-        elif _activation_of(config) not in _ACTIVATIONS:
-            why = f"the activation {_activation_of(config)!r}; crossrank has {', '.join(sorted(_ACTIVATIONS))}"
+        elif self._activation not in _ACTIVATIONS:
+            why = f"the activation {self._activation}; crossrank has SiLU and GELU"
         else:
             return
         raise UnsupportedCheckpointError(f"{checkpoint.source.id} has {why}")
-
-
-def _activation_of(config: Any) -> str:
-    # Gemma's own class reads hidden_act, whatever hidden_activation says.
-    return str(config.hidden_act)
 
 
 def _head(model: Any, checkpoint: Checkpoint) -> tuple[NDArray[np.float32], int | None]:

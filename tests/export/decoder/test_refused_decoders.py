@@ -101,7 +101,7 @@ def test_a_tokenizer_that_may_join_query_and_document_is_refused(decoder, tmp_pa
     [
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic'.*change with a text's length"),
         ({"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}, "max_length of at most 64"),
-        ({"hidden_act": "relu"}, "the activation 'relu'"),
+        ({"hidden_act": "relu"}, "the activation ReLU"),
         ({"auto_map": {"AutoModel": "m.Model"}}, "code cannot be followed"),
         ({"architectures": ["Qwen2Model"]}, "no head that scores"),
         ({"model_type": "qwen2_moe", "architectures": ["Qwen2MoeForCausalLM"]}, "no classification head"),
