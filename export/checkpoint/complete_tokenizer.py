@@ -64,7 +64,7 @@ _CLASS_OF_MODEL = {
 """What `AutoTokenizer` takes where no file names a class."""
 
 _FRAMED_CLASSES = frozenset({"GemmaTokenizer", "LlamaTokenizer"})
-"""Their post-processor is made anew from the settings: which of a text's first and last token are added."""
+"""transformers 4 makes their post-processor anew from the settings: which first and last token a text is given."""
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -141,9 +141,10 @@ def complete_tokenizer(
     if not settings.complete:
         _set_normalizer(tokenizer, settings)
         _set_prefix_space(tokenizer, settings)
-        _set_frame(tokenizer, settings)
         if rebuilds:
             rebuild(tokenizer, settings.class_name, settings.values)
+        else:
+            _set_frame(tokenizer, settings)
     if added is not None and added.lower_case:
         lower_first(tokenizer)
     return without_truncation(tokenizer)

@@ -143,9 +143,7 @@ class LanguageModelReference:
         room = self._checkpoint.max_length - len(separator) - len(prompt)
         return [*self._cut(asked, [*separator, *self._ids(f"B: {document}")], room), *separator, *prompt]
 
-    def _cut(self, query: list[int], document: list[int], room: int) -> list[int]:
+    @staticmethod
+    def _cut(query: list[int], document: list[int], room: int) -> list[int]:
         """Both, the document cut where they are too long."""
-        ids: list[int] = self._tokenizer.prepare_for_model(
-            query, document, truncation="only_second", max_length=room, add_special_tokens=False
-        )["input_ids"]
-        return ids
+        return [*query, *document[: max(room - len(query), 0)]]

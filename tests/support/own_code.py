@@ -76,7 +76,6 @@ def own_ids(name: str, tokenizer: Any, query: str, document: str, limit: int, in
     else:
         before, after = [], ids("\n") + ids(GEMMA_PROMPT)
         first, second = [tokenizer.bos_token_id, *ids(f"A: {query}")], ids("\n") + ids(f"B: {document}")
-    item = tokenizer.prepare_for_model(
-        first, second, truncation="only_second", max_length=limit - len(before) - len(after), add_special_tokens=False
-    )
-    return before + item["input_ids"] + after
+    room = limit - len(before) - len(after)
+    # `prepare_for_model(truncation="only_second")`, which transformers 5 no longer has.
+    return before + first + second[: room - len(first)] + after
