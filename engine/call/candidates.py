@@ -282,9 +282,12 @@ class CandidateFinder:
         keys: list[bytes] = []
         known: list[KnownScore | None] = [None] * len(text_of)
         if self._cache is not None and digests is not None:
-            read = (self._graph, str(encoder.max_length), repr(windows))
-            if instruction is not None:
-                read = (*read, instruction)
+            read = [
+                self._graph,
+                str(encoder.max_length),
+                repr(windows),
+                *([] if instruction is None else [instruction]),
+            ]
             query_keys = [digest(*read, query) for query in queries]
             keys = [
                 query_keys[query] + digests[text]

@@ -149,7 +149,7 @@ class DecoderWeights:
 
     def _refuse_unknown(self, config: Any, checkpoint: Checkpoint) -> None:
         kind = str(getattr(self._model.rotary_emb, "rope_type", "default"))
-        window = getattr(config, "sliding_window", None)
+        window = getattr(config, "sliding_window", None) or 0
         if kind not in _FIXED_FREQUENCIES:
             why = f"rotary positions of the kind {kind!r}, whose frequencies change with a text's length"
         elif "sliding_attention" in (getattr(config, "layer_types", None) or ()) and window < checkpoint.max_length:
