@@ -60,8 +60,8 @@ class RerankerConfig:
         max_queue_tokens: tokens of all callers that may wait at most; None sets no bound for synchronous callers, and
             ten million for asynchronous ones. Those are also refused where they would wait for more than four seconds.
         max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
-        truncation: what of a pair that is too long is cut, in the tokenizers library's words: 'only_second' the document,
-            'longest_first' whichever of query and document is longer, as sentence-transformers does.
+        truncation: what is cut of a pair that is too long, in the tokenizers library's words: 'only_second' cuts the
+            document, 'longest_first' whichever of query and document is longer, as sentence-transformers does.
         long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by
             window; `Windows` sets their size, stride, number and aggregation.
         score_cache_bytes: bytes for scores that are kept, to be given again for the same query and text; None keeps
@@ -103,8 +103,8 @@ class RerankerConfig:
         _one_of("truncation", self.truncation, get_args(Truncation))
         if as_windows(self.long_documents) is not None and self.truncation == "longest_first":
             raise InvalidInputError(
-                f"truncation='longest_first' with long_documents={self.long_documents!r}: windows read whole documents, "
-                "so that nothing is left to cut; leave out one of the two"
+                f"truncation='longest_first' with long_documents={self.long_documents!r}: windows read whole "
+                "documents, so that nothing is left to cut; leave out one of the two"
             )
         for name in _WHOLE_NUMBERS:
             value = getattr(self, name)
