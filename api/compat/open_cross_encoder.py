@@ -131,8 +131,8 @@ class OpenCrossEncoder:
         self._num_labels = manifest.num_labels
         self._positive_label = manifest.positive_label
         self._stated_activation = activation_fn
-        # With two labels the artifact's sigmoid of their difference stands for a softmax that the checkpoint states, but
-        # also for its stating nothing, which means identity in sentence-transformers.
+        # With two labels the artifact's sigmoid of their difference stands for a softmax that the checkpoint states,
+        # but also for its stating nothing, which means identity in sentence-transformers.
         unclear = manifest.num_labels != 1 and manifest.activation != "identity"
         self._activation_of_model = None if unclear else OF_MODEL[manifest.activation]
         self._scorer = PairScorer(

@@ -18,9 +18,7 @@ from tiny_checkpoints import make_pairs, make_texts
 from crossrank.compat import CrossEncoder
 
 sentence_transformers = pytest.importorskip(
-    "sentence_transformers",
-    minversion="6",
-    reason="sentence-transformers 6 is not installed; make transformers-5 has it",
+    "sentence_transformers", minversion="6", reason="sentence-transformers 6 is not here: make transformers-5 has it"
 )
 torch = pytest.importorskip("torch")
 
@@ -93,13 +91,12 @@ def test_scores_of_every_family_are_the_same_under_every_activation(family, both
     assert np.std(models.theirs.predict(PAIRS, activation_fn=torch.nn.Identity())) > 0.1
     for name, activation in ACTIVATIONS.items():
         theirs, ours = models.predict(PAIRS, batch_size=16, activation_fn=activation)
-        assert len(np.unique(theirs)) > 1, name
         assert_same(theirs, ours)
+        assert name == "one that gives whole numbers" or len(np.unique(theirs)) > len(PAIRS) // 2
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_two_labels_give_the_softmax_of_both(family, both):
-    models = both(family, 2)
+def test_two_labels_give_the_softmax_of_both(both):
+    models = both("bert", 2)
     for options in (
         {"activation_fn": torch.nn.Softmax(dim=1)},
         {"activation_fn": torch.nn.Softmax(dim=-1), "apply_softmax": True},
@@ -129,21 +126,14 @@ def test_every_form_of_input_gives_the_same_form_of_output(both):
         np.array(PAIRS[0]),
         [(np.str_("who reads"), np.str_("cold water"))],
     ]
-    forms = (
-        {},
-        {"convert_to_numpy": False},
-        {"convert_to_tensor": True},
-        {"convert_to_tensor": 1, "apply_softmax": True},
-    )
-    for form in forms:
+    for form in ({}, {"apply_softmax": True}, {"convert_to_numpy": False}, {"convert_to_tensor": True}):
         for given in inputs:
             assert_same(*models.predict(given, **form))
-    assert_same(
-        *models.predict(PAIRS, activation_fn=ACTIVATIONS["one that gives whole numbers"], convert_to_tensor=True)
-    )
-    assert_same(
-        *models.predict(PAIRS, activation_fn=lambda logits: torch.cat([logits, -logits], 1), apply_softmax=True)
-    )
+    for activation, options in (
+        (ACTIVATIONS["one that gives whole numbers"], {"convert_to_tensor": True}),
+        (lambda logits: torch.cat([logits, -logits], dim=1), {"apply_softmax": True}),
+    ):
+        assert_same(*models.predict(PAIRS, activation_fn=activation, **options))
 
 
 def test_rankings_are_the_same(both):
@@ -195,21 +185,16 @@ def test_options_of_the_constructor_mean_the_same(tiny_checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("keys", "files"),
+    "keys",
     [
-        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, {}),
-        ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, {}),
-        (
-            {
-                "sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"},
-                "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity",
-            },
-            {},
-        ),
-        ({"sentence_transformers": {"activation_fn": "somebody.elses.Activation"}}, {}),
+        {
+            "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
+            "sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid",
+        },
+        {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
     ],
 )
-def test_the_activation_is_the_one_that_the_checkpoint_names(keys, files, tiny_checkpoint, tmp_path):
+def test_the_activation_is_the_one_that_the_checkpoint_names(keys, tiny_checkpoint, tmp_path):
     folder = shutil.copytree(tiny_checkpoint("bert"), tmp_path / "named")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | keys))
