@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 ActivationFn: TypeAlias = Callable[[Any], Any]
 """Takes the outputs of some pairs, (pairs, labels): a float32 tensor where torch is installed, else an array."""
 
-_IDENTITY = ("torch.nn.modules.linear", "Identity")
-_SOFTMAX = ("torch.nn.modules.activation", "Softmax")
-
 
 def identity(logits: Any) -> Any:
     """Logits as they are, arrays or tensors: `torch.nn.Identity()` for those who have no torch."""
@@ -50,103 +47,61 @@ def checked_activation(activation_fn: object) -> None:
         )
 
 
-def one_label_scores(
+def scores_of(
     logits: npt.NDArray[np.float32],
     activation_fn: ActivationFn,
     batches: Sequence[npt.NDArray[np.int64]],
     *,
     apply_softmax: bool,
 ) -> Any:
-    """Scores of a model with one label.
+    """Scores of logits.
 
     Args:
-        logits: float32 (n,), at least one.
-        activation_fn: what is applied to them, batch by batch, as a column (b, 1).
+        logits: float32 (n, labels), of at least one pair.
+        activation_fn: what is applied to them, batch by batch.
         batches: for each batch its pairs, all n together.
-        apply_softmax: whether a softmax follows over what the function makes of one pair, if that is several numbers.
+        apply_softmax: whether a softmax follows over what is there of each pair, if that is several numbers.
 
     Returns:
-        (n,), or (n, k) where the function gives k numbers for a pair; an array or a tensor, in the pairs' order.
+        (n,) of one label, else what the function makes of (n, labels); an array or a tensor, in the pairs' order.
 
     Raises:
         InvalidInputError: the function does not give something for each pair.
     """
+    torch = None
     if activation_fn is identity or activation_fn is sigmoid:
-        return activation_fn(logits)
-    torch = torch_if_installed()
-    order = np.concatenate(batches)
-    back = np.argsort(order)
-    outputs: list[Any] = []
-    for batch in batches:
-        column = logits[batch, np.newaxis]
-        if torch is None:
-            output = activation_fn(column)
-            usable = isinstance(output, np.ndarray)
-        else:
-            with torch.inference_mode():
-                output = activation_fn(torch.from_numpy(column))
-            usable = isinstance(output, torch.Tensor)
-        if not usable or output.ndim == 0 or len(output) != len(batch):
-            kind = f"{type(output).__name__} of shape {tuple(output.shape)}" if usable else type(output).__name__
-            raise InvalidInputError(
-                f"activation_fn={activation_fn!r:.100} made a {kind} of {len(batch)} pairs' logits; "
-                f"{'an array' if torch is None else 'a tensor'} with something for each pair expected"
-            )
-        outputs.append(output.squeeze(-1) if output.ndim > 1 and output.shape[-1] == 1 else output)
-    scores = np.concatenate(outputs)[back] if torch is None else torch.cat(outputs)[torch.from_numpy(back)]
+        scores = _of_one_label(activation_fn(logits), logits)
+    else:
+        torch = torch_if_installed()
+        outputs = [_of_one_label(_applied(activation_fn, logits[batch], torch), logits) for batch in batches]
+        back = np.argsort(np.concatenate(batches))
+        scores = np.concatenate(outputs)[back] if torch is None else torch.cat(outputs)[torch.from_numpy(back)]
     if apply_softmax and scores.ndim > 1:
         return _softmax(scores) if torch is None else torch.softmax(scores, dim=1)
     return scores
 
 
-def two_label_scores(
-    differences: npt.NDArray[np.float32],
-    positive_label: int,
-    activation_fn: ActivationFn | None,
-    *,
-    apply_softmax: bool,
-) -> npt.NDArray[np.float32]:
-    """Scores of a model with two labels: the softmax of both, which follows from the difference of their logits.
-
-    Args:
-        differences: the positive label's logit less the other's, float32 (n,).
-        positive_label: its column.
-        activation_fn: as stated; None where nothing is.
-        apply_softmax: whether a softmax follows.
-
-    Returns:
-        float32 (n, 2).
-
-    Raises:
-        InvalidInputError: the scores asked for need the logits themselves, or what the model states, which an artifact
-            does not keep.
-    """
-    probabilities = np.empty((len(differences), 2), dtype=np.float32)
-    probabilities[:, positive_label] = activate(differences, "sigmoid")
-    probabilities[:, 1 - positive_label] = activate(-differences, "sigmoid")
-    if apply_softmax and _is_identity(activation_fn):
-        return probabilities
-    if _is_softmax(activation_fn):
-        return _softmax(probabilities) if apply_softmax else probabilities
-    given = "none" if activation_fn is None else f"{activation_fn!r:.100}"
-    raise InvalidInputError(
-        f"this model has two labels, activation_fn is {given} and apply_softmax={apply_softmax}: crossrank keeps the "
-        "difference of the two logits, of which the softmax of both can be made, and nothing else; give "
-        "activation_fn=torch.nn.Softmax(dim=1), or torch.nn.Identity() together with apply_softmax=True"
-    )
+def _of_one_label(output: Any, logits: npt.NDArray[np.float32]) -> Any:
+    """Without the axis of the labels where there is one label."""
+    alone = logits.shape[1] == 1 and output.ndim > 1 and output.shape[-1] == 1
+    return output.squeeze(-1) if alone else output
 
 
-def _is_identity(activation_fn: object) -> bool:
-    return activation_fn is identity or _name_of_type(activation_fn) == _IDENTITY
-
-
-def _is_softmax(activation_fn: object) -> bool:
-    # `dim` None is 1 for two axes.
-    return _name_of_type(activation_fn) == _SOFTMAX and getattr(activation_fn, "dim", 0) in (1, -1, None)
-
-
-def _name_of_type(value: object) -> tuple[str, str]:
-    return type(value).__module__, type(value).__qualname__
+def _applied(activation_fn: ActivationFn, logits: npt.NDArray[np.float32], torch: Any) -> Any:
+    if torch is None:
+        output = activation_fn(logits)
+        usable = isinstance(output, np.ndarray)
+    else:
+        with torch.inference_mode():
+            output = activation_fn(torch.from_numpy(logits))
+        usable = isinstance(output, torch.Tensor)
+    if not usable or output.ndim == 0 or len(output) != len(logits):
+        kind = f"{type(output).__name__} of shape {tuple(output.shape)}" if usable else type(output).__name__
+        raise InvalidInputError(
+            f"activation_fn={activation_fn!r:.100} made a {kind} of {len(logits)} pairs' logits; "
+            f"{'an array' if torch is None else 'a tensor'} with something for each pair expected"
+        )
+    return output
 
 
 def _softmax(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from crossrank.compat.activations import ActivationFn, checked_activation, one_label_scores, two_label_scores
+from crossrank.compat.activations import ActivationFn, checked_activation, scores_of
 from crossrank.compat.inputs import Pairs, batches_of, candidate_pairs, chosen_prompt, read_pairs
 from crossrank.compat.open_cross_encoder import OpenCrossEncoder
 from crossrank.compat.tensors import as_array, as_tensor, require_torch
@@ -59,8 +59,9 @@ class CrossEncoder(OpenCrossEncoder):
             chunk_size: None.
 
         Returns:
-            float32 (n,), or (n, 2) of a model with two labels; of one pair by itself a float32, or (2,); of none an
-            empty array, which is float64 as in sentence-transformers. Tensors are on the CPU.
+            float32 (n,), or (n, 2) of a model with two labels, which takes twice the time; of one pair by itself a
+            float32, or (2,); of none an empty array, which is float64 as in sentence-transformers. Tensors are on the
+            CPU.
 
         Raises:
             InvalidInputError: an input is no pair of strings, or an option is not supported.
@@ -156,14 +157,15 @@ class CrossEncoder(OpenCrossEncoder):
         if not pairs:
             return np.empty(0, dtype=np.float32)
         activation = self.activation_fn if activation_fn is None else activation_fn
+        if activation is None:
+            raise InvalidInputError(
+                f"this model has {self._num_labels} labels, and its artifact does not keep if the checkpoint names "
+                "an activation for them: state activation_fn; torch.nn.Identity() is what sentence-transformers takes "
+                "where the checkpoint names none"
+            )
         batches = batches_of(pairs, batch_size)
-        if self._num_labels == 1 and activation is not None:
-            logits = self._scorer.logits(pairs, batches, show_progress_bar)
-            return one_label_scores(logits, activation, batches, apply_softmax=apply_softmax)
-        # What cannot be made is refused before anything is scored.
-        two_label_scores(np.empty(0, dtype=np.float32), 0, activation, apply_softmax=apply_softmax)
-        differences = self._scorer.logits(pairs, batches, show_progress_bar)
-        return two_label_scores(differences, self._positive_label, activation, apply_softmax=apply_softmax)
+        logits = self._scorer.logits(pairs, self._num_labels, batches, show_progress_bar)
+        return scores_of(logits, activation, batches, apply_softmax=apply_softmax)
 
     def _prompted(self, pairs: Pairs, prompt: str | None, prompt_name: str | None) -> Pairs:
         text = chosen_prompt(self._prompts, self._default_prompt_name, prompt, prompt_name)

@@ -94,7 +94,7 @@ def chosen_prompt(
     return prompt
 
 
-def _pair(item: Any, name: str, lists: tuple[type, ...]) -> tuple[str, str]:
+def _pair(item: Any, name: str, lists: tuple[type[Any], ...]) -> tuple[str, str]:
     if not isinstance(item, lists) or len(item) != _PAIR:
         length = f" of {len(item)}" if isinstance(item, lists) else ""
         raise InvalidInputError(f"{name} is a {type(item).__name__}{length}: {_PAIRS_EXPECTED}")
@@ -105,7 +105,7 @@ def _pair(item: Any, name: str, lists: tuple[type, ...]) -> tuple[str, str]:
     return str(query), str(document)
 
 
-def _list_types() -> tuple[type, ...]:
+def _list_types() -> tuple[type[Any], ...]:
     """What is a list to sentence-transformers: also a column of the datasets library, where that is in use."""
     column = getattr(sys.modules.get("datasets"), "Column", None)
     return (list, tuple, column) if isinstance(column, type) and issubclass(column, Iterable) else (list, tuple)

@@ -129,7 +129,6 @@ class OpenCrossEncoder:
                 "another head; leave it out"
             )
         self._num_labels = manifest.num_labels
-        self._positive_label = manifest.positive_label
         self._stated_activation = activation_fn
         # With two labels the artifact's sigmoid of their difference stands for a softmax that the checkpoint states,
         # but also for its stating nothing, which means identity in sentence-transformers.

@@ -95,15 +95,18 @@ def test_scores_of_every_family_are_the_same_under_every_activation(family, both
         assert name == "one that gives whole numbers" or len(np.unique(theirs)) > len(PAIRS) // 2
 
 
-def test_two_labels_give_the_softmax_of_both(both):
+def test_two_labels_give_both_where_the_activation_is_stated(both):
     models = both("bert", 2)
-    for options in (
-        {"activation_fn": torch.nn.Softmax(dim=1)},
-        {"activation_fn": torch.nn.Softmax(dim=-1), "apply_softmax": True},
-        {"activation_fn": torch.nn.Identity(), "apply_softmax": True},
+    for activation in (
+        torch.nn.Identity(),
+        torch.nn.Softmax(dim=1),
+        torch.tanh,
+        lambda logits: logits.argmax(dim=1),
+        lambda logits: logits[:, :1],
     ):
         for inputs in (PAIRS, PAIRS[:1], PAIRS[0], []):
-            assert_same(*models.predict(inputs, **options))
+            for options in ({}, {"apply_softmax": True}, {"convert_to_tensor": True}, {"convert_to_numpy": False}):
+                assert_same(*models.predict(inputs, activation_fn=activation, **options))
     for model in (models.theirs, models.ours):
         with pytest.raises(ValueError, match="label"):
             model.rank(QUERY, ["cold water"])

@@ -162,29 +162,36 @@ def test_the_activation_can_be_set_afterwards(folder):
             model.activation_fn = "sigmoid"
 
 
-def test_two_labels_give_the_softmax_of_both_and_nothing_else(two_labels):
+def test_two_labels_give_both_where_the_activation_is_stated(two_labels):
     artifact, graph, checkpoint = two_labels("sigmoid")
     pairs = MANY[:-2]  # which are cut alike by both rules
-    expected = torch.softmax(torch.from_numpy(reference_logits(graph, checkpoint, pairs)), dim=1).numpy()
+    logits = torch.from_numpy(reference_logits(graph, checkpoint, pairs))
+    softmax = torch.softmax(logits, dim=1)
     with CrossEncoder(artifact, device="cpu") as model:
         assert model.num_labels == 2
-        assert model.activation_fn is None
-        for options in (
-            {"activation_fn": torch.nn.Softmax(dim=-1)},
-            {"activation_fn": torch.nn.Identity(), "apply_softmax": True},
-            {"activation_fn": identity, "apply_softmax": True},
+        for options, expected in (
+            ({"activation_fn": torch.nn.Identity()}, logits),
+            ({"activation_fn": identity}, logits),
+            ({"activation_fn": sigmoid}, logits.sigmoid()),
+            ({"activation_fn": torch.nn.Softmax(dim=-1)}, softmax),
+            ({"activation_fn": identity, "apply_softmax": True, "batch_size": 7, "show_progress_bar": True}, softmax),
+            ({"activation_fn": torch.nn.Softmax(dim=1), "apply_softmax": True}, torch.softmax(softmax, dim=1)),
+            ({"activation_fn": lambda rows: rows.argmax(dim=1)}, logits.argmax(dim=1)),
         ):
-            np.testing.assert_allclose(model.predict(pairs, **options), expected, atol=1e-5)
-            assert model.predict(pairs[0], **options).shape == (2,)
-        unclear = ({}, {"apply_softmax": True}, {"activation_fn": torch.nn.Softmax(dim=0)}, {"activation_fn": sigmoid})
-        for options in unclear:
-            with pytest.raises(InvalidInputError, match="difference of the two logits"):
+            np.testing.assert_allclose(model.predict(pairs, **options), expected.numpy(), atol=1e-5)
+            assert model.predict(pairs[0], **options).shape == expected.shape[1:]
+        assert model.activation_fn is None
+        for options in ({}, {"apply_softmax": True}):
+            with pytest.raises(InvalidInputError, match="state activation_fn"):
                 model.predict(pairs, **options)
         with pytest.raises(InvalidInputError, match="one expected"):
             model.rank("who", ["a"])
+        model.activation_fn = identity
+        np.testing.assert_allclose(model.predict(pairs), logits.numpy(), atol=1e-5)
     # A checkpoint that states identity leaves no doubt.
     with CrossEncoder(two_labels("identity")[0], device="cpu") as model:
-        np.testing.assert_allclose(model.predict(pairs, apply_softmax=True), expected, atol=1e-5)
+        np.testing.assert_allclose(model.predict(pairs), logits.numpy(), atol=1e-5)
+        np.testing.assert_allclose(model.predict(pairs, apply_softmax=True), softmax.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("call", [*REFUSED_BY_BOTH, *REFUSED_HERE])
