@@ -1,6 +1,6 @@
-"""Encoded pairs to scores: the loaded graph with its plan, its sessions and its activation.
+"""What scoring needs of a model: the loaded graph with its plan, its sessions and its activation.
 
-A scorer belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
+It belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
 `fork`; they are gone after `close`.
 """
 
