@@ -1,8 +1,8 @@
 """The asynchronous reranker: many callers of one event loop, or of several, share the scheduler's queue.
 
-On the event loop a call only waits, and makes a ranking of its scores: texts are encoded and runs planned in a few
-threads, scores come from the scheduler's workers. A call that is cancelled, or whose `asyncio.wait_for` times out,
-leaves the queue.
+On the event loop a call is accepted, small calls are checked, and scores are looked up in the cache, taken in and
+ranked. Texts are encoded and runs planned in a few threads, scores come from the scheduler's workers. A call that is
+cancelled, or whose `asyncio.wait_for` times out, leaves the queue.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Encoded pairs to scores: the loaded graph with its plan, its sessions and its activation.
+"""What scoring needs of a model: the loaded graph with its plan, its sessions and its activation.
 
-A scorer belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
+It belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
 `fork`; they are gone after `close`.
 """
 
@@ -113,9 +113,10 @@ class LoadedModel:
             pad_token_id=manifest.pad_token_id,
             template=manifest.template,
             causal=manifest.causal,
+            longest_first=config.truncation == "longest_first",
         )
         self.encoder.texts.check_instruction(config.instruction)
-        _check_windows(config, manifest.template)
+        _check_template(config, manifest.template)
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
         self._kind: BatchKind = (
@@ -127,10 +128,10 @@ class LoadedModel:
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
-        before_document = self.encoder.texts.before_document
+        reading = f"{self.encoder.max_length} {config.truncation} {self.encoder.texts.before_document!r}"
         self.finder = CandidateFinder(
             self.encoder,
-            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length} {before_document!r}",
+            encoder_key=f"{sha256[manifest.tokenizer]} {reading}",
             instruction=config.instruction,
             graph=self._graph_sha256,
             windows=as_windows(config.long_documents),
@@ -284,9 +285,16 @@ class LoadedModel:
         return _Live(runner, scheduler)
 
 
-def _check_windows(config: RerankerConfig, template: Template | None) -> None:
-    """Refuse windows of documents that a model expects words directly before."""
-    before = "" if template is None else template.document.removesuffix("{document}")
+def _check_template(config: RerankerConfig, template: Template | None) -> None:
+    """Refuse options that would cut a model's template apart."""
+    if template is None:
+        return
+    if config.truncation == "longest_first":
+        raise InvalidInputError(
+            f"truncation={config.truncation!r}: this model expects text after the query, which would be cut away with "
+            f"it; leave truncation out, and long documents are cut"
+        )
+    before = template.document.removesuffix("{document}")
     if config.long_documents != "truncate" and before.strip():
         raise InvalidInputError(
             f"long_documents={config.long_documents!r}: this model expects the text {before!r} directly before a "

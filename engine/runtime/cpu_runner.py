@@ -6,7 +6,7 @@ a few), a second session is used whose operators use all threads; it is loaded a
 same in both. Where it must be the same to the last bit, this is checked when the second session is loaded, and on a
 processor that fails the check every run uses one core.
 
-The scheduler decides what runs when, and on which of the two (`scheduler.py`).
+The scheduler decides what runs when, and on which of the two (`run_queue.py`).
 """
 
 from __future__ import annotations

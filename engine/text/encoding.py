@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """Token ids of a query, without special tokens; `truncated` where it left no room for a document.
+    """Token ids of a query, without special tokens; `truncated` where it was cut.
 
     Where a model has a template, those of the query within its text.
     """
@@ -113,7 +113,10 @@ class PairEncoder:
         template: special tokens and segment ids around query and document.
         max_length: tokens of a pair at most, special tokens included.
         text_tokens: those that query and document share.
-        max_query_tokens: those that a query may have before it is cut: it must leave room for one document token.
+        longest_first: whether whichever of query and document is longer is cut, which `longest_first.py` does, pair by
+            pair; else the document alone.
+        max_query_tokens: those that a query may have before it is cut whatever the document: it must leave room for one
+            document token, unless the longer text is cut.
         cut_query_tokens: those that a longer query is cut to: half of the text tokens.
         characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
@@ -128,6 +131,7 @@ class PairEncoder:
         pad_token_id: int,
         template: Template | None = None,
         causal: bool = False,
+        longest_first: bool = False,
         reader: TextReader | None = None,
     ) -> None:
         """Read the pair layout off a tokenizer.
@@ -138,6 +142,7 @@ class PairEncoder:
             pad_token_id: id that fills the rows of a batch.
             template: the text around query and document; None for the layout of the tokenizer's post-processor.
             causal: whether segment ids say where the document begins, as a shared beginning needs it.
+            longest_first: cut whichever of query and document is longer.
             reader: of the same tokenizer, where there is one.
 
         Raises:
@@ -155,6 +160,7 @@ class PairEncoder:
             self.template = own.marking_documents() if causal else own
         self.max_length = max_length
         self.pad_token_id = pad_token_id
+        self.longest_first = longest_first
         self.text_tokens = max_length - self.template.special_tokens
         if self.text_tokens < 2:  # noqa: PLR2004
             raise InvalidInputError(
@@ -162,7 +168,7 @@ class PairEncoder:
                 f"{self.template.special_tokens} special tokens, a query and a document"
             )
 
-        self.max_query_tokens = self.text_tokens - 1
+        self.max_query_tokens = self.text_tokens if longest_first else self.text_tokens - 1
         self.cut_query_tokens = self.text_tokens // 2
         self.characters_read = self._reader.characters_read
 
@@ -175,6 +181,7 @@ class PairEncoder:
         pad_token_id: int,
         template: Template | None = None,
         causal: bool = False,
+        longest_first: bool = False,
     ) -> PairEncoder:
         """Read a `tokenizer.json`; for the other arguments see the constructor.
 
@@ -190,7 +197,14 @@ class PairEncoder:
             raise ArtifactError(f"cannot read the tokenizer {path}: {error}; export the artifact again") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id, template=template, causal=causal)
+        return cls(
+            tokenizer,
+            max_length=max_length,
+            pad_token_id=pad_token_id,
+            template=template,
+            causal=causal,
+            longest_first=longest_first,
+        )
 
     def limited_to(self, max_length: int) -> PairEncoder:
         """An encoder of shorter pairs with the same tokenizer; documents encoded by this one suit it.
@@ -206,6 +220,7 @@ class PairEncoder:
             pad_token_id=self.pad_token_id,
             template=self._stated,
             causal=self._causal,
+            longest_first=self.longest_first,
             reader=self._reader,
         )
 
@@ -222,9 +237,15 @@ class PairEncoder:
         (tokens,) = self._reader.read([self.texts.query(query, instruction)], self.max_query_tokens)
         if tokens.length <= self.max_query_tokens:
             return EncodedQuery(tokens.ids, truncated=False)
+        if self.longest_first:
+            return EncodedQuery(tokens.ids, truncated=True)
         after = self.texts.after_query
         cut = tokens.ids[: max(self.cut_query_tokens - len(after), 0)]
         return EncodedQuery(np.concatenate([cut, after]) if len(after) else cut, truncated=True)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a whole text, however long, without special tokens."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
         """Encode documents as far as a query could leave room for them."""
