@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
+from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.complete_tokenizer import (
     complete_tokenizer,
     lower_first,
@@ -20,11 +20,10 @@ from crossrank.export.checkpoint.complete_tokenizer import (
 from crossrank.export.checkpoint.decoders import (
     DECODERS,
     MAX_LENGTH,
-    answer_ids,
-    named_token,
+    answer_head,
+    decoder_notes,
     read_decoder,
-    refuse_other_tokenizer,
-    template_of,
+    read_layout,
 )
 from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.checkpoint.newer_config import (
@@ -34,7 +33,7 @@ from crossrank.export.checkpoint.newer_config import (
     saved_version,
 )
 from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
-from crossrank.export.checkpoint.scoring_head import ScoringHead, checked_activation, read_scoring_head
+from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
 from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source
 from crossrank.export.checkpoint.tokenizer import (
@@ -49,7 +48,7 @@ from crossrank.export.checkpoint.transformer_config import (
     usable_length,
     uses_segment_ids,
 )
-from crossrank.export.checkpoint.weights import find_weights
+from crossrank.export.checkpoint.weights import find_weights, refuse_adapter_and_quantized
 from crossrank.models.artifact import sha256_of
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
@@ -172,8 +171,8 @@ def read_checkpoint(
     generates = decoder is not None and decoder.generates
     added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
     _check_head(where, config, trust_remote_code=trust_remote_code, decoder=decoder)
-    _refuse_adapter_and_quantized(where, config)
-    head = _answer_head(decoder, activation, positive_label) or read_scoring_head(
+    refuse_adapter_and_quantized(where, config)
+    head = answer_head(decoder, activation, positive_label) or read_scoring_head(
         config,
         added,
         positive_label=positive_label,
@@ -187,7 +186,7 @@ def read_checkpoint(
     limit = added.max_length if added.max_length is not None else model_max_length(settings)
     if decoder is not None:
         limit = min(limit, MAX_LENGTH) if isinstance(limit, (int, float)) else MAX_LENGTH
-    layout, answers = _layout(decoder, settings, tokenizer, where.id)
+    layout, answers = read_layout(decoder, settings, tokenizer, where.id)
     length = usable_length(config, limit, pad_token_id, max_length)
     fetch_weights(where, local_files_only=local_files_only)
     return Checkpoint(
@@ -210,7 +209,7 @@ def read_checkpoint(
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
-            *(_decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
+            *(decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
             *head.notes,
             *added.notes,
             *changes.notes,
@@ -223,44 +222,6 @@ def read_checkpoint(
         template=layout,
         answers=answers,
     )
-
-
-def _answer_head(
-    decoder: Decoder | None, activation: Activation | None, positive_label: int | str | None
-) -> ScoringHead | None:
-    """The head of a language model, of which the rows of one or two tokens are left; None for every other."""
-    if decoder is None or not decoder.generates or decoder.known is None:
-        return None
-    if positive_label not in (None, 0):
-        raise InvalidInputError(
-            f"positive_label {positive_label!r} was given, but a language model has no labels; leave it out"
-        )
-    return ScoringHead(1, 0, checked_activation(activation) or decoder.known.activation)
-
-
-def _decoder_notes(
-    template: Template | None, length: int, config: Mapping[str, Any], *, stated: bool
-) -> tuple[str, ...]:
-    """What was chosen for a decoder without being asked for."""
-    notes = []
-    if template is not None and not stated:
-        notes.append(f"the template {template.name} was taken from the catalogue, by the checkpoint's name")
-    positions = config.get("max_position_embeddings")
-    if length == MAX_LENGTH and isinstance(positions, int) and positions > length:
-        notes.append(f"pairs have up to {length} tokens; the model has positions for {positions}: state max_length")
-    return tuple(notes)
-
-
-def _layout(
-    decoder: Decoder | None, settings: TokenizerSettings, tokenizer: Tokenizer, name: str
-) -> tuple[Template | None, tuple[int, ...]]:
-    """The template of a decoder, and the tokens by which a language model scores."""
-    if decoder is None or decoder.known is None:
-        return None, ()
-    bos, pad = (named_token(settings.values, token) for token in ("bos_token", "pad_token"))
-    template = template_of(decoder.known, bos, pad)
-    refuse_other_tokenizer(template, tokenizer, name)
-    return template, answer_ids(decoder.known, tokenizer, name) if decoder.generates else ()
 
 
 def read_tokenizer(
@@ -306,20 +267,6 @@ def _check_config(where: CheckpointSource, config: Mapping[str, Any]) -> None:
         raise UnsupportedCheckpointError(
             f"{where.folder} is no checkpoint: it has no config.json"
             + (f"; there is one in {', '.join(inside[:3])}: name that folder" if inside else "")
-        )
-
-
-def _refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, Any]) -> None:
-    if any(where.folder.glob("adapter_model.*")):
-        raise UnsupportedCheckpointError(
-            f"{where.id} holds an adapter (adapter_model), which may or may not be in its weights already; merge it "
-            f"into its base model and save that alone"
-        )
-    quantization = config.get("quantization_config")
-    if quantization:
-        raise UnsupportedCheckpointError(
-            f"{where.id} has quantized weights (quantization_config {shown(quantization)}); crossrank exports from "
-            f"float weights: name the checkpoint it was made from"
         )
 
 

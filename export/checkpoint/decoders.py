@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from crossrank.engine.text.safe_cuts import SafeCuts
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
+from crossrank.export.checkpoint.scoring_head import ScoringHead, checked_activation
 from crossrank.models.templates import TEMPLATES, TemplateName
 
 if TYPE_CHECKING:
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from crossrank.export.checkpoint.complete_tokenizer import TokenizerSettings
     from crossrank.models.catalogue import CatalogueEntry
-    from crossrank.models.manifest import Template
+    from crossrank.models.manifest import Activation, Template
     from crossrank.models.templates import KnownTemplate
 
 DECODERS = frozenset({"gemma", "llama", "qwen2", "qwen3"})
@@ -90,7 +92,71 @@ def read_decoder(
     return Decoder(generates=True, known=known)
 
 
-def template_of(known: KnownTemplate, bos: str | None, pad: str | None) -> Template:
+def answer_head(
+    decoder: Decoder | None, activation: Activation | None, positive_label: int | str | None
+) -> ScoringHead | None:
+    """The head of a language model, of which the rows of one or two tokens are left; None for every other.
+
+    Args:
+        decoder: what kind of decoder a checkpoint is; None where it is none.
+        activation: what the caller states; None for the template's.
+        positive_label: what the caller states; a language model has none.
+
+    Raises:
+        InvalidInputError: a label is stated, or an activation that there is not.
+    """
+    if decoder is None or not decoder.generates or decoder.known is None:
+        return None
+    if positive_label not in (None, 0):
+        raise InvalidInputError(
+            f"positive_label {positive_label!r} was given, but a language model has no labels; leave it out"
+        )
+    return ScoringHead(1, 0, checked_activation(activation) or decoder.known.activation)
+
+
+def read_layout(
+    decoder: Decoder | None, settings: TokenizerSettings, tokenizer: Tokenizer, name: str
+) -> tuple[Template | None, tuple[int, ...]]:
+    """The template of a decoder, and the tokens by which a language model scores.
+
+    Args:
+        decoder: what kind of decoder a checkpoint is; None where it is none.
+        settings: of its tokenizer.
+        tokenizer: the tokenizer.
+        name: the checkpoint's.
+
+    Raises:
+        UnsupportedCheckpointError: the tokenizer is not of the kind that the template is for.
+    """
+    if decoder is None or decoder.known is None:
+        return None, ()
+    bos, pad = (_named_token(settings.values, token) for token in ("bos_token", "pad_token"))
+    template = _template_of(decoder.known, bos, pad)
+    _refuse_other_tokenizer(template, tokenizer, name)
+    return template, _answer_ids(decoder.known, tokenizer, name) if decoder.generates else ()
+
+
+def decoder_notes(
+    template: Template | None, length: int, config: Mapping[str, Any], *, stated: bool
+) -> tuple[str, ...]:
+    """What was chosen for a decoder without being asked for.
+
+    Args:
+        template: its template.
+        length: tokens of a pair.
+        config: its `config.json`.
+        stated: whether the caller stated the template.
+    """
+    notes = []
+    if template is not None and not stated:
+        notes.append(f"the template {template.name} was taken from the catalogue, by the checkpoint's name")
+    positions = config.get("max_position_embeddings")
+    if length == MAX_LENGTH and isinstance(positions, int) and positions > length:
+        notes.append(f"pairs have up to {length} tokens; the model has positions for {positions}: state max_length")
+    return tuple(notes)
+
+
+def _template_of(known: KnownTemplate, bos: str | None, pad: str | None) -> Template:
     """The template for one checkpoint, whose tokenizer may begin every text with a token.
 
     Args:
@@ -103,14 +169,14 @@ def template_of(known: KnownTemplate, bos: str | None, pad: str | None) -> Templ
     return known.template.model_copy(update={"prefix": (bos,)})
 
 
-def named_token(settings: Mapping[str, Any], name: str) -> str | None:
+def _named_token(settings: Mapping[str, Any], name: str) -> str | None:
     """A token by its name in `tokenizer_config.json`, such as 'bos_token'."""
     token = settings.get(name)
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) and content else None
 
 
-def answer_ids(known: KnownTemplate, tokenizer: Tokenizer, name: str) -> tuple[int, ...]:
+def _answer_ids(known: KnownTemplate, tokenizer: Tokenizer, name: str) -> tuple[int, ...]:
     """Ids of the tokens that mean yes and no.
 
     Args:
@@ -133,7 +199,7 @@ def answer_ids(known: KnownTemplate, tokenizer: Tokenizer, name: str) -> tuple[i
     return tuple(ids)
 
 
-def refuse_other_tokenizer(template: Template, tokenizer: Tokenizer, name: str) -> None:
+def _refuse_other_tokenizer(template: Template, tokenizer: Tokenizer, name: str) -> None:
     """Refuse a tokenizer with which a template would not become the tokens that its model was trained with.
 
     Raises:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.checkpoint.source import refuse_pointer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from crossrank.export.checkpoint.source import CheckpointSource
 
 _SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -24,6 +27,29 @@ def find_weights(folder: Path) -> list[Path]:
     for path in paths:
         refuse_pointer(path)
     return paths
+
+
+def refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, Any]) -> None:
+    """Refuse weights that are not all of a model, or not in floating point.
+
+    Args:
+        where: the checkpoint.
+        config: its `config.json`.
+
+    Raises:
+        UnsupportedCheckpointError: there is an adapter, or the weights are quantized.
+    """
+    if any(where.folder.glob("adapter_model.*")):
+        raise UnsupportedCheckpointError(
+            f"{where.id} holds an adapter (adapter_model), which may or may not be in its weights already; merge it "
+            f"into its base model and save that alone"
+        )
+    quantization = config.get("quantization_config")
+    if quantization:
+        raise UnsupportedCheckpointError(
+            f"{where.id} has quantized weights (quantization_config {shown(quantization)}); crossrank exports from "
+            f"float weights: name the checkpoint it was made from"
+        )
 
 
 def _listed_weights(folder: Path) -> list[Path]:
