@@ -118,3 +118,15 @@ def test_what_a_graph_would_not_compute_is_refused(values, message, decoder, tmp
 
     with pytest.raises(UnsupportedCheckpointError, match=message):
         export(checkpoint, tmp_path / "artifact", precisions=["fp32"], verification_pairs=tiny_pairs)
+
+
+def test_a_decoder_with_room_for_more_is_given_a_length_that_fits_into_memory_and_says_so(decoder, tmp_path):
+    from crossrank.export.checkpoint.checkpoint import read_checkpoint
+
+    checkpoint = changed(decoder("qwen2"), tmp_path / "checkpoint", max_position_embeddings=32768)
+
+    read = read_checkpoint(checkpoint)
+
+    assert read.max_length == 2048
+    assert any("positions for 32768: state max_length" in note for note in read.notes)
+    assert read_checkpoint(checkpoint, max_length=9000).max_length == 9000
