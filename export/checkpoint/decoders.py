@@ -25,7 +25,7 @@ DECODERS = frozenset({"gemma", "llama", "qwen2", "qwen3"})
 
 MAX_LENGTH = 2048
 """Tokens of a pair where the caller states none. Decoders have positions for far more than fits into memory:
-attention's scores take `heads x tokens^2` floats, up to three times at once: 0.8 GB for 16 heads here, 13 GB at 8192."""
+attention's scores take `heads x tokens^2` floats, up to three times at once: 0.8 GB for 16 heads, 13 GB at 8192."""
 
 _BEGINNINGS = ("a", "Z", "5", ".", "(", " ", "\t", "\n", "\u0301", "\u4e2d", "\u05d0", "<", "")
 """What a document may begin with, one of each kind that tokenizers tell apart; the last is an empty one."""
