@@ -70,7 +70,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         precisions: graphs to make, of "fp32", "int8" (CPU) and "fp16" (CUDA).
         force: replace an artifact that is already there.
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
         verification_pairs: JSONL to verify on, a line {"query": ..., "documents": [...]}; None for crossrank's own.
         min_kendall_tau: least mean rank correlation of int8 and fp16 with fp32.

@@ -48,7 +48,6 @@ from crossrank.models.manifest import Source
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Literal
 
     from tokenizers import Tokenizer
 
@@ -84,13 +83,14 @@ class Checkpoint:
         folder: its files on disk.
         architecture: dimensions of its transformer.
         num_labels: outputs of its classification head.
-        positive_label: with two labels, the one that means relevant.
+        positive_label: with several labels, the one that means relevant.
         activation: what a logit goes through by default.
         max_length: usable tokens of a pair, special tokens included.
         pad_token_id: id that fills padded batches.
         uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
         dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
+        label_names: of several labels, in their order; empty where they have none.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
         sentence_transformers: what sentence-transformers adds to the transformer.
@@ -101,7 +101,7 @@ class Checkpoint:
     source: Source
     folder: Path
     architecture: Architecture
-    num_labels: Literal[1, 2]
+    num_labels: int
     positive_label: int
     activation: Activation
     max_length: int
@@ -109,6 +109,7 @@ class Checkpoint:
     uses_segment_ids: bool
     dtype: str
     tokenizer: Tokenizer
+    label_names: tuple[str, ...] = ()
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
     sentence_transformers: SentenceTransformers = field(default_factory=SentenceTransformers)
@@ -134,7 +135,7 @@ def read_checkpoint(
         trust_remote_code: allow code that comes with the checkpoint to run.
         local_files_only: never fetch; a hub id must be in the cache.
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
 
     Raises:
@@ -177,6 +178,7 @@ def read_checkpoint(
         num_labels=head.num_labels,
         positive_label=head.positive_label,
         activation=head.activation,
+        label_names=head.label_names,
         max_length=length,
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),

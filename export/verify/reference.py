@@ -47,7 +47,7 @@ class Reference(Protocol):
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """The logit of each pair, before any activation; with two labels the positive one's minus the other's.
+        """The logit of each pair, before any activation; with several labels the log-odds of the positive one.
 
         NaN or infinity where the checkpoint gives no number: whoever asks decides whether that is a reason to refuse.
         """
@@ -105,7 +105,7 @@ class TorchReference:
             advance: called with (pairs done, pairs in all) after each pass, in a worker thread.
 
         Returns:
-            Logits, shape (n,); with two labels the positive one's minus the other's. NaN or infinity where the
+            Logits, shape (n,); with several labels the log-odds of the positive one. NaN or infinity where the
             checkpoint gives no number.
         """
         import torch
@@ -156,10 +156,23 @@ class TorchReference:
 
 def one_logit(outputs: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[np.float32]:
     """The logit of each row, float32 (n, labels) to float32 (n,)."""
-    positive = checkpoint.positive_label
     if checkpoint.num_labels == 1:
         return outputs.reshape(len(outputs), -1)[:, 0]
-    return np.asarray(outputs[:, positive] - outputs[:, 1 - positive], dtype=np.float32)
+    return log_odds(outputs, checkpoint.positive_label)
+
+
+def log_odds(outputs: NDArray[np.float32], positive: int) -> NDArray[np.float32]:
+    """The logarithm of the odds of a label by the softmax over all, float32 (n, labels) to float32 (n,).
+
+    By the probabilities, unlike the engine, which subtracts logits.
+    """
+    wide = outputs.astype(np.float64)
+    if wide.shape[1] == 2:  # noqa: PLR2004
+        return np.asarray(wide[:, positive] - wide[:, 1 - positive], dtype=np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = np.exp(wide - wide.max(axis=1, keepdims=True))
+        odds = weights[:, positive] / np.delete(weights, positive, axis=1).sum(axis=1)
+        return np.log(odds).astype(np.float32)
 
 
 def refuse_no_numbers(logits: NDArray[np.float32], reference: Reference, name: str) -> None:
