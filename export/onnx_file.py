@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from crossrank.engine.text.documents import encodable
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.assembly import with_segments
-from crossrank.export.checkpoint.checkpoint import Checkpoint, read_licence
+from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
 from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
+from crossrank.export.checkpoint.source import read_licence
 from crossrank.export.checkpoint.transformer_config import (
     read_architecture,
     read_pad_token_id,

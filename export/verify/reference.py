@@ -81,7 +81,9 @@ class TorchReference:
         version = importlib.metadata.version("transformers")
         changed = ", ".join(self._checkpoint.config_changes.values)
         translated = f", given {changed} as config.json means them" if changed else ""
-        return f"transformers {version} AutoModelForSequenceClassification{translated}, ids by {self._way}"
+        of_modules = "AutoModel, the modules behind it computed in numpy"
+        loaded_by = of_modules if self._checkpoint.head else "AutoModelForSequenceClassification"
+        return f"transformers {version} {loaded_by}{translated}, ids by {self._way}"
 
     def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         """Token ids of one pair, and its segment ids where the model is given any."""
