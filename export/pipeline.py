@@ -112,6 +112,9 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
                 positive_label=positive_label,
                 max_length=max_length,
             )
+            if described.source.code_sha256 and stated_exporter is None:
+                # optimum knows families by their names, and code of a checkpoint's own is of none.
+                chosen_exporter = require_export("torch")
             step.size = sum((described.folder / file).stat().st_size for file in described.source.weights_sha256)
         with writer:
             assembly, base, reference, logits = _prepare(described, writer.folder, queries, chosen_exporter, recorder)

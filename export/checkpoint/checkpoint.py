@@ -26,6 +26,7 @@ from crossrank.export.checkpoint.newer_config import (
     saved_version,
 )
 from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
+from crossrank.export.checkpoint.remote_code import read_code
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
 from crossrank.export.checkpoint.source import CheckpointSource, fetch_folders, fetch_weights, find_source, read_licence
@@ -150,7 +151,9 @@ def read_checkpoint(
     _check_config(where, config)
     # Before the head: a model of several modules has its head in one of them.
     added = read_sentence_transformers(where.folder, where.id)
-    _check_head(where, config, trust_remote_code=trust_remote_code, has_modules=bool(added.modules))
+    _check_head(where, config, has_modules=bool(added.modules))
+    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
+    _check_family(where, config, has_code=bool(code))
     _refuse_adapter_and_quantized(where, config)
     known = find_entry(where.id)
     architecture = read_architecture(config)
@@ -178,6 +181,7 @@ def read_checkpoint(
             id=where.id,
             revision=where.revision,
             weights_sha256=weight_digests(where.folder, modules),
+            code_sha256=code,
             licence=read_licence(where.folder) or (known.licence if known and where.kind == "hub" else ""),
         ),
         folder=where.folder,
@@ -252,9 +256,7 @@ def _refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, 
         )
 
 
-def _check_head(
-    where: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool, has_modules: bool
-) -> None:
+def _check_head(where: CheckpointSource, config: Mapping[str, Any], *, has_modules: bool) -> None:
     model_type = str(config.get("model_type", ""))
     named, code = config.get("architectures") or [], config.get("auto_map") or {}
     if not isinstance(named, list) or not isinstance(code, dict):
@@ -273,12 +275,11 @@ def _check_head(
         raise UnsupportedCheckpointError(
             f"{where.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
         )
-    if code and not trust_remote_code:
-        raise UnsupportedCheckpointError(
-            f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
-            f"unless you pass trust_remote_code=True (--trust-remote-code)"
-        )
-    if model_type not in SUPPORTED:
+
+
+def _check_family(where: CheckpointSource, config: Mapping[str, Any], *, has_code: bool) -> None:
+    model_type = str(config.get("model_type", ""))
+    if model_type not in SUPPORTED and not has_code:
         raise UnsupportedCheckpointError(
             f"{where.id} is of the model type {model_type!r}, which crossrank cannot export yet; it can: {_listed()}"
         )

@@ -86,8 +86,9 @@ def listed_modules(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[Mod
         if not kind.startswith(_LIBRARY) or short not in (("Transformer",) if index == 0 else KINDS)
     ]
     if unknown:
+        how_many = "several modules" if len(kinds) > 1 else "a module"
         raise UnsupportedCheckpointError(
-            f"{name} is a sentence-transformers model of the modules {', '.join(shortened)} (by its modules.json); "
+            f"{name} is a sentence-transformers model of {how_many} ({', '.join(shortened)}, by its modules.json); "
             f"crossrank does not know {', '.join(unknown)}: it serves a Transformer with its own classification head, "
             f"or a Transformer followed by {', '.join(KINDS)}"
         )
@@ -97,7 +98,7 @@ def listed_modules(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[Mod
             f"modules.json of {name} has its Transformer in the folder {paths[0]!r}; expected it beside modules.json"
         )
     for path in paths[1:]:
-        if PurePosixPath(path).name != path:
+        if not path or PurePosixPath(path).name != path:
             raise UnsupportedCheckpointError(
                 f"modules.json of {name} has a module in {path!r}; the name of a folder expected"
             )

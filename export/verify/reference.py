@@ -117,7 +117,7 @@ class TorchReference:
 
         def score(start: int, encoded: Any) -> None:
             with torch.inference_mode():
-                logits = one_logit(self._model(**encoded).logits.numpy(), self._checkpoint)
+                logits = one_logit(self._outputs(encoded), self._checkpoint)
             scored[start : start + len(logits)] = logits
             if advance is not None:
                 advance(min(next(done), len(pairs)), len(pairs))
@@ -140,6 +140,18 @@ class TorchReference:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
         return scored
+
+    def _outputs(self, encoded: Any) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self._model(**encoded).logits.numpy(), dtype=np.float32)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            # A model that is code of the checkpoint's own may raise anything.
+            raise UnsupportedCheckpointError(
+                f"the model of {self._checkpoint.source.id} itself fails on a pair, given {', '.join(encoded)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> Any:
         encoded = self._tokenizer(

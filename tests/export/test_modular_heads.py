@@ -1,4 +1,4 @@
-"""Cross-encoders of several modules, such as Transformer, Pooling, Dense, LayerNorm, Dense, of sentence-transformers 6."""
+"""Cross-encoders of several modules as sentence-transformers 6 saves them: Transformer, Pooling, Dense, LayerNorm."""
 
 from __future__ import annotations
 
