@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_cases import write_pairs
+from remote_checkpoint import write_remote_checkpoint
 from tiny_checkpoints import MAX_LENGTH, make_pairs
 
 from crossrank import Reranker
@@ -24,7 +25,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="transformers' copies of the code stay open there"),
 ]
 
-CODE = Path(__file__).resolve().parents[1] / "data" / "remote_code"
 FILES = {"configuration_rotary_reranker.py", "modeling_rotary_reranker.py"}
 LONG = [("the river", "the river carries cold water " * 40), ("", ""), ("every reader", "a")]
 
@@ -44,52 +44,7 @@ def copies_of_code(tmp_path, monkeypatch):
 @pytest.fixture
 def checkpoint(tiny_checkpoint, tmp_path) -> Path:
     """A checkpoint of the code in `tests/data/remote_code`, with XLM-RoBERTa's tokenizer, saved by transformers."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    folder = tmp_path / "rotary"
-    folder.mkdir()
-    source = tiny_checkpoint("xlm-roberta")
-    for path in source.iterdir():
-        if path.name not in ("config.json", "model.safetensors"):
-            shutil.copy(path, folder)
-    for path in CODE.glob("*.py"):
-        shutil.copy(path, folder)
-    vocabulary = json.loads((source / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    config = {
-        "model_type": "rotary-reranker",
-        "architectures": ["RotaryRerankerForSequenceClassification"],
-        "auto_map": {
-            "AutoConfig": "configuration_rotary_reranker.RotaryRerankerConfig",
-            "AutoModelForSequenceClassification": "modeling_rotary_reranker.RotaryRerankerForSequenceClassification",
-        },
-        "vocab_size": vocabulary,
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 128,
-        "max_position_embeddings": MAX_LENGTH,
-        "pad_token_id": 1,
-        "type_vocab_size": 0,
-        "id2label": {"0": "LABEL_0"},
-        "label2id": {"LABEL_0": 0},
-    }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    from transformers import AutoConfig
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = AutoModelForSequenceClassification.from_config(
-            AutoConfig.from_pretrained(folder, trust_remote_code=True), trust_remote_code=True
-        )
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if weight.ndim == 2:
-                    weight.normal_(0.0, 0.5 if "embeddings" in name else 1.5 / weight.shape[1] ** 0.5)
-    model.save_pretrained(folder / "saved", safe_serialization=True)
-    (folder / "saved" / "model.safetensors").rename(folder / "model.safetensors")
-    shutil.rmtree(folder / "saved")
-    return folder
+    return write_remote_checkpoint(tiny_checkpoint("xlm-roberta"), tmp_path / "rotary")
 
 
 def logits_of(checkpoint: Path, pairs: list[tuple[str, str]]) -> np.ndarray:
