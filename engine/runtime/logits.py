@@ -32,7 +32,7 @@ def relevance_logits(outputs: npt.NDArray[np.float32], positive_label: int) -> n
         return outputs[:, positive_label] - outputs[:, 1 - positive_label]
     with np.errstate(invalid="ignore"):  # an infinity among the outputs gives NaN, which the caller looks for
         others = np.logaddexp.reduce(np.delete(outputs, positive_label, axis=1).astype(np.float64), axis=1)
-        return (outputs[:, positive_label] - others).astype(np.float32)
+        return np.asarray(outputs[:, positive_label] - others, dtype=np.float32)
 
 
 def activate(logits: npt.NDArray[np.float32], activation: Activation) -> npt.NDArray[np.float32]:

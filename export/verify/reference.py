@@ -186,7 +186,7 @@ def log_odds(outputs: NDArray[np.float32], positive: int) -> NDArray[np.float32]
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = np.exp(wide - wide.max(axis=1, keepdims=True))
         odds = weights[:, positive] / np.delete(weights, positive, axis=1).sum(axis=1)
-        return np.log(odds).astype(np.float32)
+        return np.asarray(np.log(odds), dtype=np.float32)
 
 
 def refuse_no_numbers(logits: NDArray[np.float32], reference: Reference, name: str) -> None:
