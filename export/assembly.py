@@ -228,6 +228,7 @@ class Assembly:
             uses_segment_ids=checkpoint.uses_segment_ids,
             num_labels=checkpoint.num_labels,
             positive_label=checkpoint.positive_label,
+            label_names=checkpoint.label_names,
             activation=checkpoint.activation,
             graphs=tuple(graph.model_copy(update={"reference_logits": ()}) for graph in graphs),
             reference_pairs=(),
