@@ -116,8 +116,9 @@ def write_partial(  # noqa: PLR0913  what a file of rows is made of
     with output.open(path, schema) as writer:
         for checked in files:
             typed = columns_of(checked.file, layout)
-            carried = None if typed is None else layout.carried(tuple(typed.names))
-            for rows in read_rows(checked.file, layout, carried):
+            # Without any column to carry, the texts: a table of no columns has no rows either.
+            needed = None if typed is None else layout.carried(tuple(typed.names)) or layout.texts
+            for rows in read_rows(checked.file, layout, needed):
                 writer.write(rows, pieces.take(len(rows)))
                 done += len(rows)
                 progress(done)

@@ -76,17 +76,17 @@ def find_pair_files(patterns: Sequence[str | Path], leave_out: Collection[Path])
         InvalidInputError: a file is missing, is one of those to leave out, is meant twice, or has no known format.
     """
     found: list[Path] = []
-    hidden = {path.absolute() for path in leave_out}
+    hidden = {_place(path) for path in leave_out}
     for pattern in patterns:
         if Path(pattern).exists() or not glob.has_magic(str(pattern)):
-            if Path(pattern).absolute() in hidden:
+            if _place(Path(pattern)) in hidden:
                 raise InvalidInputError(f"{pattern} is the output, or belongs to it; another file of pairs expected")
             if not Path(pattern).is_file():
                 raise InvalidInputError(f"{pattern}: no such file of pairs; a file, or a pattern such as 'data/*.jsonl'")
             found.append(Path(pattern))
             continue
         matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207  names whole paths
-        matches = [path for path in matches if path.is_file() and path.absolute() not in hidden]
+        matches = [path for path in matches if path.is_file() and _place(path) not in hidden]
         if not matches:
             raise InvalidInputError(f"{pattern}: no file has such a name")
         found += matches
@@ -95,3 +95,8 @@ def find_pair_files(patterns: Sequence[str | Path], leave_out: Collection[Path])
         if real[index] in real[:index]:
             raise InvalidInputError(f"{path} is given twice; each file of pairs once expected")
     return [pair_file(path) for path in found]
+
+
+def _place(path: Path) -> Path:
+    """A path by which its file can be told from others, also one that is not there yet."""
+    return path.parent.resolve() / path.name
