@@ -222,8 +222,8 @@ def _check_found(found: _Findings, layout: Layout, output: Output) -> None:
 
 def _same_name(where: str, layout: Layout) -> InvalidInputError:
     return InvalidInputError(
-        f"{where} has a column {layout.score!r} already; name the scores otherwise (score=, --score-column), or name the "
-        "columns to carry (keep=, --keep)"
+        f"{where} has a column {layout.score!r} already; name the scores otherwise (score=, --score-column), or name "
+        "the columns to carry (keep=, --keep)"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from crossrank.errors import MissingDependencyError
 
 
@@ -12,7 +14,7 @@ def require_pyarrow() -> None:
         MissingDependencyError: it is not installed.
     """
     try:
-        import pyarrow  # noqa: F401  asked for, not used
+        importlib.import_module("pyarrow")
     except ImportError as error:
         raise MissingDependencyError(
             f"files of pairs are read with pyarrow; install it with pip install 'crossrank[bulk]' ({error})"

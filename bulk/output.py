@@ -175,10 +175,7 @@ class _JsonWriter:
 
     def write(self, rows: Rows, scores: npt.NDArray[np.float32]) -> None:
         keep = self._layout.keep
-        if isinstance(rows.values, list):
-            objects = rows.values
-        else:
-            objects = _plain(rows.values).to_pylist()
+        objects = rows.values if isinstance(rows.values, list) else _plain(rows.values).to_pylist()
         for row, score in zip(objects, scores, strict=True):
             carried = row if keep is None else {name: row[name] for name in keep if name in row}
             # As many digits as tell the float32 from its neighbours.

@@ -82,18 +82,21 @@ def find_pair_files(patterns: Sequence[str | Path], leave_out: Collection[Path])
             if _place(Path(pattern)) in hidden:
                 raise InvalidInputError(f"{pattern} is the output, or belongs to it; another file of pairs expected")
             if not Path(pattern).is_file():
-                raise InvalidInputError(f"{pattern}: no such file of pairs; a file, or a pattern such as 'data/*.jsonl'")
+                raise InvalidInputError(
+                    f"{pattern}: no such file of pairs; a file, or a pattern such as 'data/*.jsonl'"
+                )
             found.append(Path(pattern))
             continue
-        matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207  names whole paths
+        matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
         matches = [path for path in matches if path.is_file() and _place(path) not in hidden]
         if not matches:
             raise InvalidInputError(f"{pattern}: no file has such a name")
         found += matches
-    real = [path.resolve() for path in found]
-    for index, path in enumerate(found):
-        if real[index] in real[:index]:
+    real: set[Path] = set()
+    for path in found:
+        if path.resolve() in real:
             raise InvalidInputError(f"{path} is given twice; each file of pairs once expected")
+        real.add(path.resolve())
     return [pair_file(path) for path in found]
 
 

@@ -34,11 +34,11 @@ def score_files(
 ) -> Summary:
     """Score the pairs of files and write their rows with the scores to one file.
 
-    Rows keep their order, those of several files one file after another. Memory does not depend on their number. Scores
-    are kept beside the output (`OUT.scoring`) as they come, so after an end at any moment, `kill -9` included, the same
-    call goes on: no row is lost, repeated or half written. With int8 the output has the very bytes of an undisturbed run;
-    float32 scores agree within 1e-5. The output appears whole, under its name, when all is scored; `OUT.job.json` beside
-    it says what scored it.
+    Rows keep their order, those of several files one file after another. Memory does not depend on their number.
+    Scores are kept beside the output (`OUT.scoring`) as they come, so after an end at any moment, `kill -9` included,
+    the same call goes on: no row is lost, repeated or half written. With int8 the output has the very bytes of an
+    undisturbed run; float32 scores agree within 1e-5. The output appears whole, under its name, when all is scored;
+    `OUT.job.json` beside it says what scored it.
 
     Args:
         reranker: scores them.

@@ -199,8 +199,8 @@ class ScoringJob:
         wrong = differences(kept, job)
         if wrong:
             raise OutputError(
-                f"{work.path} holds scores of another job ({'; '.join(wrong)}); give what was given then, or remove the "
-                "file to begin anew"
+                f"{work.path} holds scores of another job ({'; '.join(wrong)}); give what was given then, or "
+                "remove the file to begin anew"
             )
         machines = work.fact("machines")
         if here not in machines:
@@ -223,8 +223,8 @@ class ScoringJob:
             raise OutputError(f"{out} is a folder: a name for a file expected")
         if out.exists() and not overwrite:
             raise OutputError(
-                f"{out} is there already and is not the finished output of this very job; give another name, or replace "
-                "it (overwrite=True, --overwrite)"
+                f"{out} is there already and is not the finished output of this very job; give another name, or "
+                "replace it (overwrite=True, --overwrite)"
             )
 
     def _refuse_unscored(self, resumed: Counts) -> None:
@@ -249,9 +249,7 @@ class ScoringJob:
             "quotes": self._layout.quotes,
         }
 
-    def _summary(
-        self, counts: dict[str, int], *, resumed: int, finished_before: bool, seconds: float = 0.0
-    ) -> Summary:
+    def _summary(self, counts: dict[str, int], *, resumed: int, finished_before: bool, seconds: float = 0.0) -> Summary:
         return Summary(
             out=str(self._places.out), **counts, resumed=resumed, finished_before=finished_before, seconds=seconds
         )

@@ -1,4 +1,4 @@
-"""Rows of text files: JSON lines, and values between delimiters. What cannot be read for sure is refused by its line."""
+"""Rows of text files: JSON lines, and values between delimiters."""
 
 from __future__ import annotations
 

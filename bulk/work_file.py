@@ -60,12 +60,13 @@ class WorkFile:
         for attempt in range(_TRIES):
             try:
                 self._connection = self._open()
-                return
             except sqlite3.Error as error:
                 # The process that had it open may have removed it between our opening and our lock: then it is moved.
                 moved = error.sqlite_errorname == "SQLITE_READONLY_DBMOVED"
                 if not moved or attempt == _TRIES - 1:
                     raise self._refusal(error) from error
+            else:
+                return
 
     def __enter__(self) -> Self:
         return self
@@ -140,15 +141,17 @@ class WorkFile:
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
             # A write each time: SQLite then looks whether the file is still the one of this name.
-            version = connection.execute("SELECT value FROM facts WHERE name = 'schema'").fetchone()
-            if version not in (None, (str(_SCHEMA_VERSION),)):
-                raise OutputError(f"{self.path} is of another version of crossrank; finish it there, or remove it")
+            self._check_version(connection.execute("SELECT value FROM facts WHERE name = 'schema'").fetchone())
             connection.execute("INSERT OR REPLACE INTO facts VALUES ('schema', ?)", (str(_SCHEMA_VERSION),))
             connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check_version(self, row: tuple[str] | None) -> None:
+        if row not in (None, (str(_SCHEMA_VERSION),)):
+            raise OutputError(f"{self.path} is of another version of crossrank; finish it there, or remove it")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -178,5 +181,7 @@ class WorkFile:
                 "command again"
             )
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return OutputError(f"{self.path} is no work file of crossrank, or damaged ({error}); remove it to begin anew")
+            return OutputError(
+                f"{self.path} is no work file of crossrank, or damaged ({error}); remove it to begin anew"
+            )
         return OutputError(f"{self.path} cannot be used: {error} ({name})")

@@ -144,9 +144,7 @@ class _RowsDisplay:
             if self._task is not None:
                 self._display.remove_task(self._task)
             # Rows of earlier processes say nothing of this one's speed, so they are set and not advanced.
-            self._task = self._display.add_task(
-                progress.step, total=progress.total, completed=progress.done, speed=""
-            )
+            self._task = self._display.add_task(progress.step, total=progress.total, completed=progress.done, speed="")
         self._last = progress
         rate = self._display.tasks[-1].speed
         self._display.update(

@@ -20,6 +20,7 @@ from score_runs import run_score, write_pairs
 
 KILLS = 3
 COMPARED = 20_000
+LOGITS = ("--activation", "identity")  # sigmoids would be nearer to each other
 
 
 def main() -> None:
@@ -33,10 +34,12 @@ def main() -> None:
         folder = Path(name)
         pairs = folder / "pairs.jsonl"
         rows = write_pairs(pairs, given.rows)
-        options = ("--pairs", pairs, "--model", given.model, "--precision", given.precision)
+        options = ("--pairs", pairs, "--model", given.model, "--precision", given.precision, *LOGITS)
         whole = run_score(*options, "--out", folder / "whole.jsonl")
         assert whole.code == 0, whole.told
-        print(f"undisturbed: {whole.pairs_per_second:.0f} pairs/s, {whole.seconds:.1f} s, peak {whole.peak_mib:.0f} MiB")
+        print(
+            f"undisturbed: {whole.pairs_per_second:.0f} pairs/s, {whole.seconds:.1f} s, peak {whole.peak_mib:.0f} MiB"
+        )
         rng = random.Random()
         for number in range(KILLS):
             kill_at = given.rows * (number + rng.random()) // KILLS
@@ -63,7 +66,7 @@ def compare_with_memory(rows: list[dict], scored: list[dict], given: argparse.Na
     """Compare the scores of the file with those of one call."""
     from crossrank import Reranker
 
-    with Reranker(given.model, precision=given.precision) as reranker:
+    with Reranker(given.model, precision=given.precision, activation="identity") as reranker:
         scores = reranker.score_pairs([(row["query"], row["document"]) for row in rows]).tolist()
     largest = max(abs(score - row["score"]) for score, row in zip(scores, scored, strict=True))
     same = sum(float(np.float32(row["score"])) == score for score, row in zip(scores, scored, strict=True))

@@ -46,7 +46,7 @@ def test_outputs_of_every_form_and_compression_have_the_same_bytes_each_time(tmp
 texts = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
-        st.sampled_from('",\t\n\r \'\\\u2028\u0085\x1c\ufeff'),
+        st.sampled_from("\",\t\n\r '\\\u2028\u0085\x1c\ufeff"),
     ),
     max_size=12,
 )
@@ -137,9 +137,7 @@ def test_parquet_columns_keep_their_types_and_become_text_where_text_is_written(
     first, second = read_scored(tmp_path / "out.jsonl")
     assert (first["when"], first["day"], first["price"]) == ("2026-01-02 03:04:05.000000", "2026-01-02", "1.20")
     assert (first["n"], first["f"], first["tags"], second["f"], second["n"]) == (2**60, None, ["x"], 0.1, None)
-    run_job(
-        tmp_path / "pairs.parquet", tmp_path / "out.csv", layout=Layout(keep=("when", "price", "n", "document"))
-    )
+    run_job(tmp_path / "pairs.parquet", tmp_path / "out.csv", layout=Layout(keep=("when", "price", "n", "document")))
     assert read_scored(tmp_path / "out.csv")[0] == {
         "when": "2026-01-02 03:04:05.000000",
         "price": "1.20",
@@ -170,7 +168,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 
 def test_columns_are_chosen_by_name(tmp_path):
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("id,frage,text\n7,wer,\"a,b\"\n", encoding="utf-8-sig")
+    pairs.write_text('id,frage,text\n7,wer,"a,b"\n', encoding="utf-8-sig")
     layout = Layout(query="frage", document="text", score="wert", keep=("id",))
     run_job(pairs, tmp_path / "out.csv", layout=layout)
     assert (tmp_path / "out.csv").read_text() == f'"id","wert"\n"7",{stub_score("wer", "a,b")}\n'

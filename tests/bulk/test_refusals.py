@@ -83,12 +83,15 @@ def test_parquet_columns_that_cannot_be_scored_or_written_are_refused(tmp_path, 
 def test_parquet_with_a_damaged_page_is_refused(tmp_path):
     texts = [f"{index} {index * 7919 % 1000}" for index in range(5000)]
     pq.write_table(
-        pa.table({"query": texts, "document": texts}), tmp_path / "a.parquet", write_page_checksum=True, compression=None
+        pa.table({"query": texts, "document": texts}),
+        tmp_path / "a.parquet",
+        write_page_checksum=True,
+        compression=None,
     )
     content = bytearray((tmp_path / "a.parquet").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(InvalidInputError, match="cannot be read as parquet"):
+    with pytest.raises(InvalidInputError, match=r"cannot be read as parquet"):
         run_job(tmp_path / "a.parquet", tmp_path / "out.jsonl")
 
 
@@ -96,14 +99,14 @@ def test_values_that_fit_no_column_are_refused_where_columns_are_written(tmp_pat
     rows = [{"query": "q", "document": "d", "n": value} for value in (1, "one")]
     for number, some in enumerate((rows, rows[:1] * 64 + rows[1:])):
         pairs = write_rows(tmp_path / f"{number}.jsonl", some)
-        with pytest.raises(InvalidInputError, match="leave the column out"):
+        with pytest.raises(InvalidInputError, match=r"leave the column out"):
             run_job(pairs, tmp_path / "out.parquet")
         run_job(pairs, tmp_path / f"out{number}.parquet", layout=Layout(keep=("query",)))
 
 
 def test_values_that_need_quotes_are_refused_where_there_are_none(tmp_path):
     pairs = write_rows(tmp_path / "a.jsonl", [*make_rows(2), {"query": "q", "document": "a\tb"}])
-    with pytest.raises(InvalidInputError, match="line 3: 'document' holds the delimiter"):
+    with pytest.raises(InvalidInputError, match=r"line 3: 'document' holds the delimiter"):
         run_job(pairs, tmp_path / "out.tsv", layout=Layout(quotes=False))
     run_job(pairs, tmp_path / "out.tsv", layout=Layout(quotes=False, keep=("query",)))
 
@@ -119,7 +122,7 @@ def test_files_of_different_columns_are_refused_unless_those_to_carry_are_named(
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_a_column_to_keep_that_is_nowhere_is_refused(tmp_path, form):
     pairs = write_rows(tmp_path / f"a.{form}", make_rows(3))
-    with pytest.raises(InvalidInputError, match="'ident'"):
+    with pytest.raises(InvalidInputError, match=r"'ident'"):
         run_job(pairs, tmp_path / "out.jsonl", layout=Layout(keep=("ident",)))
 
 
@@ -129,13 +132,13 @@ def test_names_are_checked(tmp_path):
     for layout in ({"keep": ("a", "a")}, {"header": ("a", "a")}, {"keep": ("score",)}):
         with pytest.raises(InvalidInputError):
             Layout(**layout)
-    with pytest.raises(InvalidInputError, match="no file has such a name"):
+    with pytest.raises(InvalidInputError, match=r"no file has such a name"):
         run_job(tmp_path / "*.csv", out)
-    with pytest.raises(InvalidInputError, match="no such file"):
+    with pytest.raises(InvalidInputError, match=r"no such file"):
         run_job(tmp_path / "b.jsonl", out)
-    with pytest.raises(InvalidInputError, match="given twice"):
+    with pytest.raises(InvalidInputError, match=r"given twice"):
         run_job([tmp_path / "a.jsonl", tmp_path / "*.jsonl"], out)
-    with pytest.raises(InvalidInputError, match="is the output"):
+    with pytest.raises(InvalidInputError, match=r"is the output"):
         run_job(tmp_path / "a.jsonl", tmp_path / "a.jsonl")
     assert names(tmp_path) == {"a.jsonl"}
 
@@ -161,9 +164,9 @@ def test_rows_left_without_a_score_are_not_taken_over_where_that_is_refused(tmp_
 
     pairs = write_rows(tmp_path / "a.jsonl", make_rows(ROWS))
     out = tmp_path / "out.jsonl"
-    with pytest.raises(InferenceError, match="every run failed"):
+    with pytest.raises(InferenceError, match=r"every run failed"):
         run_job(pairs, out, scorer=Ends(fails={"text 5"}), on_error="null")
-    with pytest.raises(InferenceError, match="1 of the rows that are kept have no score"):
+    with pytest.raises(InferenceError, match=r"1 of the rows that are kept have no score"):
         run_job(pairs, out)
     assert run_job(pairs, out, on_error="null").unscored == 1
 
@@ -172,12 +175,12 @@ def test_an_output_that_is_there_is_only_replaced_where_that_was_asked_for(tmp_p
     pairs = write_rows(tmp_path / "a.jsonl", make_rows(ROWS))
     out = tmp_path / "out.jsonl"
     out.write_text("precious")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match=r"--overwrite"):
         run_job(pairs, out)
     assert (out.read_text(), names(tmp_path)) == ("precious", {"a.jsonl", "out.jsonl"})
     run_job(pairs, out, overwrite=True)
     assert len(read_scored(out)) == ROWS
-    with pytest.raises(OutputError, match="not the finished output of this very job"):
+    with pytest.raises(OutputError, match=r"not the finished output of this very job"):
         run_job(pairs, out, scorer=StubScorer(name="other"))
     assert names(tmp_path) == {"a.jsonl", "out.jsonl", "out.jsonl.job.json"}
 
@@ -193,7 +196,7 @@ def test_an_output_that_came_meanwhile_is_not_replaced(tmp_path, small_blocks):
     pairs = unfinished(tmp_path)
     out = tmp_path / "out.jsonl"
     out.write_text("precious")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match=r"--overwrite"):
         run_job(pairs, out)
     assert out.read_text() == "precious"
     assert run_job(pairs, out, overwrite=True).resumed == 20
@@ -202,14 +205,14 @@ def test_an_output_that_came_meanwhile_is_not_replaced(tmp_path, small_blocks):
 def test_scores_of_another_job_are_neither_taken_nor_thrown_away(tmp_path, small_blocks):
     pairs = unfinished(tmp_path)
     out = tmp_path / "out.jsonl"
-    with pytest.raises(OutputError, match="model.name: 'stub', now 'other'"):
+    with pytest.raises(OutputError, match=r"model.name: 'stub', now 'other'"):
         run_job(pairs, out, scorer=StubScorer(name="other"), overwrite=True)
-    with pytest.raises(OutputError, match="texts.reading.document: 'document', now 'query'"):
+    with pytest.raises(OutputError, match=r"texts.reading.document: 'document', now 'query'"):
         run_job(pairs, out, layout=Layout(document="query"))
     changed = make_rows(ROWS)
     changed[30]["document"] = "changed"
     write_rows(pairs, changed)
-    with pytest.raises(OutputError, match="sha256"):
+    with pytest.raises(OutputError, match=r"sha256"):
         run_job(pairs, out)
     write_rows(pairs, make_rows(ROWS))
     assert run_job(pairs, out).resumed == 20
@@ -219,7 +222,7 @@ def test_scores_of_another_machine_are_taken_only_where_that_was_asked_for(tmp_p
     pairs = unfinished(tmp_path)
     out = tmp_path / "out.jsonl"
     monkeypatch.setattr("crossrank.bulk.job._processor", lambda: "another processor")
-    with pytest.raises(OutputError, match="processor: .*, now 'another processor'.*--other-machine"):
+    with pytest.raises(OutputError, match=r"processor: .*, now 'another processor'.*--other-machine"):
         run_job(pairs, out)
     assert run_job(pairs, out, other_machine=True).resumed == 20
     assert len(json.loads((tmp_path / "out.jsonl.job.json").read_text())["machines"]) == 2
@@ -233,7 +236,7 @@ def test_a_file_that_changes_while_it_is_scored_gives_no_output(tmp_path, small_
             write_rows(pairs, make_rows(ROWS + 1))
             return super().score(given)
 
-    with pytest.raises(InvalidInputError, match="changed while"):
+    with pytest.raises(InvalidInputError, match=r"changed while"):
         run_job(pairs, tmp_path / "out.jsonl", scorer=Changing())
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -242,7 +245,7 @@ def test_a_foreign_work_file_is_refused_and_left_alone(tmp_path):
     pairs = write_rows(tmp_path / "a.jsonl", make_rows(ROWS))
     work = tmp_path / "out.jsonl.scoring"
     work.write_text("not a database " * 100)
-    with pytest.raises(OutputError, match="no work file of crossrank, or damaged"):
+    with pytest.raises(OutputError, match=r"no work file of crossrank, or damaged"):
         run_job(pairs, tmp_path / "out.jsonl")
     assert work.read_text() == "not a database " * 100
 
@@ -257,7 +260,7 @@ def test_a_full_disk_leaves_nothing_half_and_all_scores(tmp_path, monkeypatch, f
 
     with monkeypatch.context() as patch:
         patch.setattr("crossrank.bulk.finishing.flush", full)
-        with pytest.raises(OutputError, match="No space left on device.*all scores are kept"):
+        with pytest.raises(OutputError, match=r"No space left on device.*all scores are kept"):
             run_job(pairs, out)
     assert names(tmp_path) == {"a.jsonl", f"{out.name}.scoring"}
     assert run_job(pairs, out).resumed == 2000
@@ -271,7 +274,7 @@ def test_a_limit_on_the_size_of_files_is_told_as_a_full_disk_is(tmp_path, monkey
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(OutputError, match="all scores are kept: make room"):
+        with pytest.raises(OutputError, match=r"all scores are kept: make room"):
             run_job(pairs, tmp_path / "out.jsonl")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -309,11 +312,11 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_arguments_are_checked_before_the_model_is_asked(tmp_path):
     write_rows(tmp_path / "a.jsonl", make_rows(3))
-    with pytest.raises(InvalidInputError, match="on_error='ignore'"):
+    with pytest.raises(InvalidInputError, match=r"on_error='ignore'"):
         score_files(None, tmp_path / "a.jsonl", tmp_path / "out.jsonl", on_error="ignore")
-    with pytest.raises(OutputError, match="is no folder"):
+    with pytest.raises(OutputError, match=r"is no folder"):
         score_files(None, tmp_path / "a.jsonl", tmp_path / "nowhere" / "out.jsonl")
-    with pytest.raises(InvalidInputError, match="at least one"):
+    with pytest.raises(InvalidInputError, match=r"at least one"):
         score_files(None, [], tmp_path / "out.jsonl")
 
 
@@ -336,9 +339,7 @@ def no_number_for(token, original):
     return init
 
 
-def test_a_pair_that_gives_no_number_is_named_by_its_line_and_can_be_left_empty(
-    tmp_path, tiny_artifact, monkeypatch
-):
+def test_a_pair_that_gives_no_number_is_named_by_its_line_and_can_be_left_empty(tmp_path, tiny_artifact, monkeypatch):
     rows = make_rows(ROWS)
     rows[7]["document"] = "bread"
     pairs = write_rows(tmp_path / "a.jsonl", rows)
@@ -348,7 +349,7 @@ def test_a_pair_that_gives_no_number_is_named_by_its_line_and_can_be_left_empty(
     token = tokenizer.encode("bread", add_special_tokens=False).ids[0]
     monkeypatch.setattr(GraphSession, "__init__", no_number_for(token, GraphSession.__init__))
     with Reranker(tiny_artifact, precision="fp32", provider="cpu") as reranker:
-        with pytest.raises(InferenceError, match="line 8 has no score"):
+        with pytest.raises(InferenceError, match=r"line 8 has no score"):
             score_files(reranker, pairs, tmp_path / "out.jsonl")
         assert score_files(reranker, pairs, tmp_path / "out.jsonl", on_error="null").unscored == 1
     found = [row["score"] for row in read_scored(tmp_path / "out.jsonl")]

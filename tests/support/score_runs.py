@@ -31,10 +31,11 @@ main()
 """
 """The command, which prints how many rows are kept after each block."""
 
-WORDS = (
+_SENTENCES = (
     "river cold water reader bread winter virus immune cell stock price wing flow heat body memory music garden "
     "engine market train school letter court storm island copper glass forest harbor bridge café Zürich 東京"
-).split()
+)
+WORDS = _SENTENCES.split()
 
 
 @dataclass(frozen=True)
