@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from crossrank.bulk.pair_files import PairFile
     from crossrank.bulk.rows import Rows
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _GROUP_ROWS, _GROUP_BYTES = 65536, 32 << 20
 """Of a row group of parquet, which is held until it is full."""
 
@@ -175,7 +177,8 @@ class _JsonWriter:
 
     def write(self, rows: Rows, scores: npt.NDArray[np.float32]) -> None:
         keep = self._layout.keep
-        objects = rows.values if isinstance(rows.values, list) else _plain(rows.values).to_pylist()
+        typed = not isinstance(rows.values, list)
+        objects = _without_nan(_plain(rows.values).to_pylist()) if typed else rows.values
         for row, score in zip(objects, scores, strict=True):
             carried = row if keep is None else {name: row[name] for name in keep if name in row}
             # As many digits as tell the float32 from its neighbours.
@@ -210,9 +213,8 @@ def _names(rows: Rows) -> list[str]:
 
 
 def _json_line(row: dict[str, Any]) -> bytes:
-    row = _without_nan(row)
     try:
-        return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        return (_ENCODER.encode(row) + "\n").encode()
     except UnicodeEncodeError:  # lone surrogates, which JSON can only escape
         return (json.dumps(row, allow_nan=False) + "\n").encode()
 
@@ -220,7 +222,7 @@ def _json_line(row: dict[str, Any]) -> bytes:
 def _without_nan(value: Any) -> Any:
     """A value with None for numbers that JSON does not have; a parquet column may hold them."""
     if isinstance(value, float):
-        return value if np.isfinite(value) else None
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return [_without_nan(item) for item in value] if isinstance(value, list) else value

@@ -55,7 +55,7 @@ def json_rows(file: PairFile) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
+                row = _DECODER.decode(line)
             except (ValueError, RecursionError) as error:
                 raise InvalidInputError(f"{file.path}, line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
@@ -135,3 +135,6 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{digits} is larger than a double holds")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
