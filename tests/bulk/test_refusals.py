@@ -1,11 +1,12 @@
 """What is refused: with the file and the line, before anything is scored where it can be known, and nothing half."""
 
-import builtins
 import errno
 import gzip
 import json
 import resource
 import signal
+import sqlite3
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -250,6 +251,28 @@ def test_a_foreign_work_file_is_refused_and_left_alone(tmp_path):
     assert work.read_text() == "not a database " * 100
 
 
+def test_a_work_file_of_another_version_is_refused(tmp_path, small_blocks):
+    pairs = unfinished(tmp_path)
+    with sqlite3.connect(tmp_path / "out.jsonl.scoring") as connection:
+        connection.execute("UPDATE facts SET value = '2' WHERE name = 'schema'")
+    connection.close()
+    with pytest.raises(OutputError, match="another version"):
+        run_job(pairs, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("gone", [0, 10])
+def test_a_work_file_with_a_block_missing_is_refused(tmp_path, small_blocks, gone):
+    pairs = unfinished(tmp_path)
+    with sqlite3.connect(tmp_path / "out.jsonl.scoring") as connection:
+        connection.execute("DELETE FROM blocks WHERE first = ?", (gone,))
+    connection.close()
+    if gone == 0:
+        with pytest.raises(OutputError, match="damaged: it has 10 rows up to row 20"):
+            run_job(pairs, tmp_path / "out.jsonl")
+    else:
+        assert run_job(pairs, tmp_path / "out.jsonl").resumed == 10  # the last one: scored again
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "csv.gz"])
 def test_a_full_disk_leaves_nothing_half_and_all_scores(tmp_path, monkeypatch, form):
     pairs = write_rows(tmp_path / "a.jsonl", make_rows(2000))
@@ -298,14 +321,7 @@ def test_a_work_file_that_cannot_grow_keeps_what_it_has(tmp_path, small_blocks):
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.startswith("pyarrow"):
-            raise ImportError("No module named 'pyarrow'")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependencyError, match=r"crossrank\[bulk\]"):
         score_files(None, tmp_path / "a.jsonl", tmp_path / "out.jsonl")
 
