@@ -31,15 +31,19 @@ def scored_texts(files: Sequence[CheckedFile], layout: Layout) -> dict[str, Any]
     return {"files": inputs, "reading": reading}
 
 
-def machine() -> dict[str, Any]:
-    """What of this machine decides the last digits of a score: versions and the processor's vector units."""
+def machine(devices: str | None) -> dict[str, Any]:
+    """What of this machine decides the last digits of a score: versions and the processor's vector units.
+
+    Args:
+        devices: the GPUs that score; None on the processor.
+    """
     versions = {"crossrank": crossrank.__version__}
     for name in _LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"versions": versions, "processor": _processor()}
+    return {"versions": versions, "processor": _processor(), "devices": devices}
 
 
 def differences(kept: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:

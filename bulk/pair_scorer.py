@@ -11,6 +11,7 @@ import numpy as np
 from crossrank.engine.call.arguments import Caller
 from crossrank.engine.call.calls import pairs_call
 from crossrank.engine.call.drivers import wait_in_thread
+from crossrank.engine.runtime.providers import cuda_device_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,9 @@ class PairScorer(Protocol):
     def model(self) -> dict[str, Any]:
         """All that decides what the scores are, for JSON."""
 
+    def devices(self) -> str | None:
+        """The GPUs that score, by name; None on the processor."""
+
     def score(self, pairs: Sequence[tuple[str, str]]) -> PairScores:
         """Score (query, document) pairs; called from several threads."""
 
@@ -70,6 +74,11 @@ class RerankerScorer:
             "graph_sha256": info.graph_sha256,
             "texts": self._reranker.prepared_key,
         }
+
+    def devices(self) -> str | None:
+        """The GPUs that score, by name and number; None on the processor. Not run on a GPU yet."""
+        info = self._reranker.info()
+        return cuda_device_name(info.devices) if info.provider == "cuda" else None
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> PairScores:
         """Score pairs as `score_pairs` does, and keep what it leaves out: what was cut, what failed and why.

@@ -97,7 +97,7 @@ class ScoringJob:
             self._files, self._layout, self._output, self._on_error, lambda done: self._tell("checking", done, None)
         )
         job = {"texts": scored_texts(checked, self._layout), "model": scorer.model()}
-        here = machine()
+        here = machine(scorer.devices())
         record = {"version": _RECORD_VERSION, "job": job, "columns": self._columns(), "machines": [here]}
         kept_job = work.fact("job")
         if kept_job is not None:

@@ -41,6 +41,9 @@ class StubScorer:
     def model(self):
         return {"name": self.name, "precision": "int8"}
 
+    def devices(self):
+        return None
+
     def score(self, pairs):
         with self.lock:
             self.running += 1
