@@ -1,6 +1,6 @@
 """The full-size check of `crossrank score`: short pairs, undisturbed and killed three times, the same output.
 
-    python tests/check_bulk.py [--rows 100000] [--model default-small] [--precision int8]
+    python tests/check_bulk.py [--rows 100000] [--model default-small] [--precision int8] [--words 6 24]
 
 int8 outputs must have the same bytes; float32 outputs the same rows, with scores within 1e-5. The first 20,000 pairs
 are also scored by one `score_pairs` in memory, and compared one by one.
@@ -28,12 +28,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--model", default="default-small")
     parser.add_argument("--precision", default="int8", choices=["int8", "fp32"])
+    parser.add_argument("--words", type=int, nargs=2, default=[6, 24], help="words of a document, at least and at most")
     given = parser.parse_args()
-    print(f"{given.rows} pairs, {given.model} {given.precision}, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{given.rows} pairs of {given.words} words a document, {given.model} {given.precision}, load {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pairs = folder / "pairs.jsonl"
-        rows = write_pairs(pairs, given.rows)
+        rows = write_pairs(pairs, given.rows, words=tuple(given.words))
         options = ("--pairs", pairs, "--model", given.model, "--precision", given.precision, *LOGITS)
         whole = run_score(*options, "--out", folder / "whole.jsonl")
         assert whole.code == 0, whole.told

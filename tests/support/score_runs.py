@@ -62,14 +62,14 @@ class ScoreRun:
         return float(re.search(r"(\d+) pairs/s", self.told)[1])
 
 
-def write_pairs(path: Path, count: int, seed: int = 7) -> list[dict]:
-    """Short pairs as JSON lines: twenty documents a query, no two alike."""
+def write_pairs(path: Path, count: int, *, words: tuple[int, int] = (6, 24), seed: int = 7) -> list[dict]:
+    """Short pairs as JSON lines: twenty documents a query, no two alike, of so many words."""
     rng = random.Random(seed)
     rows = []
     for index in range(count):
         if index % 20 == 0:
-            query = " ".join(rng.choices(WORDS, k=rng.randint(3, 8)))
-        document = " ".join(rng.choices(WORDS, k=rng.randint(6, 24)))
+            query = " ".join(rng.choices(WORDS, k=rng.randint(2, 6)))
+        document = " ".join(rng.choices(WORDS, k=rng.randint(*words)))
         rows.append({"id": index, "query": query, "document": f"{document} {index}."})
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return rows
