@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from crossrank.bulk.layout import Layout
     from crossrank.bulk.pair_files import PairFile
 
-csv.field_size_limit(2**31 - 1)  # by default a value of 128 KiB is refused
+_LONGEST_VALUE = 2**31 - 1
+"""Characters of a value in CSV and TSV; Python's own limit is 128 KiB."""
 
 
 @contextmanager
@@ -108,6 +109,7 @@ def _records(file: PairFile, text: io.TextIOWrapper, layout: Layout) -> Iterator
                 yield number, line.split(file.delimiter)
         return
     reader = csv.reader(text, delimiter=file.delimiter, strict=True)
+    limit = csv.field_size_limit(_LONGEST_VALUE)  # of the whole process, so it is put back
     try:
         for values in reader:
             if values:
@@ -117,6 +119,8 @@ def _records(file: PairFile, text: io.TextIOWrapper, layout: Layout) -> Iterator
             f"{file.path}, line {reader.line_num}: {error}. Quotes enclose a whole value and are doubled within it; "
             "where a quote is a character like others, say so (quotes=False, --no-quotes)"
         ) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
