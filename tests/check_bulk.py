@@ -8,7 +8,6 @@ are also scored by one `score_pairs` in memory, and compared one by one.
 
 import argparse
 import json
-import os
 import random
 import sys
 import tempfile
@@ -30,9 +29,7 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", choices=["int8", "fp32"])
     parser.add_argument("--words", type=int, nargs=2, default=[6, 24], help="words of a document, at least and at most")
     given = parser.parse_args()
-    print(
-        f"{given.rows} pairs of {given.words} words a document, {given.model} {given.precision}, load {os.getloadavg()[0]:.1f}"
-    )
+    print(f"{given.rows} pairs of {given.words} words a document, {given.model} {given.precision}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pairs = folder / "pairs.jsonl"

@@ -1,5 +1,6 @@
 """Every format in, every format out: the rows as they were, each with its score."""
 
+import csv
 import json
 import tempfile
 from datetime import date, datetime
@@ -76,8 +77,6 @@ def read_scored_as(path, name):
         return [row | {name: stub_float(row[name])} for row in pq.read_table(path).to_pylist()]
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    import csv
-
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t", strict=True)
         return [row | {name: float(row[name])} for row in reader]
@@ -164,6 +163,14 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     write_rows(tmp_path / "a[1].jsonl", make_rows(3))
     run_job(tmp_path / "a[1].jsonl", tmp_path / "out.jsonl")
     assert len(read_scored(tmp_path / "out.jsonl")) == 3
+
+
+def test_long_values_are_read_and_the_limit_of_the_process_stays(tmp_path):
+    limit = csv.field_size_limit()
+    rows = [{"query": "q", "document": length * "long "} for length in (100_000, 1)]
+    run_job(write_rows(tmp_path / "pairs.csv", rows), tmp_path / "out.jsonl")
+    assert read_scored(tmp_path / "out.jsonl") == scored(rows)
+    assert csv.field_size_limit() == limit
 
 
 def test_columns_are_chosen_by_name(tmp_path):
