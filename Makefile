@@ -9,7 +9,7 @@ NEWEST_VENV := .newest-venv
 # The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
 CPU_TORCH := torch==2.13.0
 # Tests of what depends on versions of libraries; the others test crossrank's own arithmetic, benchmarks and evaluation.
-VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/cli
+VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/bulk tests/cli
 # The wheel alone, without the CUDA libraries that crossrank[gpu] brings: they take gigabytes and need a GPU.
 GPU_WHEEL := onnxruntime-gpu==1.31.1
 DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
@@ -98,7 +98,7 @@ $(OLDEST_VENV)/installed: pyproject.toml tests/support/lowest_versions.py
 	$(OLDEST_VENV)/bin/python tests/support/lowest_versions.py pyproject.toml > $(OLDEST_VENV)/constraints.txt
 	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt '$(CPU_TORCH)'
 	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt \
-		'$(CPU_TORCH)' '.[cpu,optimum,test]'
+		'$(CPU_TORCH)' '.[bulk,cpu,optimum,test]'
 	touch $@
 
 # The newest version of everything, as a user gets it today; made anew every time.
@@ -106,7 +106,7 @@ newest:
 	rm -rf $(NEWEST_VENV)
 	$(PYTHON) -m venv $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)'
-	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[cpu,export,test]'
+	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[bulk,cpu,export,test]'
 	$(NEWEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
 
 # Every environment, one after the other; far longer than the run that every change takes.

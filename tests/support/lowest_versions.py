@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEFT_OUT = {"crossrank", "torch"}
-EXTRAS = ("cpu", "onnx", "export", "optimum", "bench")
+EXTRAS = ("bulk", "cpu", "onnx", "export", "optimum", "bench")
 
 
 def lowest_versions(pyproject: Path) -> Iterator[str]:
