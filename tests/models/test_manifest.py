@@ -124,7 +124,7 @@ def test_whatever_path_is_taken_stays_in_the_folder(path):
         ({"files": [{"path": "fp32.onnx", "size": 1, "sha256": "F" * 64}]}, "sha256"),
         ({"max_length": 7}, "max_length"),
         ({"pad_token_id": -1}, "pad_token_id"),
-        ({"num_labels": 3}, "num_labels"),
+        ({"num_labels": 0}, "num_labels"),
         ({"positive_label": 2}, "positive_label"),
         ({"activation": "softmax"}, "activation"),
         ({"source": {"kind": "ftp", "id": "m", "weights_sha256": {}}}, "kind"),
