@@ -9,7 +9,8 @@ NEWEST_VENV := .newest-venv
 # The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
 CPU_TORCH := torch==2.13.0
 # Tests of what depends on versions of libraries; the others test crossrank's own arithmetic, benchmarks and evaluation.
-VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/bulk tests/cli
+VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/bulk tests/cli \
+	$(addprefix tests/server/test_,http_settings.py refusals.py rerank_routes.py service_process.py)
 # The wheel alone, without the CUDA libraries that crossrank[gpu] brings: they take gigabytes and need a GPU.
 GPU_WHEEL := onnxruntime-gpu==1.31.1
 DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
@@ -87,7 +88,7 @@ $(TRANSFORMERS_5_VENV)/installed: pyproject.toml constraints-transformers-5.txt
 		'sentence-transformers>=6.2' '.[cpu,export,test]'
 	touch $@
 
-# The lowest version of everything that pyproject.toml allows, but for torch.
+# The lowest version of everything that pyproject.toml allows.
 oldest: $(OLDEST_VENV)/installed
 	$(OLDEST_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
 	$(OLDEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
@@ -96,9 +97,9 @@ $(OLDEST_VENV)/installed: pyproject.toml tests/support/lowest_versions.py
 	$(PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_VENV)/bin/pip install --quiet packaging
 	$(OLDEST_VENV)/bin/python tests/support/lowest_versions.py pyproject.toml > $(OLDEST_VENV)/constraints.txt
-	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt '$(CPU_TORCH)'
+	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt torch
 	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt \
-		'$(CPU_TORCH)' '.[bulk,cpu,optimum,test]'
+		'.[bulk,cpu,optimum,server,test]'
 	touch $@
 
 # The newest version of everything, as a user gets it today; made anew every time.
@@ -106,7 +107,7 @@ newest:
 	rm -rf $(NEWEST_VENV)
 	$(PYTHON) -m venv $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)'
-	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[bulk,cpu,export,test]'
+	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[bulk,cpu,export,server,test]'
 	$(NEWEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
 
 # Every environment, one after the other; far longer than the run that every change takes.
