@@ -1,0 +1,134 @@
+"""Requests of several callers to one replica: the engine's queue against `serve.batch`.
+
+    python -m crossrank.benchmarks.ray.serving --model default --rounds 3
+
+Both replicas have one CPU and are asked in turn through handles, by callers that each send a new request when the last
+one is answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.benchmarks.ray.texts import workload
+from crossrank.integrations.ray.assigned import assigned
+from crossrank.integrations.ray.serving import MAX_ONGOING_REQUESTS, deployment
+from crossrank.reranker import Reranker
+from crossrank.server.settings import ModelSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Request = tuple[str, Sequence[str]]
+
+_SMALL, _LARGE = 10, 300
+_SECONDS = 8.0
+
+
+def serve_batch_deployment(model: str, *, max_batch_size: int, wait: float) -> Any:
+    """A deployment that batches requests with `serve.batch` and scores each batch in one call.
+
+    Args:
+        model: as for `Reranker`.
+        max_batch_size: documents of a batch, counted by `batch_size_fn`.
+        wait: seconds for which a batch waits to be filled.
+    """
+    from ray import serve
+
+    class Batching:
+        def __init__(self) -> None:
+            self._reranker = Reranker(model, provider="cpu", threads=assigned().threads, activation="identity")
+
+        async def _score(self, requests: list[Request]) -> list[npt.NDArray[np.float32]]:
+            queries, documents = zip(*requests, strict=True)
+            return await asyncio.to_thread(self._reranker.score_many, queries, documents)
+
+        score = serve.batch(
+            max_batch_size=max_batch_size,
+            batch_wait_timeout_s=wait,
+            batch_size_fn=lambda requests: sum(len(documents) for _, documents in requests),
+        )(_score)
+
+        async def rank(self, query: str, documents: Sequence[str]) -> list[int]:
+            scores = await self.score((query, documents))
+            return np.argsort(-scores, kind="stable").tolist()
+
+    return serve.deployment(
+        Batching, name="batching", ray_actor_options={"num_cpus": 1}, max_ongoing_requests=MAX_ONGOING_REQUESTS
+    ).bind()
+
+
+async def ask(handle: Any, query: str, documents: Sequence[str], sizes: Sequence[int]) -> tuple[float, list[float]]:
+    """Callers send requests of their sizes for some seconds: pairs a second, and seconds of each smallest request."""
+    small = min(sizes)
+    seconds: list[float] = []
+    pairs = 0
+    end = time.perf_counter() + _SECONDS
+
+    async def caller(number: int, size: int) -> None:
+        nonlocal pairs
+        turn = number
+        while time.perf_counter() < end:
+            first = turn * size % max(1, len(documents) - size)
+            turn += len(sizes)
+            began = time.perf_counter()
+            await handle.rank.remote(query, documents[first : first + size])
+            pairs += size
+            if size == small:
+                seconds.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller(number, size) for number, size in enumerate(sizes)))
+    return pairs / (time.perf_counter() - began), seconds
+
+
+def main() -> None:
+    """Measure and print the table."""
+    import ray
+    from ray import serve
+
+    parser = argparse.ArgumentParser(description="The engine's queue against serve.batch")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+
+    pairs = workload(2000)
+    ray.init(
+        num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="error", log_to_driver=False
+    )
+    serve.start(proxy_location="Disabled")
+    settings = ServerSettings(models={"model": ModelSettings(source=options.model)})
+    own = deployment().options(num_replicas=1, autoscaling_config=None).bind(settings)
+    handles = {"AsyncReranker": serve.run(own, name="own", route_prefix=None)}
+    batching = serve_batch_deployment(options.model, max_batch_size=64, wait=0.01)
+    handles["serve.batch"] = serve.run(batching, name="batching", route_prefix=None)
+    for handle in handles.values():
+        handle.rank.remote(pairs.query, pairs.documents[:64]).result()
+
+    loads = {f"{callers} callers, {_SMALL} documents each": [_SMALL] * callers for callers in (1, 2, 4, 8, 16)}
+    loads[f"7 callers, {_SMALL} documents each, beside 1 with {_LARGE}"] = [_SMALL] * 7 + [_LARGE]
+    print("| load | | pairs/s | small requests, p50 ms | p95 ms |\n|---|---|---:|---:|---:|")
+    for load, sizes in loads.items():
+        measured: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in handles}
+        for _ in range(options.rounds):
+            for name, handle in handles.items():
+                measured[name].append(asyncio.run(ask(handle, pairs.query, pairs.documents, sizes)))
+        for name, runs in measured.items():
+            rate = statistics.median(rate for rate, _ in runs)
+            p50, p95 = (1e3 * statistics.median(np.percentile(times, q) for _, times in runs) for q in (50, 95))
+            spread = f"[{min(rate for rate, _ in runs):.0f}, {max(rate for rate, _ in runs):.0f}]"
+            print(f"| {load} | {name} | {rate:.0f} {spread} | {p50:.0f} | {p95:.0f} |", flush=True)
+    print(f"\n{options.model}, {options.rounds} rounds, ray {ray.__version__}, load {os.getloadavg()}")
+
+
+if __name__ == "__main__":
+    main()
