@@ -3,8 +3,8 @@
     python -m crossrank.benchmarks.ray.datasets --model default --rows 2000 --rounds 3
 
 Contenders run in turn. Rates are of the time between the start of the first batch and the end of the last, so starting
-actors and loading models is not part of them; it is shown by itself. CPU seconds are shown because they hardly depend on
-who else uses the machine.
+actors and loading models is not part of them; it is shown by itself. CPU seconds depend least on who else uses the
+machine.
 """
 
 from __future__ import annotations
@@ -162,10 +162,9 @@ def empty_actor() -> tuple[float, float]:
 def table_of(runs: dict[str, list[Measured]]) -> str:
     """Medians as a table; ratios are to the first contender, round by round, with smallest and largest."""
     reference = [run.pairs_per_second for run in next(iter(runs.values()))]
-    lines = [
-        "| | pairs/s | ratio | idle | before the first batch, s | CPU s for 1000 pairs | CPU s of driver and daemons | PSS MB | RSS MB |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    titles = ("pairs/s", "ratio", "idle", "before the first batch, s", "CPU s for 1000 pairs")
+    titles += ("CPU s of driver and daemons", "PSS MB", "RSS MB")
+    lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     for name, measured in runs.items():
 
         def median(field: str, measured: Sequence[Measured] = measured) -> float:
@@ -173,9 +172,10 @@ def table_of(runs: dict[str, list[Measured]]) -> str:
 
         ratios = [run.pairs_per_second / own for run, own in zip(measured, reference, strict=True)]
         lines.append(
-            f"| {name} | {median('pairs_per_second'):.0f} | {statistics.median(ratios):.2f} [{min(ratios):.2f}, "
-            f"{max(ratios):.2f}] | {median('idle'):.1%} | {median('seconds_before'):.1f} | {median('cpu'):.2f} | {median('ray_cpu'):.1f} | "
-            f"{median('pss'):.0f} | {median('rss'):.0f} |"
+            f"| {name} | {median('pairs_per_second'):.0f} "
+            f"| {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] | {median('idle'):.1%} "
+            f"| {median('seconds_before'):.1f} | {median('cpu'):.2f} | {median('ray_cpu'):.1f} | {median('pss'):.0f} "
+            f"| {median('rss'):.0f} |"
         )
     return "\n".join(lines)
 

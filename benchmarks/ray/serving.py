@@ -24,9 +24,11 @@ from crossrank.reranker import Reranker
 from crossrank.server.settings import ModelSettings, ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+
+    from crossrank.benchmarks.harness.workloads import Workload
 
     Request = tuple[str, Sequence[str]]
 
@@ -114,20 +116,25 @@ def main() -> None:
     for handle in handles.values():
         handle.rank.remote(pairs.query, pairs.documents[:64]).result()
 
+    asyncio.run(_measure(handles, pairs, options.rounds))
+    print(f"\n{options.model}, {options.rounds} rounds, ray {ray.__version__}, load {os.getloadavg()}")
+
+
+async def _measure(handles: Mapping[str, Any], pairs: Workload, rounds: int) -> None:
+    """Print a row for each load and way of batching; in one event loop, which handles keep."""
     loads = {f"{callers} callers, {_SMALL} documents each": [_SMALL] * callers for callers in (1, 2, 4, 8, 16)}
     loads[f"7 callers, {_SMALL} documents each, beside 1 with {_LARGE}"] = [_SMALL] * 7 + [_LARGE]
-    print("| load | | pairs/s | small requests, p50 ms | p95 ms |\n|---|---|---:|---:|---:|")
+    print("| load | | pairs/s | small requests, p50 ms | p95 ms |\n|---|---|---:|---:|---:|", flush=True)
     for load, sizes in loads.items():
         measured: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in handles}
-        for _ in range(options.rounds):
+        for _ in range(rounds):
             for name, handle in handles.items():
-                measured[name].append(asyncio.run(ask(handle, pairs.query, pairs.documents, sizes)))
+                measured[name].append(await ask(handle, pairs.query, pairs.documents, sizes))
         for name, runs in measured.items():
             rate = statistics.median(rate for rate, _ in runs)
             p50, p95 = (1e3 * statistics.median(np.percentile(times, q) for _, times in runs) for q in (50, 95))
             spread = f"[{min(rate for rate, _ in runs):.0f}, {max(rate for rate, _ in runs):.0f}]"
             print(f"| {load} | {name} | {rate:.0f} {spread} | {p50:.0f} | {p95:.0f} |", flush=True)
-    print(f"\n{options.model}, {options.rounds} rounds, ray {ray.__version__}, load {os.getloadavg()}")
 
 
 if __name__ == "__main__":
