@@ -128,7 +128,7 @@ def test_a_null_is_refused_with_its_row(cluster, column, batch_format):
         batch_size=20,
         batch_format=batch_format,
     )
-    with pytest.raises(Exception, match=rf"row 13 of a batch: {column}=(None|nan), a string expected.*'key': 13"):
+    with pytest.raises(Exception, match=rf"row 13 of a batch: {column}=(None|nan|<NA>), a string expected.*'key': 13"):
         dataset.take_all()
 
 
@@ -192,7 +192,7 @@ def test_options_are_checked_before_an_actor_starts():
         PairScorerOptions(precision="int4")
     with pytest.raises(InvalidInputError, match="score='query'"):
         PairScorerOptions(score="query")
-    assert PairScorerOptions(long_documents=Windows(size=64, stride=32)).long_documents.size == 64
+    assert PairScorerOptions(long_documents=Windows(64, 32)).long_documents == Windows(64, 32)
 
 
 def test_a_folder_is_the_same_folder_in_an_actor(tmp_path, monkeypatch):

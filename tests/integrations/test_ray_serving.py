@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import inspect
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from crossrank.integrations.ray import application, deployment  # noqa: E402
 
 QUERY = "what do bees make"
 DOCUMENTS = [f"{text} {number}" for number in range(8) for text in ("bees make honey", "cars need petrol", "")]
+LARGE = {"query": QUERY, "documents": [f"{text} {number}" for number in range(250) for text in DOCUMENTS]}
 MODELS = {"small": {"source": "default-small"}}
 CONFIG_FILE = Path(__file__).parents[2] / "deploy" / "ray-serve.yaml"
 
@@ -101,30 +103,38 @@ def test_a_replica_takes_the_threads_of_its_cpus(url, handle):
     assert [model["tokenization_workers"] for model in served] == [1]
 
 
-def test_accepted_requests_are_answered_before_a_replica_ends(url, handle):
-    body = {"query": QUERY, "documents": [f"{text} {number}" for number in range(40) for text in DOCUMENTS]}
-    with concurrent.futures.ThreadPoolExecutor(3) as callers:
-        asked = [callers.submit(httpx.post, f"{url}/v2/rerank", json=body, timeout=60) for _ in range(3)]
-        while httpx.get(f"{url}/stats").json()["in_progress"] < 3:
-            pass
-        run({"models": MODELS, "max_documents": 2000})  # other settings: the old replica has to end
-        assert [len(answer.result().json()["results"]) for answer in asked] == [len(body["documents"])] * 3
+def wait_for_a_request(url):
+    while httpx.get(f"{url}/stats").json()["in_progress"] == 0:
+        time.sleep(0.05)
+
+
+def test_an_accepted_request_is_answered_before_its_replica_ends(url, handle):
+    with concurrent.futures.ThreadPoolExecutor(1) as caller:
+        asked = caller.submit(httpx.post, f"{url}/v2/rerank", json=LARGE, timeout=120)
+        wait_for_a_request(url)
+        run({"models": MODELS, "max_documents": 9000})  # other settings: the old replica has to end
+        assert len(asked.result().json()["results"]) == len(LARGE["documents"])
 
 
 def test_what_would_wait_too_long_is_refused(url):
-    handle = run({"models": {"small": {"source": "default-small", "max_queue_tokens": 40}}})
-    documents = [f"{text} and more {number}" for number, text in enumerate(DOCUMENTS)]
-    with pytest.raises(Overloaded) as refused:
-        handle.rank.remote(QUERY, documents).result(timeout_s=60)
-    assert "max_queue_tokens" in str(refused.value)
-    answer = httpx.post(f"{url}/v2/rerank", json={"query": QUERY, "documents": documents}, timeout=60)
+    handle = run({"models": {"small": {"source": "default-small", "max_queue_tokens": 1000}}})
+    with concurrent.futures.ThreadPoolExecutor(1) as caller:
+        asked = caller.submit(httpx.post, f"{url}/v2/rerank", json=LARGE, timeout=120)
+        wait_for_a_request(url)
+        answer = httpx.post(f"{url}/v2/rerank", json={"query": QUERY, "documents": DOCUMENTS}, timeout=60)
+        with pytest.raises(Overloaded) as refused:
+            handle.rank.remote(QUERY, DOCUMENTS).result(timeout_s=60)
+        assert asked.result().status_code == 200
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
+    assert refused.value.retry_after > 0
 
 
 def test_a_model_that_cannot_be_loaded_is_said_when_it_is_deployed(url, tmp_path):
-    with pytest.raises(RuntimeError, match="neither an artifact"):
+    with pytest.raises(RuntimeError, match="failed"):
         run({"models": {"none": {"source": str(tmp_path)}}})
+    deployed = serve.status().applications["default"].deployments["crossrank"]
+    assert f"folder {tmp_path} is neither an artifact" in deployed.message
 
 
 def test_settings_of_sockets_and_processes_are_refused():
