@@ -133,13 +133,13 @@ def by_actors(dataset: Any, model: str, actors: int, cpus: int, batch: int) -> M
 
 
 def _cpu_of_ray() -> float:
-    """CPU seconds so far of this process and of Ray's daemons, those that run user code left out."""
+    """CPU seconds so far of this process and of Ray's own, the actors of a dataset left out."""
     own = psutil.Process()
     processes = [own, *own.children(recursive=True)]
     total = 0.0
     for process in processes:
         try:
-            if not process.name().startswith("ray::"):
+            if not process.cmdline()[:1] or not process.cmdline()[0].startswith("ray::MapWorker"):
                 times = process.cpu_times()
                 total += times.user + times.system
         except psutil.NoSuchProcess:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import psutil
 
 from crossrank.benchmarks.ray.texts import workload
 from crossrank.integrations.ray.assigned import assigned
@@ -33,7 +35,16 @@ if TYPE_CHECKING:
     Request = tuple[str, Sequence[str]]
 
 _SMALL, _LARGE = 10, 300
-_SECONDS = 8.0
+_TITLES = {"own": "AsyncReranker", "batching": "serve.batch"}
+
+
+class Measured(NamedTuple):
+    """One load on one replica: pairs a second, its CPU ms a pair, ms of the smallest requests."""
+
+    rate: float
+    cpu: float
+    p50: float
+    p95: float
 
 
 def serve_batch_deployment(model: str, *, max_batch_size: int, wait: float) -> Any:
@@ -69,12 +80,25 @@ def serve_batch_deployment(model: str, *, max_batch_size: int, wait: float) -> A
     ).bind()
 
 
-async def ask(handle: Any, query: str, documents: Sequence[str], sizes: Sequence[int]) -> tuple[float, list[float]]:
-    """Callers send requests of their sizes for some seconds: pairs a second, and seconds of each smallest request."""
+def cpu_of_replica(app: str) -> float:
+    """CPU seconds so far of the replica of an application."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(f"ray::ServeReplica:{app}"):
+                times = process.cpu_times()
+                total += times.user + times.system
+    return total
+
+
+async def ask(
+    handle: Any, query: str, documents: Sequence[str], sizes: Sequence[int], seconds_of_load: float
+) -> tuple[int, float, list[float]]:
+    """Callers send requests of their sizes for some seconds: pairs, seconds, and seconds of each smallest request."""
     small = min(sizes)
     seconds: list[float] = []
     pairs = 0
-    end = time.perf_counter() + _SECONDS
+    end = time.perf_counter() + seconds_of_load
 
     async def caller(number: int, size: int) -> None:
         nonlocal pairs
@@ -90,7 +114,7 @@ async def ask(handle: Any, query: str, documents: Sequence[str], sizes: Sequence
 
     began = time.perf_counter()
     await asyncio.gather(*(caller(number, size) for number, size in enumerate(sizes)))
-    return pairs / (time.perf_counter() - began), seconds
+    return pairs, time.perf_counter() - began, seconds
 
 
 def main() -> None:
@@ -101,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The engine's queue against serve.batch")
     parser.add_argument("--model", default="default")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each load in each round")
     options = parser.parse_args()
 
     pairs = workload(2000)
@@ -110,31 +135,37 @@ def main() -> None:
     serve.start(proxy_location="Disabled")
     settings = ServerSettings(models={"model": ModelSettings(source=options.model)})
     own = deployment().options(num_replicas=1, autoscaling_config=None).bind(settings)
-    handles = {"AsyncReranker": serve.run(own, name="own", route_prefix=None)}
+    handles = {"own": serve.run(own, name="own", route_prefix=None)}
     batching = serve_batch_deployment(options.model, max_batch_size=64, wait=0.01)
-    handles["serve.batch"] = serve.run(batching, name="batching", route_prefix=None)
+    handles["batching"] = serve.run(batching, name="batching", route_prefix=None)
     for handle in handles.values():
         handle.rank.remote(pairs.query, pairs.documents[:64]).result()
 
-    asyncio.run(_measure(handles, pairs, options.rounds))
+    asyncio.run(_measure(handles, pairs, options.rounds, options.seconds))
     print(f"\n{options.model}, {options.rounds} rounds, ray {ray.__version__}, load {os.getloadavg()}")
 
 
-async def _measure(handles: Mapping[str, Any], pairs: Workload, rounds: int) -> None:
+async def _measure(handles: Mapping[str, Any], pairs: Workload, rounds: int, seconds: float) -> None:
     """Print a row for each load and way of batching; in one event loop, which handles keep."""
     loads = {f"{callers} callers, {_SMALL} documents each": [_SMALL] * callers for callers in (1, 2, 4, 8, 16)}
     loads[f"7 callers, {_SMALL} documents each, beside 1 with {_LARGE}"] = [_SMALL] * 7 + [_LARGE]
-    print("| load | | pairs/s | small requests, p50 ms | p95 ms |\n|---|---|---:|---:|---:|", flush=True)
+    print(
+        "| load | | pairs/s | CPU ms a pair | 10 documents, p50 ms | p95 ms |\n|---|---|---:|---:|---:|---:|",
+        flush=True,
+    )
     for load, sizes in loads.items():
-        measured: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in handles}
+        measured: dict[str, list[Measured]] = {name: [] for name in handles}
         for _ in range(rounds):
             for name, handle in handles.items():
-                measured[name].append(await ask(handle, pairs.query, pairs.documents, sizes))
+                cpu = cpu_of_replica(name)
+                count, elapsed, times = await ask(handle, pairs.query, pairs.documents, sizes, seconds)
+                cpu = 1e3 * (cpu_of_replica(name) - cpu) / count
+                p50, p95 = 1e3 * np.percentile(times, (50, 95))
+                measured[name].append(Measured(count / elapsed, cpu, p50, p95))
         for name, runs in measured.items():
-            rate = statistics.median(rate for rate, _ in runs)
-            p50, p95 = (1e3 * statistics.median(np.percentile(times, q) for _, times in runs) for q in (50, 95))
-            spread = f"[{min(rate for rate, _ in runs):.0f}, {max(rate for rate, _ in runs):.0f}]"
-            print(f"| {load} | {name} | {rate:.0f} {spread} | {p50:.0f} | {p95:.0f} |", flush=True)
+            rate, cpu, p50, p95 = (statistics.median(values) for values in zip(*runs, strict=True))
+            spread = f"[{min(run.rate for run in runs):.0f}, {max(run.rate for run in runs):.0f}]"
+            print(f"| {load} | {_TITLES[name]} | {rate:.0f} {spread} | {cpu:.2f} | {p50:.0f} | {p95:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ PLAIN = {"str": str, "int": int, "bool": bool, "float": float, "object": object}
 def problems(kind: str, value: object, place: str) -> list[str]:
     """What is wrong with a value of a type as the generated classes write it."""
     if inner := re.fullmatch(r"[lL]ist\[(.+)\]", kind):
-        if not isinstance(value, list):
-            return [f"{place}: a list expected"]
-        return [one for index, item in enumerate(value) for one in problems(inner[1], item, f"{place}[{index}]")]
+        items = enumerate(value) if isinstance(value, list) else ()
+        wrong = [] if isinstance(value, list) else [f"{place}: a list expected"]
+        return wrong + [one for index, item in items for one in problems(inner[1], item, f"{place}[{index}]")]
     if inner := re.fullmatch(r"(?:dict\(|Dict\[)str, (.+)[)\]]", kind):
         if not isinstance(value, dict):
             return [f"{place}: a mapping expected"]
