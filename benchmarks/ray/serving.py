@@ -1,45 +1,40 @@
-"""Requests of several callers to one replica: the engine's queue against `serve.batch`.
+"""Requests of several callers to one replica's engine: its own queue against `serve.batch`.
 
     python -m crossrank.benchmarks.ray.serving --model default --rounds 3
 
-Both replicas have one CPU and are asked in turn through handles, by callers that each send a new request when the last
-one is answered.
+Both are asked in turn by callers within one replica, so that only the batching differs: proxies and handles cost the same
+for both. Each has one thread for scoring. Callers send a new request when the last one is answered.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import statistics
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import psutil
 
+from crossrank.async_reranker import AsyncReranker
 from crossrank.benchmarks.ray.texts import workload
-from crossrank.integrations.ray.assigned import assigned
-from crossrank.integrations.ray.serving import MAX_ONGOING_REQUESTS, deployment
 from crossrank.reranker import Reranker
-from crossrank.server.settings import ModelSettings, ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     import numpy.typing as npt
 
     from crossrank.benchmarks.harness.workloads import Workload
 
-    Request = tuple[str, Sequence[str]]
+    Ask = Callable[[str, Sequence[str]], Awaitable[object]]
 
 _SMALL, _LARGE = 10, 300
-_TITLES = {"own": "AsyncReranker", "batching": "serve.batch"}
 
 
 class Measured(NamedTuple):
-    """One load on one replica: pairs a second, its CPU ms a pair, ms of the smallest requests."""
+    """One load: pairs a second, CPU ms of this process a pair, ms of the smallest requests."""
 
     rate: float
     cpu: float
@@ -47,74 +42,85 @@ class Measured(NamedTuple):
     p95: float
 
 
-def serve_batch_deployment(model: str, *, max_batch_size: int, wait: float) -> Any:
-    """A deployment that batches requests with `serve.batch` and scores each batch in one call.
+def with_serve_batch(reranker: Reranker, *, max_batch_size: int, wait: float) -> Ask:
+    """A function that ranks, batching requests with `serve.batch` and scoring each batch in one call.
 
     Args:
-        model: as for `Reranker`.
+        reranker: scores a batch, in a thread.
         max_batch_size: documents of a batch, counted by `batch_size_fn`.
         wait: seconds for which a batch waits to be filled.
     """
     from ray import serve
 
-    class Batching:
-        def __init__(self) -> None:
-            self._reranker = Reranker(model, provider="cpu", threads=assigned().threads, activation="identity")
+    async def score(requests: list[tuple[str, Sequence[str]]]) -> list[npt.NDArray[np.float32]]:
+        queries, documents = zip(*requests, strict=True)
+        return await asyncio.to_thread(reranker.score_many, queries, documents)
 
-        async def _score(self, requests: list[Request]) -> list[npt.NDArray[np.float32]]:
-            queries, documents = zip(*requests, strict=True)
-            return await asyncio.to_thread(self._reranker.score_many, queries, documents)
+    batched: Any = serve.batch(
+        max_batch_size=max_batch_size,
+        batch_wait_timeout_s=wait,
+        batch_size_fn=lambda requests: sum(len(documents) for _, documents in requests),
+    )(score)
 
-        score = serve.batch(
-            max_batch_size=max_batch_size,
-            batch_wait_timeout_s=wait,
-            batch_size_fn=lambda requests: sum(len(documents) for _, documents in requests),
-        )(_score)
+    async def ask(query: str, documents: Sequence[str]) -> list[int]:
+        order: list[int] = np.argsort(-await batched((query, documents)), kind="stable").tolist()
+        return order
 
-        async def rank(self, query: str, documents: Sequence[str]) -> list[int]:
-            scores = await self.score((query, documents))
-            return np.argsort(-scores, kind="stable").tolist()
-
-    return serve.deployment(
-        Batching, name="batching", ray_actor_options={"num_cpus": 1}, max_ongoing_requests=MAX_ONGOING_REQUESTS
-    ).bind()
+    return ask
 
 
-def cpu_of_replica(app: str) -> float:
-    """CPU seconds so far of the replica of an application."""
-    total = 0.0
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.cmdline()[:1] and process.cmdline()[0].startswith(f"ray::ServeReplica:{app}"):
-                times = process.cpu_times()
-                total += times.user + times.system
-    return total
-
-
-async def ask(
-    handle: Any, query: str, documents: Sequence[str], sizes: Sequence[int], seconds_of_load: float
-) -> tuple[int, float, list[float]]:
-    """Callers send requests of their sizes for some seconds: pairs, seconds, and seconds of each smallest request."""
-    small = min(sizes)
-    seconds: list[float] = []
-    pairs = 0
-    end = time.perf_counter() + seconds_of_load
+async def offer(ask: Ask, pairs: Workload, sizes: Sequence[int], seconds: float) -> Measured:
+    """A caller for each size sends requests for some seconds."""
+    times: list[float] = []
+    count = 0
+    began, cpu = time.perf_counter(), time.process_time()
 
     async def caller(number: int, size: int) -> None:
-        nonlocal pairs
+        nonlocal count
         turn = number
-        while time.perf_counter() < end:
-            first = turn * size % max(1, len(documents) - size)
+        while time.perf_counter() < began + seconds:
+            first = turn * size % (len(pairs.documents) - size)
             turn += len(sizes)
-            began = time.perf_counter()
-            await handle.rank.remote(query, documents[first : first + size])
-            pairs += size
-            if size == small:
-                seconds.append(time.perf_counter() - began)
+            sent = time.perf_counter()
+            await ask(pairs.query, pairs.documents[first : first + size])
+            count += size
+            if size == min(sizes):
+                times.append(time.perf_counter() - sent)
 
-    began = time.perf_counter()
     await asyncio.gather(*(caller(number, size) for number, size in enumerate(sizes)))
-    return pairs, time.perf_counter() - began, seconds
+    elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
+    p50, p95 = 1e3 * np.percentile(times, (50, 95))
+    return Measured(count / elapsed, 1e3 * cpu / count, p50, p95)
+
+
+async def measure(model: str, rounds: int, seconds: float) -> str:
+    """A table with a row for each load and way of batching; `serve.batch` works in a replica only."""
+    pairs = workload(2000)
+    own = AsyncReranker(model, provider="cpu", threads=1, activation="identity")
+    single = Reranker(model, provider="cpu", threads=1, activation="identity")
+    ways: dict[str, Ask] = {
+        "AsyncReranker": own.rank,
+        "serve.batch, 64 documents or 10 ms": with_serve_batch(single, max_batch_size=64, wait=0.01),
+        "serve.batch, 256 documents or 50 ms": with_serve_batch(single, max_batch_size=256, wait=0.05),
+    }
+    loads = {f"{callers} x {_SMALL} documents": [_SMALL] * callers for callers in (1, 2, 4, 8, 16)}
+    loads[f"7 x {_SMALL} documents beside 1 x {_LARGE}"] = [_SMALL] * 7 + [_LARGE]
+    titles = ("", "pairs/s", "CPU ms a pair", f"{_SMALL} documents, p50 ms", "p95 ms")
+    lines = ["| callers | " + " | ".join(titles) + " |", "|---|---" + "|---:" * (len(titles) - 1) + "|"]
+    for ask in ways.values():
+        await ask(pairs.query, pairs.documents[:64])
+    for load, sizes in loads.items():
+        measured: dict[str, list[Measured]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, ask in ways.items():
+                measured[name].append(await offer(ask, pairs, sizes, seconds))
+        for name, runs in measured.items():
+            rate, cpu, p50, p95 = (statistics.median(values) for values in zip(*runs, strict=True))
+            spread = f"[{min(run.rate for run in runs):.0f}, {max(run.rate for run in runs):.0f}]"
+            lines.append(f"| {load} | {name} | {rate:.0f} {spread} | {cpu:.2f} | {p50:.0f} | {p95:.0f} |")
+    await own.aclose()
+    single.close()
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -128,44 +134,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load in each round")
     options = parser.parse_args()
 
-    pairs = workload(2000)
-    ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, logging_level="error", log_to_driver=False
-    )
+    class Measuring:
+        async def measure(self) -> str:
+            return await measure(options.model, options.rounds, options.seconds)
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False)
     serve.start(proxy_location="Disabled")
-    settings = ServerSettings(models={"model": ModelSettings(source=options.model)})
-    own = deployment().options(num_replicas=1, autoscaling_config=None).bind(settings)
-    handles = {"own": serve.run(own, name="own", route_prefix=None)}
-    batching = serve_batch_deployment(options.model, max_batch_size=64, wait=0.01)
-    handles["batching"] = serve.run(batching, name="batching", route_prefix=None)
-    for handle in handles.values():
-        handle.rank.remote(pairs.query, pairs.documents[:64]).result()
-
-    asyncio.run(_measure(handles, pairs, options.rounds, options.seconds))
+    replica = serve.deployment(Measuring, ray_actor_options={"num_cpus": 1}, max_ongoing_requests=1000).bind()
+    print(serve.run(replica, route_prefix=None).measure.remote().result())
     print(f"\n{options.model}, {options.rounds} rounds, ray {ray.__version__}, load {os.getloadavg()}")
-
-
-async def _measure(handles: Mapping[str, Any], pairs: Workload, rounds: int, seconds: float) -> None:
-    """Print a row for each load and way of batching; in one event loop, which handles keep."""
-    loads = {f"{callers} callers, {_SMALL} documents each": [_SMALL] * callers for callers in (1, 2, 4, 8, 16)}
-    loads[f"7 callers, {_SMALL} documents each, beside 1 with {_LARGE}"] = [_SMALL] * 7 + [_LARGE]
-    print(
-        "| load | | pairs/s | CPU ms a pair | 10 documents, p50 ms | p95 ms |\n|---|---|---:|---:|---:|---:|",
-        flush=True,
-    )
-    for load, sizes in loads.items():
-        measured: dict[str, list[Measured]] = {name: [] for name in handles}
-        for _ in range(rounds):
-            for name, handle in handles.items():
-                cpu = cpu_of_replica(name)
-                count, elapsed, times = await ask(handle, pairs.query, pairs.documents, sizes, seconds)
-                cpu = 1e3 * (cpu_of_replica(name) - cpu) / count
-                p50, p95 = 1e3 * np.percentile(times, (50, 95))
-                measured[name].append(Measured(count / elapsed, cpu, p50, p95))
-        for name, runs in measured.items():
-            rate, cpu, p50, p95 = (statistics.median(values) for values in zip(*runs, strict=True))
-            spread = f"[{min(run.rate for run in runs):.0f}, {max(run.rate for run in runs):.0f}]"
-            print(f"| {load} | {_TITLES[name]} | {rate:.0f} {spread} | {cpu:.2f} | {p50:.0f} | {p95:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_options_are_checked_before_an_actor_starts():
         PairScorerOptions(precision="int4")
     with pytest.raises(InvalidInputError, match="score='query'"):
         PairScorerOptions(score="query")
-    assert PairScorerOptions(long_documents=Windows(64, 32)).long_documents == Windows(64, 32)
+    assert PairScorerOptions(long_documents=Windows(tokens=64)).long_documents == Windows(tokens=64)
 
 
 def test_a_folder_is_the_same_folder_in_an_actor(tmp_path, monkeypatch):
