@@ -162,13 +162,13 @@ def empty_actor() -> tuple[float, float]:
 def table_of(runs: dict[str, list[Measured]]) -> str:
     """Medians as a table; ratios are to the first contender, round by round, with smallest and largest."""
     reference = [run.pairs_per_second for run in next(iter(runs.values()))]
-    titles = ("pairs/s", "ratio", "idle", "before the first batch, s", "CPU s for 1000 pairs")
-    titles += ("CPU s of driver and daemons", "PSS MB", "RSS MB")
+    titles = ["pairs/s", "ratio", "idle", "before the first batch, s", "CPU s for 1000 pairs"]
+    titles += ["CPU s of driver and daemons", "PSS MB", "RSS MB"]
     lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     for name, measured in runs.items():
 
         def median(field: str, measured: Sequence[Measured] = measured) -> float:
-            return statistics.median(getattr(run, field) for run in measured)
+            return float(statistics.median(getattr(run, field) for run in measured))
 
         ratios = [run.pairs_per_second / own for run, own in zip(measured, reference, strict=True)]
         lines.append(

@@ -2,8 +2,8 @@
 
     python -m crossrank.benchmarks.ray.serving --model default --rounds 3
 
-Both are asked in turn by callers within one replica, so that only the batching differs: proxies and handles cost the same
-for both. Each has one thread for scoring. Callers send a new request when the last one is answered.
+Both are asked in turn by callers within one replica, so that only the batching differs: proxies and handles cost
+the same for both. Each has one thread for scoring. Callers send a new request when the last one is answered.
 """
 
 from __future__ import annotations
