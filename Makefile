@@ -6,6 +6,7 @@ GPU_VENV := .gpu-venv
 TRANSFORMERS_5_VENV := .transformers-5-venv
 OLDEST_VENV := .oldest-venv
 NEWEST_VENV := .newest-venv
+RAY_VENV := .ray-venv
 # The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
 CPU_TORCH := torch==2.13.0
 # Tests of what depends on versions of libraries; the others test crossrank's own arithmetic, benchmarks and evaluation.
@@ -19,7 +20,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test clients lint package gpu-wheel examples check default-model default-small-model clean \
-	transformers-5 oldest newest check-all
+	transformers-5 oldest newest ray check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
 demo: $(DEMO_VENV)/installed
@@ -43,7 +44,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 # Environments of clients of the HTTP service whose requirements exclude each other; without them their tests are skipped.
-clients: .clients/chains/installed .clients/aiperf/installed
+clients: .clients/chains/installed .clients/aiperf/installed .clients/kserve/installed
 
 .clients/%/installed: tests/server/clients/%.txt
 	$(PYTHON) -m venv .clients/$*
@@ -110,8 +111,19 @@ newest:
 	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[bulk,cpu,export,server,test]'
 	$(NEWEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
 
+# Ray on this machine with two workers, and Spark where Java is installed.
+ray: $(RAY_VENV)/installed
+	$(RAY_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(RAY_VENV)/bin/python -m pytest tests/integrations/test_ray_datasets.py tests/integrations/test_ray_serving.py \
+		tests/integrations/test_spark_example.py $(PYTEST_ARGS)
+
+$(RAY_VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/pip install --quiet --constraint constraints.txt '.[cpu,ray,test]' httpx pyspark
+	touch $@
+
 # Every environment, one after the other; far longer than the run that every change takes.
-check-all: clients check transformers-5 oldest newest
+check-all: clients check transformers-5 oldest newest ray
 
 # Export the embedded model again. Its graphs are committed, and every copy stays in the history: do it rarely.
 default-model: $(VENV)/installed
@@ -124,4 +136,5 @@ default-small-model: $(VENV)/installed
 		--name default-small --activation identity --precision int8
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) .clients build dist *.egg-info
+	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) $(RAY_VENV) \
+		.clients build dist *.egg-info
