@@ -45,6 +45,7 @@ class Reranker(ArtifactReranker):
         devices: Sequence[int] | None = None,
         gpu_memory_limit: int | None = None,
         cuda_graphs: bool = True,
+        instruction: str | None = None,
         revision: str | None = None,
         file: str | None = None,
         positive_label: int | str | None = None,
@@ -73,6 +74,8 @@ class Reranker(ArtifactReranker):
                 the next two options are for CUDA only. Not run on a GPU yet.
             gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
             cuda_graphs: whether each shape is captured once as a CUDA graph and replayed, which saves kernel launches.
+            instruction: what documents are judged by, for models that take an instruction, such as Qwen3-Reranker; None
+                takes the model's own.
             revision: branch, tag or commit of a hub repository; a branch stays the commit that was fetched first.
             file: a ready ONNX file of the model to take instead of its checkpoint, by its path in the repository or
                 folder, such as "onnx/model.onnx". None takes the checkpoint where torch is installed, and otherwise the
@@ -106,6 +109,7 @@ class Reranker(ArtifactReranker):
             devices=devices,
             gpu_memory_limit=gpu_memory_limit,
             cuda_graphs=cuda_graphs,
+            instruction=instruction,
         )
         self._model = absolute_model(model)
         self._revision = revision

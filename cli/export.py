@@ -15,6 +15,7 @@ from crossrank.cli.progress import ProgressDisplay
 from crossrank.errors import InvalidInputError
 from crossrank.export.dependencies import Exporter
 from crossrank.models.manifest import Activation, Precision
+from crossrank.models.templates import TemplateName
 
 if TYPE_CHECKING:
     from crossrank.export.hub.ready_graph import ReadyGraph
@@ -45,6 +46,10 @@ def export_command(
     ] = None,
     exporter: Annotated[
         Exporter | None, typer.Option(help="What makes the ONNX graph; default: the first that is installed.")
+    ] = None,
+    template: Annotated[
+        TemplateName | None,
+        typer.Option(help="Text around query and document of a language model; default: what the catalogue says."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
@@ -77,9 +82,12 @@ def export_command(
         )
     if from_onnx is not None and revision is not None:
         raise InvalidInputError("--revision goes with a hub repository, not with --from-onnx")
-    if (from_onnx is not None or file is not None) and (trust_remote_code or exporter is not None):
+    if (from_onnx is not None or file is not None) and (
+        trust_remote_code or exporter is not None or template is not None
+    ):
         raise InvalidInputError(
-            "--trust-remote-code and --exporter go with a checkpoint, not with an ONNX file (--from-onnx, --file)"
+            "--trust-remote-code, --exporter and --template go with a checkpoint, not with an ONNX file (--from-onnx, "
+            "--file)"
         )
     graphs = None if precision is None else _precisions(precision)
     make: partial[ExportReport]
@@ -87,7 +95,7 @@ def export_command(
         from crossrank.export import export
 
         make = partial(export, source, target, precisions=graphs or ("fp32", "int8", "fp16"), revision=revision)
-        make = partial(make, trust_remote_code=trust_remote_code, exporter=exporter)
+        make = partial(make, trust_remote_code=trust_remote_code, exporter=exporter, template=template)
     else:
         from crossrank.export import import_onnx
 

@@ -71,6 +71,7 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
         "max length": f"{manifest.max_length} tokens",
         "segment ids": "yes" if manifest.uses_segment_ids else "no",
         "labels": _labels(manifest),
+        "template": "none" if manifest.template is None else manifest.template.name,
         "activation": manifest.activation,
         "made by": f"crossrank {manifest.crossrank_version}, "
         + ", ".join(f"{name} {version}" for name, version in sorted(manifest.library_versions.items())),

@@ -69,6 +69,9 @@ def rerank_command(
         Aggregation | None,
         typer.Option(help="How to get a document's score from its windows'; default: max."),
     ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="What to judge by, for models that take one; default: the model's own.")
+    ] = None,
     cascade: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded models'."),
@@ -85,10 +88,16 @@ def rerank_command(
     ranker: Reranker | Cascade
     with status(f"loading {cascade or model}"):
         if cascade is not None:
-            if model != "default" or max_length is not None or activation is not None or trust_remote_code:
+            if (
+                model != "default"
+                or max_length is not None
+                or activation is not None
+                or instruction is not None
+                or trust_remote_code
+            ):
                 raise InvalidInputError(
-                    "--cascade names the models and their lengths: --model, --max-length, --activation and "
-                    "--trust-remote-code do not go with it"
+                    "--cascade names the models and their lengths: --model, --max-length, --activation, --instruction "
+                    "and --trust-remote-code do not go with it"
                 )
             is_default = cascade == "default"
             ranker = Cascade.from_toml(
@@ -107,6 +116,7 @@ def rerank_command(
                 max_length=max_length,
                 activation=activation,
                 long_documents=windows,
+                instruction=instruction,
                 trust_remote_code=trust_remote_code,
             )
     with ranker:

@@ -44,7 +44,13 @@ class AsyncArtifactReranker:
         self._reranker = reranker
 
     async def score(
-        self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
+        self,
+        query: str,
+        documents: Documents,
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Score documents against a query, float32 (n,) in their order; see `ArtifactReranker.score`.
 
@@ -58,12 +64,17 @@ class AsyncArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        call = score_call(self._caller(deadline_ms, priority), query, documents)
+        call = score_call(self._caller(deadline_ms, priority), query, documents, instruction)
         scores = await wait_beside_loop(call.scores(), call.encoders)
         return call.complete_scores(scores, name_in("documents"))
 
     async def score_pairs(
-        self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
+        self,
+        pairs: Iterable[tuple[str, Document]],
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries, float32 (n,) in their order.
 
@@ -77,7 +88,7 @@ class AsyncArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        call = pairs_call(self._caller(deadline_ms, priority), pairs)
+        call = pairs_call(self._caller(deadline_ms, priority), pairs, instruction)
         scores = await wait_beside_loop(call.scores(), call.encoders)
         return call.complete_scores(scores, name_in("pairs"))
 
@@ -91,6 +102,7 @@ class AsyncArtifactReranker:
         deadline_ms: float | None = None,
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> RankResult:
         """Order documents by their relevance to a query, best first; see `ArtifactReranker.rank`.
 
@@ -107,6 +119,7 @@ class AsyncArtifactReranker:
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            instruction=instruction,
         )
         return call.ranking(await wait_beside_loop(call.scores(), call.encoders))
 
@@ -120,6 +133,7 @@ class AsyncArtifactReranker:
         deadline_ms: float | None = None,
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> AsyncGenerator[RankResult, None]:
         """Rankings that improve as documents are scored; see `ArtifactReranker.iter_rank`.
 
@@ -139,6 +153,7 @@ class AsyncArtifactReranker:
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            instruction=instruction,
             early=True,
         )
         try:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.models.manifest import Template
 
 _log = logging.getLogger("crossrank")
 
@@ -110,8 +111,12 @@ class LoadedModel:
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
+            template=manifest.template,
+            causal=manifest.causal,
             longest_first=config.truncation == "longest_first",
         )
+        self.encoder.texts.check_instruction(config.instruction)
+        _check_template(config, manifest.template)
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
         self._kind: BatchKind = (
@@ -123,9 +128,11 @@ class LoadedModel:
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
+        reading = f"{self.encoder.max_length} {config.truncation} {self.encoder.texts.before_document!r}"
         self.finder = CandidateFinder(
             self.encoder,
-            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length} {config.truncation}",
+            encoder_key=f"{sha256[manifest.tokenizer]} {reading}",
+            instruction=config.instruction,
             graph=self._graph_sha256,
             windows=as_windows(config.long_documents),
             cache=self._cache,
@@ -276,3 +283,20 @@ class LoadedModel:
             runner, self.encoder, kind=self._kind, max_queue_tokens=self._max_queue_tokens, max_wait=self._max_wait
         )
         return _Live(runner, scheduler)
+
+
+def _check_template(config: RerankerConfig, template: Template | None) -> None:
+    """Refuse options that would cut a model's template apart."""
+    if template is None:
+        return
+    if config.truncation == "longest_first":
+        raise InvalidInputError(
+            f"truncation={config.truncation!r}: this model expects text after the query, which would be cut away with "
+            f"it; leave truncation out, and long documents are cut"
+        )
+    before = template.document.removesuffix("{document}")
+    if config.long_documents != "truncate" and before.strip():
+        raise InvalidInputError(
+            f"long_documents={config.long_documents!r}: this model expects the text {before!r} directly before a "
+            f"document, tokenized together with it, and a later window has none before it; leave windows out"
+        )

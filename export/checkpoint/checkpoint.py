@@ -9,13 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossrank.errors import UnsupportedCheckpointError
+from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.complete_tokenizer import (
     complete_tokenizer,
     lower_first,
     model_max_length,
     read_tokenizer_settings,
     refuse_truncation_side,
+)
+from crossrank.export.checkpoint.decoders import (
+    DECODERS,
+    MAX_LENGTH,
+    answer_ids,
+    named_token,
+    read_decoder,
+    refuse_other_tokenizer,
+    template_of,
 )
 from crossrank.export.checkpoint.head_modules import HeadModule, read_head_modules, with_labels_of
 from crossrank.export.checkpoint.json_files import read_json, shown
@@ -27,7 +36,7 @@ from crossrank.export.checkpoint.newer_config import (
 )
 from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
 from crossrank.export.checkpoint.remote_code import read_code
-from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.scoring_head import ScoringHead, checked_activation, read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
 from crossrank.export.checkpoint.source import CheckpointSource, fetch_folders, fetch_weights, find_source, read_licence
 from crossrank.export.checkpoint.tokenizer import (
@@ -53,7 +62,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from crossrank.export.checkpoint.complete_tokenizer import TokenizerSettings
-    from crossrank.models.manifest import Activation, Architecture
+    from crossrank.export.checkpoint.decoders import Decoder
+    from crossrank.models.manifest import Activation, Architecture, Template
+    from crossrank.models.templates import TemplateName
 
 SUPPORTED = frozenset(
     {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "deberta-v2", "modernbert"}
@@ -98,6 +109,10 @@ class Checkpoint:
         head: the modules that make the score, where the transformer has no head of its own.
         config_changes: what the installed transformers must be given besides `config.json`.
         config: `config.json` itself.
+        causal: whether its tokens attend to those before them only.
+        template: the text around query and document; None for the tokenizer's own layout of a pair.
+        answers: ids of the token whose logit counts, and of the one whose logit is subtracted; empty where the
+            checkpoint has a classifier's head.
     """
 
     source: Source
@@ -118,6 +133,9 @@ class Checkpoint:
     head: tuple[HeadModule, ...] = ()
     config_changes: ConfigChanges = field(default_factory=ConfigChanges)
     config: Mapping[str, Any] = field(default_factory=dict)
+    causal: bool = False
+    template: Template | None = None
+    answers: tuple[int, ...] = ()
 
 
 def read_checkpoint(
@@ -129,6 +147,7 @@ def read_checkpoint(
     activation: Activation | None = None,
     positive_label: int | str | None = None,
     max_length: int | None = None,
+    template: TemplateName | None = None,
 ) -> Checkpoint:
     """Read a checkpoint from a folder or the hub.
 
@@ -140,6 +159,7 @@ def read_checkpoint(
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
         positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
+        template: the text around query and document that a decoder was trained with; None for what the catalogue says.
 
     Raises:
         ModelNotFoundError: no such folder or repository.
@@ -149,19 +169,22 @@ def read_checkpoint(
     where = find_source(source, revision=revision, local_files_only=local_files_only, with_code=trust_remote_code)
     config = read_json(where.folder / "config.json")
     _check_config(where, config)
-    # Before the head: a model of several modules has its head in one of them.
-    added = read_sentence_transformers(where.folder, where.id)
-    _check_head(where, config, has_modules=bool(added.modules))
-    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
-    _check_family(where, config, has_code=bool(code))
-    _refuse_adapter_and_quantized(where, config)
     known = find_entry(where.id)
+    decoder = read_decoder(where.id, config, template, known)
+    # Before the head: a model of several modules has its head in one of them. A language model's template is its own
+    # code's, whatever sentence-transformers' files say.
+    generates = decoder is not None and decoder.generates
+    added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
+    _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
+    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
+    _check_family(where, config, has_code=bool(code) or decoder is not None)
+    _refuse_adapter_and_quantized(where, config)
     architecture = read_architecture(config)
     modules: tuple[HeadModule, ...] = ()
     if added.modules:
         fetch_folders(where, [module.path for module in added.modules], local_files_only=local_files_only)
         modules = read_head_modules(where.folder, added.modules, architecture.hidden_size, where.id)
-    head = read_scoring_head(
+    head = _answer_head(decoder, activation, positive_label) or read_scoring_head(
         with_labels_of(modules, config),
         added,
         positive_label=positive_label,
@@ -173,6 +196,9 @@ def read_checkpoint(
     tokenizer = read_tokenizer(where.folder, settings, added, trust_remote_code=trust_remote_code)
     pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
     limit = added.max_length if added.max_length is not None else model_max_length(settings)
+    if decoder is not None:
+        limit = min(limit, MAX_LENGTH) if isinstance(limit, (int, float)) else MAX_LENGTH
+    layout, answers = _layout(decoder, settings, tokenizer, where.id)
     length = usable_length(config, limit, pad_token_id, max_length)
     fetch_weights(where, local_files_only=local_files_only)
     return Checkpoint(
@@ -192,11 +218,12 @@ def read_checkpoint(
         label_names=head.label_names,
         max_length=length,
         pad_token_id=pad_token_id,
-        uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
+        uses_segment_ids=decoder is None and uses_segment_ids(config, settings.values, settings.class_name),
         dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
+            *(_decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
             *head.notes,
             *added.notes,
             *changes.notes,
@@ -206,7 +233,48 @@ def read_checkpoint(
         head=modules,
         config_changes=changes,
         config=config,
+        causal=decoder is not None,
+        template=layout,
+        answers=answers,
     )
+
+
+def _answer_head(
+    decoder: Decoder | None, activation: Activation | None, positive_label: int | str | None
+) -> ScoringHead | None:
+    """The head of a language model, of which the rows of one or two tokens are left; None for every other."""
+    if decoder is None or not decoder.generates or decoder.known is None:
+        return None
+    if positive_label not in (None, 0):
+        raise InvalidInputError(
+            f"positive_label {positive_label!r} was given, but a language model has no labels; leave it out"
+        )
+    return ScoringHead(1, 0, checked_activation(activation) or decoder.known.activation)
+
+
+def _decoder_notes(
+    template: Template | None, length: int, config: Mapping[str, Any], *, stated: bool
+) -> tuple[str, ...]:
+    """What was chosen for a decoder without being asked for."""
+    notes = []
+    if template is not None and not stated:
+        notes.append(f"the template {template.name} was taken from the catalogue, by the checkpoint's name")
+    positions = config.get("max_position_embeddings")
+    if length == MAX_LENGTH and isinstance(positions, int) and positions > length:
+        notes.append(f"pairs have up to {length} tokens; the model has positions for {positions}: state max_length")
+    return tuple(notes)
+
+
+def _layout(
+    decoder: Decoder | None, settings: TokenizerSettings, tokenizer: Tokenizer, name: str
+) -> tuple[Template | None, tuple[int, ...]]:
+    """The template of a decoder, and the tokens by which a language model scores."""
+    if decoder is None or decoder.known is None:
+        return None, ()
+    bos, pad = (named_token(settings.values, token) for token in ("bos_token", "pad_token"))
+    template = template_of(decoder.known, bos, pad)
+    refuse_other_tokenizer(template, tokenizer, name)
+    return template, answer_ids(decoder.known, tokenizer, name) if decoder.generates else ()
 
 
 def read_tokenizer(
@@ -256,7 +324,9 @@ def _refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, 
         )
 
 
-def _check_head(where: CheckpointSource, config: Mapping[str, Any], *, has_modules: bool) -> None:
+def _check_head(
+    where: CheckpointSource, config: Mapping[str, Any], *, has_modules: bool, decoder: Decoder | None
+) -> None:
     model_type = str(config.get("model_type", ""))
     named, code = config.get("architectures") or [], config.get("auto_map") or {}
     if not isinstance(named, list) or not isinstance(code, dict):
@@ -265,15 +335,22 @@ def _check_head(where: CheckpointSource, config: Mapping[str, Any], *, has_modul
             f"expected a list of class names, and an object where the checkpoint brings code"
         )
     architectures = [str(name) for name in named]
+    if decoder is not None:
+        if code:
+            raise UnsupportedCheckpointError(
+                f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); a decoder's graph is written "
+                f"from the weights of transformers' own classes, so code cannot be followed"
+            )
+        return
     if not has_modules and not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise UnsupportedCheckpointError(
             f"{where.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
             f"a cross-encoder is a ...ForSequenceClassification"
-            + ("; rerankers that generate text are not supported" if _is_decoder(model_type, architectures) else "")
         )
     if _is_decoder(model_type, architectures):
         raise UnsupportedCheckpointError(
-            f"{where.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
+            f"{where.id} is a decoder of the model type {model_type!r}; crossrank can export those of "
+            f"{', '.join(sorted(DECODERS))}"
         )
 
 

@@ -98,8 +98,7 @@ def read_scoring_head(
         UnsupportedCheckpointError: several labels without a hint which is positive, or an activation crossrank does
             not have.
     """
-    if activation is not None and activation not in get_args(Activation):
-        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    checked_activation(activation)
     names = _label_names(config)
     count = num_labels if num_labels is not None else _label_count(config, names)
     if count < 1:
@@ -125,6 +124,17 @@ def read_scoring_head(
         else (),
         notes=tuple(notes + why),
     )
+
+
+def checked_activation(activation: Activation | None) -> Activation | None:
+    """An activation as the caller states it.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if activation is not None and activation not in get_args(Activation):
+        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    return activation
 
 
 def _label_names(config: Mapping[str, Any]) -> dict[int, str]:

@@ -55,9 +55,14 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             fill those with random numbers).
     """
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     model_type = checkpoint.architecture.model_type
+    auto_class = AutoModelForSequenceClassification
+    if checkpoint.answers:
+        auto_class = AutoModelForCausalLM
+    elif checkpoint.head:
+        auto_class = AutoModel
     installed = installed_transformers()
     before_dtype = installed is not None and installed < _FIRST_WITH_DTYPE
     options: dict[str, Any] = {"torch_dtype" if before_dtype else "dtype": torch.float32}
@@ -73,7 +78,6 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
                 setattr(config, key, value)
             if model_type == "modernbert":
                 config.reference_compile = False
-            auto_class = AutoModel if checkpoint.head else AutoModelForSequenceClassification
             model, loading = auto_class.from_pretrained(
                 checkpoint.folder,
                 config=config,

@@ -12,6 +12,7 @@ from crossrank.export.checkpoint.torch_model import load_transformer
 from crossrank.export.verify.cross_encoder_reference import CrossEncoderReference, suits_cross_encoder
 from crossrank.export.verify.fidelity import significant
 from crossrank.export.verify.head_by_numpy import HeadByNumpy
+from crossrank.export.verify.language_model_reference import LanguageModelReference
 from crossrank.export.verify.probes import compare_ids, largest_difference, make_probes
 from crossrank.export.verify.reference import TorchReference, refuse_no_numbers
 from crossrank.export.verify.verification import MAX_FP32_DIFFERENCE
@@ -38,6 +39,8 @@ def load_reference(checkpoint: Checkpoint) -> Reference:
     Raises:
         UnsupportedCheckpointError: the library cannot load it.
     """
+    if checkpoint.template is not None:
+        return LanguageModelReference(checkpoint, load_torch_model(checkpoint, for_export=False))
     if suits_cross_encoder(checkpoint):
         return CrossEncoderReference(checkpoint, TorchReference(checkpoint, None))
     transformer = load_transformer(checkpoint, for_export=False)
