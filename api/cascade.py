@@ -246,7 +246,7 @@ class Cascade:
     def __repr__(self) -> str:
         """One line: what each stage runs, on how many tokens of a pair, and how many documents it keeps."""
         stages = []
-        for stage, reranker in zip(self._stages, getattr(self, "_rerankers", ()), strict=False):
+        for stage, reranker in zip(self.__dict__.get("_stages", ()), self.__dict__.get("_rerankers", ()), strict=False):
             info = reranker.info()
             kept = "" if stage.keep is None else f" keeping {stage.keep}"
             length = stage.max_length or info.max_length
