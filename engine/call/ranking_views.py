@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 20
 """Rows of a notebook's table; how many more there are is said below it."""
 _SHOWN_CHARACTERS = 240
+_LONGEST_REPR = 200
 _LABELS = ("title", "id", "_id")
 
 _short = reprlib.Repr()
@@ -26,7 +27,8 @@ _short.maxdict = 3
 
 def short_repr(value: object) -> str:
     """A value's `repr` on one line of a bounded length, without writing out all of a long text first."""
-    return " ".join(_short.repr(value).split())
+    shown = " ".join(_short.repr(value).split())
+    return shown if len(shown) <= _LONGEST_REPR else shown[:_LONGEST_REPR] + "..."
 
 
 def shown_score(score: float | None) -> str:
