@@ -70,7 +70,7 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]], note: str)
 
     body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
     return (
-        f"<table><thead><tr>{line('th', columns)}</tr></thead><tbody>{body}</tbody></table>"
+        f'<table style="color:inherit"><thead><tr>{line("th", columns)}</tr></thead><tbody>{body}</tbody></table>'
         f"<p><small>{html.escape(note)}</small></p>"
     )
 
