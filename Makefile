@@ -7,6 +7,7 @@ TRANSFORMERS_5_VENV := .transformers-5-venv
 OLDEST_VENV := .oldest-venv
 NEWEST_VENV := .newest-venv
 RAY_VENV := .ray-venv
+ADAPTERS := langchain llama-index haystack
 # The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
 CPU_TORCH := torch==2.13.0
 # Tests of what depends on versions of libraries; the others test crossrank's own arithmetic, benchmarks and evaluation.
@@ -19,7 +20,7 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test clients lint package gpu-wheel examples check default-model default-small-model clean \
+.PHONY: demo test clients adapters lint package gpu-wheel examples check default-model default-small-model clean \
 	transformers-5 oldest newest ray check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
@@ -49,6 +50,22 @@ clients: .clients/chains/installed .clients/aiperf/installed .clients/kserve/ins
 .clients/%/installed: tests/server/clients/%.txt
 	$(PYTHON) -m venv .clients/$*
 	.clients/$*/bin/pip install --quiet --requirement $<
+	touch $@
+
+# Each adapter beside the newest release of its framework that was tried; each reports for itself, and one that fails does
+# not keep the next from running.
+adapters: $(ADAPTERS:%=.adapters/%/installed)
+	@failed=; for name in $(ADAPTERS); do \
+		echo "== $$name"; \
+		.adapters/$$name/bin/pip install --quiet --no-deps --force-reinstall . && \
+		.adapters/$$name/bin/python -m pytest tests/integrations/test_$$(echo $$name | tr - _).py $(PYTEST_ARGS) || \
+		failed="$$failed $$name"; \
+	done; \
+	test -z "$$failed" || { echo "adapters that fail:$$failed"; exit 1; }
+
+.adapters/%/installed: tests/integrations/adapters/%.txt tests/integrations/adapters/tests.txt pyproject.toml
+	$(PYTHON) -m venv .adapters/$*
+	.adapters/$*/bin/pip install --quiet --requirement $< --requirement tests/integrations/adapters/tests.txt '.[cpu,$*]'
 	touch $@
 
 # mypy sees the package only where it is installed, so the number of files it read is checked as well.
@@ -123,7 +140,7 @@ $(RAY_VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 # Every environment, one after the other; far longer than the run that every change takes.
-check-all: clients check transformers-5 oldest newest ray
+check-all: clients check adapters transformers-5 oldest newest ray
 
 # Export the embedded model again. Its graphs are committed, and every copy stays in the history: do it rarely.
 default-model: $(VENV)/installed
@@ -137,4 +154,4 @@ default-small-model: $(VENV)/installed
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) $(RAY_VENV) \
-		.clients build dist *.egg-info
+		.clients .adapters build dist *.egg-info

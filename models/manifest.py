@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 4
-"""2 added `verification`, 3 `source.files_sha256`, 4 three labels and more, `label_names`, `source.code_sha256`, `causal`
-and `template`; older manifests lack them."""
+"""2 added `verification`, 3 `source.files_sha256`, 4 three labels and more, `label_names`, `source.code_sha256`,
+`causal` and `template`; older manifests lack them."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]

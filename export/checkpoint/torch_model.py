@@ -55,14 +55,9 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             fill those with random numbers).
     """
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     model_type = checkpoint.architecture.model_type
-    auto_class = AutoModelForSequenceClassification
-    if checkpoint.answers:
-        auto_class = AutoModelForCausalLM
-    elif checkpoint.head:
-        auto_class = AutoModel
     installed = installed_transformers()
     before_dtype = installed is not None and installed < _FIRST_WITH_DTYPE
     options: dict[str, Any] = {"torch_dtype" if before_dtype else "dtype": torch.float32}
@@ -78,7 +73,7 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
                 setattr(config, key, value)
             if model_type == "modernbert":
                 config.reference_compile = False
-            model, loading = auto_class.from_pretrained(
+            model, loading = _auto_class(checkpoint).from_pretrained(
                 checkpoint.folder,
                 config=config,
                 local_files_only=True,
@@ -105,3 +100,12 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"  # noqa: PLR2004
         )
     return model.eval()
+
+
+def _auto_class(checkpoint: Checkpoint) -> Any:
+    """The class of transformers with the head that the score is made of."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if checkpoint.answers:
+        return AutoModelForCausalLM
+    return AutoModel if checkpoint.head else AutoModelForSequenceClassification

@@ -40,7 +40,7 @@ def load_reference(checkpoint: Checkpoint) -> Reference:
         UnsupportedCheckpointError: the library cannot load it.
     """
     if checkpoint.template is not None:
-        return LanguageModelReference(checkpoint, load_torch_model(checkpoint, for_export=False))
+        return LanguageModelReference(checkpoint, load_transformer(checkpoint, for_export=False))
     if suits_cross_encoder(checkpoint):
         return CrossEncoderReference(checkpoint, TorchReference(checkpoint, None))
     transformer = load_transformer(checkpoint, for_export=False)
