@@ -48,6 +48,7 @@ class Reranker(ArtifactReranker):
         instruction: str | None = None,
         revision: str | None = None,
         file: str | None = None,
+        positive_label: int | str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         """Find the model, export its checkpoint or ready ONNX file if there is no export of it yet, and load it.
@@ -79,6 +80,8 @@ class Reranker(ArtifactReranker):
             file: a ready ONNX file of the model to take instead of its checkpoint, by its path in the repository or
                 folder, such as "onnx/model.onnx". None takes the checkpoint where torch is installed, and otherwise the
                 usual file. A quantized file is taken as it is.
+            positive_label: name or index of the label whose softmax probability is the score, for models of several
+                labels, such as "entailment"; None takes the one that the model says, where it says one.
             trust_remote_code: allow code that comes with a checkpoint to run during its export.
 
         Raises:
@@ -111,6 +114,7 @@ class Reranker(ArtifactReranker):
         self._model = absolute_model(model)
         self._revision = revision
         self._file = file
+        self._positive_label = positive_label
         self._trust_remote_code = trust_remote_code
         self._find_and_open(config)
 
@@ -121,6 +125,7 @@ class Reranker(ArtifactReranker):
             "model": self._model,
             "revision": self._revision,
             "file": self._file,
+            "positive_label": self._positive_label,
             "trust_remote_code": self._trust_remote_code,
         }
 
@@ -129,6 +134,7 @@ class Reranker(ArtifactReranker):
         self._model = state["model"]
         self._revision = state["revision"]
         self._file = state["file"]
+        self._positive_label = state["positive_label"]
         self._trust_remote_code = state["trust_remote_code"]
         self._find_and_open(state["config"])
 
@@ -139,6 +145,7 @@ class Reranker(ArtifactReranker):
             precision=config.precision,
             revision=self._revision,
             file=self._file,
+            positive_label=self._positive_label,
             trust_remote_code=self._trust_remote_code,
         )
         self._open(dataclasses.replace(config, artifact=folder.absolute()))

@@ -17,6 +17,7 @@ from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
 from crossrank.cli.pull import pull_command
 from crossrank.cli.rerank import rerank_command
+from crossrank.cli.score import score_command
 from crossrank.cli.self_check import self_check_command
 from crossrank.cli.serve import serve_command
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("rerank")(rerank_command)
+app.command("score")(score_command)
 app.command("export")(export_command)
 app.command("pull")(pull_command)
 app.command("serve")(serve_command)

@@ -219,6 +219,10 @@ class AsyncArtifactReranker:
         """Close: draining, or after an error cancelling what still waits."""
         await self.aclose(drain=kind is None)
 
+    def __repr__(self) -> str:
+        """One line: the reranker whose model and queue it shares."""
+        return f"<{type(self).__name__} of {getattr(self, '_reranker', 'nothing')!r}>"
+
     def __getstate__(self) -> object:
         """Pickle as the reranker, which pickles as its configuration."""
         return self._reranker

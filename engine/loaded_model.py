@@ -230,6 +230,14 @@ class LoadedModel:
             cuda_graphs=runner.captured() if isinstance(runner, DevicePool) else None,
         )
 
+    def description(self) -> str:
+        """What runs in a few words, for people."""
+        threads = "1 thread" if self._threads == 1 else f"{self._threads} threads"
+        return (
+            f"{self._artifact.manifest.name!r} {self._graph.precision} on {self._resolution.provider}, {threads}, "
+            f"{self.encoder.max_length} tokens a pair{', closed' if self._closed else ''}"
+        )
+
     def close(self, *, drain: bool = True) -> None:
         """End the calls in progress and free the sessions. Closing twice does nothing.
 

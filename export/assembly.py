@@ -232,6 +232,7 @@ class Assembly:
             uses_segment_ids=checkpoint.uses_segment_ids,
             num_labels=checkpoint.num_labels,
             positive_label=checkpoint.positive_label,
+            label_names=checkpoint.label_names,
             activation=checkpoint.activation,
             causal=checkpoint.causal,
             template=checkpoint.template,

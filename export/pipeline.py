@@ -78,7 +78,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         precisions: graphs to make, of "fp32", "int8" (CPU) and "fp16" (CUDA).
         force: replace an artifact that is already there.
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
         verification_pairs: JSONL to verify on, a line {"query": ..., "documents": [...]}; None for crossrank's own.
         min_kendall_tau: least mean rank correlation of int8 and fp16 with fp32.
@@ -143,6 +143,9 @@ class _CheckpointReader(ModelReader):
     def read(self, recorder: Recorder) -> Checkpoint:
         with recorder.step("read the checkpoint") as step:
             self._checkpoint = self._read()
+            if self._checkpoint.source.code_sha256 and self._stated_exporter is None:
+                # optimum knows families by their names, and code of a checkpoint's own is of none.
+                self._exporter = require_export("torch")
             weights = self._checkpoint.source.weights_sha256
             step.size = sum((self._checkpoint.folder / file).stat().st_size for file in weights)
         self.wanted, self._not_made = possible_precisions(self._checkpoint, self.wanted, self._stated_exporter)

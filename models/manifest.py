@@ -12,7 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 4
-"""2 added `verification`, 3 `source.files_sha256`, 4 `causal` and `template`; older manifests lack them."""
+"""2 added `verification`, 3 `source.files_sha256`, 4 three labels and more, `label_names`, `source.code_sha256`,
+`causal` and `template`; older manifests lack them."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
@@ -61,6 +62,10 @@ class Source(_Strict):
     weights_sha256: Annotated[dict[str, Sha256], Field(description="weight file name to its digest")]
     files_sha256: Annotated[
         dict[str, Sha256], Field(description="the other files that were fetched with an ONNX file, to their digests")
+    ] = {}
+    code_sha256: Annotated[
+        dict[str, Sha256],
+        Field(description="Python files of the checkpoint's own that ran during the export, to their digests"),
     ] = {}
     licence: str = ""
 
@@ -190,10 +195,18 @@ class Manifest(_Strict):
     max_length: Annotated[int, Field(ge=8, description="usable tokens of a pair, special tokens included")]
     pad_token_id: Annotated[int, Field(ge=0)]
     uses_segment_ids: bool
-    num_labels: Literal[1, 2] = 1
+    num_labels: Annotated[int, Field(ge=1, description="numbers that a graph gives for a pair")] = 1
     positive_label: Annotated[
-        int, Field(ge=0, le=1, description="with two labels, the one that means relevant: logit = z[it] - z[other]")
+        int,
+        Field(
+            ge=0,
+            description="with several labels, the one that means relevant: logit = z[it] - log(sum(exp(z[others]))), "
+            "whose sigmoid is the label's softmax probability",
+        ),
     ] = 0
+    label_names: Annotated[
+        tuple[str, ...], Field(description="of several labels, in their order; empty where the checkpoint names none")
+    ] = ()
     activation: Activation
     causal: Annotated[
         bool,
@@ -226,6 +239,11 @@ class Manifest(_Strict):
                     f"graph {graph.file!r} has {len(graph.reference_logits)} reference logits "
                     f"for {len(self.reference_pairs)} reference pairs"
                 )
+        if self.positive_label >= self.num_labels or len(self.label_names) not in (0, self.num_labels):
+            raise ValueError(
+                f"positive label {self.positive_label} of {self.num_labels}, named {list(self.label_names)}: one of "
+                f"the labels, and a name for each or for none expected"
+            )
         if self.tokenizer not in recorded:
             raise ValueError(f"tokenizer {self.tokenizer!r} has no size and sha256 among the files")
         targets = [(graph.precision, provider) for graph in self.graphs for provider in graph.providers]

@@ -25,6 +25,7 @@ from crossrank.export.checkpoint.decoders import (
     read_decoder,
     read_layout,
 )
+from crossrank.export.checkpoint.head_modules import HeadModule, read_head_modules, with_labels_of
 from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.checkpoint.newer_config import (
     ConfigChanges,
@@ -33,9 +34,10 @@ from crossrank.export.checkpoint.newer_config import (
     saved_version,
 )
 from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
+from crossrank.export.checkpoint.remote_code import read_code
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
-from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source
+from crossrank.export.checkpoint.source import CheckpointSource, fetch_folders, fetch_weights, find_source, read_licence
 from crossrank.export.checkpoint.tokenizer import (
     TOKENIZER_NAME,
     check_tokenizer_files,
@@ -48,15 +50,13 @@ from crossrank.export.checkpoint.transformer_config import (
     usable_length,
     uses_segment_ids,
 )
-from crossrank.export.checkpoint.weights import find_weights, refuse_adapter_and_quantized
-from crossrank.models.artifact import sha256_of
+from crossrank.export.checkpoint.weights import refuse_adapter_and_quantized, weight_digests
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Literal
 
     from tokenizers import Tokenizer
 
@@ -94,16 +94,18 @@ class Checkpoint:
         folder: its files on disk.
         architecture: dimensions of its transformer.
         num_labels: outputs of its classification head.
-        positive_label: with two labels, the one that means relevant.
+        positive_label: with several labels, the one that means relevant.
         activation: what a logit goes through by default.
         max_length: usable tokens of a pair, special tokens included.
         pad_token_id: id that fills padded batches.
         uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
         dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
+        label_names: of several labels, in their order; empty where they have none.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
         sentence_transformers: what sentence-transformers adds to the transformer.
+        head: the modules that make the score, where the transformer has no head of its own.
         config_changes: what the installed transformers must be given besides `config.json`.
         config: `config.json` itself.
         causal: whether its tokens attend to those before them only.
@@ -115,7 +117,7 @@ class Checkpoint:
     source: Source
     folder: Path
     architecture: Architecture
-    num_labels: Literal[1, 2]
+    num_labels: int
     positive_label: int
     activation: Activation
     max_length: int
@@ -123,9 +125,11 @@ class Checkpoint:
     uses_segment_ids: bool
     dtype: str
     tokenizer: Tokenizer
+    label_names: tuple[str, ...] = ()
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
     sentence_transformers: SentenceTransformers = field(default_factory=SentenceTransformers)
+    head: tuple[HeadModule, ...] = ()
     config_changes: ConfigChanges = field(default_factory=ConfigChanges)
     config: Mapping[str, Any] = field(default_factory=dict)
     causal: bool = False
@@ -152,7 +156,7 @@ def read_checkpoint(
         trust_remote_code: allow code that comes with the checkpoint to run.
         local_files_only: never fetch; a hub id must be in the cache.
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
         template: the text around query and document that a decoder was trained with; None for what the catalogue says.
 
@@ -170,10 +174,17 @@ def read_checkpoint(
     # code's, whatever sentence-transformers' files say.
     generates = decoder is not None and decoder.generates
     added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
-    _check_head(where, config, trust_remote_code=trust_remote_code, decoder=decoder)
+    _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
+    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
+    _check_family(where, config, has_code=bool(code) or decoder is not None)
     refuse_adapter_and_quantized(where, config)
+    architecture = read_architecture(config)
+    modules: tuple[HeadModule, ...] = ()
+    if added.modules:
+        fetch_folders(where, [module.path for module in added.modules], local_files_only=local_files_only)
+        modules = read_head_modules(where.folder, added.modules, architecture.hidden_size, where.id)
     head = answer_head(decoder, activation, positive_label) or read_scoring_head(
-        config,
+        with_labels_of(modules, config),
         added,
         positive_label=positive_label,
         activation=activation,
@@ -194,14 +205,16 @@ def read_checkpoint(
             kind=where.kind,
             id=where.id,
             revision=where.revision,
-            weights_sha256={path.name: sha256_of(path) for path in find_weights(where.folder)},
+            weights_sha256=weight_digests(where.folder, modules),
+            code_sha256=code,
             licence=read_licence(where.folder) or (known.licence if known and where.kind == "hub" else ""),
         ),
         folder=where.folder,
-        architecture=read_architecture(config),
+        architecture=architecture,
         num_labels=head.num_labels,
         positive_label=head.positive_label,
         activation=head.activation,
+        label_names=head.label_names,
         max_length=length,
         pad_token_id=pad_token_id,
         uses_segment_ids=decoder is None and uses_segment_ids(config, settings.values, settings.class_name),
@@ -216,6 +229,7 @@ def read_checkpoint(
             *rebuilding_notes(settings.class_name, saved_version(config), installed_transformers()),
         ),
         sentence_transformers=added,
+        head=modules,
         config_changes=changes,
         config=config,
         causal=decoder is not None,
@@ -248,19 +262,6 @@ def read_tokenizer(
     return without_truncation(tokenizer.backend_tokenizer)
 
 
-def read_licence(folder: Path) -> str:
-    """The licence a model card (README.md) states in its front matter; empty where there is none."""
-    from huggingface_hub.repocard import metadata_load
-
-    try:
-        metadata = metadata_load(folder / "README.md") or {}
-    except Exception:
-        # No card, or front matter that is no YAML: either way nothing is stated.
-        return ""
-    licence = metadata.get("license")
-    return licence if isinstance(licence, str) else ""
-
-
 def _check_config(where: CheckpointSource, config: Mapping[str, Any]) -> None:
     if not config:
         inside = sorted(path.parent.name for path in where.folder.glob("*/config.json"))
@@ -271,7 +272,7 @@ def _check_config(where: CheckpointSource, config: Mapping[str, Any]) -> None:
 
 
 def _check_head(
-    where: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool, decoder: Decoder | None
+    where: CheckpointSource, config: Mapping[str, Any], *, has_modules: bool, decoder: Decoder | None
 ) -> None:
     model_type = str(config.get("model_type", ""))
     named, code = config.get("architectures") or [], config.get("auto_map") or {}
@@ -282,13 +283,18 @@ def _check_head(
         )
     architectures = [str(name) for name in named]
     if decoder is not None:
+        if has_modules:
+            raise UnsupportedCheckpointError(
+                f"{where.id} is a decoder with a head of several modules (modules.json); crossrank can export decoders "
+                f"whose head is their own"
+            )
         if code:
             raise UnsupportedCheckpointError(
                 f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); a decoder's graph is written "
                 f"from the weights of transformers' own classes, so code cannot be followed"
             )
         return
-    if not any(name.endswith("ForSequenceClassification") for name in architectures):
+    if not has_modules and not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise UnsupportedCheckpointError(
             f"{where.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
             f"a cross-encoder is a ...ForSequenceClassification"
@@ -298,12 +304,11 @@ def _check_head(
             f"{where.id} is a decoder of the model type {model_type!r}; crossrank can export those of "
             f"{', '.join(sorted(DECODERS))}"
         )
-    if code and not trust_remote_code:
-        raise UnsupportedCheckpointError(
-            f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
-            f"unless you pass trust_remote_code=True (--trust-remote-code)"
-        )
-    if model_type not in SUPPORTED:
+
+
+def _check_family(where: CheckpointSource, config: Mapping[str, Any], *, has_code: bool) -> None:
+    model_type = str(config.get("model_type", ""))
+    if model_type not in SUPPORTED and not has_code:
         raise UnsupportedCheckpointError(
             f"{where.id} is of the model type {model_type!r}, which crossrank cannot export yet; it can: {_listed()}"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.export.checkpoint.quiet import quiet_libraries
+from crossrank.export.verify.reference import one_logit
 from crossrank.export.verify.reference_tokenizer import load_reference_tokenizer
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ class LanguageModelReference:
 
     def _score(self, outputs: Any) -> float:
         if not self._checkpoint.answers:
-            one = outputs.tolist()
-            positive = self._checkpoint.positive_label
-            return float(one[0] if len(one) == 1 else one[positive] - one[1 - positive])
+            return float(one_logit(outputs.numpy()[np.newaxis], self._checkpoint)[0])
         last = outputs[-1]
         if self._kind == "qwen3-reranker":
             # The authors take the softmax of both, of which the logarithm's difference is this.

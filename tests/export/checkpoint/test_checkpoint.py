@@ -326,6 +326,7 @@ def test_refused(case, bert):
 
 def test_code_of_its_own_with_consent_is_read(bert):
     change(bert, auto_map={"AutoModelForSequenceClassification": "m.Model"})
+    (bert / "m.py").write_text("")
     assert read_checkpoint(bert, trust_remote_code=True).trust_remote_code
 
 
