@@ -8,14 +8,16 @@ import typer
 
 from crossrank.cli.common import json_text, out
 from crossrank.cli.inspect import print_manifest
-from crossrank.cli.options import PrintJsonOption, TrustRemoteCodeOption
+from crossrank.cli.options import PrintJsonOption, TrustRemoteCodeOption, model_names
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.models.artifact import Artifact
 from crossrank.models.manifest import PrecisionChoice, ProviderChoice
 
 
 def pull_command(
-    model: Annotated[str, typer.Argument(metavar="NAME", help="As for 'crossrank rerank --model'.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME", help="As for 'crossrank rerank --model'.", autocompletion=model_names)
+    ],
     *,
     provider: Annotated[ProviderChoice, typer.Option(help="What it is to run on.")] = "auto",
     precision: Annotated[
