@@ -1,7 +1,7 @@
 """A small SVG writer: shapes and text in a few styles, on a background of its own, in light and in dark.
 
-The background belongs to the picture, so it can be read on any page, also where a page is dark and the reader's system is
-light. What is told apart is told apart by pattern, outline and label, not by colour alone.
+The background belongs to the picture, so it can be read on any page, also where a page is dark and the reader's system
+is light. What is told apart is told apart by pattern, outline and label, not by colour alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ text { font: 15px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
 .empty { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 .frame { fill: none; stroke: var(--soft); }
 .line { stroke: var(--line); }
+.tick { stroke: var(--ink); }
 .arrow { stroke: var(--soft); fill: none; marker-end: url(#head); }
 .stripe { stroke: var(--soft); stroke-width: 1.2; }
 .head { fill: var(--soft); }
@@ -74,10 +75,10 @@ class Picture:
 
     def svg(self) -> str:
         """The picture as SVG; its description is what a screen reader says."""
+        size, measures = f"{self.width} {self.height}", f'width="{self.width}" height="{self.height}"'
         return "\n".join(
             (
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
-                f'width="{self.width}" height="{self.height}" role="img">',
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" {measures} role="img">',
                 f"<title>{escape(self.description)}</title>",
                 f"<style>{_STYLE}</style>",
                 _PATTERNS,
