@@ -79,6 +79,7 @@ docs: $(DOCS_VENV)/installed
 	$(DOCS_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
 	$(DOCS_VENV)/bin/python docs/making/commands.py
 	$(DOCS_VENV)/bin/zensical build --clean --strict
+	$(DOCS_VENV)/bin/python docs/making/finish.py
 
 $(DOCS_VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS_VENV)
