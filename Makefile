@@ -18,7 +18,7 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test clients lint package gpu-wheel examples docs pictures check default-model default-small-model clean \
+.PHONY: demo test clients lint package gpu-wheel examples docs pictures notebook check default-model default-small-model clean \
 	transformers-5 oldest newest check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
@@ -78,6 +78,7 @@ examples: $(VENV)/installed
 docs: $(DOCS_VENV)/installed
 	$(DOCS_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
 	$(DOCS_VENV)/bin/python docs/making/commands.py
+	$(DOCS_VENV)/bin/python docs/making/notebook.py
 	$(DOCS_VENV)/bin/zensical build --clean --strict
 	$(DOCS_VENV)/bin/python docs/making/finish.py
 
@@ -89,6 +90,10 @@ $(DOCS_VENV)/installed: pyproject.toml constraints.txt
 # Pictures of the documentation that no benchmark draws; a test compares them with the committed ones.
 pictures: $(VENV)/installed
 	$(VENV)/bin/python docs/making/draw.py
+
+# Runs the notebook and keeps what it printed.
+notebook: $(VENV)/installed
+	$(VENV)/bin/python docs/making/notebook.py --run
 
 check: lint test package gpu-wheel examples docs
 

@@ -17,6 +17,7 @@ from crossrank.cli.export import export_command
 from crossrank.cli.inspect import inspect_command
 from crossrank.cli.models import models_command
 from crossrank.cli.pull import pull_command
+from crossrank.cli.report import report_command
 from crossrank.cli.rerank import rerank_command
 from crossrank.cli.self_check import self_check_command
 from crossrank.cli.serve import serve_command
@@ -35,6 +36,7 @@ app.command("export")(export_command)
 app.command("pull")(pull_command)
 app.command("serve")(serve_command)
 app.command("inspect")(inspect_command)
+app.command("report")(report_command)
 app.command("models")(models_command)
 app.command("self-check")(self_check_command)
 app.command("evaluate")(evaluate_command)

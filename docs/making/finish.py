@@ -1,6 +1,7 @@
 """Takes from the built site the one script that it would load from elsewhere, and checks that there is no other.
 
-Zensical's offline pages fetch a shim for the search's worker from unpkg.com; docs/javascripts/search-from-files.js is ours.
+Zensical's offline pages fetch a shim for the search's worker from unpkg.com; docs/javascripts/search-from-files.js is
+in its place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from pathlib import Path
 
 SITE = Path(__file__).parents[2] / ".site"
 SHIM = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
-FROM_ELSEWHERE = re.compile(r'<(?:script|img|iframe|source)[^>]*\ssrc="(?:https?:)?//[^"]*"|<link[^>]*rel="?stylesheet[^>]*//[^>]*>')
+FROM_ELSEWHERE = re.compile(
+    r'<(?:script|img|iframe|source)[^>]*\ssrc="(?:https?:)?//[^"]*"|<link[^>]*rel="?stylesheet[^>]*//[^>]*>'
+)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 import crossrank as package
 from crossrank import cli
 
-COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "evaluate", "bench")
+COMMANDS = ("rerank", "export", "inspect", "report", "models", "self-check", "evaluate", "bench")
 COMPLETING = "import sys; sys.argv = ['crossrank']; from crossrank.cli import main; main()"
 BENCHMARKS = ("latency", "ceiling", "deadlines", "windows", "peers", "load", "cascade")
 

@@ -1,9 +1,9 @@
 """Follows a page of the documentation: runs its code blocks from top to bottom, as a reader would.
 
-Blocks of `python` share one namespace, blocks of `sh` the working directory. Comments in a page, which readers do not see, say
-what a block needs:
+Blocks of `python` share one namespace, blocks of `sh` the working directory. Comments in a page, which readers do not
+see, say what a block needs:
 
-    <!-- invisible-code: python        code (or sh) that is run and not shown, such as the files that the page speaks of
+    <!-- invisible-code: python       code (or sh) that is run and not shown, such as files that the page needs
     ...
     -->
     <!-- not run: it needs a network -->    the next block is checked only: it compiles, its commands and options exist
@@ -174,10 +174,10 @@ def check_command(command: str) -> None:
     Raises:
         PageError: it does not.
     """
-    for part in re.split(r"&&|\|", command.split("<<")[0]) if "crossrank" in command or "pip" in command else [command]:
-        words = shlex.split(part, comments=True) if _closed(part) else []
+    for part in re.split(r"&&|\||;", command.partition("<<")[0]):
+        words = shlex.split(part, comments=True) if _closed(part) else []  # else the mark was part of a quotation
         if words[:1] == ["crossrank"]:
-            check_options([word for word in words[1:] if word not in {"&"}])
+            check_options([word for word in words[1:] if word != "&"])
         elif words[:2] == ["pip", "install"]:
             check_extras(words[2:])
         elif words[:1] == ["make"] and words[1:]:
