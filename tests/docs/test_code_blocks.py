@@ -32,11 +32,12 @@ def service():
 
 @pytest.fixture
 def page(service, tmp_path, monkeypatch):
-    """A page that has not been begun, in an empty folder where `crossrank` is on the PATH."""
+    """A page that has not been begun, in an empty folder where `crossrank` and this `python` are on the PATH."""
     programs = tmp_path.with_name(tmp_path.name + "-programs")
     programs.mkdir()
-    (programs / "crossrank").write_text(f'#!/bin/sh\nexec {sys.executable} -m crossrank "$@"\n')
-    (programs / "crossrank").chmod(0o755)
+    for name, command in (("crossrank", "-m crossrank"), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
+        (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return Page(service)

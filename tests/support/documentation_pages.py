@@ -3,15 +3,15 @@
 Blocks of `python` share one namespace, blocks of `sh` the working directory. Comments in a page, which readers do not
 see, say what a block needs:
 
-    <!-- invisible-code: python       code (or sh) that is run and not shown, such as files that the page needs
+    <!-- invisible-code: python          code (or sh) that is run and not shown, such as files that the page needs
     ...
     -->
-    <!-- not run: it needs a network -->    the next block is checked only: it compiles, its commands and options exist
-    <!-- needs: torch -->                   from here on blocks are checked only, unless these modules are installed
+    <!-- not run: it needs a network --> the next block is checked only: it compiles, its commands and options exist
+    <!-- needs: torch -->                from here on blocks are checked only, unless these modules are installed
 
-What a line of `sh` does: `crossrank` runs in this process; `crossrank serve` is checked, because a service does not end;
-`curl localhost:8000` asks a service of the session; `pip install` and `make` are checked against pyproject.toml and the
-Makefile; everything else goes to bash.
+What a line of `sh` does: `crossrank` runs in this process; `crossrank serve` is checked, because a service does not
+end; `curl localhost:8000` asks a service of the session; `pip install` and `make` are checked against pyproject.toml
+and the Makefile; everything else goes to bash.
 """
 
 from __future__ import annotations
