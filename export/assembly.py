@@ -12,7 +12,8 @@ from crossrank.engine.text.documents import encodable
 from crossrank.errors import ArtifactError, InvalidInputError
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, write_tokenizer
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph
-from crossrank.export.graph.interface import check_interface, input_names, opset_of
+from crossrank.export.graph.interface import check_interface, input_names
+from crossrank.export.graph.tools import opset_of
 from crossrank.export.report import GraphReport
 from crossrank.export.verify.fidelity import measure, significant
 from crossrank.export.verify.pairs import choose_reference_pairs
@@ -53,6 +54,7 @@ class Assembly:
         name: the artifact's name.
         versions: libraries that made it.
         queries: the verification queries, fitted to the model.
+        bounds: how faithful the graphs have to be.
         recorder: times the steps.
         external_data_from: bytes of weights from which they go into a file of their own.
         verification: what the scores were compared with, once they were.
@@ -65,6 +67,7 @@ class Assembly:
     name: str
     versions: dict[str, str]
     queries: Sequence[VerificationQuery]
+    bounds: Bounds
     recorder: Recorder
     external_data_from: int = EXTERNAL_DATA_FROM
     verification: Verification | None = None
@@ -185,19 +188,20 @@ class Assembly:
                 return batching
         return "single"
 
-    def check_bounds(self, bounds: Bounds) -> None:
+    def check_bounds(self) -> None:
         """Check every graph measured so far against its bounds.
 
         Raises:
             FidelityError: one misses them.
         """
-        check(((graph.precision, graph.fidelity) for graph in self._graphs.values()), bounds)
+        check(((graph.precision, graph.fidelity) for graph in self._graphs.values()), self.bounds)
 
-    def drop_graph(self, precision: Precision) -> None:
-        """Remove a graph that was only needed to measure others."""
-        graph = self._graphs.pop(precision)
-        for file in (graph.file, *graph.external_data):
-            (self.folder / file).unlink()
+    def keep_graphs(self, precisions: Sequence[Precision]) -> None:
+        """Remove the graphs of other precisions, which were only needed to measure these."""
+        for precision in self._graphs.keys() - set(precisions):
+            graph = self._graphs.pop(precision)
+            for file in (graph.file, *graph.external_data):
+                (self.folder / file).unlink()
 
     def finish(self) -> tuple[Manifest, tuple[GraphReport, ...]]:
         """The manifest to commit, and a report of each graph."""

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossrank.engine.text.documents import encodable
-from crossrank.errors import ExportError, InvalidInputError
-from crossrank.export.assembly import Assembly, checked_name, open_writer
+from crossrank.errors import InvalidInputError
 from crossrank.export.dependencies import IMPORT_MODULES, library_versions, require
-from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
+from crossrank.export.flow import ArtifactOptions, ModelReader, make_artifact
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, weight_bytes
 from crossrank.export.graph.interface import input_types
 from crossrank.export.graph_making import make_graphs
-from crossrank.export.onnx_file import OnnxFile, read_onnx_file
+from crossrank.export.onnx_file import read_onnx_file
 from crossrank.export.pass_lists import PASS_LISTS, PassContext, PassRunner, checked_precisions
-from crossrank.export.report import ExportReport, Recorder
 from crossrank.export.verify.comparison import compare_on_probes, read_limits
 from crossrank.export.verify.onnx_reference import OnnxReference
-from crossrank.export.verify.pairs import calibration_feeds, calibration_queries, fit_queries, load_queries
-from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
+from crossrank.export.verify.pairs import calibration_feeds, calibration_queries, fit_queries
+from crossrank.export.verify.verification import MIN_KENDALL_TAU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from crossrank.export.assembly import Assembly
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
     from crossrank.export.hub.ready_graph import ReadyGraph
-    from crossrank.export.report import ExportEvent
+    from crossrank.export.onnx_file import OnnxFile
+    from crossrank.export.report import ExportEvent, ExportReport, Recorder
     from crossrank.models.manifest import Activation, Precision, Verification
 
 
@@ -86,56 +89,88 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
         ArtifactError: the target exists already, or cannot be written.
         ExportError: the import failed otherwise.
     """
-    stated_name = checked_name(name)
-    bounds = Bounds(min_kendall_tau=min_kendall_tau)
-    queries = load_queries(verification_pairs)
-    file, folder = (Path(os.path.expanduser(path)) for path in (file, tokenizer_folder))  # noqa: PTH111  see source.py
-    writer = open_writer(out, force=force)
-    require(IMPORT_MODULES, extra="onnx", purpose="importing an ONNX file")
-    recorder = Recorder(progress)
-    try:
+    path, folder = (Path(os.path.expanduser(given)) for given in (file, tokenizer_folder))  # noqa: PTH111  see source.py
+    read = partial(
+        read_onnx_file,
+        path,
+        folder,
+        activation=activation,
+        positive_label=positive_label,
+        max_length=max_length,
+        fetched=fetched,
+    )
+    own_name = fetched.hub_id if fetched else encodable(folder.resolve().name)
+    reader = _OnnxReader(path, own_name, read, precisions, optimize=optimize)
+    reader.notes = (_NOT_THE_CHECKPOINT,) if fetched else ()
+    options = ArtifactOptions(out, force, verification_pairs, min_kendall_tau, name, external_data_from, progress)
+    return make_artifact(reader, options)
+
+
+class _OnnxReader(ModelReader):
+    """Makes graphs of a float32 file or carries another over, and measures against the file as it came."""
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        read: Callable[[], OnnxFile],
+        precisions: Sequence[Precision] | None,
+        *,
+        optimize: bool,
+    ) -> None:
+        self.doing, self.name = f"importing {path}", name
+        self._path, self._read, self._precisions, self._optimize = path, read, precisions, optimize
+
+    def require(self) -> None:
+        require(IMPORT_MODULES, extra="onnx", purpose="importing an ONNX file")
+        self.versions = library_versions()
+
+    def read(self, recorder: Recorder) -> Checkpoint:
         with recorder.step("read the ONNX file") as step:
-            described = read_onnx_file(
-                file,
-                folder,
-                activation=activation,
-                positive_label=positive_label,
-                max_length=max_length,
-                fetched=fetched,
-            )
-            step.size = weight_bytes(described.model)
-        wanted = _wanted(described.precision, precisions, file)
-        with writer:
-            assembly = Assembly(
-                folder=writer.folder,
-                checkpoint=described.description,
-                name=stated_name or (fetched.hub_id if fetched else encodable(folder.resolve().name)),
-                versions=library_versions(),
-                queries=queries,
-                recorder=recorder,
-                external_data_from=external_data_from,
-            )
-            assembly.place_tokenizer(described.description.tokenizer)
-            assembly.queries = fit_queries(queries, assembly.encoder())
-            if described.precision == "fp32":
-                _make_from_fp32(assembly, described, wanted, bounds, optimize=optimize)
-            else:
-                _carry(assembly, described)
-            assembly.check_bounds(bounds)
-            if described.precision == "fp32" and "fp32" not in wanted:
-                assembly.drop_graph("fp32")
-            manifest, graphs = assembly.finish()
-            with recorder.step("commit the artifact") as step:
-                artifact = writer.commit(manifest)
-                step.size = sum(record.size for record in manifest.files)
-    except OSError as error:
-        hint = surroundings_hint(error, writer.target.parent)
-        raise ExportError(f"importing {file} into {out} failed, nothing was written: {error}{hint}") from error
-    notes = (*described.description.notes, *assembly.notes)
-    if fetched is not None:
-        notes = (_NOT_THE_CHECKPOINT, *notes)
-    source = described.description.source
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes, source)
+            self._file = self._read()
+            step.size = weight_bytes(self._file.model)
+        self.wanted = _wanted(self._file.precision, self._precisions, self._path)
+        return self._file.description
+
+    def make(self, assembly: Assembly) -> None:
+        assembly.place_tokenizer(self._file.description.tokenizer)
+        assembly.queries = fit_queries(assembly.queries, assembly.encoder())
+        if self._file.precision == "fp32":
+            self._make_from_fp32(assembly)
+        else:
+            self._carry(assembly)
+
+    def _make_from_fp32(self, assembly: Assembly) -> None:
+        model, probe = self._file.model, partial(self._compare, assembly)
+        calibration = calibration_feeds(calibration_queries(assembly.queries), assembly.encoder(), input_types(model))
+        runner = PassRunner(model, PassContext(self._file.description.architecture, calibration))
+        as_it_came = replace(PASS_LISTS["fp32"], passes=())
+        if not self._optimize:
+            pass_lists = {**PASS_LISTS, "fp32": as_it_came}
+            make_graphs(assembly, runner, self.wanted, None, name="self", pass_lists=pass_lists, probe=probe)
+            return
+        assembly.place_graph(model, as_it_came, ())
+        reference = assembly.verify("fp32", None, name="self").single
+        assembly.check_bounds()
+        make_graphs(assembly, runner, self.wanted, reference, name="self", probe=probe)
+
+    def _carry(self, assembly: Assembly) -> None:
+        """Take a graph over as it came: its precision's list without its passes."""
+        precision = self._file.precision
+        assembly.place_graph(self._file.model, replace(PASS_LISTS[precision], passes=()), ())
+        assembly.verify(precision, None, name="self")
+        assembly.verification = self._compare(assembly)
+
+    def _compare(self, assembly: Assembly) -> Verification:
+        file = self._file
+        reference = OnnxReference(file.path, file.description, file.output, file.column)
+        return compare_on_probes(
+            assembly,
+            reference,
+            read_limits(file.description),
+            precision=file.precision,
+            as_reference=reference.as_in_file,
+        )
 
 
 def _wanted(stored: Precision, precisions: Sequence[Precision] | None, file: Path) -> tuple[Precision, ...]:
@@ -146,44 +181,3 @@ def _wanted(stored: Precision, precisions: Sequence[Precision] | None, file: Pat
             f"import the float32 file for other precisions"
         )
     return wanted
-
-
-def _make_from_fp32(
-    assembly: Assembly, described: OnnxFile, wanted: Sequence[Precision], bounds: Bounds, *, optimize: bool
-) -> None:
-    """Make graphs from a float32 file, measured against the file as it came."""
-    calibration = calibration_feeds(
-        calibration_queries(assembly.queries), assembly.encoder(), input_types(described.model)
-    )
-    runner = PassRunner(described.model, PassContext(described.description.architecture, calibration))
-    as_it_came = replace(PASS_LISTS["fp32"], passes=())
-
-    def probe() -> Verification:
-        return _compare(assembly, described)
-
-    if not optimize:
-        pass_lists = {**PASS_LISTS, "fp32": as_it_came}
-        make_graphs(assembly, runner, wanted, None, name="self", pass_lists=pass_lists, probe=probe)
-        return
-    assembly.place_graph(described.model, as_it_came, ())
-    reference = assembly.verify("fp32", None, name="self").single
-    assembly.check_bounds(bounds)
-    make_graphs(assembly, runner, wanted, reference, name="self", probe=probe)
-
-
-def _carry(assembly: Assembly, described: OnnxFile) -> None:
-    """Take a graph over as it came: its precision's list without its passes."""
-    assembly.place_graph(described.model, replace(PASS_LISTS[described.precision], passes=()), ())
-    assembly.verify(described.precision, None, name="self")
-    assembly.verification = _compare(assembly, described)
-
-
-def _compare(assembly: Assembly, described: OnnxFile) -> Verification:
-    reference = OnnxReference(described.path, described.description, described.output, described.column)
-    return compare_on_probes(
-        assembly,
-        reference,
-        read_limits(described.description),
-        precision=described.precision,
-        as_reference=reference.as_in_file,
-    )

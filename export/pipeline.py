@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from crossrank.errors import ExportError
-from crossrank.export.assembly import Assembly, checked_name, open_writer, with_segments
+from crossrank.export.assembly import with_segments
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
 from crossrank.export.checkpoint.to_onnx import to_onnx
 from crossrank.export.checkpoint.torch_model import load_torch_model
 from crossrank.export.dependencies import checked_exporter, library_versions, require_export
-from crossrank.export.graph.files import EXTERNAL_DATA_FROM, surroundings_hint, weight_bytes
+from crossrank.export.flow import ArtifactOptions, ModelReader, make_artifact
+from crossrank.export.graph.files import EXTERNAL_DATA_FROM, weight_bytes
 from crossrank.export.graph.interface import input_types
 from crossrank.export.graph_making import make_graphs
 from crossrank.export.memory import release
 from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
-from crossrank.export.report import ExportReport, Recorder
 from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.pairs import (
     all_pairs,
     calibration_feeds,
     calibration_queries,
     fit_queries,
-    load_queries,
     split_by_query,
 )
 from crossrank.export.verify.reference import refuse_no_numbers
-from crossrank.export.verify.verification import MIN_KENDALL_TAU, Bounds
+from crossrank.export.verify.verification import MIN_KENDALL_TAU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from crossrank.export.assembly import Assembly
     from crossrank.export.checkpoint.checkpoint import Checkpoint
     from crossrank.export.dependencies import Exporter
-    from crossrank.export.report import ExportEvent
-    from crossrank.export.verify.pairs import VerificationQuery
+    from crossrank.export.report import ExportEvent, ExportReport, Recorder
     from crossrank.export.verify.reference import Reference
     from crossrank.models.manifest import Activation, Precision
 
@@ -95,82 +94,79 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         ArtifactError: the target exists already, or cannot be written.
         ExportError: the export failed otherwise.
     """
-    bounds, wanted = Bounds(min_kendall_tau=min_kendall_tau), checked_precisions(precisions)
-    stated_name, stated_exporter = checked_name(name), checked_exporter(exporter)
-    queries = load_queries(verification_pairs)
-    writer = open_writer(out, force=force)
-    chosen_exporter = require_export(stated_exporter)
-    recorder = Recorder(progress)
-    try:
-        with recorder.step("read the checkpoint") as step:
-            described = read_checkpoint(
-                checkpoint,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                local_files_only=local_files_only,
-                activation=activation,
-                positive_label=positive_label,
-                max_length=max_length,
-            )
-            step.size = sum((described.folder / file).stat().st_size for file in described.source.weights_sha256)
-        with writer:
-            assembly, base, reference, logits = _prepare(described, writer.folder, queries, chosen_exporter, recorder)
-            assembly.name = stated_name or described.source.id
-            assembly.external_data_from = external_data_from
-            release(sum(step.size for step in recorder.steps))
-            make_graphs(
-                assembly,
-                base,
-                wanted,
-                logits,
-                name="pytorch",
-                probe=lambda: compare_on_probes(assembly, reference, read_limits(described)),
-            )
-            assembly.check_bounds(bounds)
-            if "fp32" not in wanted:
-                assembly.drop_graph("fp32")
-            manifest, graphs = assembly.finish()
-            with recorder.step("commit the artifact") as step:
-                artifact = writer.commit(manifest)
-                step.size = sum(record.size for record in manifest.files)
-    except OSError as error:
-        hint = surroundings_hint(error, writer.target.parent)
-        raise ExportError(f"exporting {checkpoint} to {out} failed, nothing was written: {error}{hint}") from error
-    notes = (*described.notes, *assembly.notes)
-    return ExportReport(artifact, manifest.name, graphs, recorder.steps, assembly.verified, notes, described.source)
-
-
-def _prepare(
-    checkpoint: Checkpoint,
-    folder: Path,
-    queries: Sequence[VerificationQuery],
-    exporter: Exporter,
-    recorder: Recorder,
-) -> tuple[Assembly, PassRunner, Reference, list[NDArray[np.float32]]]:
-    """Everything that needs torch: the exported graph, the tokenizer, and what to measure against."""
-    with recorder.step("load the checkpoint"):
-        model = load_torch_model(checkpoint)
-    with recorder.step("export to ONNX") as step:
-        graph = to_onnx(checkpoint, model, exporter)
-        step.size = weight_bytes(graph)
-    del model
-    described = with_segments(checkpoint, graph)
-    assembly = Assembly(
-        folder=folder,
-        checkpoint=described,
-        name=checkpoint.source.id,
-        versions=library_versions(exporter),
-        queries=queries,
-        recorder=recorder,
+    read = partial(
+        read_checkpoint,
+        checkpoint,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        local_files_only=local_files_only,
+        activation=activation,
+        positive_label=positive_label,
+        max_length=max_length,
     )
-    assembly.place_tokenizer(checkpoint.tokenizer)
-    encoder = assembly.encoder()
-    with recorder.step("load the reference"):
-        reference = load_reference(checkpoint)
-    assembly.queries = fit_queries(queries, encoder, cuts_longer_text=reference.cuts_longer_text)
-    with recorder.step("score with PyTorch") as step:
-        logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
-        refuse_no_numbers(logits, reference, checkpoint.source.id)
-    calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
-    runner = PassRunner(graph, PassContext(described.architecture, calibration))
-    return assembly, runner, reference, split_by_query(logits, assembly.queries)
+    reader = _CheckpointReader(f"exporting {checkpoint}", read, checked_precisions(precisions), exporter)
+    options = ArtifactOptions(out, force, verification_pairs, min_kendall_tau, name, external_data_from, progress)
+    return make_artifact(reader, options)
+
+
+class _CheckpointReader(ModelReader):
+    """Exports a checkpoint, and measures against PyTorch."""
+
+    def __init__(
+        self,
+        doing: str,
+        read: Callable[[], Checkpoint],
+        precisions: tuple[Precision, ...],
+        exporter: Exporter | None,
+    ) -> None:
+        self.doing = doing
+        self.wanted = precisions
+        self._read = read
+        self._stated_exporter = checked_exporter(exporter)
+
+    def require(self) -> None:
+        self._exporter = require_export(self._stated_exporter)
+
+    def read(self, recorder: Recorder) -> Checkpoint:
+        with recorder.step("read the checkpoint") as step:
+            self._checkpoint = self._read()
+            weights = self._checkpoint.source.weights_sha256
+            step.size = sum((self._checkpoint.folder / file).stat().st_size for file in weights)
+        self.name = self._checkpoint.source.id
+        self.versions = library_versions(self._exporter)
+        return self._checkpoint
+
+    def make(self, assembly: Assembly) -> None:
+        runner, reference, logits = self._prepare(assembly)
+        release(sum(step.size for step in assembly.recorder.steps))
+        limits = read_limits(self._checkpoint)
+        make_graphs(
+            assembly,
+            runner,
+            self.wanted,
+            logits,
+            name="pytorch",
+            probe=lambda: compare_on_probes(assembly, reference, limits),
+        )
+
+    def _prepare(self, assembly: Assembly) -> tuple[PassRunner, Reference, list[NDArray[np.float32]]]:
+        """Everything that needs torch: the exported graph, the tokenizer, and what to measure against."""
+        checkpoint, recorder = self._checkpoint, assembly.recorder
+        with recorder.step("load the checkpoint"):
+            model = load_torch_model(checkpoint)
+        with recorder.step("export to ONNX") as step:
+            graph = to_onnx(checkpoint, model, self._exporter)
+            step.size = weight_bytes(graph)
+        del model
+        assembly.checkpoint = with_segments(checkpoint, graph)
+        assembly.place_tokenizer(checkpoint.tokenizer)
+        encoder = assembly.encoder()
+        with recorder.step("load the reference"):
+            reference = load_reference(checkpoint)
+        assembly.queries = fit_queries(assembly.queries, encoder, cuts_longer_text=reference.cuts_longer_text)
+        with recorder.step("score with PyTorch") as step:
+            logits = reference.logits(all_pairs(assembly.queries), advance=step.advance)
+            refuse_no_numbers(logits, reference, checkpoint.source.id)
+        calibration = calibration_feeds(calibration_queries(assembly.queries), encoder, input_types(graph))
+        runner = PassRunner(graph, PassContext(assembly.checkpoint.architecture, calibration))
+        return runner, reference, split_by_query(logits, assembly.queries)

@@ -31,11 +31,6 @@ def input_types(model: onnx.ModelProto) -> dict[str, type[np.integer[Any]]]:
     return {name: declared[name] for name in input_names(model)}
 
 
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operator set a graph uses."""
-    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-
-
 def check_inputs(model: onnx.ModelProto) -> None:
     """Make sure the engine can feed a graph, and that it has one output.
 

@@ -181,7 +181,7 @@ def node_names(graph: onnx.GraphProto) -> list[str]:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operator set that a model imports."""
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:

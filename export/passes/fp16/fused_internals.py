@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
-from crossrank.export.graph.tools import attributes, node_names, opset_of
+from crossrank.export.graph.editing import NodeBuilder
+from crossrank.export.graph.tools import attributes, constant_node, node_names, opset_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import onnx
 
 _CONTRIB = "com.microsoft"
 # Their intermediate values are no larger than their inputs and outputs.
@@ -46,7 +47,7 @@ class _Internals:
         self._graph = model.graph
         self._axes_are_an_input = opset_of(model) >= _AXES_ARE_AN_INPUT
         self._sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-        self._nodes: list[onnx.NodeProto] = []
+        self._build = NodeBuilder()
         self._owner = ""
 
     def add(self) -> None:
@@ -64,7 +65,7 @@ class _Internals:
             add_rule = rules.get(node.op_type)
             if add_rule is None or not add_rule(node):
                 self.unknown.append(f"{node.op_type} {name}")
-        self._graph.node.extend(self._nodes)
+        self._graph.node.extend(self._build.nodes)
 
     def _bias(self, node: onnx.NodeProto) -> bool:
         """An activation's input after its bias is added."""
@@ -124,18 +125,15 @@ class _Internals:
         return True
 
     def _make(self, operator: str, *inputs: str, **values: Any) -> str:
-        name = self._name()
-        self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **values))
-        return name
+        return self._build.add(operator, inputs, self._name(), **values)
 
     def _constant(self, value: Any) -> str:
         name = self._name()
-        tensor = numpy_helper.from_array(np.asarray(value), name)
-        self._nodes.append(helper.make_node("Constant", [], [name], name=name, value=tensor))
+        self._build.nodes.append(constant_node(name, np.asarray(value)))
         return name
 
     def _name(self) -> str:
-        return f"{self._owner}/inside/{len(self._nodes)}"
+        return f"{self._owner}/inside/{len(self._build.nodes)}"
 
     def _measure(self, name: str) -> None:
         self.measured[name] = self._owner

@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from crossrank.export.graph.editing import MICROSOFT, GraphEdit, NodeBuilder
 from crossrank.export.graph.projections import ProjectionChain
 from crossrank.export.graph.shapes import BATCH, SEQUENCE, probe_shapes
-from crossrank.export.graph.tools import GraphView, attributes, heavy_tensors, remove_dead, replace
+from crossrank.export.graph.tools import GraphView, attributes, heavy_tensors
 from crossrank.export.passes.fuse.padding_masks import PaddingMasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx
+
     from crossrank.export.graph.shapes import Shape
 
 _MASK = "attention_mask"
 _LENGTHS = "crossrank/lengths"
-_MICROSOFT = "com.microsoft"
 _RANK = 4
 _QUERY_ORDER = [0, 2, 1, 3]  # of [batch, sequence, heads, size]
 _KEY_ORDER = [0, 2, 3, 1]
@@ -62,16 +63,19 @@ class _UnlikeError(Exception):
     """The operators around a softmax are no self-attention that can be fused."""
 
 
-def fuse_attention(model: onnx.ModelProto) -> None:
-    """Replace self-attention over right-padded pairs by onnxruntime's `Attention`. Changes the graph in place.
+def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace self-attention over right-padded pairs by onnxruntime's `Attention`.
 
     Left alone is what is anything else: rotated or relative positions, windows, one query for all keys.
 
     Args:
-        model: graph in standard operators whose inputs are integer tensors [batch, sequence].
+        model: graph in standard operators whose inputs are integer tensors [batch, sequence]; not changed.
+
+    Returns:
+        A new graph, or `model` itself if nothing was recognised.
     """
     if _MASK not in {value.name for value in model.graph.input}:
-        return
+        return model
     finder = _Finder(model)
     found: dict[str, _Attention] = {}
     for node in model.graph.node:
@@ -81,8 +85,7 @@ def fuse_attention(model: onnx.ModelProto) -> None:
             except _UnlikeError:
                 continue
             found[attention.output] = attention
-    if found:
-        _rewrite(model, found)
+    return _rewrite(model, found) if found else model
 
 
 class _Finder:
@@ -211,39 +214,28 @@ class _Heads:
     bias: _Array
 
 
-def _rewrite(model: onnx.ModelProto, found: Mapping[str, _Attention]) -> None:
-    graph = model.graph
-    axis = f"{_LENGTHS}/axis"
-    graph.initializer.append(numpy_helper.from_array(np.asarray([1], np.int64), axis))
-    small = f"{_LENGTHS}/int32"
-    nodes = [
-        helper.make_node("Cast", [_MASK], [small], name=small, to=TensorProto.INT32),
-        helper.make_node("ReduceSum", [small, axis], [_LENGTHS], name=_LENGTHS, keepdims=0),
-    ]
-    for node in graph.node:
-        attention = found.get(node.output[0])
-        if attention is None:
-            nodes.append(node)
-            continue
-        weight, bias = f"{attention.output}/qkv_weight", f"{attention.output}/qkv_bias"
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(attention.weight), weight))
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(attention.bias), bias))
-        size = attention.weight.shape[1] // (3 * attention.heads)
-        usual = size**-0.5
+def _rewrite(model: onnx.ModelProto, found: Mapping[str, _Attention]) -> onnx.ModelProto:
+    edit, build = GraphEdit(model), NodeBuilder()
+    small = build.add("Cast", [_MASK], f"{_LENGTHS}/int32", to=TensorProto.INT32)
+    axis = build.tensor(f"{_LENGTHS}/axis", [1], np.int64)
+    build.add("ReduceSum", [small, axis], _LENGTHS, keepdims=0)
+    edit.first(build.nodes)
+    for output, attention in found.items():
+        build.nodes = []
+        weight = build.tensor(f"{output}/qkv_weight", attention.weight)
+        bias = build.tensor(f"{output}/qkv_bias", attention.bias)
+        usual = (attention.weight.shape[1] // (3 * attention.heads)) ** -0.5
         scale = {} if abs(attention.scale / usual - 1) < _SCALE_TOLERANCE else {"scale": attention.scale}
-        nodes.append(
-            helper.make_node(
-                "Attention",
-                [attention.source, weight, bias, _LENGTHS],
-                [attention.output],
-                name=f"{attention.output}/attention",
-                domain=_MICROSOFT,
-                num_heads=attention.heads,
-                mask_filter_value=attention.masked,
-                **scale,
-            )
+        build.add(
+            "Attention",
+            [attention.source, weight, bias, _LENGTHS],
+            output,
+            name=f"{output}/attention",
+            domain=MICROSOFT,
+            num_heads=attention.heads,
+            mask_filter_value=attention.masked,
+            **scale,
         )
-    replace(graph.node, nodes)
-    if all(entry.domain != _MICROSOFT for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
-    remove_dead(graph)
+        edit.instead(output, build.nodes)
+    edit.store(build)
+    return edit.finish()

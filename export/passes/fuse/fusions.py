@@ -63,8 +63,7 @@ def fuse(model: onnx.ModelProto, *, architecture: Architecture, provider: Provid
     options.enable_bias_skip_layer_norm = provider == "cuda"
     # No gain on CPU, and embedding tables can be quantized only if a plain Gather reads them.
     options.enable_embed_layer_norm = provider == "cuda"
-    folded = fold_constants(model)
-    fuse_attention(folded)
+    folded = fuse_attention(fold_constants(model))
     if provider == "cuda":
         _give_norms_a_bias(folded)
     with _silence():

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import helper, numpy_helper
 
-from crossrank.export.graph.tools import remove_dead, replace
-from crossrank.export.passes.int8.products import MICROSOFT, attribute, consumers
+from crossrank.export.graph.editing import MICROSOFT, GraphEdit, NodeBuilder
+from crossrank.export.graph.tools import GraphView, attributes, remove_dead, replace
 from crossrank.export.passes.int8.zero_terms import drop_zero_terms
 
 if TYPE_CHECKING:
@@ -36,25 +37,17 @@ def split_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         A new graph for pairs of one length, or `model` itself if it has no such node.
     """
-    import onnx
-    from onnx import numpy_helper
-
     arrays = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    new = onnx.ModelProto()
-    new.CopyFrom(model)
-    nodes: list[onnx.NodeProto] = []
+    edit, build = GraphEdit(model), NodeBuilder()
     split_any = False
-    for node in new.graph.node:
+    for node in model.graph.node:
         if node.op_type == "Attention" and node.domain == MICROSOFT and _is_plain(node, arrays):
-            nodes.extend(_split(node, arrays, new.graph))
+            build.nodes = []
+            _split(node, arrays, build)
+            edit.instead(node.output[0], build.nodes)
             split_any = True
-        else:
-            nodes.append(node)
-    if not split_any:
-        return model
-    replace(new.graph.node, nodes)
-    remove_dead(new.graph)
-    return new
+    edit.store(build)
+    return edit.finish() if split_any else model
 
 
 def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -68,24 +61,20 @@ def drop_mask(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         The same model with a mask of ones in place of the input, and without the zeros that such a mask adds to scores.
     """
-    from onnx import numpy_helper
-    from onnx.helper import make_node, tensor_dtype_to_np_dtype
-
     inputs = {item.name: item for item in model.graph.input}
     if not {_IDS, _MASK} <= inputs.keys():
         return model
-    kind = tensor_dtype_to_np_dtype(inputs[_MASK].type.tensor_type.elem_type)
+    kind = helper.tensor_dtype_to_np_dtype(inputs[_MASK].type.tensor_type.elem_type)
     one: onnx.TensorProto = numpy_helper.from_array(np.ones(1, kind))
     shape = f"{_MASK}/shape"
-    ones = [
-        make_node("Shape", [_IDS], [shape], name=shape),
-        make_node("ConstantOfShape", [shape], [_MASK], name=f"{_MASK}/ones", value=one),
-    ]
+    build = NodeBuilder()
+    build.add("Shape", [_IDS], shape)
+    build.add("ConstantOfShape", [shape], _MASK, name=f"{_MASK}/ones", value=one)
     for node in model.graph.node:
         if node.op_type == "Shape" and node.input[0] == _MASK:
             node.input[0] = _IDS  # the same shape, and packing wants no use of the mask left
     replace(model.graph.input, [item for item in model.graph.input if item.name != _MASK])
-    replace(model.graph.node, [*ones, *model.graph.node])
+    replace(model.graph.node, [*build.nodes, *model.graph.node])
     remove_dead(model.graph)
     return drop_zero_terms(model)
 
@@ -99,41 +88,32 @@ def contexts_of_values(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[st
     Returns:
         Name of the product that makes the values to name of the context.
     """
-    readers = consumers(model.graph.node)
+    view = GraphView(model.graph)
     products = {site.output for site in sites}
-    outputs = {output.name for output in model.graph.output}
     read_by_sites = {name: {site.nodes[0] for site in sites if site.input == name} for name in (s.input for s in sites)}
     contexts: dict[str, str] = {}
-    for index, node in enumerate(model.graph.node):
+    for node in model.graph.node:
         if node.op_type != "MultiHeadAttention" or node.domain != MICROSOFT or len(node.input) != len(_PARTS):
             continue
         value, context = node.input[2], node.output[0]
-        read_once = readers.get(value) == [index] and list(node.input).count(value) == 1
-        read_by_products = set(readers.get(context, [])) == read_by_sites.get(context) and context not in outputs
+        read_once = len(view.consumers[value]) == 1
+        readers = {reader.output[0] for reader in view.consumers.get(context, [])}
+        read_by_products = readers == read_by_sites.get(context) and context not in view.outputs
         if value in products and read_once and read_by_products:
             contexts[value] = context
     return contexts
 
 
-def _split(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    from onnx import numpy_helper
-    from onnx.helper import make_attribute, make_node
-
+def _split(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], build: NodeBuilder) -> None:
     source, weight, bias = node.input[0], arrays[node.input[1]], arrays[node.input[2]]
-    nodes, parts = [], []
-    matrices, vectors = np.split(weight, 3, axis=1), np.split(bias, 3)
-    for part, matrix, vector in zip(_PARTS, matrices, vectors, strict=True):
+    parts = []
+    for part, matrix, vector in zip(_PARTS, np.split(weight, 3, axis=1), np.split(bias, 3), strict=True):
         name = f"{node.output[0]}/{part}"
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(matrix), f"{name}.weight"))
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(vector), f"{name}.bias"))
-        nodes.append(make_node("MatMul", [source, f"{name}.weight"], [f"{name}.product"], name=f"{name}.product"))
-        nodes.append(make_node("Add", [f"{name}.product", f"{name}.bias"], [name], name=name))
-        parts.append(name)
-    attention = make_node("MultiHeadAttention", parts, [node.output[0]], name=node.name, domain=MICROSOFT)
-    attention.attribute.append(make_attribute("num_heads", attribute(node, "num_heads", 0)))
-    if (scale := attribute(node, "scale", None)) is not None:
-        attention.attribute.append(make_attribute("scale", scale))
-    return [*nodes, attention]
+        product = build.add("MatMul", [source, build.tensor(f"{name}.weight", matrix)], f"{name}.product")
+        parts.append(build.add("Add", [product, build.tensor(f"{name}.bias", vector)], name))
+    values = attributes(node)
+    kept = {key: values[key] for key in ("num_heads", "scale") if key in values}
+    build.add("MultiHeadAttention", parts, node.output[0], name=node.name, domain=MICROSOFT, **kept)
 
 
 def _is_plain(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> bool:
@@ -146,7 +126,8 @@ def _is_plain(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]]) -> bool:
         return False
     if any(node.input[4:]) or len([name for name in node.output if name]) != 1:
         return False
-    if attribute(node, "unidirectional", 0) or attribute(node, "do_rotary", 0):
+    values = attributes(node)
+    if values.get("unidirectional", 0) or values.get("do_rotary", 0):
         return False
-    sizes = list(attribute(node, "qkv_hidden_sizes", []))
+    sizes = list(values.get("qkv_hidden_sizes", []))
     return not sizes or len(set(sizes)) == 1

@@ -13,12 +13,13 @@ dropped from the hidden states that the first layer reads.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from crossrank.export.graph.editing import NodeBuilder
 from crossrank.export.graph.shapes import SEQUENCE, probe_shapes
 from crossrank.export.graph.tools import GraphView, opset_of, reads, remove_dead, replace
 from crossrank.export.passes.base import PassResult
@@ -91,7 +92,7 @@ class _Packer:
         self.computed = _depending_on(self.view.inputs, self.nodes)
         self.rules = PackingRules(self.view, probe_shapes(model), self.computed)
         self.kinds = _Kinds()
-        self.made: list[onnx.NodeProto] = []
+        self.build = NodeBuilder()
         self.renamed: dict[str, str] = {}
         self.region: list[onnx.NodeProto] = []
 
@@ -109,7 +110,8 @@ class _Packer:
         if unpacked:
             raise _UnknownNodeError(f"output {min(unpacked)} is no score of a pair")
         graph = self.model.graph
-        replace(graph.node, [*before, *self.made])
+        replace(graph.node, [*before, *self.build.nodes])
+        graph.initializer.extend(self.build.initializers())
         kind = next(value for value in graph.input if value.name == "input_ids").type.tensor_type.elem_type
         graph.input.insert(1, helper.make_tensor_value_info(_MASK, kind, ["batch_size", "sequence_length"]))
         del graph.value_info[:]
@@ -162,15 +164,15 @@ class _Packer:
         read = {name for name in reads(node) if name in self.computed}
         kinds = self.kinds
         if read <= kinds.pairs:
-            self.made.append(node)
+            self.build.nodes.append(node)
             kinds.pairs.update(name for name in node.output if name and read)
         elif read <= kinds.tokens and self.rules.is_token_wise(node):
-            self.made.append(with_inputs(node, node.input, self.renamed))
+            self.build.nodes.append(with_inputs(node, node.input, self.renamed))
             kinds.tokens.add(node.output[0])
         elif read <= kinds.tokens and self.rules.takes_first_token(node):
             self._gather_first_tokens(node)
         elif read <= kinds.tokens and self.rules.is_attention(node):
-            self.made.append(self._by_pair([node], joined_axis=1))
+            self.build.nodes.append(self._by_pair([node], joined_axis=1))
             kinds.tokens.add(node.output[0])
         elif read <= kinds.tokens | kinds.pairs | kinds.per_pair and self.rules.works_by_pair(node):
             self.region.append(node)
@@ -178,7 +180,7 @@ class _Packer:
             if SEQUENCE in self.rules.shape(output):
                 kinds.per_pair.add(output)
                 return
-            self.made.append(self._by_pair(self.region, joined_axis=0))
+            self.build.nodes.append(self._by_pair(self.region, joined_axis=0))
             self.region = []
             kinds.per_pair.clear()  # nothing outside the region can read these
             kinds.pairs.add(output)
@@ -220,19 +222,14 @@ class _Packer:
         self.kinds.pairs.add(output)
 
     def _constant(self, name: str, value: list[int] | int) -> str:
-        """Name of an int64 initializer, which is added once."""
-        full = f"{NAME}/constant/{name}"
-        if full not in {item.name for item in self.model.graph.initializer}:
-            self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), full))
-        return full
+        """Name of an int64 initializer."""
+        return self.build.tensor(f"{NAME}/constant/{name}", value, np.int64)
 
     def _add(self, op_type: str, inputs: list[str], name: str, **values: int) -> str:
-        full = f"{NAME}/{name}"
-        self._append(full, op_type, inputs, **values)
-        return full
+        return self._append(f"{NAME}/{name}", op_type, inputs, **values)
 
-    def _append(self, output: str, op_type: str, inputs: list[str], **values: int) -> None:
-        self.made.append(helper.make_node(op_type, inputs, [output], name=f"{output}/{op_type}", **values))
+    def _append(self, output: str, op_type: str, inputs: list[str], **values: Any) -> str:
+        return self.build.add(op_type, inputs, output, name=f"{output}/{op_type}", **values)
 
 
 def _depending_on(inputs: Iterable[str], nodes: Iterable[onnx.NodeProto]) -> set[str]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from crossrank.export.graph.editing import NodeBuilder
 from crossrank.export.graph.tools import replace
 
 if TYPE_CHECKING:
@@ -53,20 +54,18 @@ def equal_lengths_branch(
         slots: the slots of the batch.
         channels: channels of the last output if it holds tokens, which come back as [1, tokens, channels]; else None.
     """
-    made: list[onnx.NodeProto] = []
+    build = NodeBuilder()
     output = nodes[-1].output[0]
     by_pair: dict[str, str] = {}
     for name in dict.fromkeys(name for node in nodes for name in node.input if name in slots.tokens):
-        by_pair[name] = f"{output}/{name}/even"
         inputs = [renamed.get(name, name), slots.equal_shape]
-        made.append(helper.make_node("Reshape", inputs, [by_pair[name]], name=by_pair[name]))
-    made += _suffixed(nodes, "even", {**renamed, **by_pair})
+        by_pair[name] = build.add("Reshape", inputs, f"{output}/{name}/even")
+    build.nodes += _suffixed(nodes, "even", {**renamed, **by_pair})
     result = f"{output}/even"
     if channels is None:
-        return _branch(made, result)
-    shape, flat = f"{output}/flat_shape", f"{output}/flat"
-    made.append(helper.make_node("Reshape", [result, shape], [flat], name=flat))
-    return _branch(made, flat, [numpy_helper.from_array(np.asarray([1, -1, channels], np.int64), shape)])
+        return _branch(build, result)
+    shape = build.tensor(f"{output}/flat_shape", [1, -1, channels], np.int64)
+    return _branch(build, build.add("Reshape", [result, shape], f"{output}/flat"))
 
 
 def slots_branch(
@@ -80,8 +79,7 @@ def slots_branch(
         slots: the slots of the batch.
         joined_axis: axis along which the outputs of the slots are concatenated: 1 for tokens, 0 for pairs.
     """
-    made: list[onnx.NodeProto] = []
-    constants: list[onnx.TensorProto] = []
+    build = NodeBuilder()
     inside = {node.output[0] for node in nodes}
     output = nodes[-1].output[0]
     parts: dict[str, list[str]] = {}
@@ -90,27 +88,23 @@ def slots_branch(
         pieces = [f"{output}/{name}/{index}" for index in range(slots.count)]
         split = f"{output}/{name}/places"
         if name in slots.tokens:
-            made.append(helper.make_node("Split", [outside, slots.lengths], pieces, name=split, axis=1))
+            build.nodes.append(helper.make_node("Split", [outside, slots.lengths], pieces, name=split, axis=1))
         elif name in slots.pairs:
-            row, sizes = f"{output}/{name}/rows", f"{output}/{name}/one_each"
-            constants.append(numpy_helper.from_array(np.ones(slots.count, np.int64), sizes))
-            made.append(helper.make_node("Gather", [outside, slots.pair_of], [row], name=row, axis=0))
-            made.append(helper.make_node("Split", [row, sizes], pieces, name=split, axis=0))
+            sizes = build.tensor(f"{output}/{name}/one_each", np.ones(slots.count), np.int64)
+            row = build.add("Gather", [outside, slots.pair_of], f"{output}/{name}/rows", axis=0)
+            build.nodes.append(helper.make_node("Split", [row, sizes], pieces, name=split, axis=0))
         else:
             continue
         parts[name] = pieces
     for index in range(slots.count):
         slot_parts = {name: pieces[index] for name, pieces in parts.items()}
-        made += _suffixed(nodes, str(index), {**renamed, **slot_parts})
+        build.nodes += _suffixed(nodes, str(index), {**renamed, **slot_parts})
     results = [f"{output}/{index}" for index in range(slots.count)]
-    joined = f"{output}/joined"
-    made.append(helper.make_node("Concat", results, [joined], name=joined, axis=joined_axis))
+    joined = build.add("Concat", results, f"{output}/joined", axis=joined_axis)
     if joined_axis == 0:
-        zero, used = f"{output}/zero", f"{output}/found"
-        constants.append(numpy_helper.from_array(np.zeros(1, np.int64), zero))
-        made.append(helper.make_node("Slice", [joined, zero, slots.pair_count], [used], name=used))
-        joined = used
-    return _branch(made, joined, constants)
+        zero = build.tensor(f"{output}/zero", [0], np.int64)
+        joined = build.add("Slice", [joined, zero, slots.pair_count], f"{output}/found")
+    return _branch(build, joined)
 
 
 def with_inputs(node: onnx.NodeProto, inputs: Iterable[str], renamed: Mapping[str, str]) -> onnx.NodeProto:
@@ -133,8 +127,6 @@ def _suffixed(nodes: Sequence[onnx.NodeProto], suffix: str, renamed: Mapping[str
     return copies
 
 
-def _branch(
-    nodes: Sequence[onnx.NodeProto], output: str, constants: Sequence[onnx.TensorProto] = ()
-) -> onnx.GraphProto:
+def _branch(built: NodeBuilder, output: str) -> onnx.GraphProto:
     declared = helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
-    return helper.make_graph(nodes, output, [], [declared], constants)
+    return helper.make_graph(built.nodes, output, [], [declared], built.initializers())

@@ -12,15 +12,17 @@ values' bias is added to the context, because the weights of a softmax sum to on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
+from crossrank.export.graph.editing import GraphEdit, NodeBuilder
 from crossrank.export.graph.projections import ProjectionChain
 from crossrank.export.graph.shapes import ONE, SEQUENCE, Shape, probe_shapes
-from crossrank.export.graph.tools import GraphView, constant_node, remove_dead, replace
+from crossrank.export.graph.tools import GraphView
+
+if TYPE_CHECKING:
+    import onnx
 
 _Array = np.ndarray[Any, Any]
 
@@ -92,63 +94,57 @@ def _recognise(
     return _Projection(name, weight, bias, tuple(chain.scales), merged, view.producers[chain.projected])
 
 
-@dataclass(frozen=True)
-class _Rewritten:
-    nodes: list[onnx.NodeProto]
-    weights: dict[str, _Array]
-
-
-def _project_queries_back(node: onnx.NodeProto, keys: _Projection) -> _Rewritten:
+def _project_queries_back(node: onnx.NodeProto, keys: _Projection) -> NodeBuilder:
     """`scores = q K^T` without keys: `(q Wk^T) x^T`, [batch, heads, 1, sequence]."""
     base = node.output[0]
     _, heads, size = keys.weight.shape
     build = _Builder(base)
-    query = build.add("Reshape", [node.input[0], build.vector([-1, heads, size])])
-    by_head = build.add("Transpose", [query], perm=[1, 0, 2])
+    query = build.make("Reshape", [node.input[0], build.vector([-1, heads, size])])
+    by_head = build.make("Transpose", [query], perm=[1, 0, 2])
     weight = build.weight("key_weight", np.transpose(keys.weight, (1, 2, 0)))
     # Heads are the first axis, so that there is one product per head and not one per pair and head.
     back = _matmul_by_head(build, by_head, weight, heads)
     for scale in keys.scales:
-        back = build.add("Div" if scale[0] == "/" else "Mul", [back, scale[1:]])
-    columns = build.add("Transpose", [back], perm=[1, 2, 0])
-    scores = build.add("MatMul", [keys.source, columns])
-    rows = build.add("Transpose", [scores], perm=[0, 2, 1])
-    build.add("Unsqueeze", [rows, build.vector([2])], output=base)
-    return build.done()
+        back = build.make("Div" if scale[0] == "/" else "Mul", [back, scale[1:]])
+    columns = build.make("Transpose", [back], perm=[1, 2, 0])
+    scores = build.make("MatMul", [keys.source, columns])
+    rows = build.make("Transpose", [scores], perm=[0, 2, 1])
+    build.add("Unsqueeze", [rows, build.vector([2])], base)
+    return build
 
 
-def _sum_tokens_first(node: onnx.NodeProto, values: _Projection) -> _Rewritten:
+def _sum_tokens_first(node: onnx.NodeProto, values: _Projection) -> NodeBuilder:
     """`context = p V` without values: `(p x) Wv`, [batch, heads, 1, size], or with batch and heads as one axis."""
     base = node.output[0]
     _, heads, size = values.weight.shape
     build = _Builder(base)
     probabilities = node.input[0]
     if values.merged:
-        probabilities = build.add("Squeeze", [probabilities, build.vector([1])])
-        rows = build.add("Shape", [values.source])
-        batch = build.add("Gather", [rows, build.vector([0])])
-        target = build.add("Concat", [batch, build.vector([heads]), build.vector([-1])], axis=0)
-        probabilities = build.add("Reshape", [probabilities, target])
+        probabilities = build.make("Squeeze", [probabilities, build.vector([1])])
+        rows = build.make("Shape", [values.source])
+        batch = build.make("Gather", [rows, build.vector([0])])
+        target = build.make("Concat", [batch, build.vector([heads]), build.vector([-1])], axis=0)
+        probabilities = build.make("Reshape", [probabilities, target])
     else:
-        probabilities = build.add("Squeeze", [probabilities, build.vector([2])])
+        probabilities = build.make("Squeeze", [probabilities, build.vector([2])])
     # Not `probabilities x source`: onnxruntime divides that product by columns among its threads, and the blocks in
     # which a thread sums over tokens depend on how many columns it has. A product with more rows than columns is
     # divided by rows, which changes no sum.
-    tokens = build.add("Transpose", [values.source], perm=[0, 2, 1])
-    weights = build.add("Transpose", [probabilities], perm=[0, 2, 1])
-    mixed = build.add("MatMul", [tokens, weights])
-    by_head = build.add("Transpose", [mixed], perm=[2, 0, 1])
+    tokens = build.make("Transpose", [values.source], perm=[0, 2, 1])
+    weights = build.make("Transpose", [probabilities], perm=[0, 2, 1])
+    mixed = build.make("MatMul", [tokens, weights])
+    by_head = build.make("Transpose", [mixed], perm=[2, 0, 1])
     weight = build.weight("value_weight", np.transpose(values.weight, (1, 0, 2)))
     context = _matmul_by_head(build, by_head, weight, heads)
     if values.bias is not None:
         bias = build.weight("value_bias", values.bias[:, np.newaxis, :])
-        context = build.add("Add", [context, bias])
+        context = build.make("Add", [context, bias])
     for scale in values.scales:
-        context = build.add("Div" if scale[0] == "/" else "Mul", [context, scale[1:]])
-    by_pair = build.add("Transpose", [context], perm=[1, 0, 2])
+        context = build.make("Div" if scale[0] == "/" else "Mul", [context, scale[1:]])
+    by_pair = build.make("Transpose", [context], perm=[1, 0, 2])
     shape = [-1, 1, size] if values.merged else [-1, heads, 1, size]
-    build.add("Reshape", [by_pair, build.vector(shape)], output=base)
-    return build.done()
+    build.add("Reshape", [by_pair, build.vector(shape)], base)
+    return build
 
 
 def _matmul_by_head(build: _Builder, rows: str, weight: str, heads: int) -> str:
@@ -157,58 +153,39 @@ def _matmul_by_head(build: _Builder, rows: str, weight: str, heads: int) -> str:
     onnxruntime's CPU provider multiplies a single row with another routine than several rows, and the two round
     differently. So each row is passed twice and one of the results is used.
     """
-    twice = build.add("Concat", [rows, rows], axis=1)
-    product = build.add("MatMul", [twice, weight])
-    with_copies = build.add("Reshape", [product, build.vector([heads, 2, -1, build.columns_of(weight)])])
-    return build.add("Gather", [with_copies, build.scalar(0)], axis=1)
+    twice = build.make("Concat", [rows, rows], axis=1)
+    product = build.make("MatMul", [twice, weight])
+    with_copies = build.make("Reshape", [product, build.vector([heads, 2, -1, build.tensors[weight].shape[-1]])])
+    return build.make("Gather", [with_copies, build.scalar(0)], axis=1)
 
 
-class _Builder:
-    """Collects new nodes and weights, named after one tensor so that the same graph gives the same names."""
+class _Builder(NodeBuilder):
+    """Names new nodes and constants after one tensor, so that the same graph gives the same names."""
 
     def __init__(self, base: str) -> None:
+        super().__init__()
         self._base = base
-        self._nodes: list[onnx.NodeProto] = []
-        self._weights: dict[str, _Array] = {}
 
-    def add(self, op_type: str, inputs: list[str], *, output: str = "", **attribute: Any) -> str:
-        name = output or f"{self._base}/{op_type}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attribute))
-        return name
+    def make(self, op_type: str, inputs: list[str], **attributes: Any) -> str:
+        return self.add(op_type, inputs, f"{self._base}/{op_type}_{len(self.nodes)}", **attributes)
 
     def vector(self, values: list[int]) -> str:
-        name = f"{self._base}/vector_{len(self._nodes)}"
-        self._nodes.append(constant_node(name, np.asarray(values, dtype=np.int64)))
-        return name
+        return self.constant(f"{self._base}/vector_{len(self.nodes)}", values)
 
     def scalar(self, value: int) -> str:
-        name = f"{self._base}/scalar_{len(self._nodes)}"
-        self._nodes.append(constant_node(name, np.asarray(value, dtype=np.int64)))
-        return name
-
-    def columns_of(self, weight: str) -> int:
-        return int(self._weights[weight].shape[-1])
+        return self.constant(f"{self._base}/scalar_{len(self.nodes)}", value)
 
     def weight(self, name: str, value: _Array) -> str:
-        name = f"{self._base}/{name}"
-        self._weights[name] = np.ascontiguousarray(value)
-        return name
-
-    def done(self) -> _Rewritten:
-        return _Rewritten(self._nodes, self._weights)
+        return self.tensor(f"{self._base}/{name}", value)
 
 
 def _replaced(
-    model: onnx.ModelProto, node: onnx.NodeProto, projection: _Projection, rewritten: _Rewritten
+    model: onnx.ModelProto, node: onnx.NodeProto, projection: _Projection, built: NodeBuilder
 ) -> onnx.ModelProto:
     """The graph with a node replaced, or `model` itself if something else still needs the projection."""
-    new = onnx.ModelProto()
-    new.CopyFrom(model)
-    nodes: list[onnx.NodeProto] = []
-    for old in new.graph.node:
-        nodes.extend(rewritten.nodes if old.output[0] == node.output[0] else [old])
-    replace(new.graph.node, nodes)
-    new.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in rewritten.weights.items())
-    remove_dead(new.graph)
+    edit = GraphEdit(model)
+    edit.instead(node.output[0], built.nodes)
+    edit.store(built)
+    new = edit.finish()
     still_needed = any(projection.product.output[0] in other.output for other in new.graph.node)
     return model if still_needed else new

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 from onnx import helper
 
+from crossrank.export.graph.editing import GraphEdit, NodeBuilder
 from crossrank.export.graph.shapes import BATCH, ONE, SEQUENCE, Dim, Shape
-from crossrank.export.graph.tools import GraphView, constant_node, remove_dead, replace
+from crossrank.export.graph.tools import replace
 
 if TYPE_CHECKING:
+    from crossrank.export.graph.tools import GraphView
     from crossrank.export.passes.prune.node_rules import Restriction
 
 
@@ -26,24 +27,20 @@ class Rewriter:
             shapes: its shapes, from `probe_shapes`.
             view: look-ups over it.
         """
-        self._model = onnx.ModelProto()
-        self._model.CopyFrom(model)
-        del self._model.graph.value_info[:]
+        self._edit = GraphEdit(model)
+        self._input = model.graph.input[0].name
         self._shapes = shapes
         self._view = view
-        self._after: dict[str, list[onnx.NodeProto]] = {}
-        self._first: list[onnx.NodeProto] = []
-        self._renamed: dict[str, dict[str, str]] = {}
-        self._replaced: dict[str, list[onnx.NodeProto]] = {}
+        self._sizes_built = NodeBuilder()
         self._sizes: dict[Dim, str] = {}
-        self._constants: dict[str, np.ndarray[Any, Any]] = {}
+        self._constants: dict[str, list[int]] = {}
         self._made: set[str] = set()
 
     def cut(self, name: str, axis: int) -> None:
         """Make the restricted form of a tensor with a Slice."""
         bounds = [self._vector([value]) for value in (0, 1, axis)]
         node = helper.make_node("Slice", [name, *bounds], [restricted(name, axis)], name=restricted(name, axis))
-        self._add(name, node)
+        self._edit.after(name, [node])
 
     def restrict(self, name: str, axis: int, restriction: Restriction) -> None:
         """Make the restricted form of a tensor with a copy of its node that reads restricted inputs."""
@@ -56,7 +53,7 @@ class Rewriter:
         if new_name in self._made:
             return
         if restriction.drop:
-            self._add(name, helper.make_node("Identity", inputs[:1], [new_name], name=new_name))
+            self._edit.after(name, [helper.make_node("Identity", inputs[:1], [new_name], name=new_name)])
             return
         if restriction.target is not None:
             allow_copy = original.op_type == "Reshape"
@@ -71,43 +68,28 @@ class Rewriter:
         self._made.update(node.output)
         if node.op_type == "Reshape":
             replace(node.attribute, [entry for entry in node.attribute if entry.name != "allowzero"])
-        self._add(name, node)
+        self._edit.after(name, [node])
 
     def feed_head(self, head: onnx.NodeProto) -> None:
         """Let the head's selection of token 0 read the restricted hidden states."""
-        self._renamed[head.output[0]] = {head.input[0]: restricted(head.input[0], 1)}
+        self._edit.read_instead_in(head.output[0], {head.input[0]: restricted(head.input[0], 1)})
 
     def state_shape(self, node: onnx.NodeProto) -> None:
         """Replace a Shape node of a tensor that is no longer computed."""
         shape = self._shapes[node.input[0]]
         tensor = self._shape_tensor(shape, None)
-        self._replaced[node.output[0]] = [
-            helper.make_node("Identity", [tensor], [node.output[0]], name=node.name or node.output[0])
-        ]
+        stated = helper.make_node("Identity", [tensor], [node.output[0]], name=node.name or node.output[0])
+        self._edit.instead(node.output[0], [stated])
 
     def finish(self) -> onnx.ModelProto:
         """The new graph, without nodes and initializers that nothing reads any more."""
-        graph = self._model.graph
         # Constant nodes instead of initializers: onnxruntime's transformer optimizer moves initializers out of a model
         # before it infers shapes, and could not read target shapes stored there.
-        nodes = [constant_node(name, value) for name, value in sorted(self._constants.items())]
-        nodes += self._first
-        for value in graph.input:
-            nodes += self._after.get(value.name, [])
-        for node in graph.node:
-            key = node.output[0]
-            renames = self._renamed.get(key)
-            if renames:
-                replace(node.input, [renames.get(name, name) for name in node.input])
-            nodes += self._replaced.get(key, [node])
-            for name in node.output:
-                nodes += self._after.get(name, [])
-        replace(graph.node, nodes)
-        remove_dead(graph)
-        return self._model
-
-    def _add(self, name: str, node: onnx.NodeProto) -> None:
-        self._after.setdefault(name, []).append(node)
+        constants = NodeBuilder()
+        for name, values in sorted(self._constants.items()):
+            constants.constant(name, values)
+        self._edit.first([*constants.nodes, *self._sizes_built.nodes])
+        return self._edit.finish()
 
     def _restricted_shape(self, name: str, axis: int | None) -> Shape:
         shape = self._shapes[name]
@@ -115,7 +97,7 @@ class Rewriter:
 
     def _vector(self, values: list[int]) -> str:
         name = "crossrank/" + "_".join(str(value) for value in values)
-        self._constants[name] = np.asarray(values, dtype=np.int64)
+        self._constants[name] = values
         return name
 
     def _shape_tensor(self, shape: Shape, source: Shape | None) -> str:
@@ -138,8 +120,8 @@ class Rewriter:
                 return self._vector(values)
         parts = [self._size(dim) for dim in dims]
         name = "crossrank/shape/" + "_".join(_dim_name(dim) for dim in dims)
-        if all(node.output[0] != name for node in self._first):
-            self._first.append(helper.make_node("Concat", parts, [name], name=name, axis=0))
+        if all(node.output[0] != name for node in self._sizes_built.nodes):
+            self._sizes_built.add("Concat", parts, name, axis=0)
         return name
 
     def _size(self, dim: Dim) -> str:
@@ -150,21 +132,17 @@ class Rewriter:
             return self._sizes[dim]
         name = f"crossrank/size/{_dim_name(dim)}"
         if dim in (BATCH, SEQUENCE):
-            if "crossrank/input_shape" not in {node.name for node in self._first}:
-                first = self._model.graph.input[0].name
-                self._first.append(
-                    helper.make_node("Shape", [first], ["crossrank/input_shape"], name="crossrank/input_shape")
-                )
+            if "crossrank/input_shape" not in {node.name for node in self._sizes_built.nodes}:
+                self._sizes_built.add("Shape", [self._input], "crossrank/input_shape")
             index = self._vector([0 if dim == BATCH else 1])
-            self._first.append(helper.make_node("Gather", ["crossrank/input_shape", index], [name], name=name))
+            self._sizes_built.add("Gather", ["crossrank/input_shape", index], name)
         else:
             factors = [BATCH] * dim.batch_power + [SEQUENCE] * dim.sequence_power + [Dim(dim.factor)]
             factors = [factor for factor in factors if factor != ONE]
             product = self._size(factors[0])
             for step, factor in enumerate(factors[1:], start=2):
                 partial = name if step == len(factors) else f"{name}/{step}"
-                self._first.append(helper.make_node("Mul", [product, self._size(factor)], [partial], name=partial))
-                product = partial
+                product = self._sizes_built.add("Mul", [product, self._size(factor)], partial)
         self._sizes[dim] = name
         return name
 

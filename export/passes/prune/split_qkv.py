@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
+from crossrank.export.graph.editing import GraphEdit, NodeBuilder
 from crossrank.export.graph.shapes import BATCH, SEQUENCE, probe_shapes
-from crossrank.export.graph.tools import GraphView, attributes, constant_node, remove_dead, replace
+from crossrank.export.graph.tools import GraphView, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import onnx
 
     from crossrank.export.graph.shapes import Shape
 
@@ -121,36 +122,22 @@ def _slice_of_one(view: GraphView, node: onnx.NodeProto, axis: int) -> int | Non
 
 def _rebuild(model: onnx.ModelProto, reshaped: str, fused: _FusedQkv) -> onnx.ModelProto:
     """Put three projections in the place of the Reshape whose output is `reshaped`."""
-    new = onnx.ModelProto()
-    new.CopyFrom(model)
+    edit, build = GraphEdit(model), NodeBuilder()
     width = fused.heads * fused.size
-    shape = f"{reshaped}/shape"
-    tensors: dict[str, _Array] = {}
-    made = [constant_node(shape, np.asarray([0, 0, fused.heads, fused.size], dtype=np.int64))]
+    shape = build.constant(f"{reshaped}/shape", [0, 0, fused.heads, fused.size])
     for part, output in enumerate(fused.outputs):
         columns = slice(part * width, (part + 1) * width)
         name = f"{output}/projection"
-        tensors[f"{name}/weight"] = fused.weight[:, columns]
-        made.append(helper.make_node("MatMul", [fused.source, f"{name}/weight"], [name], name=name))
+        weight = build.tensor(f"{name}/weight", fused.weight[:, columns])
+        build.add("MatMul", [fused.source, weight], name)
         if fused.bias is not None:
-            tensors[f"{name}/bias"] = fused.bias[columns]
-            made.append(helper.make_node("Add", [name, f"{name}/bias"], [f"{name}/sum"], name=f"{name}/sum"))
-            name = f"{name}/sum"
-        heads = f"{output}/heads"
-        made.append(helper.make_node("Reshape", [name, shape], [heads], name=heads))
-        made.append(helper.make_node("Transpose", [heads], [output], name=output, perm=fused.order))
-    nodes: list[onnx.NodeProto] = []
-    for node in new.graph.node:
-        if node.output[0] == reshaped:
-            nodes += made
-        if not set(fused.outputs).intersection(node.output):
-            nodes.append(node)
-    replace(new.graph.node, nodes)
-    new.graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in tensors.items()
-    )
-    remove_dead(new.graph)
-    return new
+            name = build.add("Add", [name, build.tensor(f"{name}/bias", fused.bias[columns])], f"{name}/sum")
+        heads = build.add("Reshape", [name, shape], f"{output}/heads")
+        build.add("Transpose", [heads], output, perm=fused.order)
+        edit.instead(output, ())
+    edit.after(reshaped, build.nodes)
+    edit.store(build)
+    return edit.finish()
 
 
 def _producer(view: GraphView, name: str, op_type: str) -> onnx.NodeProto | None:
