@@ -45,7 +45,7 @@ app.add_typer(bench_app, name="bench")
 
 _EXIT_CODES = (
     "Exit codes: 0 done; 1 failed, the reason is on standard error (also a check that found a fault); 2 wrong usage or "
-    "invalid input; 130 stopped by Ctrl-C."
+    "invalid input; 3 'serve' could not load a model; 130 stopped by Ctrl-C."
 )
 
 

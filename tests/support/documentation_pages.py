@@ -122,7 +122,7 @@ class Page:
         words = shlex.split(command, comments=True)
         if words[0] == "curl":
             command = command.replace(SERVICE, self.service())
-        elif words[0] in {"pip", "make"} or words[:2] == ["crossrank", "serve"]:
+        elif words[0] in {"pip", "make"} or (words[:2] == ["crossrank", "serve"] and "--check" not in words):
             return
         elif words[0] == "crossrank" and not _BASH_SYNTAX.search(command):
             result = CliRunner().invoke(app, words[1:])
