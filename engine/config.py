@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, get_args
+from typing import Any, Concatenate, Literal, ParamSpec, get_args
 
 from crossrank.engine.argument_checks import milliseconds, whole_number
 from crossrank.engine.text.windows import LongDocuments, as_windows
 from crossrank.errors import InvalidInputError
 from crossrank.models.manifest import Activation, Precision, PrecisionChoice, Provider, ProviderChoice
+
+Truncation = Literal["only_second", "longest_first"]
 
 DEFAULT_BATCH_TOKENS: dict[Provider, int] = {"cpu": 512, "cuda": 16384}
 """Token budget of one run. On the CPU larger runs only leave the caches (docs/benchmarks.md); the other is an estimate,
@@ -58,6 +60,8 @@ class RerankerConfig:
         max_queue_tokens: tokens of all callers that may wait at most; None sets no bound for synchronous callers, and
             ten million for asynchronous ones. Those are also refused where they would wait for more than four seconds.
         max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+        truncation: what is cut of a pair that is too long, in the tokenizers library's words: 'only_second' cuts the
+            document, 'longest_first' whichever of query and document is longer, as sentence-transformers does.
         long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by
             window; `Windows` sets their size, stride, number and aggregation.
         score_cache_bytes: bytes for scores that are kept, to be given again for the same query and text; None keeps
@@ -77,6 +81,7 @@ class RerankerConfig:
     max_batch_tokens: int | None = None
     max_queue_tokens: int | None = None
     max_wait_ms: float = 0.0
+    truncation: Truncation = "only_second"
     long_documents: LongDocuments = "truncate"
     score_cache_bytes: int | None = None
     devices: Sequence[int] | None = None
@@ -95,7 +100,12 @@ class RerankerConfig:
         _one_of("precision", self.precision, get_args(PrecisionChoice))
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
-        as_windows(self.long_documents)
+        _one_of("truncation", self.truncation, get_args(Truncation))
+        if as_windows(self.long_documents) is not None and self.truncation == "longest_first":
+            raise InvalidInputError(
+                f"truncation='longest_first' with long_documents={self.long_documents!r}: windows read whole "
+                "documents, so that nothing is left to cut; leave out one of the two"
+            )
         for name in _WHOLE_NUMBERS:
             value = getattr(self, name)
             if value is not None:
@@ -137,5 +147,6 @@ __all__ = [
     "Provider",
     "ProviderChoice",
     "RerankerConfig",
+    "Truncation",
     "with_parameters_of",
 ]

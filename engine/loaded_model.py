@@ -110,6 +110,7 @@ class LoadedModel:
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
+            longest_first=config.truncation == "longest_first",
         )
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
@@ -124,7 +125,7 @@ class LoadedModel:
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
         self.finder = CandidateFinder(
             self.encoder,
-            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length}",
+            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length} {config.truncation}",
             graph=self._graph_sha256,
             windows=as_windows(config.long_documents),
             cache=self._cache,

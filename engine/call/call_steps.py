@@ -129,16 +129,7 @@ class Call(Generic[AnyArguments]):
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        if scores.failed:
-            first, *others = sorted(scores.failed)
-            error = scores.failed[first].error
-            also = f"; so {'has' if len(others) == 1 else 'have'} {listed(others, name)}" if others else ""
-            raise InferenceError(f"{name(first)} has no score: {error}{also}. rank() scores the others") from error
-        if not scores.scored.all():
-            raise DeadlineExceeded(
-                f"{int(scores.scored.sum())} of {len(scores.scored)} pairs were scored within "
-                f"{(self.limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
-            )
+        logits = self.complete_logits(scores, name, advice=". rank() scores the others")
         if scores.anything_truncated:
             # The text is constant, so that Python's default filter shows it once a place and not once a call.
             warnings.warn(
@@ -146,7 +137,33 @@ class Call(Generic[AnyArguments]):
                 TruncationWarning,
                 stacklevel=3,
             )
-        return self.model.activated(scores.logits)
+        return self.model.activated(logits)
+
+    def complete_logits(
+        self, scores: DocumentScores, name: Callable[[int], str], *, advice: str = ""
+    ) -> npt.NDArray[np.float32]:
+        """The logits of a call that asks for all of them, float32 (n,).
+
+        Args:
+            scores: what there is.
+            name: how the caller calls its pair of an index.
+            advice: ends the message about pairs without a score.
+
+        Raises:
+            InferenceError: as `complete_scores`.
+            DeadlineExceeded: as `complete_scores`.
+        """
+        if scores.failed:
+            first, *others = sorted(scores.failed)
+            error = scores.failed[first].error
+            also = f"; so {'has' if len(others) == 1 else 'have'} {listed(others, name)}" if others else ""
+            raise InferenceError(f"{name(first)} has no score: {error}{also}{advice}") from error
+        if not scores.scored.all():
+            raise DeadlineExceeded(
+                f"{int(scores.scored.sum())} of {len(scores.scored)} pairs were scored within "
+                f"{(self.limit.seconds or 0) * 1000:.0f} ms; rank(deadline_ms=...) gives what there is"
+            )
+        return scores.logits
 
     def cancel(self) -> None:
         """Drop what has not started."""

@@ -145,8 +145,14 @@ def prepare_steps(caller: Caller, documents: Documents) -> Steps[PreparedDocumen
     """Encode documents to score them against several queries.
 
     Raises:
-        InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit.
+        InvalidInputError: a document is no text, or was prepared for another tokenizer or length limit; or the longer
+            of two texts is cut.
     """
+    if caller.model.finder.encoder.longest_first:
+        raise InvalidInputError(
+            "prepare() with truncation='longest_first': how much of a document is read then depends on its query; give "
+            "the documents themselves, or a reranker with truncation='only_second'"
+        )
     if isinstance(documents, PreparedDocuments):
         documents.check_key(caller.model.finder.documents_key)
         return documents

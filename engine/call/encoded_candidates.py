@@ -16,6 +16,7 @@ from crossrank.engine.call.candidates import kept_tokens
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import KnownScore
 from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
+from crossrank.engine.text.longest_first import cut_longer_queries
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import aggregate, cut
 
@@ -225,6 +226,11 @@ def candidate_pieces(
     candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
     documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
     queries = tuple(encoded_query(candidates, index) for index in needed_queries)
+    if candidates.encoder.longest_first:
+        query_texts = [candidates.queries[index] for index in needed_queries]
+        queries, query_of = cut_longer_queries(
+            candidates.encoder, queries, query_texts, query_of, documents, texts, text_of
+        )
     rows, cuts = _rows(candidates.encoder, queries, query_of, text_of, documents, candidates.windows)
     return EncodedCandidates(
         rows,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """Token ids of a query, without special tokens; `truncated` where it left no room for a document."""
+    """Token ids of a query, without special tokens; `truncated` where it was cut."""
 
     ids: npt.NDArray[np.int32]
     truncated: bool
@@ -108,14 +108,23 @@ class PairEncoder:
         template: special tokens and segment ids around query and document.
         max_length: tokens of a pair at most, special tokens included.
         text_tokens: those that query and document share.
-        max_query_tokens: those that a query may have before it is cut: it must leave room for one document token.
+        longest_first: whether whichever of query and document is longer is cut, which `longest_first.py` does, pair by
+            pair; else the document alone.
+        max_query_tokens: those that a query may have before it is cut whatever the document: it must leave room for one
+            document token, unless the longer text is cut.
         cut_query_tokens: those that a longer query is cut to: half of the text tokens.
         characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, max_length: int, pad_token_id: int, reader: TextReader | None = None
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        pad_token_id: int,
+        longest_first: bool = False,
+        reader: TextReader | None = None,
     ) -> None:
         """Read the pair layout off a tokenizer.
 
@@ -123,6 +132,7 @@ class PairEncoder:
             tokenizer: with truncation and padding off.
             max_length: tokens of a pair at most, special tokens included.
             pad_token_id: id that fills the rows of a batch.
+            longest_first: cut whichever of query and document is longer.
             reader: of the same tokenizer, where there is one.
 
         Raises:
@@ -133,6 +143,7 @@ class PairEncoder:
         self.template = PairTemplate.of(tokenizer)
         self.max_length = max_length
         self.pad_token_id = pad_token_id
+        self.longest_first = longest_first
         self.text_tokens = max_length - self.template.special_tokens
         if self.text_tokens < 2:  # noqa: PLR2004
             raise InvalidInputError(
@@ -140,12 +151,12 @@ class PairEncoder:
                 f"{self.template.special_tokens} special tokens, a query and a document"
             )
 
-        self.max_query_tokens = self.text_tokens - 1
+        self.max_query_tokens = self.text_tokens if longest_first else self.text_tokens - 1
         self.cut_query_tokens = self.text_tokens // 2
         self.characters_read = self._reader.characters_read
 
     @classmethod
-    def load(cls, path: Path, *, max_length: int, pad_token_id: int) -> PairEncoder:
+    def load(cls, path: Path, *, max_length: int, pad_token_id: int, longest_first: bool = False) -> PairEncoder:
         """Read a `tokenizer.json`.
 
         Raises:
@@ -160,7 +171,7 @@ class PairEncoder:
             raise ArtifactError(f"cannot read the tokenizer {path}: {error}; export the artifact again") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id)
+        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id, longest_first=longest_first)
 
     def limited_to(self, max_length: int) -> PairEncoder:
         """An encoder of shorter pairs with the same tokenizer; documents encoded by this one suit it.
@@ -170,14 +181,24 @@ class PairEncoder:
         """
         if max_length > self.max_length:
             raise InvalidInputError(f"max_length={max_length}: {self.max_length} tokens at most expected here")
-        return PairEncoder(self._tokenizer, max_length=max_length, pad_token_id=self.pad_token_id, reader=self._reader)
+        return PairEncoder(
+            self._tokenizer,
+            max_length=max_length,
+            pad_token_id=self.pad_token_id,
+            longest_first=self.longest_first,
+            reader=self._reader,
+        )
 
     def encode_query(self, query: str) -> EncodedQuery:
         """Encode one query."""
         (tokens,) = self._reader.read([query], self.max_query_tokens)
         if tokens.length <= self.max_query_tokens:
             return EncodedQuery(tokens.ids, truncated=False)
-        return EncodedQuery(tokens.ids[: self.cut_query_tokens], truncated=True)
+        return EncodedQuery(tokens.ids if self.longest_first else tokens.ids[: self.cut_query_tokens], truncated=True)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a whole text, however long, without special tokens."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
         """Encode documents as far as a query could leave room for them."""

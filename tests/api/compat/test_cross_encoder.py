@@ -1,0 +1,397 @@
+"""`crossrank.compat.CrossEncoder` by itself: scores are those of transformers, everything else as in its promises.
+
+What sentence-transformers 6.2 does in the same calls is in `test_beside_sentence_transformers.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+from cross_encoder_calls import PAIRS, REFUSED_BY_BOTH, REFUSED_HERE
+from fresh_python import run_python
+from tiny_artifacts import reference_logits, save_graphs, write_artifact
+from tiny_checkpoints import MAX_LENGTH, make_pairs
+
+from crossrank.compat import CrossEncoder, identity, sigmoid
+from crossrank.errors import (
+    ClosedError,
+    CrossrankError,
+    InvalidInputError,
+    ModelNotFoundError,
+    PrecisionError,
+    ProviderError,
+)
+
+torch = pytest.importorskip("torch")
+
+LONG = "the river heats cold water " * 20
+MANY = [*make_pairs(20, seed=61), *PAIRS, ("", ""), ("who", LONG), (LONG, "cold water"), (LONG, LONG)]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_checkpoint, tiny_graphs, tmp_path_factory):
+    """Artifact of a model with one label, whose scores are sigmoids."""
+    out = tmp_path_factory.mktemp("compat") / "one"
+    return write_artifact(out, tiny_checkpoint("bert"), tiny_graphs, activation="sigmoid")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    with CrossEncoder(folder, device="cpu") as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def two_labels(tiny_checkpoint, raw_graph, tmp_path_factory):
+    """A function: artifact of a model with two labels, the first of which means relevant; by its activation."""
+    graphs = tmp_path_factory.mktemp("graphs")
+    save_graphs(raw_graph("bert", num_labels=2), graphs)
+
+    def get(activation):
+        out = tmp_path_factory.mktemp("compat") / f"two-{activation}"
+        checkpoint = tiny_checkpoint("bert", num_labels=2)
+        keys = {"num_labels": 2, "positive_label": 0, "activation": activation}
+        return write_artifact(out, checkpoint, graphs, precisions=["fp32"], **keys), graphs / "fp32.onnx", checkpoint
+
+    return get
+
+
+def logits_of_transformers(checkpoint, pairs):
+    """Logits by the Auto classes, each pair cut as sentence-transformers cuts it; float32 (n, labels)."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    network = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    options = {"truncation": "longest_first", "max_length": MAX_LENGTH, "return_tensors": "pt"}
+    with torch.inference_mode():
+        rows = [network(**tokenizer([query], [document], **options)).logits[0] for query, document in pairs]
+    return torch.stack(rows)
+
+
+def test_a_checkpoint_folder_scores_as_in_transformers(tiny_checkpoint):
+    checkpoint = tiny_checkpoint("roberta")
+    logits = logits_of_transformers(checkpoint, MANY)[:, 0]
+    with CrossEncoder(checkpoint, device="cpu") as model:
+        assert model.precision == "fp32"
+        activations = ((None, logits.sigmoid()), (torch.nn.Identity(), logits), (torch.tanh, logits.tanh()))
+        for activation, expected in activations:
+            scores = model.predict(MANY, activation_fn=activation)
+            assert scores.dtype == np.float32
+            assert np.std(expected.numpy()) > 0.05
+            np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4, rtol=0)
+
+
+def test_one_pair_gives_a_number_and_none_gives_an_empty_array(model):
+    alone = model.predict(PAIRS[0])
+    assert type(alone) is np.float32
+    np.testing.assert_allclose(model.predict(PAIRS)[0], alone, atol=1e-5)
+    assert model.predict(list(PAIRS[0])) == model.predict(np.array(PAIRS[0])) == alone
+    assert model.predict(PAIRS[:1]).shape == (1,)
+    for none in ([], (), np.array([], dtype=str)):
+        empty = model.predict(none)
+        assert (empty.shape, empty.dtype) == ((0,), np.float64)
+    assert model.predict([], convert_to_numpy=False) == []
+    assert model.predict([], convert_to_tensor=True).shape == (0,)
+    assert model.rank("who", []) == []
+
+
+def test_tensors_hold_the_same_scores(model):
+    scores = model.predict(MANY)
+    tensor = model.predict(MANY, convert_to_tensor=True)
+    assert (tensor.dtype, tensor.device.type) == (torch.float32, "cpu")
+    np.testing.assert_array_equal(tensor.numpy(), scores)
+    several = model.predict(MANY, convert_to_numpy=False)
+    assert [one.item() for one in several] == scores.tolist()
+    assert model.predict(MANY[0], convert_to_tensor=True).shape == ()
+
+
+def test_batch_size_changes_no_score_and_is_what_a_function_sees(model):
+    seen = []
+
+    def doubled(column):
+        seen.append(tuple(column.shape))
+        return column * 2
+
+    scores = model.predict(MANY, activation_fn=doubled, batch_size=10)
+    np.testing.assert_array_equal(scores, 2 * model.predict(MANY, activation_fn=identity, batch_size=3))
+    assert seen == [(10, 1), (10, 1), (len(MANY) - 20, 1)]
+
+
+def test_rank_orders_by_score_and_keeps_the_order_of_equals(model):
+    documents = [document for _, document in MANY] + ["cold water", "cold water"]
+    scores = model.predict([("who reads", document) for document in documents])
+    results = model.rank("who reads", documents, return_documents=True)
+    assert [result["corpus_id"] for result in results] == np.argsort(-scores, kind="stable").tolist()
+    assert all(result["text"] is documents[result["corpus_id"]] for result in results)
+    assert [result["score"] for result in results] == sorted(scores.tolist(), reverse=True)
+    assert model.rank("who reads", iter(documents), top_k=3) == [
+        {key: result[key] for key in ("corpus_id", "score")} for result in results[:3]
+    ]
+    worst_first = model.rank("who reads", documents, activation_fn=lambda logits: -logits)
+    assert worst_first[0]["score"] == -model.rank("who reads", documents, activation_fn=identity)[-1]["score"]
+    with pytest.raises(InvalidInputError, match="2 numbers"):
+        model.rank("who reads", documents, activation_fn=lambda logits: torch.cat([logits, logits], dim=1))
+
+
+def test_prompts_go_before_the_query(folder, model):
+    expected = model.predict([(f"find: {query}", document) for query, document in MANY])
+    np.testing.assert_array_equal(model.predict(MANY, prompt="find: "), expected)
+    with CrossEncoder(folder, device="cpu", prompts={"find": "find: "}, default_prompt_name="find") as prompted:
+        np.testing.assert_allclose(prompted.predict(MANY), expected, atol=1e-5)
+        np.testing.assert_allclose(prompted.predict(MANY, prompt=""), model.predict(MANY), atol=1e-5)
+        assert prompted.rank("who", ["a"]) == prompted.rank("who", ["a"], prompt_name="find")
+        with pytest.raises(InvalidInputError, match="one of them"):
+            prompted.predict(MANY, prompt="a", prompt_name="find")
+
+
+def test_the_activation_can_be_set_afterwards(folder):
+    with CrossEncoder(folder, device="cpu") as model:
+        assert model.activation_fn is sigmoid
+        logits = model.predict(MANY, activation_fn=identity)
+        np.testing.assert_allclose(model.activation_fn(logits), model.predict(MANY), atol=1e-6)
+        np.testing.assert_allclose(model.activation_fn(torch.tensor(logits)), model.predict(MANY), atol=1e-6)
+        model.activation_fn = identity
+        np.testing.assert_array_equal(model.predict(MANY), logits)
+        with pytest.raises(InvalidInputError, match="a function"):
+            model.activation_fn = "sigmoid"
+
+
+def test_two_labels_give_both_where_the_activation_is_stated(two_labels):
+    artifact, graph, checkpoint = two_labels("sigmoid")
+    pairs = MANY[:-2]  # which are cut alike by both rules
+    logits = torch.from_numpy(reference_logits(graph, checkpoint, pairs))
+    softmax = torch.softmax(logits, dim=1)
+    with CrossEncoder(artifact, device="cpu") as model:
+        assert model.num_labels == 2
+        for options, expected in (
+            ({"activation_fn": torch.nn.Identity()}, logits),
+            ({"activation_fn": identity}, logits),
+            ({"activation_fn": sigmoid}, logits.sigmoid()),
+            ({"activation_fn": torch.nn.Softmax(dim=-1)}, softmax),
+            ({"activation_fn": identity, "apply_softmax": True, "batch_size": 7, "show_progress_bar": True}, softmax),
+            ({"activation_fn": torch.nn.Softmax(dim=1), "apply_softmax": True}, torch.softmax(softmax, dim=1)),
+            ({"activation_fn": lambda rows: rows.argmax(dim=1)}, logits.argmax(dim=1)),
+        ):
+            np.testing.assert_allclose(model.predict(pairs, **options), expected.numpy(), atol=1e-5)
+            assert model.predict(pairs[0], **options).shape == expected.shape[1:]
+        assert model.activation_fn is None
+        for options in ({}, {"apply_softmax": True}):
+            with pytest.raises(InvalidInputError, match="state activation_fn"):
+                model.predict(pairs, **options)
+        with pytest.raises(InvalidInputError, match="one expected"):
+            model.rank("who", ["a"])
+        model.activation_fn = identity
+        np.testing.assert_allclose(model.predict(pairs), logits.numpy(), atol=1e-5)
+    # A checkpoint that states identity leaves no doubt.
+    with CrossEncoder(two_labels("identity")[0], device="cpu") as model:
+        np.testing.assert_allclose(model.predict(pairs), logits.numpy(), atol=1e-5)
+        np.testing.assert_allclose(model.predict(pairs, apply_softmax=True), softmax.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("call", [*REFUSED_BY_BOTH, *REFUSED_HERE])
+def test_a_mistake_is_refused_and_the_next_call_goes_on(call, model):
+    with pytest.raises((InvalidInputError, TypeError)):
+        (REFUSED_BY_BOTH | REFUSED_HERE)[call](model)
+    assert model.predict(PAIRS).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"modules": []}, "torch modules"),
+        ({"cache_folder": "/tmp"}, "HF_HOME"),
+        ({"token": "hf_x"}, "HF_TOKEN"),
+        ({"model_kwargs": {"attn_implementation": "eager"}}, "precision"),
+        ({"model_kwargs": {"dtype": "float16"}}, "precision"),
+        ({"model_kwargs": {"dtype": "float32"}, "precision": "int8"}, "precision"),
+        ({"processor_kwargs": {"use_fast": False}}, "max_length"),
+        ({"config_kwargs": {"num_labels": 1}}, "as it is"),
+        ({"model_card_data": object()}, "nothing is trained"),
+        ({"keep_in_fp32_modules": []}, "precision"),
+        ({"backend": "openvino"}, "onnxruntime"),
+        ({"num_labels": 3}, "another head"),
+        ({"max_length": 1000}, "64 tokens at most"),
+        ({"activation_fn": "sigmoid"}, "a function"),
+        ({"trust_remote_code": True}, "activation"),
+        ({"device": "mps"}, "no other"),
+        ({"device": "cuda:x"}, "no other"),
+        ({"prompts": ["a"]}, "a mapping"),
+        ({"default_prompt_name": "a"}, "no prompt 'a'"),
+        ({"revision": "main"}, "only a hub repository"),
+        ({"precision": "fp8"}, "fp8"),
+    ],
+)
+def test_options_that_would_change_something_and_cannot_are_refused(option, says, folder):
+    with pytest.raises(InvalidInputError, match=says):
+        CrossEncoder(folder, **option)
+
+
+def test_options_that_say_what_is_so_are_taken(folder, model):
+    with CrossEncoder(
+        str(folder),
+        device=torch.device("cpu"),
+        num_labels=1,
+        max_length=MAX_LENGTH,
+        local_files_only=True,
+        trust_remote_code=True,
+        activation_fn=torch.nn.Sigmoid(),
+        backend="onnx",
+        model_kwargs={"torch_dtype": torch.float32},
+        processor_kwargs={},
+        threads=1,
+    ) as other:
+        np.testing.assert_allclose(other.predict(MANY, device="cpu"), model.predict(MANY), atol=1e-5)
+    for option in ({"device": "cuda"}, {"device": ["cpu"]}, {"pool": {}}, {"chunk_size": 3}):
+        with pytest.raises(InvalidInputError, match=r"constructor|leave them out"):
+            model.predict(MANY, **option)
+        with pytest.raises(InvalidInputError, match=r"constructor|leave them out"):
+            model.rank("a", ["b"], **option)
+
+
+def test_a_name_without_an_owner_is_one_of_cross_encoder(cache):
+    with pytest.raises(ModelNotFoundError, match="'cross-encoder/no-such-model'"):
+        CrossEncoder("no-such-model", device="cpu")
+    with pytest.raises(InvalidInputError, match="HF_HUB_OFFLINE"):
+        CrossEncoder("somebody/no-such-model", device="cpu", local_files_only=True)
+    with pytest.raises(InvalidInputError, match="hub id"):
+        CrossEncoder()
+
+
+def test_fp32_is_the_default_and_int8_an_own_option(folder, model):
+    with CrossEncoder(folder, device="cpu", precision="int8") as quantized:
+        assert (quantized.precision, model.precision) == ("int8", "fp32")
+        difference = np.abs(quantized.predict(MANY) - model.predict(MANY))
+        assert 1e-4 < difference.max() < 0.3
+    with pytest.raises(PrecisionError, match="it has int8 for cpu"):
+        CrossEncoder("default", device="cpu")
+    with CrossEncoder("default", device="cpu", precision="int8") as default:
+        query = "how do vaccines work"
+        results = default.rank(query, ["Stocks fell.", "They train immune cells."], top_k=1)
+        assert results[0]["corpus_id"] == 1
+
+
+def test_cuda_is_asked_for_and_not_replaced(folder):
+    with pytest.raises(ProviderError):
+        CrossEncoder(folder, device="cuda:7")
+
+
+def test_attributes_are_true_and_those_of_a_torch_module_are_not_there(folder):
+    with CrossEncoder(folder, device="cpu", max_length=32) as model:
+        assert model.max_seq_length == model.max_length == 32
+        assert (model.num_labels, model.device, model.precision) == (1, "cpu", "fp32")
+        with pytest.raises(AttributeError):
+            model.max_seq_length = 16
+        for name in ("tokenizer", "model", "config", "fit", "save_pretrained", "to", "start_multi_process_pool"):
+            assert not hasattr(model, name)
+        with pytest.raises(AttributeError, match="no torch model here"):
+            _ = model.tokenizer
+        with pytest.raises(AttributeError, match=r"no attribute 'no_such_thing'$"):
+            _ = model.no_such_thing
+
+
+def test_a_progress_bar_counts_batches_where_it_is_asked_for(model, capfd, caplog):
+    scores = model.predict(MANY)
+    assert "Batches" not in capfd.readouterr().err
+    np.testing.assert_allclose(model.predict(MANY, batch_size=10, show_progress_bar=True), scores, atol=1e-5)
+    shown = capfd.readouterr().err
+    assert "Batches" in shown
+    assert "3/3" in shown
+    with caplog.at_level(logging.INFO, logger="crossrank"):
+        model.rank("who", ["a", "b"])
+        assert "1/1" in capfd.readouterr().err
+        model.rank("who", ["a", "b"], show_progress_bar=False)
+        assert "Batches" not in capfd.readouterr().err
+
+
+def test_what_is_too_long_is_cut_without_a_warning(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict([(LONG, LONG), ("who", LONG)])
+        model.rank(LONG, [LONG])
+
+
+def test_a_column_of_the_datasets_library_is_a_list(model, monkeypatch):
+    class Column:
+        """Neither list nor tuple, as there."""
+
+        def __len__(self):
+            return len(PAIRS)
+
+        def __getitem__(self, index):
+            return PAIRS[index]
+
+        def __iter__(self):
+            return iter(PAIRS)
+
+    with pytest.raises(InvalidInputError, match="a Column"):
+        model.predict(Column())
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(Column=Column))
+    np.testing.assert_array_equal(model.predict(Column()), model.predict(PAIRS))
+
+
+def test_the_callers_data_stays_as_it_is(model):
+    pairs = [list(pair) for pair in MANY]
+    documents = [document for _, document in MANY]
+    before = pickle.dumps((pairs, documents))
+    model.predict(pairs, prompt="find: ")
+    model.rank("who", documents, top_k=2, return_documents=True)
+    assert pickle.dumps((pairs, documents)) == before
+
+
+def test_it_pickles_and_closes(folder, model):
+    with CrossEncoder(folder, device="cpu", activation_fn=torch.nn.Tanh(), prompts={"a": "find: "}) as original:
+        expected = original.predict(MANY, prompt_name="a")
+        copy = pickle.loads(pickle.dumps(original))
+    np.testing.assert_allclose(copy.predict(MANY, prompt_name="a"), expected, atol=1e-5)
+    copy.close()
+    with pytest.raises(ClosedError):
+        copy.predict(MANY)
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+blocked = sys.argv[2] == "blocked"
+if blocked:
+    sys.modules["torch"] = None
+from crossrank.compat import CrossEncoder, identity
+from crossrank.errors import MissingDependencyError
+pairs = [("who reads", "cold water"), ("the river", "every reader"), ("a", "b")]
+with CrossEncoder(sys.argv[1], device="cpu") as model:
+    scores = model.predict(pairs)
+    logits = model.predict(pairs, activation_fn=identity)
+    assert len(model.rank("who", ["a", "b"])) == 2
+    assert blocked or "torch" not in sys.modules, "neither of these needs torch"
+    assert not {"transformers", "onnx"} & sys.modules.keys()
+    if blocked:
+        seen = []
+        own = model.predict(pairs, activation_fn=lambda x: (seen.append((type(x), x.shape)), 1 / (1 + np.exp(-x)))[1])
+        assert seen == [(np.ndarray, (3, 1))]
+        assert np.allclose(own, scores, atol=1e-6)
+        for options in ({"convert_to_tensor": True}, {"convert_to_numpy": False}):
+            try:
+                model.predict(pairs, **options)
+            except MissingDependencyError as error:
+                assert "torch is not installed" in str(error)
+            else:
+                raise AssertionError(options)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("torch_is", ["blocked", "installed"])
+def test_without_torch_it_scores_and_with_it_it_does_not_load_it_unasked(torch_is, folder):
+    assert run_python(WITHOUT_TORCH, folder, torch_is).strip() == "done"
+
+
+def test_every_error_of_a_mistake_is_a_crossrank_error_and_a_value_error(model):
+    with pytest.raises(CrossrankError) as caught:
+        model.predict([("a", "b"), ("a", None)])
+    assert isinstance(caught.value, ValueError)
+    assert "inputs[1]" in str(caught.value)
