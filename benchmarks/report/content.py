@@ -84,7 +84,9 @@ def make_report(
     progress("checking files and reference pairs")
     manifest = Artifact.open(folder).manifest
     checks = check_reference_pairs(folder)
-    run, cells, not_timed = describe_run(), (), "not asked for"
+    run = describe_run()
+    cells: tuple[LatencyCell, ...] = ()
+    not_timed = "not asked for"
     precisions = [precision for precision in get_args(Precision) if _runs(manifest, precision, provider)]
     if seconds is not None and not precisions:
         not_timed = f"the artifact has no graph for {provider}"
