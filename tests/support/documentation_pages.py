@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import re
 import shlex
 import subprocess
@@ -177,7 +178,7 @@ def check_command(command: str) -> None:
     for part in re.split(r"&&|\||;", command.partition("<<")[0]):
         words = shlex.split(part, comments=True) if _closed(part) else []  # else the mark was part of a quotation
         if words[:1] == ["crossrank"]:
-            check_options([word for word in words[1:] if word != "&"])
+            check_options(list(itertools.takewhile(lambda word: word not in {">", "2>", "<", "&"}, words[1:])))
         elif words[:2] == ["pip", "install"]:
             check_extras(words[2:])
         elif words[:1] == ["make"] and words[1:]:
@@ -188,6 +189,9 @@ def check_options(arguments: list[str]) -> None:
     """Parse the arguments of `crossrank` as the program does, without running a command."""
     try:
         _program_that_does_nothing().main(list(arguments), prog_name="crossrank", standalone_mode=False)
+    except SystemExit as end:  # of an option that does something by itself
+        if end.code:
+            raise PageError(f"exit code {end.code}") from None
     except Exception as error:
         raise PageError(f"{type(error).__name__}: {getattr(error, 'message', error)}") from None
 
