@@ -7,10 +7,13 @@ TRANSFORMERS_5_VENV := .transformers-5-venv
 OLDEST_VENV := .oldest-venv
 NEWEST_VENV := .newest-venv
 DOCS_VENV := .docs-venv
+RAY_VENV := .ray-venv
+ADAPTERS := langchain llama-index haystack
 # The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
 CPU_TORCH := torch==2.13.0
 # Tests of what depends on versions of libraries; the others test crossrank's own arithmetic, benchmarks and evaluation.
-VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/cli
+VERSIONED_TESTS := tests/models tests/engine tests/export tests/api tests/bulk tests/cli \
+	$(addprefix tests/server/test_,http_settings.py refusals.py rerank_routes.py service_process.py)
 # The wheel alone, without the CUDA libraries that crossrank[gpu] brings: they take gigabytes and need a GPU.
 GPU_WHEEL := onnxruntime-gpu==1.31.1
 DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
@@ -18,8 +21,8 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test clients lint package gpu-wheel examples docs pictures notebook check default-model default-small-model clean \
-	transformers-5 oldest newest check-all
+.PHONY: demo test clients adapters lint package gpu-wheel examples docs pictures notebook check default-model default-small-model clean \
+	transformers-5 oldest newest ray check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
 demo: $(DEMO_VENV)/installed
@@ -43,11 +46,27 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 # Environments of clients of the HTTP service whose requirements exclude each other; without them their tests are skipped.
-clients: .clients/chains/installed .clients/aiperf/installed
+clients: .clients/chains/installed .clients/aiperf/installed .clients/kserve/installed
 
 .clients/%/installed: tests/server/clients/%.txt
 	$(PYTHON) -m venv .clients/$*
 	.clients/$*/bin/pip install --quiet --requirement $<
+	touch $@
+
+# Each adapter beside the newest release of its framework that was tried; each reports for itself, and one that fails does
+# not keep the next from running.
+adapters: $(ADAPTERS:%=.adapters/%/installed)
+	@failed=; for name in $(ADAPTERS); do \
+		echo "== $$name"; \
+		.adapters/$$name/bin/pip install --quiet --no-deps --force-reinstall . && \
+		.adapters/$$name/bin/python -m pytest tests/integrations/test_$$(echo $$name | tr - _).py $(PYTEST_ARGS) || \
+		failed="$$failed $$name"; \
+	done; \
+	test -z "$$failed" || { echo "adapters that fail:$$failed"; exit 1; }
+
+.adapters/%/installed: tests/integrations/adapters/%.txt tests/integrations/adapters/tests.txt pyproject.toml
+	$(PYTHON) -m venv .adapters/$*
+	.adapters/$*/bin/pip install --quiet --requirement $< --requirement tests/integrations/adapters/tests.txt '.[cpu,$*]'
 	touch $@
 
 # mypy sees the package only where it is installed, so the number of files it read is checked as well.
@@ -109,7 +128,7 @@ $(TRANSFORMERS_5_VENV)/installed: pyproject.toml constraints-transformers-5.txt
 		'sentence-transformers>=6.2' '.[cpu,export,test]'
 	touch $@
 
-# The lowest version of everything that pyproject.toml allows, but for torch.
+# The lowest version of everything that pyproject.toml allows.
 oldest: $(OLDEST_VENV)/installed
 	$(OLDEST_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
 	$(OLDEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
@@ -118,9 +137,9 @@ $(OLDEST_VENV)/installed: pyproject.toml tests/support/lowest_versions.py
 	$(PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_VENV)/bin/pip install --quiet packaging
 	$(OLDEST_VENV)/bin/python tests/support/lowest_versions.py pyproject.toml > $(OLDEST_VENV)/constraints.txt
-	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt '$(CPU_TORCH)'
+	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt torch
 	$(OLDEST_VENV)/bin/pip install --quiet --constraint $(OLDEST_VENV)/constraints.txt \
-		'$(CPU_TORCH)' '.[cpu,optimum,test]'
+		'.[bulk,cpu,optimum,server,test]'
 	touch $@
 
 # The newest version of everything, as a user gets it today; made anew every time.
@@ -128,11 +147,22 @@ newest:
 	rm -rf $(NEWEST_VENV)
 	$(PYTHON) -m venv $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)'
-	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[cpu,export,test]'
+	$(NEWEST_VENV)/bin/pip install --quiet '$(CPU_TORCH)' sentence-transformers '.[bulk,cpu,export,server,test]'
 	$(NEWEST_VENV)/bin/python -m pytest $(VERSIONED_TESTS) $(PYTEST_ARGS)
 
+# Ray on this machine with two workers, and Spark where Java is installed.
+ray: $(RAY_VENV)/installed
+	$(RAY_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(RAY_VENV)/bin/python -m pytest tests/integrations/test_ray_datasets.py tests/integrations/test_ray_serving.py \
+		tests/integrations/test_spark_example.py $(PYTEST_ARGS)
+
+$(RAY_VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/pip install --quiet --constraint constraints.txt '.[cpu,ray,test]' httpx pyspark
+	touch $@
+
 # Every environment, one after the other; far longer than the run that every change takes.
-check-all: clients check transformers-5 oldest newest
+check-all: clients check adapters transformers-5 oldest newest ray
 
 # Export the embedded model again. Its graphs are committed, and every copy stays in the history: do it rarely.
 default-model: $(VENV)/installed
@@ -145,4 +175,5 @@ default-small-model: $(VENV)/installed
 		--name default-small --activation identity --precision int8
 
 clean:
-	rm -rf .site .cache $(VENV) $(DOCS_VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) .clients build dist *.egg-info
+	rm -rf .site .cache $(VENV) $(DOCS_VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) $(RAY_VENV) \
+		.clients .adapters build dist *.egg-info

@@ -24,8 +24,8 @@ class AsyncReranker(AsyncArtifactReranker):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Find the model and load it. This blocks, so do it before the event loop serves callers.
 
-        Takes what `Reranker` takes. Only `max_queue_tokens=None` means something else here: calls that would wait for
-        more than about four seconds of work, at the observed speed, are refused.
+        Takes what `Reranker` takes. Beside an event loop, calls that would wait for more than about four seconds of
+        work, at the observed speed, are refused as well, and `max_queue_tokens=None` means ten million.
 
         Raises:
             CrossrankError: as `Reranker`.

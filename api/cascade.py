@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from crossrank.document_pool import DocumentPool
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.call.arguments import listed, name_in
 from crossrank.engine.call.ranking import best_first, ranked_documents
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    import numpy.typing as npt
-
-    from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankedDocument
-    from crossrank.engine.text.documents import Document
     from crossrank.engine.text.prepared import Documents
     from crossrank.engine.text.windows import LongDocuments
     from crossrank.models.manifest import PrecisionChoice, ProviderChoice
@@ -187,7 +184,7 @@ class Cascade:
         query = query_text(query)
         items = documents.items if isinstance(documents, PreparedDocuments) else tuple(as_list(documents))
         top_k = checked_top_k(top_k, len(items))
-        pool = _DocumentPool(items, documents if isinstance(documents, PreparedDocuments) else None)
+        pool = DocumentPool(items, documents if isinstance(documents, PreparedDocuments) else None)
         alive = np.arange(len(items))
         ranked: list[RankedDocument] = []
         unscored: list[RankedDocument] = []
@@ -246,6 +243,16 @@ class Cascade:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        """One line: what each stage runs, on how many tokens of a pair, and how many documents it keeps."""
+        stages = []
+        for stage, reranker in zip(self.__dict__.get("_stages", ()), self.__dict__.get("_rerankers", ()), strict=False):
+            info = reranker.info()
+            kept = "" if stage.keep is None else f" keeping {stage.keep}"
+            length = stage.max_length or info.max_length
+            stages.append(f"{info.model!r} {info.precision} on {info.provider}, {length} tokens a pair{kept}")
+        return f"<{type(self).__name__} {', then '.join(stages) or 'not loaded'}>"
+
     def __getstate__(self) -> object:
         """Pickle as stages and options; models are found again where the pickle is read."""
         return self._stages, self._make
@@ -280,25 +287,3 @@ class Cascade:
             reranker.score_indices("", reranker.prepare([]), np.arange(0), max_length=max_length)
         except InvalidInputError as error:
             raise InvalidInputError(f"stage {number + 1} of the cascade: {error}") from error
-
-
-class _DocumentPool:
-    """The documents of one call, encoded once for each kind of reranker that reads them."""
-
-    def __init__(self, items: tuple[Document, ...], prepared: PreparedDocuments | None) -> None:
-        self._items = items
-        self._first = prepared
-        self._encoded: dict[str, tuple[PreparedDocuments, npt.NDArray[np.int64]]] = {}
-
-    def score(
-        self, reranker: ArtifactReranker, query: str, alive: npt.NDArray[np.int64], max_length: int | None
-    ) -> DocumentScores:
-        """Score the documents with the indices `alive`, ascending."""
-        if self._first is not None:  # documents that the caller prepared; they must fit the first stage
-            self._encoded[reranker.prepared_key] = (reranker.prepare(self._first), np.arange(len(self._items)))
-            self._first = None
-        if reranker.prepared_key not in self._encoded:
-            documents = self._items if len(alive) == len(self._items) else [self._items[index] for index in alive]
-            self._encoded[reranker.prepared_key] = (reranker.prepare(documents), alive)
-        prepared, indices = self._encoded[reranker.prepared_key]
-        return reranker.score_indices(query, prepared, np.searchsorted(indices, alive), max_length=max_length)

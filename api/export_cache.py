@@ -39,7 +39,13 @@ def cache_folder() -> Path:
     return user_folder("exports", CACHE_VARIABLE)
 
 
-def find_hub_export(hub_id: str, revision: str | None, precision: Precision, file: str | None = None) -> Path | None:
+def find_hub_export(
+    hub_id: str,
+    revision: str | None,
+    precision: Precision,
+    file: str | None = None,
+    label: int | str | None = None,
+) -> Path | None:
     """An export of a hub repository that is cached already, found without a network.
 
     Args:
@@ -47,6 +53,7 @@ def find_hub_export(hub_id: str, revision: str | None, precision: Precision, fil
         revision: branch, tag or commit; None for the default branch as it was when it was first fetched.
         precision: of the graph.
         file: the ready ONNX file it was made from; None for the export of the checkpoint.
+        label: the label that means relevant, as the caller names it; None where it does not.
 
     Raises:
         CacheFolderError: this user has no cache folder, or it cannot be read.
@@ -55,7 +62,7 @@ def find_hub_export(hub_id: str, revision: str | None, precision: Precision, fil
     if commit is None:
         return None
     with used_folder(cache_folder(), CACHE_VARIABLE):
-        folder = _entry(hub_id, commit, precision, file)
+        folder = _entry(hub_id, commit, precision, file, label)
         return folder if is_artifact(folder) else None
 
 
@@ -111,6 +118,7 @@ def hub_export(
     precision: Precision,
     make: Callable[[Path], object],
     file: str | None = None,
+    label: int | str | None = None,
 ) -> Path:
     """The cached export of a hub repository, made if it is not there, and found by its revision from now on.
 
@@ -121,30 +129,38 @@ def hub_export(
         precision: of the graph.
         make: exports to the folder given.
         file: the ready ONNX file it is made from; None for the export of the checkpoint.
+        label: the label that means relevant, as the caller names it; None where it does not.
 
     Raises:
         CacheFolderError: the export has to be made, and the cache folder cannot be found or written.
     """
-    folder = _made(_entry(hub_id, commit, precision, file), make)
+    folder = _made(_entry(hub_id, commit, precision, file, label), make)
     record_fetch(hub_id, revision, commit)
     return folder
 
 
-def find_local_export(checkpoint: Path, precision: Precision) -> tuple[Path, bool]:
+def find_local_export(checkpoint: Path, precision: Precision, label: int | str | None = None) -> tuple[Path, bool]:
     """Where the export of a checkpoint folder of these very bytes is kept, and whether it is there.
 
     Args:
         checkpoint: the folder.
         precision: of the graph.
+        label: the label that means relevant, as the caller names it; None where it does not.
 
     Raises:
         CacheFolderError: this user has no cache folder, or it cannot be read.
     """
-    files = sorted({path for pattern in _DESCRIBING_FILES for path in checkpoint.glob(pattern)})
-    return _local(checkpoint, ((path.name, sha256_of(path)) for path in files), precision)
+    # Of folders too: each module of a sentence-transformers model has one.
+    files = sorted(
+        {path for pattern in _DESCRIBING_FILES for depth in ("", "*/") for path in checkpoint.glob(depth + pattern)}
+    )
+    named = ((path.relative_to(checkpoint).as_posix(), sha256_of(path)) for path in files)
+    return _local(checkpoint, named, precision, label=label)
 
 
-def find_local_import(folder: Path, file: str, digests: Mapping[str, str], precision: Precision) -> tuple[Path, bool]:
+def find_local_import(
+    folder: Path, file: str, digests: Mapping[str, str], precision: Precision, label: int | str | None = None
+) -> tuple[Path, bool]:
     """Where the artifact of a folder's ready ONNX file is kept, and whether it is there.
 
     Args:
@@ -152,11 +168,12 @@ def find_local_import(folder: Path, file: str, digests: Mapping[str, str], preci
         file: its path in the folder.
         digests: sha256 of all files that are read.
         precision: of the graph.
+        label: the label that means relevant, as the caller names it; None where it does not.
 
     Raises:
         CacheFolderError: this user has no cache folder, or it cannot be read.
     """
-    return _local(folder, sorted(digests.items()), precision, file)
+    return _local(folder, sorted(digests.items()), precision, file, label)
 
 
 def local_export(entry: Path, make: Callable[[Path], object]) -> Path:
@@ -173,21 +190,26 @@ def local_export(entry: Path, make: Callable[[Path], object]) -> Path:
 
 
 def _local(
-    folder: Path, digests: Iterable[tuple[str, str]], precision: Precision, file: str | None = None
+    folder: Path,
+    digests: Iterable[tuple[str, str]],
+    precision: Precision,
+    file: str | None = None,
+    label: int | str | None = None,
 ) -> tuple[Path, bool]:
     state = hashlib.sha256()
     for name, digest in digests:
         state.update(f"{name}\0{digest}\n".encode())
     with used_folder(cache_folder(), CACHE_VARIABLE):
-        entry = _entry(folder.resolve().name, state.hexdigest()[:32], precision, file)
+        entry = _entry(folder.resolve().name, state.hexdigest()[:32], precision, file, label)
         return entry, is_artifact(entry)
 
 
-def _entry(name: str, state: str, precision: Precision, file: str | None) -> Path:
+def _entry(name: str, state: str, precision: Precision, file: str | None, label: int | str | None) -> Path:
     from crossrank import __version__
 
     of_file = "" if file is None else f"-{_slug(file)}"
-    return cache_folder() / _slug(name) / f"{state}-{precision}-{__version__}{of_file}"
+    of_label = "" if label is None else f"-label-{_slug(str(label))}"
+    return cache_folder() / _slug(name) / f"{state}-{precision}-{__version__}{of_file}{of_label}"
 
 
 def _reference(hub_id: str, revision: str | None) -> Path:

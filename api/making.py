@@ -42,12 +42,14 @@ class Wanted:
     Attributes:
         precision: of its graph.
         file: the ready ONNX file to take; None to take the checkpoint if it can be exported, else the usual file.
+        positive_label: index or name of the label that means relevant; None to derive it.
         trust_remote_code: let code of the checkpoint run.
         progress: called with the events of the export.
     """
 
     precision: Precision
     file: str | None
+    positive_label: int | str | None
     trust_remote_code: bool
     progress: Callable[[ExportEvent], None] | None
 
@@ -71,7 +73,7 @@ def hub_artifact(
     if not update:
         files = (None, *dict.fromkeys((*usual, *USUAL_ONNX_FILES))) if wanted.file is None else (wanted.file,)
         for file in files:
-            cached = find_hub_export(hub_id, revision, wanted.precision, file)
+            cached = find_hub_export(hub_id, revision, wanted.precision, file, wanted.positive_label)
             if cached is not None:
                 return cached
     known = None if update else known_commit(hub_id, revision)
@@ -93,7 +95,7 @@ def folder_artifact(folder: Path, wanted: Wanted) -> Path:
     """
     missing = ""
     if wanted.file is None:
-        entry, made = find_local_export(folder, wanted.precision)
+        entry, made = find_local_export(folder, wanted.precision, wanted.positive_label)
         if made:
             return entry
         missing = _missing_for_checkpoints()
@@ -106,7 +108,7 @@ def folder_artifact(folder: Path, wanted: Wanted) -> Path:
     _require_import(folder.name)
     file = _choose(place, wanted, None, missing)
     graph = take_ready_graph(place, file, chosen=wanted.file is not None)
-    entry, _ = find_local_import(folder, file, graph.digests, wanted.precision)
+    entry, _ = find_local_import(folder, file, graph.digests, wanted.precision, wanted.positive_label)
     return local_export(entry, lambda out: _import(graph, out, wanted))
 
 
@@ -115,7 +117,8 @@ def _hub_checkpoint(hub_id: str, revision: str | None, known: str | None, wanted
 
     with _explained(hub_id, known):
         commit = find_source(hub_id, revision=known or revision).revision
-    return hub_export(hub_id, revision, commit, wanted.precision, _checkpoint_maker(hub_id, commit, wanted))
+    make = _checkpoint_maker(hub_id, commit, wanted)
+    return hub_export(hub_id, revision, commit, wanted.precision, make, label=wanted.positive_label)
 
 
 def _hub_ready_graph(
@@ -135,7 +138,7 @@ def _hub_ready_graph(
         record_fetch(hub_id, revision, repository.commit, graph.digests)
         _import(graph, out, wanted)
 
-    return hub_export(hub_id, revision, repository.commit, wanted.precision, make, file)
+    return hub_export(hub_id, revision, repository.commit, wanted.precision, make, file, wanted.positive_label)
 
 
 @contextlib.contextmanager
@@ -214,6 +217,7 @@ def _checkpoint_maker(checkpoint: str, revision: str | None, wanted: Wanted) -> 
             out,
             precisions=(wanted.precision,),
             revision=revision,
+            positive_label=wanted.positive_label,
             trust_remote_code=wanted.trust_remote_code,
             progress=wanted.progress,
         )
@@ -229,6 +233,7 @@ def _import(graph: ReadyGraph, out: Path, wanted: Wanted) -> None:
         graph.folder,
         out,
         precisions=(wanted.precision,),
+        positive_label=wanted.positive_label,
         fetched=graph if graph.hub_id else None,
         progress=wanted.progress,
     )

@@ -45,8 +45,10 @@ class Reranker(ArtifactReranker):
         devices: Sequence[int] | None = None,
         gpu_memory_limit: int | None = None,
         cuda_graphs: bool = True,
+        instruction: str | None = None,
         revision: str | None = None,
         file: str | None = None,
+        positive_label: int | str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         """Find the model, export its checkpoint or ready ONNX file if there is no export of it yet, and load it.
@@ -72,10 +74,14 @@ class Reranker(ArtifactReranker):
                 the next two options are for CUDA only. Not run on a GPU yet.
             gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit.
             cuda_graphs: whether each shape is captured once as a CUDA graph and replayed, which saves kernel launches.
+            instruction: what documents are judged by, for models that take an instruction, such as Qwen3-Reranker; None
+                takes the model's own.
             revision: branch, tag or commit of a hub repository; a branch stays the commit that was fetched first.
             file: a ready ONNX file of the model to take instead of its checkpoint, by its path in the repository or
                 folder, such as "onnx/model.onnx". None takes the checkpoint where torch is installed, and otherwise the
                 usual file. A quantized file is taken as it is.
+            positive_label: name or index of the label whose softmax probability is the score, for models of several
+                labels, such as "entailment"; None takes the one that the model says, where it says one.
             trust_remote_code: allow code that comes with a checkpoint to run during its export.
 
         Raises:
@@ -103,10 +109,12 @@ class Reranker(ArtifactReranker):
             devices=devices,
             gpu_memory_limit=gpu_memory_limit,
             cuda_graphs=cuda_graphs,
+            instruction=instruction,
         )
         self._model = absolute_model(model)
         self._revision = revision
         self._file = file
+        self._positive_label = positive_label
         self._trust_remote_code = trust_remote_code
         self._find_and_open(config)
 
@@ -117,6 +125,7 @@ class Reranker(ArtifactReranker):
             "model": self._model,
             "revision": self._revision,
             "file": self._file,
+            "positive_label": self._positive_label,
             "trust_remote_code": self._trust_remote_code,
         }
 
@@ -125,6 +134,7 @@ class Reranker(ArtifactReranker):
         self._model = state["model"]
         self._revision = state["revision"]
         self._file = state["file"]
+        self._positive_label = state["positive_label"]
         self._trust_remote_code = state["trust_remote_code"]
         self._find_and_open(state["config"])
 
@@ -135,6 +145,7 @@ class Reranker(ArtifactReranker):
             precision=config.precision,
             revision=self._revision,
             file=self._file,
+            positive_label=self._positive_label,
             trust_remote_code=self._trust_remote_code,
         )
         self._open(dataclasses.replace(config, artifact=folder.absolute()))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from crossrank.errors import InvalidInputError, ModelNotFoundError
 from crossrank.making import Wanted, folder_artifact, hub_artifact
-from crossrank.models.artifact import is_artifact
+from crossrank.models.artifact import Artifact, is_artifact
 from crossrank.models.catalogue import find_entry
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
+from crossrank.models.labels import label_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 _EMBEDDED_NAMES = ", ".join(repr(name) for name in EMBEDDED_MODELS)
 
 
-def resolve_model(
+def resolve_model(  # noqa: PLR0913  one parameter an option
     model: str | Path,
     *,
     provider: ProviderChoice = "auto",
     precision: PrecisionChoice = "auto",
     revision: str | None = None,
     file: str | None = None,
+    positive_label: int | str | None = None,
     trust_remote_code: bool = False,
     update: bool = False,
     progress: Callable[[ExportEvent], None] | None = None,
@@ -44,6 +46,7 @@ def resolve_model(
         precision: which graph will be needed.
         revision: branch, tag or commit of a hub repository.
         file: the ready ONNX file to take, by its path in the repository or folder.
+        positive_label: index or name of the label whose probability is the score; None to take what the model says.
         trust_remote_code: let code of the checkpoint run during an export.
         update: ask the hub what the revision is now, instead of taking the commit that was first fetched.
         progress: called with an event whenever a step of an export starts, advances or ends; downloads then show
@@ -55,8 +58,8 @@ def resolve_model(
         ExportError: making it failed.
         CacheFolderError: it may have to be exported, and there is no cache folder that can be read and written.
         ProviderError: it has to be exported, and would not run on that provider here.
-        InvalidInputError: a revision or a file was given for something that has none, or the model is neither name
-            nor path.
+        InvalidInputError: a revision or a file was given for something that has none, the label is not the one an
+            artifact was made for, or the model is neither name nor path.
     """
     model = absolute_model(model)
     if revision is not None and (isinstance(model, Path) or model in EMBEDDED_MODELS):
@@ -65,9 +68,9 @@ def resolve_model(
     if file is not None and (artifact or model in EMBEDDED_MODELS):
         raise InvalidInputError(f"file={file!r}: {str(model)!r} is an artifact already, which is not made from a file")
     if isinstance(model, Path) and artifact:
-        return model
+        return _made_for(positive_label, model)
     if not isinstance(model, Path) and model in EMBEDDED_MODELS:
-        return embedded_artifact(model)
+        return _made_for(positive_label, embedded_artifact(model))
     entry = find_entry(model) if isinstance(model, str) else None
     if isinstance(model, Path):
         if file is None and not _is_file(model / "config.json", Path.is_file):
@@ -80,7 +83,7 @@ def resolve_model(
             f"{_EMBEDDED_NAMES}, an artifact folder, a checkpoint folder, a catalogue name or a hub id such as "
             "'owner/name'"
         )
-    wanted = Wanted(_precision_to_export(provider, precision), file, trust_remote_code, progress)
+    wanted = Wanted(_precision_to_export(provider, precision), file, positive_label, trust_remote_code, progress)
     if isinstance(model, Path):
         return folder_artifact(model, wanted)
     hub_id = entry.repository if entry else model
@@ -114,6 +117,26 @@ def absolute_model(model: str | Path) -> str | Path:
     if isinstance(model, str):
         return model
     raise ModelNotFoundError(f"there is no folder {folder}")
+
+
+def _made_for(positive_label: int | str | None, folder: Path) -> Path:
+    """An artifact's folder, where the label that means relevant is the one the caller names.
+
+    Raises:
+        InvalidInputError: it is another one, or there is none of that name.
+    """
+    if positive_label is None:
+        return folder
+    manifest = Artifact.open(folder).manifest
+    names = dict(enumerate(manifest.label_names))
+    if label_index(positive_label, names, manifest.num_labels) != manifest.positive_label:
+        labels = ", ".join(manifest.label_names) or f"{manifest.num_labels} without names"
+        raise InvalidInputError(
+            f"positive_label={positive_label!r}: the artifact {folder} was made for label "
+            f"{names.get(manifest.positive_label, manifest.positive_label)!r} of its labels ({labels}); leave "
+            f"positive_label out, or export the checkpoint again with it"
+        )
+    return folder
 
 
 def _precision_to_export(provider: ProviderChoice, precision: PrecisionChoice) -> Precision:

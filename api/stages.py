@@ -61,7 +61,7 @@ class StageRun:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CascadeResult(RankResult):
     """A ranking by a cascade. Scores of different stages are not comparable: a later stage's documents come first.
 

@@ -19,6 +19,7 @@ from crossrank.cli.models import models_command
 from crossrank.cli.pull import pull_command
 from crossrank.cli.report import report_command
 from crossrank.cli.rerank import rerank_command
+from crossrank.cli.score import score_command
 from crossrank.cli.self_check import self_check_command
 from crossrank.cli.serve import serve_command
 from crossrank.errors import MissingDependencyError
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("rerank")(rerank_command)
+app.command("score")(score_command)
 app.command("export")(export_command)
 app.command("pull")(pull_command)
 app.command("serve")(serve_command)

@@ -75,11 +75,13 @@ def json_text(value: object, indent: int | None = None) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, with U+FFFD for control characters and surrogates."""
-    return "".join(
+    """A text on one line, with U+FFFD for control characters and surrogates, or '?' where the output has none."""
+    shown = "".join(
         "\ufffd" if unicodedata.category(character) in {"Cc", "Cs"} else character
         for character in " ".join(text.split())
     )
+    encoding = sys.stdout.encoding or "utf-8"
+    return shown.encode(encoding, "replace").decode(encoding)
 
 
 class ReportingGroup(TyperGroup):

@@ -10,11 +10,12 @@ import typer
 
 from crossrank.cli.common import json_text, out, plain_table
 from crossrank.cli.inspect import fidelity_cells, pass_line
-from crossrank.cli.options import TrustRemoteCodeOption
+from crossrank.cli.options import PositiveLabelOption, TrustRemoteCodeOption, stated_label
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.errors import InvalidInputError
 from crossrank.export.dependencies import Exporter
 from crossrank.models.manifest import Activation, Precision
+from crossrank.models.templates import TemplateName
 
 if TYPE_CHECKING:
     from crossrank.export.hub.ready_graph import ReadyGraph
@@ -46,14 +47,16 @@ def export_command(
     exporter: Annotated[
         Exporter | None, typer.Option(help="What makes the ONNX graph; default: the first that is installed.")
     ] = None,
+    template: Annotated[
+        TemplateName | None,
+        typer.Option(help="Text around query and document of a language model; default: what the catalogue says."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the artifact; default: the checkpoint's.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
     activation: Annotated[
         Activation | None, typer.Option(help="Default: what the checkpoint or the catalogue says.")
     ] = None,
-    positive_label: Annotated[
-        str | None, typer.Option(help="With two labels: index or name of the one that means relevant.")
-    ] = None,
+    positive_label: PositiveLabelOption = None,
     max_length: Annotated[int | None, typer.Option(min=8, help="Tokens of a pair; default: the most it takes.")] = None,
     verification_pairs: Annotated[
         Path | None, typer.Option(metavar="JSONL", help='Lines {"query", "documents"} to verify on; default: our own.')
@@ -66,7 +69,6 @@ def export_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report for programs.")] = False,
 ) -> None:
     """Turn a cross-encoder checkpoint into a verified artifact, which appears whole or not at all."""
-    label = None if positive_label is None else _label(positive_label)
     if name is not None and not name.strip():
         raise InvalidInputError(f"--name {name!r}: a name that is not blank expected, or no --name")
     if from_onnx is None and target is None:
@@ -80,9 +82,12 @@ def export_command(
         )
     if from_onnx is not None and revision is not None:
         raise InvalidInputError("--revision goes with a hub repository, not with --from-onnx")
-    if (from_onnx is not None or file is not None) and (trust_remote_code or exporter is not None):
+    if (from_onnx is not None or file is not None) and (
+        trust_remote_code or exporter is not None or template is not None
+    ):
         raise InvalidInputError(
-            "--trust-remote-code and --exporter go with a checkpoint, not with an ONNX file (--from-onnx, --file)"
+            "--trust-remote-code, --exporter and --template go with a checkpoint, not with an ONNX file (--from-onnx, "
+            "--file)"
         )
     graphs = None if precision is None else _precisions(precision)
     make: partial[ExportReport]
@@ -90,7 +95,7 @@ def export_command(
         from crossrank.export import export
 
         make = partial(export, source, target, precisions=graphs or ("fp32", "int8", "fp16"), revision=revision)
-        make = partial(make, trust_remote_code=trust_remote_code, exporter=exporter)
+        make = partial(make, trust_remote_code=trust_remote_code, exporter=exporter, template=template)
     else:
         from crossrank.export import import_onnx
 
@@ -100,7 +105,7 @@ def export_command(
         report = make(
             force=force,
             activation=activation,
-            positive_label=label,
+            positive_label=stated_label(positive_label),
             max_length=max_length,
             verification_pairs=verification_pairs,
             min_kendall_tau=min_kendall_tau,
@@ -123,14 +128,6 @@ def _onnx_file(
 
     graph = find_ready_graph(source, file, revision=revision, show_progress=True)
     return graph.file, graph.folder, graph if graph.hub_id else None
-
-
-def _label(text: str) -> int | str:
-    """The index of a label, or its name."""
-    try:
-        return int(text) if text.isdecimal() else text
-    except ValueError:  # more digits than Python converts: no index in any case
-        return text
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:

@@ -67,14 +67,16 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
         "made of": "\n".join(
             f"{name} (sha256 {digest})" for name, digest in (source.weights_sha256 | source.files_sha256).items()
         ),
+        "code of its own": "\n".join(f"{name} (sha256 {digest})" for name, digest in source.code_sha256.items())
+        or "none ran",
         "compared with": manifest.verification.reference if manifest.verification else "not recorded",
         "licence": source.licence or "not stated",
         "architecture": f"{shape.model_type}, {shape.num_hidden_layers} layers, hidden {shape.hidden_size}, "
         f"{shape.num_attention_heads} heads, vocabulary {shape.vocab_size}",
         "max length": f"{manifest.max_length} tokens",
         "segment ids": "yes" if manifest.uses_segment_ids else "no",
-        "labels": str(manifest.num_labels)
-        + (f", label {manifest.positive_label} means relevant" if manifest.num_labels > 1 else ""),
+        "labels": _labels(manifest),
+        "template": "none" if manifest.template is None else manifest.template.name,
         "activation": manifest.activation,
         "made by": f"crossrank {manifest.crossrank_version}, "
         + ", ".join(f"{name} {version}" for name, version in sorted(manifest.library_versions.items())),
@@ -101,6 +103,15 @@ def print_manifest(folder: Path, manifest: Manifest) -> None:
     for graph in manifest.graphs:
         for record in graph.passes:
             console.print(f"  {graph.precision} {pass_line(record)}")
+
+
+def _labels(manifest: Manifest) -> str:
+    if manifest.num_labels == 1:
+        return "1"
+    names = manifest.label_names
+    named = f" ({', '.join(names)})" if names else ""
+    relevant = repr(names[manifest.positive_label]) if names else manifest.positive_label
+    return f"{manifest.num_labels}{named}, label {relevant} means relevant"
 
 
 def pass_line(record: PassRecord) -> str:

@@ -56,6 +56,12 @@ ActivationOption: TypeAlias = Annotated[Activation | None, typer.Option("--activ
 TrustRemoteCodeOption: TypeAlias = Annotated[
     bool, typer.Option("--trust-remote-code", help="Allow code that comes with a checkpoint to run.")
 ]
+PositiveLabelOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--positive-label", help="Of several labels: index or name of the one whose probability is the score."
+    ),
+]
 PrintJsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print for programs.")]
 JsonFileOption: TypeAlias = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")]
 MarkdownOption: TypeAlias = Annotated[
@@ -93,3 +99,13 @@ QueriesOption: TypeAlias = Annotated[
 ]
 RoundsOption: TypeAlias = Annotated[int, typer.Option("--rounds", min=1, help="How often everything is measured.")]
 PeersOption: TypeAlias = Annotated[str | None, typer.Option("--peers", help="Which peers, comma-separated.")]
+
+
+def stated_label(text: str | None) -> int | str | None:
+    """The index of a label, or its name, of what a command was given."""
+    if text is None:
+        return None
+    try:
+        return int(text) if text.isdecimal() else text
+    except ValueError:  # more digits than Python converts: no index in any case
+        return text

@@ -8,7 +8,13 @@ import typer
 
 from crossrank.cli.common import json_text, out
 from crossrank.cli.inspect import print_manifest
-from crossrank.cli.options import PrintJsonOption, TrustRemoteCodeOption, model_names
+from crossrank.cli.options import (
+    PositiveLabelOption,
+    PrintJsonOption,
+    TrustRemoteCodeOption,
+    model_names,
+    stated_label,
+)
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.models.artifact import Artifact
 from crossrank.models.manifest import PrecisionChoice, ProviderChoice
@@ -26,6 +32,7 @@ def pull_command(
     file: Annotated[
         str | None, typer.Option(metavar="PATH", help="Take this ONNX file of the repository, not the checkpoint.")
     ] = None,
+    positive_label: PositiveLabelOption = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Ask what the revision is now; the commit fetched first stays otherwise.")
@@ -43,6 +50,7 @@ def pull_command(
             precision=precision,
             revision=revision,
             file=file,
+            positive_label=stated_label(positive_label),
             trust_remote_code=trust_remote_code,
             update=update,
             progress=progress.show,
@@ -53,5 +61,5 @@ def pull_command(
         typer.echo(json_text({"folder": str(folder), "manifest": artifact.manifest.model_dump(mode="json")}, indent=2))
     else:
         print_manifest(folder, artifact.manifest)
-        found_by_name = file is None and revision is None
+        found_by_name = file is None and revision is None and positive_label is None
         out().print(f"try: crossrank rerank -m {model if found_by_name else folder} -q ... FILE")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from crossrank.cli.common import err, json_text, out, printable, status
@@ -21,16 +21,19 @@ from crossrank.cli.options import (
     model_names,
 )
 from crossrank.cli.reading import InputFormat, read_documents
-from crossrank.engine.text.documents import TEXT_FIELD
+from crossrank.engine.call.ranking_views import shown_score, shown_text
 from crossrank.engine.text.windows import Aggregation, LongDocumentsChoice, Windows
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from crossrank.engine.call.results import RankedDocument, RankResult, RerankerInfo
+    from crossrank.engine.text.documents import Document
     from crossrank.engine.text.windows import LongDocuments
 
 
 _MOST_WINDOWS = 128
+_GAP = "  "
+"""Between columns."""
 
 
 OutputFormat: TypeAlias = Literal["table", "jsonl"]
@@ -43,7 +46,9 @@ def rerank_command(
     *,
     query: Annotated[str, typer.Option("--query", "-q", help="The query.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=0, help="How many documents to print.")] = 10,
-    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = "table",
+    output_format: Annotated[
+        OutputFormat, typer.Option("--format", help="A table (tab-separated where it is no terminal), or JSON lines.")
+    ] = "table",
     input_format: Annotated[InputFormat, typer.Option(help="Format of the file.")] = "auto",
     model: Annotated[
         str,
@@ -75,6 +80,9 @@ def rerank_command(
         Aggregation | None,
         typer.Option(help="How to get a document's score from its windows'; default: max."),
     ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="What to judge by, for models that take one; default: the model's own.")
+    ] = None,
     cascade: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Rank in the stages of a TOML file; 'default' has the embedded models'."),
@@ -91,10 +99,16 @@ def rerank_command(
     ranker: Reranker | Cascade
     with status(f"loading {cascade or model}"):
         if cascade is not None:
-            if model != "default" or max_length is not None or activation is not None or trust_remote_code:
+            if (
+                model != "default"
+                or max_length is not None
+                or activation is not None
+                or instruction is not None
+                or trust_remote_code
+            ):
                 raise InvalidInputError(
-                    "--cascade names the models and their lengths: --model, --max-length, --activation and "
-                    "--trust-remote-code do not go with it"
+                    "--cascade names the models and their lengths: --model, --max-length, --activation, --instruction "
+                    "and --trust-remote-code do not go with it"
                 )
             is_default = cascade == "default"
             ranker = Cascade.from_toml(
@@ -113,6 +127,7 @@ def rerank_command(
                 max_length=max_length,
                 activation=activation,
                 long_documents=windows,
+                instruction=instruction,
                 trust_remote_code=trust_remote_code,
             )
     with ranker:
@@ -120,7 +135,7 @@ def rerank_command(
             started = time.perf_counter()
             ranking = ranker.rank(query, documents, top_k=top_k)
             seconds = time.perf_counter() - started
-        notes = _truncation_notes(ranking)
+        notes = _notes(ranking)
         if output_format == "jsonl":
             _print_jsonl(ranking)
         else:
@@ -185,32 +200,34 @@ def _print_jsonl(ranking: RankResult) -> None:
 
 
 def _print_table(ranking: RankResult) -> None:
-    console = out()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("rank", justify="right")
+    """On a terminal each document on one line of its width; elsewhere columns separated by tabs, with whole texts."""
     staged = any(item.stage is not None for item in ranking)
-    if staged:
-        table.add_column("stage", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("document", overflow="ellipsis", no_wrap=console.is_terminal, ratio=1)
+    rows = [["rank", *(["stage"] if staged else []), "score", "document"]]
     for rank, item in enumerate(ranking, start=1):
         stage = [str((item.stage or 0) + 1)] if staged else []
-        table.add_row(str(rank), *stage, f"{item.score:.4f}", Text(_one_line(item)))
-    console.print(table)
+        rows.append([str(rank), *stage, shown_score(item.score), _one_line(item)])
+    if not sys.stdout.isatty():
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    console = out()
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    room = max(console.width - sum(width + len(_GAP) for width in widths), len(rows[0][-1]))
+    for number, row in enumerate(rows):
+        text = Text(row[-1])
+        text.truncate(room, overflow="ellipsis")
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=False)]
+        console.print(_GAP.join([*cells, text.plain]), style="bold" if number == 0 else None, soft_wrap=True)
 
 
 def _one_line(item: RankedDocument) -> str:
-    document: Any = item.document
-    text = document if isinstance(document, str) else document[TEXT_FIELD]
-    if item.window is not None:
-        text = text[item.window.start : item.window.end]
-    label = None if isinstance(document, str) else document.get("title") or document.get("id") or document.get("_id")
-    return printable(f"{label}: {text}" if label else text)
+    part = None if item.window is None else (item.window.start, item.window.end)
+    return printable(shown_text(cast("Document", item.document), part))
 
 
-def _truncation_notes(ranking: RankResult) -> list[str]:
-    """Notes on documents and queries that were cut to the model's length."""
-    notes = []
+def _notes(ranking: RankResult) -> list[str]:
+    """Notes on documents that could not be scored, and on what was cut to the model's length."""
+    notes = [f"documents[{index}] has no score: {reason}" for index, reason in ranking.failures.items()]
     if ranking.truncated_documents:
         documents = (
             "1 document was" if ranking.truncated_documents == 1 else f"{ranking.truncated_documents} documents were"

@@ -112,5 +112,6 @@ def serve_command(
     try:
         from crossrank.server.process import run
     except ImportError as error:
-        raise MissingDependencyError(f"serving needs {error.name}: pip install 'crossrank[cpu,server]'") from error
+        # A module that is not there, or one too old for what is taken from it: the error says which.
+        raise MissingDependencyError(f"serving cannot start: {error}; pip install 'crossrank[cpu,server]'") from error
     raise typer.Exit(run(settings))

@@ -41,7 +41,13 @@ class ArtifactReranker(OpenModel):
     """
 
     def score(
-        self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
+        self,
+        query: str,
+        documents: Documents,
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Score documents against a query.
 
@@ -50,6 +56,7 @@ class ArtifactReranker(OpenModel):
             documents: strings, or mappings with a 'text' field; or what `prepare` made of them.
             deadline_ms: milliseconds from the call on, encoding and waiting included, after which it is given up.
             priority: from -4 to 4, larger goes earlier; a step counts as half the work.
+            instruction: what documents are judged by, for models that take one; None for the reranker's.
 
         Returns:
             float32 (n,), in the documents' order; larger is more relevant.
@@ -64,11 +71,16 @@ class ArtifactReranker(OpenModel):
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        call = score_call(self._caller(deadline_ms, priority), query, documents)
+        call = score_call(self._caller(deadline_ms, priority), query, documents, instruction)
         return call.complete_scores(wait_in_thread(call.scores(), call.encoders), name_in("documents"))
 
     def score_pairs(
-        self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
+        self,
+        pairs: Iterable[tuple[str, Document]],
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries; float32 (n,) in the pairs' order.
 
@@ -76,6 +88,7 @@ class ArtifactReranker(OpenModel):
             pairs: the pairs.
             deadline_ms: as for `score`.
             priority: as for `score`.
+            instruction: as for `score`.
 
         Raises:
             InvalidInputError: an item is no pair of a string and a document; the message names its position.
@@ -84,7 +97,7 @@ class ArtifactReranker(OpenModel):
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        call = pairs_call(self._caller(deadline_ms, priority), pairs)
+        call = pairs_call(self._caller(deadline_ms, priority), pairs, instruction)
         return call.complete_scores(wait_in_thread(call.scores(), call.encoders), name_in("pairs"))
 
     def score_many(
@@ -94,6 +107,7 @@ class ArtifactReranker(OpenModel):
         *,
         deadline_ms: float | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> list[npt.NDArray[np.float32]]:
         """Score each query's documents, all of them planned together.
 
@@ -102,6 +116,7 @@ class ArtifactReranker(OpenModel):
             documents_per_query: as many lists of documents.
             deadline_ms: as for `score`, for all of them together.
             priority: as for `score`.
+            instruction: as for `score`.
 
         Returns:
             One float32 array a query, in its documents' order.
@@ -113,7 +128,7 @@ class ArtifactReranker(OpenModel):
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        call, counts = many_call(self._caller(deadline_ms, priority), queries, documents_per_query)
+        call, counts = many_call(self._caller(deadline_ms, priority), queries, documents_per_query, instruction)
         if not counts:
             return []
         ends = np.cumsum(counts)
@@ -134,6 +149,7 @@ class ArtifactReranker(OpenModel):
         deadline_ms: float | None = None,
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> RankResult:
         """Order documents by their relevance to a query, best first; equal ones keep the documents' order.
 
@@ -150,6 +166,7 @@ class ArtifactReranker(OpenModel):
             first_stage_scores: a number for each document, larger is more promising; None where their order says it.
                 Matters with a deadline only.
             priority: from -4 to 4, larger goes earlier; a step counts as half the work.
+            instruction: what documents are judged by, for models that take one; None for the reranker's.
 
         Returns:
             The ranking, with what was cut to the model's length and what was not scored.
@@ -167,6 +184,7 @@ class ArtifactReranker(OpenModel):
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            instruction=instruction,
         )
         return call.ranking(wait_in_thread(call.scores(), call.encoders))
 
@@ -180,6 +198,7 @@ class ArtifactReranker(OpenModel):
         deadline_ms: float | None = None,
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> Iterator[RankResult]:
         """Rankings that improve as documents are scored, the first after a few of them.
 
@@ -194,6 +213,7 @@ class ArtifactReranker(OpenModel):
             deadline_ms: milliseconds from the call on, after which the last ranking comes.
             first_stage_scores: a number for each document, larger is more promising and scored earlier.
             priority: from -4 to 4.
+            instruction: as for `score`.
 
         Returns:
             An iterator over at least one ranking; the arguments are checked before it is returned.
@@ -211,6 +231,7 @@ class ArtifactReranker(OpenModel):
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            instruction=instruction,
             early=True,
         )
         return _rankings(call)

@@ -1,8 +1,8 @@
 """The asynchronous reranker: many callers of one event loop, or of several, share the scheduler's queue.
 
-On the event loop a call only waits, and makes a ranking of its scores: texts are encoded and runs planned in a few
-threads, scores come from the scheduler's workers. A call that is cancelled, or whose `asyncio.wait_for` times out,
-leaves the queue.
+On the event loop a call is accepted, small calls are checked, and scores are looked up in the cache, taken in and
+ranked. Texts are encoded and runs planned in a few threads, scores come from the scheduler's workers. A call that is
+cancelled, or whose `asyncio.wait_for` times out, leaves the queue.
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ class AsyncArtifactReranker:
         self._reranker = reranker
 
     async def score(
-        self, query: str, documents: Documents, *, deadline_ms: float | None = None, priority: int = 0
+        self,
+        query: str,
+        documents: Documents,
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Score documents against a query, float32 (n,) in their order; see `ArtifactReranker.score`.
 
@@ -58,12 +64,17 @@ class AsyncArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes; `rank` says what.
         """
-        call = score_call(self._caller(deadline_ms, priority), query, documents)
+        call = score_call(self._caller(deadline_ms, priority), query, documents, instruction)
         scores = await wait_beside_loop(call.scores(), call.encoders)
         return call.complete_scores(scores, name_in("documents"))
 
     async def score_pairs(
-        self, pairs: Iterable[tuple[str, Document]], *, deadline_ms: float | None = None, priority: int = 0
+        self,
+        pairs: Iterable[tuple[str, Document]],
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Score (query, document) pairs of any queries, float32 (n,) in their order.
 
@@ -77,7 +88,7 @@ class AsyncArtifactReranker:
         Warns:
             TruncationWarning: something was longer than the model takes.
         """
-        call = pairs_call(self._caller(deadline_ms, priority), pairs)
+        call = pairs_call(self._caller(deadline_ms, priority), pairs, instruction)
         scores = await wait_beside_loop(call.scores(), call.encoders)
         return call.complete_scores(scores, name_in("pairs"))
 
@@ -91,6 +102,7 @@ class AsyncArtifactReranker:
         deadline_ms: float | None = None,
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> RankResult:
         """Order documents by their relevance to a query, best first; see `ArtifactReranker.rank`.
 
@@ -107,6 +119,7 @@ class AsyncArtifactReranker:
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            instruction=instruction,
         )
         return call.ranking(await wait_beside_loop(call.scores(), call.encoders))
 
@@ -120,6 +133,7 @@ class AsyncArtifactReranker:
         deadline_ms: float | None = None,
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None = None,
         priority: int = 0,
+        instruction: str | None = None,
     ) -> AsyncGenerator[RankResult, None]:
         """Rankings that improve as documents are scored; see `ArtifactReranker.iter_rank`.
 
@@ -139,6 +153,7 @@ class AsyncArtifactReranker:
             top_k=top_k,
             return_documents=return_documents,
             first_stage_scores=first_stage_scores,
+            instruction=instruction,
             early=True,
         )
         try:
@@ -203,6 +218,10 @@ class AsyncArtifactReranker:
     ) -> None:
         """Close: draining, or after an error cancelling what still waits."""
         await self.aclose(drain=kind is None)
+
+    def __repr__(self) -> str:
+        """One line: the reranker whose model and queue it shares."""
+        return f"<{type(self).__name__} of {getattr(self, '_reranker', 'nothing')!r}>"
 
     def __getstate__(self) -> object:
         """Pickle as the reranker, which pickles as its configuration."""

@@ -69,6 +69,7 @@ class RerankerConfig:
         devices: numbers of the GPUs to share the work; None takes the first. Only with CUDA.
         gpu_memory_limit: bytes onnxruntime's arena may take on each GPU; None sets no limit. Only with CUDA.
         cuda_graphs: whether runs of a shape are captured once and replayed. Only with CUDA.
+        instruction: what documents are judged by, for models that take an instruction; None for the model's own.
     """
 
     artifact: str | Path
@@ -87,6 +88,7 @@ class RerankerConfig:
     devices: Sequence[int] | None = None
     gpu_memory_limit: int | None = None
     cuda_graphs: bool = True
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no machine or model can serve.

@@ -1,6 +1,6 @@
-"""Encoded pairs to scores: the loaded graph with its plan, its sessions and its activation.
+"""What scoring needs of a model: the loaded graph with its plan, its sessions and its activation.
 
-A scorer belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
+It belongs to one process. Its sessions are made when it is made, and anew at the first call in a child of
 `fork`; they are gone after `close`.
 """
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from crossrank.engine.config import RerankerConfig
     from crossrank.engine.runtime.runner import Runner
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
+    from crossrank.models.manifest import Template
 
 _log = logging.getLogger("crossrank")
 
@@ -110,8 +111,12 @@ class LoadedModel:
             self._artifact.path(manifest.tokenizer),
             max_length=config.max_length or manifest.max_length,
             pad_token_id=manifest.pad_token_id,
+            template=manifest.template,
+            causal=manifest.causal,
             longest_first=config.truncation == "longest_first",
         )
+        self.encoder.texts.check_instruction(config.instruction)
+        _check_template(config, manifest.template)
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
         self._kind: BatchKind = (
@@ -123,9 +128,11 @@ class LoadedModel:
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
+        reading = f"{self.encoder.max_length} {config.truncation} {self.encoder.texts.before_document!r}"
         self.finder = CandidateFinder(
             self.encoder,
-            encoder_key=f"{sha256[manifest.tokenizer]} {self.encoder.max_length} {config.truncation}",
+            encoder_key=f"{sha256[manifest.tokenizer]} {reading}",
+            instruction=config.instruction,
             graph=self._graph_sha256,
             windows=as_windows(config.long_documents),
             cache=self._cache,
@@ -223,6 +230,14 @@ class LoadedModel:
             cuda_graphs=runner.captured() if isinstance(runner, DevicePool) else None,
         )
 
+    def description(self) -> str:
+        """What runs in a few words, for people."""
+        threads = "1 thread" if self._threads == 1 else f"{self._threads} threads"
+        return (
+            f"{self._artifact.manifest.name!r} {self._graph.precision} on {self._resolution.provider}, {threads}, "
+            f"{self.encoder.max_length} tokens a pair{', closed' if self._closed else ''}"
+        )
+
     def close(self, *, drain: bool = True) -> None:
         """End the calls in progress and free the sessions. Closing twice does nothing.
 
@@ -276,3 +291,20 @@ class LoadedModel:
             runner, self.encoder, kind=self._kind, max_queue_tokens=self._max_queue_tokens, max_wait=self._max_wait
         )
         return _Live(runner, scheduler)
+
+
+def _check_template(config: RerankerConfig, template: Template | None) -> None:
+    """Refuse options that would cut a model's template apart."""
+    if template is None:
+        return
+    if config.truncation == "longest_first":
+        raise InvalidInputError(
+            f"truncation={config.truncation!r}: this model expects text after the query, which would be cut away with "
+            f"it; leave truncation out, and long documents are cut"
+        )
+    before = template.document.removesuffix("{document}")
+    if config.long_documents != "truncate" and before.strip():
+        raise InvalidInputError(
+            f"long_documents={config.long_documents!r}: this model expects the text {before!r} directly before a "
+            f"document, tokenized together with it, and a later window has none before it; leave windows out"
+        )

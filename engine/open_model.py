@@ -92,6 +92,11 @@ class OpenModel:
         """Close."""
         self.close()
 
+    def __repr__(self) -> str:
+        """One line: what runs, where, and whether it is closed."""
+        loaded = getattr(self, "_loaded", None)
+        return f"<{type(self).__name__} {'not loaded' if loaded is None else loaded.description()}>"
+
     def __getstate__(self) -> object:
         """Pickle as the configuration: a session does not travel, the configuration does."""
         return self._config

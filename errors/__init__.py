@@ -28,6 +28,10 @@ class CacheFolderError(CrossrankError):
     """A folder in which crossrank keeps something for later cannot be found, read or written."""
 
 
+class OutputError(CrossrankError):
+    """A file of scores cannot be written: it is there already, another process writes it, or the disk is full."""
+
+
 class MissingDependencyError(CrossrankError, ImportError):
     """An optional package that the call needs is not installed."""
 

@@ -109,6 +109,8 @@ class Assembly:
             self.folder / TOKENIZER_NAME,
             max_length=self.checkpoint.max_length,
             pad_token_id=self.checkpoint.pad_token_id,
+            template=self.checkpoint.template,
+            causal=self.checkpoint.causal,
         )
 
     def place_graph(self, model: onnx.ModelProto, pass_list: PassList, passes: tuple[PassRecord, ...]) -> None:
@@ -121,7 +123,8 @@ class Assembly:
         """
         from crossrank.export.cuda_placement.placement import lint_placement, placement_record
 
-        check_interface(model)
+        if not self.checkpoint.causal:  # whose graph was checked before it took a beginning
+            check_interface(model)
         if "cuda" in pass_list.providers:
             problems = lint_placement(model)
             self._misplaced[pass_list.precision] = problems
@@ -165,7 +168,8 @@ class Assembly:
             local = graph.model_copy(update={"providers": ("cpu",)})
             write_manifest(self.folder, self._manifest([local]))
             runs = run_graph(self.folder, precision, self.queries, advance=step.advance)
-            if graph.batching == "single":
+            # Decoders keep to it: pairs of several queries, which are tried, never share a run of one.
+            if graph.batching == "single" and not self.checkpoint.causal:
                 graph = graph.model_copy(update={"batching": self._batching(graph)})
         expected = runs.single if reference is None else reference
         self._runs[precision] = runs
@@ -228,7 +232,10 @@ class Assembly:
             uses_segment_ids=checkpoint.uses_segment_ids,
             num_labels=checkpoint.num_labels,
             positive_label=checkpoint.positive_label,
+            label_names=checkpoint.label_names,
             activation=checkpoint.activation,
+            causal=checkpoint.causal,
+            template=checkpoint.template,
             graphs=tuple(graph.model_copy(update={"reference_logits": ()}) for graph in graphs),
             reference_pairs=(),
             files=records,

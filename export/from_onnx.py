@@ -69,7 +69,7 @@ def import_onnx(  # noqa: PLR0913  one keyword an option of the command line
         optimize: run the passes of a checkpoint's export (pruning, fusion) over a float32 file too.
         force: replace an artifact that is already there.
         activation: "identity" or "sigmoid"; None to take what `config.json` or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the configuration allows.
         verification_pairs: JSONL to verify on, a line {"query": ..., "documents": [...]}; None for crossrank's own.
         min_kendall_tau: least mean rank correlation of int8 and fp16 with fp32.

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from crossrank.engine.text.documents import encodable
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.assembly import with_segments
-from crossrank.export.checkpoint.checkpoint import Checkpoint, read_licence
+from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
 from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
+from crossrank.export.checkpoint.source import read_licence
 from crossrank.export.checkpoint.transformer_config import (
     read_architecture,
     read_pad_token_id,
@@ -47,7 +48,7 @@ class OnnxFile:
         model: its graph, whose output is float32 logits [batch, labels] now.
         precision: what it is stored in.
         output: what its output was.
-        column: the one that was picked of two labels that do not exclude each other; None where none was.
+        column: the one that was picked of several labels that do not exclude each other; None where none was.
         description: what the manifest will say of it.
     """
 
@@ -74,7 +75,7 @@ def read_onnx_file(
         file: the graph.
         folder: its tokenizer, and its configuration where there is one.
         activation: "identity" or "sigmoid"; None to derive it.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the configuration allows.
         fetched: what the file and the folder are of, where they came from a hub.
 
@@ -114,10 +115,15 @@ def read_onnx_file(
         num_labels=form.labels,
         independent=output.activation == "sigmoid",
     )
-    column = head.positive_label if form.labels == 2 and output.activation == "sigmoid" else None  # noqa: PLR2004
+    column = head.positive_label if form.labels > 1 and output.activation == "sigmoid" else None
     if column is not None:
         pick_column(form.model, column)
-        notes.append(f"label {column} was picked of two that each have a sigmoid of their own")
+        notes.append(f"label {column} was picked of {form.labels} that each have a sigmoid of their own")
+    if output.picked is not None and form.labels > 2:  # noqa: PLR2004
+        raise UnsupportedCheckpointError(
+            f"{file} picks one of the {form.labels} columns of its softmax itself; export it with all of them and name "
+            f"the label with positive_label (--positive-label)"
+        )
     if output.operator == "Softmax" and form.labels == 1:
         raise UnsupportedCheckpointError(
             f"{file} ends in a Softmax over one label, which is 1 for every pair; export it without"
@@ -131,6 +137,7 @@ def read_onnx_file(
         num_labels=1 if column is not None else head.num_labels,
         positive_label=0 if column is not None else head.positive_label,
         activation=head.activation,
+        label_names=() if column is not None else head.label_names,
         max_length=usable_length(config, limit, pad_token_id, max_length),
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-from crossrank.errors import CrossrankError, ExportError, InvalidInputError
+from crossrank.errors import CrossrankError, ExportError, InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.graph.files import weight_bytes
 from crossrank.export.memory import release
 from crossrank.export.passes.base import PassResult
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from crossrank.export.checkpoint.checkpoint import Checkpoint
+    from crossrank.export.dependencies import Exporter
     from crossrank.models.manifest import Architecture, Batching, Provider
 
 
@@ -90,6 +92,13 @@ def convert_to_fp16(model: onnx.ModelProto, context: PassContext) -> PassResult:
     return PassResult(result.model, record)
 
 
+def share_beginning(model: onnx.ModelProto, _context: PassContext) -> PassResult:
+    """Let a decoder's graph take the keys and values of a beginning that many pairs share."""
+    from crossrank.export.decoder import share_beginning
+
+    return share_beginning.share_beginning(model)
+
+
 @dataclass(frozen=True)
 class PassList:
     """How the graph of one precision is made from the float32 export, and where it runs.
@@ -114,6 +123,36 @@ PASS_LISTS: Mapping[Precision, PassList] = {
     "int8": PassList("int8", ("cpu",), (prune_last_layer, fuse_for_cpu, quantize, pack), batching="single"),
     "fp16": PassList("fp16", ("cuda",), (prune_last_layer, fuse_for_cuda, convert_to_fp16)),
 }
+
+DECODER_PASS_LISTS: Mapping[Precision, PassList] = {
+    "fp32": PassList("fp32", ("cpu",), (share_beginning,)),
+    "int8": PassList("int8", ("cpu",), (quantize, share_beginning), batching="single"),
+}
+"""Of decoders, whose graphs are written fused, and with the last layer for one token."""
+
+_NO_FP16 = "fp16 graphs are for CUDA, and the engine runs decoders on the CPU alone so far"
+
+
+def possible_precisions(
+    checkpoint: Checkpoint, wanted: tuple[Precision, ...], exporter: Exporter | None
+) -> tuple[tuple[Precision, ...], dict[Precision, str]]:
+    """The precisions that can be made of a checkpoint, and why the others cannot.
+
+    Raises:
+        InvalidInputError: an exporter is named for a checkpoint that needs none.
+        UnsupportedCheckpointError: none of those wanted can be made.
+    """
+    if not checkpoint.causal:
+        return wanted, {}
+    if exporter is not None:
+        raise InvalidInputError(
+            f"exporter={exporter!r} was given, but {checkpoint.source.id} is a decoder, whose graph crossrank writes "
+            f"itself; leave it out"
+        )
+    possible = tuple(precision for precision in wanted if precision in DECODER_PASS_LISTS)
+    if not possible:
+        raise UnsupportedCheckpointError(f"{checkpoint.source.id} is a decoder: {_NO_FP16}; ask for int8 or fp32")
+    return possible, {precision: _NO_FP16 for precision in wanted if precision not in possible}
 
 
 def checked_precisions(precisions: Iterable[str]) -> tuple[Precision, ...]:

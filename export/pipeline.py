@@ -15,7 +15,14 @@ from crossrank.export.graph.files import EXTERNAL_DATA_FROM, weight_bytes
 from crossrank.export.graph.interface import input_types
 from crossrank.export.graph_making import make_graphs
 from crossrank.export.memory import release
-from crossrank.export.pass_lists import PassContext, PassRunner, checked_precisions
+from crossrank.export.pass_lists import (
+    DECODER_PASS_LISTS,
+    PASS_LISTS,
+    PassContext,
+    PassRunner,
+    checked_precisions,
+    possible_precisions,
+)
 from crossrank.export.verify.comparison import compare_on_probes, load_reference, read_limits
 from crossrank.export.verify.pairs import (
     all_pairs,
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     from crossrank.export.report import ExportEvent, ExportReport, Recorder
     from crossrank.export.verify.reference import Reference
     from crossrank.models.manifest import Activation, Precision
+    from crossrank.models.templates import TemplateName
 
 
 def export(  # noqa: PLR0913  one keyword an option of the command line
@@ -59,6 +67,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
     local_files_only: bool = False,
     external_data_from: int = EXTERNAL_DATA_FROM,
     exporter: Exporter | None = None,
+    template: TemplateName | None = None,
     progress: Callable[[ExportEvent], None] | None = None,
 ) -> ExportReport:
     """Turn a cross-encoder checkpoint into a verified artifact.
@@ -69,7 +78,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         precisions: graphs to make, of "fp32", "int8" (CPU) and "fp16" (CUDA).
         force: replace an artifact that is already there.
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
         verification_pairs: JSONL to verify on, a line {"query": ..., "documents": [...]}; None for crossrank's own.
         min_kendall_tau: least mean rank correlation of int8 and fp16 with fp32.
@@ -79,7 +88,10 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         local_files_only: fetch nothing; a hub id must be in the hub's cache.
         external_data_from: bytes of weights from which a graph's weights go into a file of their own.
         exporter: what makes the ONNX graph: "optimum" (optimum-onnx, with the TorchScript exporter) or "torch"
-            (`torch.onnx.export(dynamo=True)`); None for the first of these that is installed.
+            (`torch.onnx.export(dynamo=True)`); None for the first of these that is installed. Graphs of decoders are
+            made by neither.
+        template: the text around query and document that a language model was trained with; None for what the
+            catalogue says of it.
         progress: called with an event whenever a step starts, advances or ends.
 
     Returns:
@@ -103,6 +115,7 @@ def export(  # noqa: PLR0913  one keyword an option of the command line
         activation=activation,
         positive_label=positive_label,
         max_length=max_length,
+        template=template,
     )
     reader = _CheckpointReader(f"exporting {checkpoint}", read, checked_precisions(precisions), exporter)
     options = ArtifactOptions(out, force, verification_pairs, min_kendall_tau, name, external_data_from, progress)
@@ -130,13 +143,18 @@ class _CheckpointReader(ModelReader):
     def read(self, recorder: Recorder) -> Checkpoint:
         with recorder.step("read the checkpoint") as step:
             self._checkpoint = self._read()
+            if self._checkpoint.source.code_sha256 and self._stated_exporter is None:
+                # optimum knows families by their names, and code of a checkpoint's own is of none.
+                self._exporter = require_export("torch")
             weights = self._checkpoint.source.weights_sha256
             step.size = sum((self._checkpoint.folder / file).stat().st_size for file in weights)
+        self.wanted, self._not_made = possible_precisions(self._checkpoint, self.wanted, self._stated_exporter)
         self.name = self._checkpoint.source.id
         self.versions = library_versions(self._exporter)
         return self._checkpoint
 
     def make(self, assembly: Assembly) -> None:
+        assembly.not_made.update(self._not_made)
         runner, reference, logits = self._prepare(assembly)
         release(sum(step.size for step in assembly.recorder.steps))
         limits = read_limits(self._checkpoint)
@@ -146,6 +164,7 @@ class _CheckpointReader(ModelReader):
             self.wanted,
             logits,
             name="pytorch",
+            pass_lists=DECODER_PASS_LISTS if self._checkpoint.causal else PASS_LISTS,
             probe=lambda: compare_on_probes(assembly, reference, limits),
         )
 

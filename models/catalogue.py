@@ -7,11 +7,12 @@ supplies what a checkpoint does not state itself, such as the activation its use
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crossrank.models.manifest import Activation
+from crossrank.models.templates import TemplateName
 
 CATALOGUE_FILE = "catalogue.toml"
 USUAL_ONNX_FILES = ("onnx/model.onnx", "model.onnx")
@@ -55,6 +56,9 @@ class CatalogueEntry(BaseModel):
     activation: Activation
     licence: Annotated[str, Field(min_length=1, description="SPDX identifier")]
     parameters_millions: Annotated[float, Field(gt=0)]
+    template: Annotated[
+        TemplateName | Literal[""], Field(description="of a language model; empty for the tokenizer's own layout")
+    ] = ""
     onnx: Annotated[ReadyOnnx | None, Field(description="a ready float32 graph; None where none is known")] = None
     languages: Annotated[_Strings, Field(min_length=1, description="ISO 639-1 codes, or 'multilingual'")]
     note: Annotated[str, Field(min_length=1)]

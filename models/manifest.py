@@ -11,8 +11,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 3
-"""2 added `verification`, 3 `source.files_sha256`; older manifests lack them."""
+SCHEMA_VERSION = 4
+"""2 added `verification`, 3 `source.files_sha256`, 4 three labels and more, `label_names`, `source.code_sha256`,
+`causal` and `template`; older manifests lack them."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Provider = Literal["cpu", "cuda"]
@@ -61,6 +62,10 @@ class Source(_Strict):
     weights_sha256: Annotated[dict[str, Sha256], Field(description="weight file name to its digest")]
     files_sha256: Annotated[
         dict[str, Sha256], Field(description="the other files that were fetched with an ONNX file, to their digests")
+    ] = {}
+    code_sha256: Annotated[
+        dict[str, Sha256],
+        Field(description="Python files of the checkpoint's own that ran during the export, to their digests"),
     ] = {}
     licence: str = ""
 
@@ -129,6 +134,41 @@ class ReferencePair(_Strict):
     document: str
 
 
+class Template(_Strict):
+    """The text that a model was trained to find around a query and a document.
+
+    A pair is the tokens of `prefix`, of the query within its text, of `middle`, of the document within its text, and of
+    `suffix`. Each of these texts, and each part of prefix, middle and suffix, is tokenized by itself, without special
+    tokens other than those it spells out.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    prefix: Annotated[tuple[str, ...], Field(description="what comes before the query")] = ()
+    instruction_text: Annotated[
+        str | None,
+        Field(description="goes directly before the query's text, with {instruction}; None: the model takes none"),
+    ] = None
+    query: Annotated[str, Field(description="with {query}")]
+    middle: tuple[str, ...] = ()
+    document: Annotated[str, Field(description="with {document} at its end")]
+    suffix: Annotated[tuple[str, ...], Field(description="what comes after the document")] = ()
+    instruction: Annotated[str | None, Field(description="where the caller gives none; None leaves its text out")] = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _has_its_places(self) -> Self:
+        if self.query.count("{query}") != 1:
+            raise ValueError(f"the query's text {self.query!r} has to hold {{query}} once")
+        if self.document.count("{document}") != 1 or not self.document.endswith("{document}"):
+            raise ValueError(f"the document's text {self.document!r} has to end with its only {{document}}")
+        if self.instruction_text is not None and self.instruction_text.count("{instruction}") != 1:
+            raise ValueError(f"the instruction's text {self.instruction_text!r} has to hold {{instruction}} once")
+        if self.instruction is not None and self.instruction_text is None:
+            raise ValueError("there is an instruction and no text for it")
+        return self
+
+
 class Verification(_Strict):
     """What the artifact's scores were compared with when it was made."""
 
@@ -155,11 +195,29 @@ class Manifest(_Strict):
     max_length: Annotated[int, Field(ge=8, description="usable tokens of a pair, special tokens included")]
     pad_token_id: Annotated[int, Field(ge=0)]
     uses_segment_ids: bool
-    num_labels: Literal[1, 2] = 1
+    num_labels: Annotated[int, Field(ge=1, description="numbers that a graph gives for a pair")] = 1
     positive_label: Annotated[
-        int, Field(ge=0, le=1, description="with two labels, the one that means relevant: logit = z[it] - z[other]")
+        int,
+        Field(
+            ge=0,
+            description="with several labels, the one that means relevant: logit = z[it] - log(sum(exp(z[others]))), "
+            "whose sigmoid is the label's softmax probability",
+        ),
     ] = 0
+    label_names: Annotated[
+        tuple[str, ...], Field(description="of several labels, in their order; empty where the checkpoint names none")
+    ] = ()
     activation: Activation
+    causal: Annotated[
+        bool,
+        Field(
+            description="tokens attend to those before them only, and graphs take keys and values of a pair's "
+            "beginning, as inputs beginning.keys.0, beginning.values.0, ... and give them as outputs keys.0, values.0"
+        ),
+    ] = False
+    template: Annotated[
+        Template | None, Field(description="None: pairs are laid out as the tokenizer's post-processor says")
+    ] = None
     graphs: Annotated[tuple[Graph, ...], Field(min_length=1)]
     reference_pairs: tuple[ReferencePair, ...]
     files: Annotated[tuple[FileRecord, ...], Field(min_length=1)]
@@ -181,6 +239,11 @@ class Manifest(_Strict):
                     f"graph {graph.file!r} has {len(graph.reference_logits)} reference logits "
                     f"for {len(self.reference_pairs)} reference pairs"
                 )
+        if self.positive_label >= self.num_labels or len(self.label_names) not in (0, self.num_labels):
+            raise ValueError(
+                f"positive label {self.positive_label} of {self.num_labels}, named {list(self.label_names)}: one of "
+                f"the labels, and a name for each or for none expected"
+            )
         if self.tokenizer not in recorded:
             raise ValueError(f"tokenizer {self.tokenizer!r} has no size and sha256 among the files")
         targets = [(graph.precision, provider) for graph in self.graphs for provider in graph.providers]

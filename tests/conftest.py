@@ -93,7 +93,7 @@ def _export_own(checkpoint: Path, exporter: Exporter | None) -> onnx.ModelProto:
     from crossrank.export.checkpoint.to_onnx import to_onnx
     from crossrank.export.checkpoint.torch_model import load_torch_model
 
-    found = read_checkpoint(checkpoint)
+    found = read_checkpoint(checkpoint, positive_label=0)  # which the graph does not depend on
     return to_onnx(found, load_torch_model(found), exporter)
 
 

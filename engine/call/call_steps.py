@@ -1,6 +1,7 @@
 """The way of a call, written once for threads and event loops: checked, accepted, scored chunk by chunk, answered.
 
-A call without a deadline is a call of one chunk. `drivers.py` does the waiting.
+A call without a deadline is a call of one chunk, but for early rankings and many documents on a GPU. `drivers.py` does
+the waiting.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Call(Generic[AnyArguments]):
         self, caller: Caller, check: Callable[[], AnyArguments], size: CallSize, *, early: bool = False
     ) -> None:
         """Check the arguments, unless that would hold up an event loop: then a thread does it later.
+
+        Where the deadline comes before that thread is done, the loop checks them itself: the answer names documents.
 
         Args:
             caller: who waits for it.

@@ -42,6 +42,7 @@ def rank_call(
     top_k: int | None,
     return_documents: bool,
     first_stage_scores: Sequence[float] | npt.NDArray[np.floating] | None,
+    instruction: str | None = None,
     early: bool = False,
 ) -> Call[RankArguments]:
     """A call that asks for a ranking; for the arguments see `Call` and `ArtifactReranker.rank`."""
@@ -50,7 +51,7 @@ def rank_call(
     def check() -> RankArguments:
         count = len(items)
         return RankArguments(
-            candidates=_candidates(caller.model, query, texts),
+            candidates=_candidates(caller.model, query, texts, instruction),
             # A mistake shows without a deadline, too.
             order=np.arange(count) if first_stage_scores is None else first_stage_order(first_stage_scores, count),
             seconds_after=count * _RANKING_SECONDS,
@@ -62,17 +63,20 @@ def rank_call(
     return Call(caller, check, caller.model.finder.size(texts, (query,)), early=early)
 
 
-def score_call(caller: Caller, query: str, documents: Documents) -> Call[Arguments]:
+def score_call(caller: Caller, query: str, documents: Documents, instruction: str | None = None) -> Call[Arguments]:
     """A call that asks for the scores of one query's documents."""
     items, texts = _items(documents)
 
     def check() -> Arguments:
-        return Arguments(candidates=_candidates(caller.model, query, texts), order=np.arange(len(items)))
+        candidates = _candidates(caller.model, query, texts, instruction)
+        return Arguments(candidates=candidates, order=np.arange(len(items)))
 
     return Call(caller, check, caller.model.finder.size(texts, (query,)))
 
 
-def pairs_call(caller: Caller, pairs: Iterable[tuple[str, Document]]) -> Call[Arguments]:
+def pairs_call(
+    caller: Caller, pairs: Iterable[tuple[str, Document]], instruction: str | None = None
+) -> Call[Arguments]:
     """A call that asks for the scores of (query, document) pairs.
 
     Raises:
@@ -82,13 +86,17 @@ def pairs_call(caller: Caller, pairs: Iterable[tuple[str, Document]]) -> Call[Ar
     indices = np.arange(len(texts))
 
     def check() -> Arguments:
-        return Arguments(candidates=caller.model.finder.of_texts(queries, indices, texts), order=indices)
+        candidates = caller.model.finder.of_texts(queries, indices, texts, instruction)
+        return Arguments(candidates=candidates, order=indices)
 
     return Call(caller, check, caller.model.finder.size(texts, queries))
 
 
 def many_call(
-    caller: Caller, queries: Iterable[str], documents_per_query: Iterable[Iterable[Document]]
+    caller: Caller,
+    queries: Iterable[str],
+    documents_per_query: Iterable[Iterable[Document]],
+    instruction: str | None = None,
 ) -> tuple[Call[Arguments], list[int]]:
     """A call that asks for the scores of several queries' own documents; also how many each query has.
 
@@ -107,7 +115,7 @@ def many_call(
     flat = [text for item in texts for text in item]
 
     def check() -> Arguments:
-        candidates = caller.model.finder.of_texts(queries, query_of, flat)
+        candidates = caller.model.finder.of_texts(queries, query_of, flat, instruction)
         return Arguments(candidates=candidates, order=np.arange(len(flat)))
 
     size = caller.model.finder.size(flat, [queries[index] for index in query_of.tolist()])
@@ -176,8 +184,14 @@ def _items(documents: Documents) -> tuple[tuple[Document, ...], tuple[Document, 
     return items, items
 
 
-def _candidates(model: ScoringModel, query: str, documents: tuple[Document, ...] | PreparedDocuments) -> Candidates:
+def _candidates(
+    model: ScoringModel,
+    query: str,
+    documents: tuple[Document, ...] | PreparedDocuments,
+    instruction: str | None,
+) -> Candidates:
     query = query_text(query)
     if isinstance(documents, PreparedDocuments):
-        return model.finder.of_prepared(query, documents)
-    return model.finder.of_texts([query], np.zeros(len(documents), dtype=np.int64), document_texts(documents))
+        return model.finder.of_prepared(query, documents, instruction=instruction)
+    zeros = np.zeros(len(documents), dtype=np.int64)
+    return model.finder.of_texts([query], zeros, document_texts(documents), instruction)

@@ -78,6 +78,7 @@ class Candidates:
         known: for each distinct pair what the cache knows of it.
         keys: for each distinct pair its key in the cache; empty without one.
         cache: where to put what is found.
+        instruction: what documents are judged by; None for the model's own, or for a model that takes none.
         encoded_queries: queries encoded so far, by their place; parts of the same call share them.
     """
 
@@ -91,6 +92,7 @@ class Candidates:
     known: Sequence[KnownScore | None]
     keys: Sequence[bytes]
     cache: ScoreCache | None
+    instruction: str | None = None
     encoded_queries: dict[int, EncodedQuery] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -133,7 +135,14 @@ class CandidateFinder:
     """
 
     def __init__(
-        self, encoder: PairEncoder, *, encoder_key: str, graph: str, windows: Windows | None, cache: ScoreCache | None
+        self,
+        encoder: PairEncoder,
+        *,
+        encoder_key: str,
+        graph: str,
+        windows: Windows | None,
+        cache: ScoreCache | None,
+        instruction: str | None = None,
     ) -> None:
         """Keep what all calls share.
 
@@ -143,11 +152,13 @@ class CandidateFinder:
             graph: digest of the graph that scores.
             windows: how to read long documents; None reads their beginning.
             cache: what was scored before; None for no cache.
+            instruction: what documents are judged by where a call does not say; None for the model's own.
         """
         self.encoder = encoder
         self._graph = graph
         self.windows = windows
         self._cache = cache
+        self._instruction = instruction
         self.documents_key = f"{encoder_key} {windows!r}"
 
     def size(
@@ -185,17 +196,27 @@ class CandidateFinder:
         different, text_of = _distinct(texts)
         return different, text_of, None if self._cache is None else [digest(text) for text in different]
 
-    def of_texts(self, queries: Sequence[str], query_of: npt.NDArray[np.int64], texts: Sequence[str]) -> Candidates:
+    def of_texts(
+        self,
+        queries: Sequence[str],
+        query_of: npt.NDArray[np.int64],
+        texts: Sequence[str],
+        instruction: str | None = None,
+    ) -> Candidates:
         """Candidates not encoded yet; documents that only known pairs need never are.
 
         Args:
             queries: the queries; equal ones may be among them.
             query_of: for each pair its query, int64 (n,).
             texts: for each pair its document.
+            instruction: what documents are judged by; None for the reranker's.
+
+        Raises:
+            InvalidInputError: there is an instruction and the model takes none.
         """
         distinct, text_of, digests = self.distinct(texts)
-        repeats = len(distinct) < len(texts)
-        return self._find(queries, query_of, text_of, digests, distinct, self.encoder, self.windows, repeats=repeats)
+        reading = _Reading(self.encoder, self.windows, self._chosen(instruction))
+        return self._find(queries, query_of, text_of, digests, distinct, reading, repeats=len(distinct) < len(texts))
 
     def of_prepared(
         self,
@@ -204,6 +225,7 @@ class CandidateFinder:
         *,
         indices: npt.NDArray[np.int64] | None = None,
         max_length: int | None = None,
+        instruction: str | None = None,
     ) -> Candidates:
         """Candidates of one query and prepared documents.
 
@@ -213,9 +235,11 @@ class CandidateFinder:
             indices: which of them, int64 (n,); None takes all.
             max_length: tokens of a pair, at most the reranker's; then only beginnings are read, whatever the windows.
                 None reads as the reranker does.
+            instruction: what documents are judged by; None for the reranker's.
 
         Raises:
-            InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
+            InvalidInputError: the documents were prepared for another reranker, `max_length` is outside its range, or
+                there is an instruction and the model takes none.
         """
         documents.check_key(self.documents_key)
         text_of = documents.text_of if indices is None else documents.text_of[indices]
@@ -224,7 +248,8 @@ class CandidateFinder:
         windows = self.windows if max_length is None else None
         digests, encoded = documents.digests, documents.encoded
         repeats = indices is not None or len(encoded) < len(text_of)
-        return self._find([query], query_of, text_of, digests, encoded, encoder, windows, repeats=repeats)
+        reading = _Reading(encoder, windows, self._chosen(instruction))
+        return self._find([query], query_of, text_of, digests, encoded, reading, repeats=repeats)
 
     def repeated(self, query: str, text: str, times: int) -> Candidates:
         """One pair many times, which is neither looked for in the cache nor put there: for warming up."""
@@ -240,12 +265,12 @@ class CandidateFinder:
         text_of: npt.NDArray[np.int64],
         digests: Sequence[bytes] | None,
         documents: Sequence[str] | EncodedDocuments,
-        encoder: PairEncoder,
-        windows: Windows | None,
+        reading: _Reading,
         *,
         repeats: bool,
     ) -> Candidates:
         """The candidates of pairs; `repeats` says whether a document may come twice."""
+        encoder, windows, instruction = reading
         queries, index_of = _distinct(queries)
         distinct_of = np.arange(len(text_of))
         if len(queries) > 1 or repeats:
@@ -257,14 +282,35 @@ class CandidateFinder:
         keys: list[bytes] = []
         known: list[KnownScore | None] = [None] * len(text_of)
         if self._cache is not None and digests is not None:
-            query_keys = [digest(self._graph, str(encoder.max_length), repr(windows), query) for query in queries]
+            read = [
+                self._graph,
+                str(encoder.max_length),
+                repr(windows),
+                *([] if instruction is None else [instruction]),
+            ]
+            query_keys = [digest(*read, query) for query in queries]
             keys = [
                 query_keys[query] + digests[text]
                 for query, text in zip(query_of.tolist(), text_of.tolist(), strict=True)
             ]
             known = self._cache.look_up(keys)
         cache = self._cache if keys else None
-        return Candidates(encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache)
+        return Candidates(
+            encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache, instruction
+        )
+
+    def _chosen(self, instruction: str | None) -> str | None:
+        """The instruction of a call, or the reranker's."""
+        self.encoder.texts.check_instruction(instruction)
+        return self._instruction if instruction is None else instruction
+
+
+class _Reading(NamedTuple):
+    """How the pairs of a call are read: by which encoder, in which windows, with which instruction."""
+
+    encoder: PairEncoder
+    windows: Windows | None
+    instruction: str | None
 
 
 def kept_tokens(encoder: PairEncoder, windows: Windows | None) -> int | None:

@@ -1,7 +1,7 @@
 """Who waits for a call: a thread, or a coroutine of an event loop.
 
-What a call does is written once, as a generator of what has to be waited for (`calls.py`, `scoring.py`). A driver waits
-and sends the result in, or throws what went wrong; the generator's own `finally` blocks clean up after both.
+What a call does is written once, as a generator of what has to be waited for (`call_steps.py`, `scoring.py`). A driver
+waits and sends the result in, or throws what went wrong; the generator's own `finally` blocks clean up after both.
 """
 
 from __future__ import annotations
@@ -89,11 +89,12 @@ async def wait_beside_loop(steps: Steps[_Result], encoders: Encoders) -> _Result
 
 async def _encoded(encoders: Encoders, work: Encode) -> Any:
     future = encoders.begin(*work)
+    waiter = asyncio.wrap_future(future)
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), encoders.seconds_left(work.terms))
-    except TimeoutError:
-        if future.done() and not future.cancelled() and future.exception() is not None:
-            raise
-        raise OutOfTime from None
+        await asyncio.wait((waiter,), timeout=encoders.seconds_left(work.terms))
+        if not waiter.done():
+            raise OutOfTime
+        return waiter.result()
     finally:
+        waiter.cancel()
         future.cancel()

@@ -143,7 +143,12 @@ class TextEncoding:
     """
 
     def __init__(
-        self, encoder: PairEncoder, windows: Windows | None, queries: Sequence[str], texts: Sequence[str]
+        self,
+        encoder: PairEncoder,
+        windows: Windows | None,
+        queries: Sequence[str],
+        texts: Sequence[str],
+        instruction: str | None = None,
     ) -> None:
         """Encode nothing yet.
 
@@ -152,6 +157,7 @@ class TextEncoding:
             windows: how long documents are read; None for their beginning only.
             queries: to be encoded first.
             texts: documents to be encoded after them.
+            instruction: what documents are judged by; None for the model's own, or for a model that takes none.
         """
         self.queries: list[EncodedQuery] = []
         self.seconds = 0.0
@@ -159,6 +165,7 @@ class TextEncoding:
         self._windows = windows
         self._kept_tokens = kept_tokens(encoder, windows)
         self._pending = queries
+        self._instruction = instruction
         self._texts = texts
         self._parts: list[EncodedDocuments] = []
 
@@ -172,7 +179,7 @@ class TextEncoding:
             yield piece
             started = time.perf_counter()
             for query in self._pending[taken]:
-                self.queries.append(self._encoder.encode_query(query))
+                self.queries.append(self._encoder.encode_query(query, self._instruction))
             if taken.stop > count:
                 self._parts.append(self._encode(self._texts[max(0, taken.start - count) : taken.stop - count]))
             seconds = time.perf_counter() - started
@@ -219,9 +226,8 @@ def candidate_pieces(
     if not isinstance(candidates.documents, EncodedDocuments):
         needed, text_of = _places(text_of)
         texts = [candidates.documents[index] for index in needed]
-    encoding = TextEncoding(
-        candidates.encoder, candidates.windows, [candidates.queries[index] for index in fresh], texts
-    )
+    queries_left = [candidates.queries[index] for index in fresh]
+    encoding = TextEncoding(candidates.encoder, candidates.windows, queries_left, texts, candidates.instruction)
     yield from encoding.pieces(speed)
     candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
     documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
@@ -257,7 +263,9 @@ def encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
     """A query of candidates, encoded at the first time it is needed."""
     encoded = candidates.encoded_queries.get(index)
     if encoded is None:
-        encoded = candidates.encoded_queries[index] = candidates.encoder.encode_query(candidates.queries[index])
+        encoded = candidates.encoded_queries[index] = candidates.encoder.encode_query(
+            candidates.queries[index], candidates.instruction
+        )
     return encoded
 
 

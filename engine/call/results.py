@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
+from crossrank.engine.call.ranking_views import SHOWN_ROWS, html_table, short_repr, shown_score, shown_text
+from crossrank.errors import MissingDependencyError
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from crossrank.engine.text.documents import Document
     from crossrank.engine.text.windows import LongDocuments
     from crossrank.models.manifest import Activation, Batching, Precision, Provider
@@ -33,7 +38,11 @@ class DocumentWindow:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+_IN_REPR = 3
+"""Documents that the `repr` of a ranking names."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class RankedDocument:
     """One document of a ranking.
 
@@ -57,8 +66,17 @@ class RankedDocument:
     stage: int | None = None
     unscored_because: UnscoredBecause | None = None
 
+    def __repr__(self) -> str:
+        """One line: where it stands in the caller's list, its score and the beginning of the document."""
+        extra = {"window": self.window, "stage": self.stage, "unscored_because": self.unscored_because}
+        parts = (f", {name}={value!r}" for name, value in extra.items() if value is not None)
+        return (
+            f"RankedDocument(index={self.index}, score={self.score}, document={short_repr(self.document)}, "
+            f"truncated={self.truncated}{''.join(parts)})"
+        )
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class RankResult(Sequence[RankedDocument]):
     """A ranking: a sequence of documents, best first.
 
@@ -97,6 +115,61 @@ class RankResult(Sequence[RankedDocument]):
     def __getitem__(self, index: int | slice) -> RankedDocument | Sequence[RankedDocument]:
         """The document at a place, best first; a slice gives a tuple."""
         return self.documents[index]
+
+    def __repr__(self) -> str:
+        """One line: how many there are, and index and score of the first few."""
+        first = [f"[{item.index}] {shown_score(item.score)}" for item in self.documents[:_IN_REPR]]
+        more = ["..."] if len(self) > _IN_REPR else []
+        return f"<{type(self).__name__}: {self._counts()}{': ' * bool(first)}{', '.join(first + more)}>"
+
+    def _counts(self) -> str:
+        unscored = f", {len(self.unscored)} unscored ({self.unscored_because})" if self.unscored else ""
+        return f"{len(self)} of {self.scored + len(self.unscored)} documents{unscored}"
+
+    def _repr_html_(self) -> str:
+        """The table that a notebook shows: the first documents with their beginnings, or with their best windows."""
+        staged = any(item.stage is not None for item in self.documents)
+        rows = []
+        for rank, item in enumerate(self.documents[:SHOWN_ROWS], start=1):
+            score = item.unscored_because if item.score is None else shown_score(item.score)
+            part = None if item.window is None else (item.window.start, item.window.end)
+            text = "" if item.document is None else shown_text(item.document, part)
+            stage = [str(item.stage)] if staged else []
+            rows.append([str(rank), str(item.index), *stage, score or "", text])
+        more = f", {len(self) - SHOWN_ROWS} more not shown" if len(self) > SHOWN_ROWS else ""
+        columns = ["rank", "index", *(["stage"] if staged else []), "score", "document"]
+        return html_table(columns, rows, self._counts() + more)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The ranking as a pandas table, a row a document, best first.
+
+        The columns are the same for every ranking: `rank` from 1; `index` (of the caller's list, so that
+        `frame.iloc[ranking.to_pandas()["index"]]` has the caller's rows in this order); `score`, NaN where there is
+        none; `truncated`; `document`, the caller's own objects; `window_start` and `window_end`, where windows are
+        read; `stage` of a cascade, from 0; `unscored_because`.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependencyError(f"to_pandas needs pandas; pip install pandas ({error})") from error
+        items = self.documents
+        windows = [item.window for item in items]
+        return pd.DataFrame(
+            {
+                "rank": pd.Series(range(1, len(items) + 1), dtype="int64"),
+                "index": pd.Series([item.index for item in items], dtype="int64"),
+                "score": pd.Series([item.score for item in items], dtype="float64"),
+                "truncated": pd.Series([item.truncated for item in items], dtype="bool"),
+                "document": pd.Series([item.document for item in items], dtype="object"),
+                "window_start": pd.Series([window and window.start for window in windows], dtype="Int64"),
+                "window_end": pd.Series([window and window.end for window in windows], dtype="Int64"),
+                "stage": pd.Series([item.stage for item in items], dtype="Int64"),
+                "unscored_because": pd.Series([item.unscored_because for item in items], dtype="object"),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

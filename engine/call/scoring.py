@@ -125,7 +125,7 @@ class Scoring:
         """
         waiting = self._waiting
         while len(waiting) < _CHUNKS_AT_ONCE and (chunk := self._next_chunk()) is not None:
-            yield from self._submit(chunk, admitted)
+            yield from self._start(chunk, admitted)
         if not waiting:
             return False
         chunk, encoded, future = waiting[0]
@@ -186,15 +186,15 @@ class Scoring:
         left = None if deadline is None else deadline - self._scheduler.clock() - self._query_seconds
         return self._timed.take(left, self._scheduler.times.factor)
 
-    def _submit(self, chunk: Chunk, admitted: AdmittedCall) -> Steps[None]:
-        """Encode a chunk and let it wait for its runs; where the deadline comes before that, nothing more is encoded.
+    def _start(self, chunk: Chunk, admitted: AdmittedCall) -> Steps[None]:
+        """Have a chunk encoded and submitted; where the deadline comes before that, nothing more is encoded.
 
         Encoding and planning are one piece of work: beside an event loop a thread does both.
         """
         submission = _Submission(admitted)
         first = Piece(self._scheduler.encoders.speed.seconds(len(chunk.indices), chunk.units))
         try:
-            encoded = yield Encode(self._pieces(chunk, submission), self.terms, chunk.work, first)
+            encoded = yield Encode(self._encoded_and_submitted(chunk, submission), self.terms, chunk.work, first)
         except BaseException as error:
             submission.abandon()
             if not isinstance(error, OutOfTime):
@@ -203,7 +203,8 @@ class Scoring:
         else:
             self._waiting.append((chunk, encoded, submission.future))
 
-    def _pieces(self, chunk: Chunk, submission: _Submission) -> Pieces[EncodedCandidates]:
+    def _encoded_and_submitted(self, chunk: Chunk, submission: _Submission) -> Pieces[EncodedCandidates]:
+        """Encode a chunk piece by piece, then plan its runs and put it into the queue. An encoder thread may do it."""
         encoded = yield from candidate_pieces(self._candidates, chunk.indices, self._scheduler.encoders.speed)
         seconds = encoded.encode_seconds
         if self._timed is not None:
@@ -215,9 +216,7 @@ class Scoring:
             self._expected += expected
             self._encoded += float(self._scheduler.cost.seconds(1, encoded.rows.lengths).sum())
             behind *= self._encoded / self._expected
-        terms = dataclasses.replace(
-            self.terms, encode_seconds=seconds, partial=True, work_behind=behind, expected=expected
-        )
+        terms = dataclasses.replace(self.terms, encode_seconds=seconds, work_behind=behind, expected=expected)
         submission.submit(encoded.rows, terms)
         return encoded
 

@@ -6,7 +6,7 @@ a few), a second session is used whose operators use all threads; it is loaded a
 same in both. Where it must be the same to the last bit, this is checked when the second session is loaded, and on a
 processor that fails the check every run uses one core.
 
-The scheduler decides what runs when, and on which of the two (`scheduler.py`).
+The scheduler decides what runs when, and on which of the two (`run_queue.py`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 
 from crossrank.engine import process
 from crossrank.engine.runtime.batch_invariance import scores_ignore_threads
+from crossrank.engine.runtime.causal_session import open_graph
 from crossrank.engine.runtime.runner import RunResult
-from crossrank.engine.runtime.session import GraphSession
 from crossrank.errors import ClosedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from crossrank.engine.runtime.causal_session import CausalSession
     from crossrank.engine.runtime.runner import RunBatch
+    from crossrank.engine.runtime.session import GraphSession
     from crossrank.engine.text.encoding import TokenArrays
     from crossrank.models.manifest import Manifest
 
@@ -59,8 +61,8 @@ class CpuRunner:
         self._exact = exact
         self.workers = self.processors = threads
         self.labels = manifest.num_labels
-        self._shared: GraphSession | None = GraphSession(path, manifest, threads=1, spin=False)
-        self._all_cores: GraphSession | None = None
+        self._shared: GraphSession | CausalSession | None = open_graph(path, manifest, threads=1, spin=False)
+        self._all_cores: GraphSession | CausalSession | None = None
         self._all_cores_lock = threading.Lock()
 
     @property
@@ -96,16 +98,16 @@ class CpuRunner:
     def _run_on_all_cores(self, arrays: TokenArrays) -> RunResult:
         return _timed(self._all_cores_session(), arrays)
 
-    def _open_session(self) -> GraphSession:
+    def _open_session(self) -> GraphSession | CausalSession:
         if self._shared is None:
             raise ClosedError("this session was closed; make a new reranker")
         return self._shared
 
-    def _all_cores_session(self) -> GraphSession:
+    def _all_cores_session(self) -> GraphSession | CausalSession:
         with self._all_cores_lock:
             shared = self._open_session()
             if self._all_cores is None:
-                session = GraphSession(self._path, self._manifest, threads=self.processors, spin=True)
+                session = open_graph(self._path, self._manifest, threads=self.processors, spin=True)
                 if self._exact and not scores_ignore_threads(shared.run, session.run, self._manifest.max_length):
                     _log.warning("runs on %d threads may round otherwise; each run keeps to one core", self.processors)
                     session = shared
@@ -113,6 +115,6 @@ class CpuRunner:
             return self._all_cores
 
 
-def _timed(session: GraphSession, arrays: TokenArrays) -> RunResult:
+def _timed(session: GraphSession | CausalSession, arrays: TokenArrays) -> RunResult:
     started = time.perf_counter()
     return RunResult(session.run(arrays), time.perf_counter() - started)

@@ -15,19 +15,24 @@ if TYPE_CHECKING:
 def relevance_logits(outputs: npt.NDArray[np.float32], positive_label: int) -> npt.NDArray[np.float32]:
     """The logit of "relevant" for each pair, from a model's outputs.
 
-    With two labels it is the difference of their logits, whose sigmoid is the softmax probability of the positive
-    label.
+    With several labels it is the positive one's logit minus the logsumexp of the others', because then
+    sigmoid(z_p - log(sum_o exp(z_o))) = exp(z_p) / (exp(z_p) + sum_o exp(z_o)): one logit a pair whose sigmoid is the
+    softmax probability of the positive label. With two labels it is the difference of both.
 
     Args:
-        outputs: float32 (n, 1) or (n, 2).
-        positive_label: with two labels, the column that means relevant.
+        outputs: float32 (n, labels).
+        positive_label: with several labels, the column that means relevant.
 
     Returns:
         float32 (n,).
     """
     if outputs.shape[1] == 1:
         return outputs[:, 0]
-    return outputs[:, positive_label] - outputs[:, 1 - positive_label]
+    if outputs.shape[1] == 2:  # noqa: PLR2004
+        return outputs[:, positive_label] - outputs[:, 1 - positive_label]
+    with np.errstate(invalid="ignore"):  # an infinity among the outputs gives NaN, which the caller looks for
+        others = np.logaddexp.reduce(np.delete(outputs, positive_label, axis=1).astype(np.float64), axis=1)
+        return np.asarray(outputs[:, positive_label] - others, dtype=np.float32)
 
 
 def activate(logits: npt.NDArray[np.float32], activation: Activation) -> npt.NDArray[np.float32]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.engine.runtime.causal_session import open_graph
 from crossrank.engine.runtime.logits import relevance_logits
-from crossrank.engine.runtime.session import GraphSession
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.models.artifact import Artifact
 
@@ -91,7 +91,11 @@ def artifact_encoder(artifact: Artifact) -> PairEncoder:
     """
     manifest = artifact.manifest
     return PairEncoder.load(
-        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
+        artifact.path(manifest.tokenizer),
+        max_length=manifest.max_length,
+        pad_token_id=manifest.pad_token_id,
+        template=manifest.template,
+        causal=manifest.causal,
     )
 
 
@@ -125,7 +129,7 @@ def plain_logits(
     """
     manifest = artifact.manifest
     # A reranker would choose a graph by precision, but an artifact may have two of one precision, for CPU and CUDA.
-    session = GraphSession(artifact.path(graph.file), manifest, threads=1, spin=False)
+    session = open_graph(artifact.path(graph.file), manifest, threads=1, spin=False)
     outputs = [
         session.run(encoder.assemble(pairs, np.asarray([index]), int(length)))
         for index, length in enumerate(pairs.lengths)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Piece
@@ -73,11 +73,10 @@ class Encoders:
             return self._run_here(pieces, terms, scoring_seconds)
         future = self.begin(pieces, terms, scoring_seconds, first)
         try:
-            return future.result(self.seconds_left(terms))
-        except TimeoutError:
-            if future.done() and not future.cancelled():
-                raise
-            raise OutOfTime from None
+            wait((future,), self.seconds_left(terms))
+            if not future.done():
+                raise OutOfTime
+            return future.result()
         finally:
             future.cancel()
 
@@ -93,7 +92,7 @@ class Encoders:
         job.ask(first)
         return job.future
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def in_thread(self, work: Callable[[], None]) -> None:
         """Let an encoder thread do a piece whose turn has come. The threads end with this object.
 
         Raises:
@@ -152,7 +151,7 @@ class _Job(Generic[_Result]):
         if self._asked:
             self._asked = False
             try:
-                self._encoders.submit(self._go_on)
+                self._encoders.in_thread(self._go_on)
             except ClosedError as error:
                 self._end(None, error)
 

@@ -27,7 +27,7 @@ from crossrank.engine.schedule.queue_commands import (
     WorkerDied,
 )
 from crossrank.engine.schedule.run_results import take_failure, take_outputs
-from crossrank.errors import ClosedError, CrossrankError, DeadlineExceeded, InferenceError
+from crossrank.errors import ClosedError, CrossrankError, InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,10 +233,7 @@ class QueueOwner:
         if self._queue.cut_short:
             cut, self._queue.cut_short = self._queue.cut_short, []
             for request in cut:
-                if request.terms.partial:
-                    self._settle(request)
-                elif not request.done:
-                    self._deliver(request)  # it cannot get all its scores any more
+                self._settle(request)
 
     def _run_finished(self, finished: RunFinished) -> None:
         run = finished.run
@@ -280,7 +277,7 @@ class QueueOwner:
                 continue
             self._queue.drop(request)
             last = request.terms.deadline + request.terms.grace
-            if request.in_flight and now < last and request.terms.partial:
+            if request.in_flight and now < last:
                 heapq.heappush(self._timers, (last, number))  # what runs now was expected to be done by now
             else:
                 self._deliver(request)
@@ -293,15 +290,14 @@ class QueueOwner:
     def _deliver(self, request: Request) -> None:
         request.settle_failures()
         complete = np.count_nonzero(request.scored) + len(request.failed) == len(request.scored)
-        if complete and not request.terms.partial and (error := request.error()) is not None:
-            self._fail(request, error, "inference")
-            return
-        if not complete and not request.terms.partial:
-            scored = f"{int(request.scored.sum())} of {len(request.scored)} pairs"
-            self._fail(request, DeadlineExceeded(f"the deadline passed with {scored} scored"), "deadline")
-            return
+        # Its caller may have scores of other chunks, so it is told what failed, and decides whether that is an error.
+        failure: FailureKind | None = None
+        if request.all_runs_failed():
+            failure = "inference"
+        elif not complete and not request.scored.any():
+            failure = "deadline"
         outcome = request.outcome()
-        self._end(request, None, partial=not complete)
+        self._end(request, failure, partial=not complete)
         with contextlib.suppress(InvalidStateError):  # cancelled at this moment
             request.future.set_result(outcome)
 

@@ -40,8 +40,8 @@ class Outcome:
 
     Attributes:
         outputs: the model's outputs in the pairs' order, float32 (n, labels); undefined where not scored.
-        scored: which pairs were scored, bool (n,). All of them, unless the request allowed less at its deadline, or
-            some failed.
+        scored: which pairs were scored, bool (n,). All of them, unless the deadline came before, or some
+            failed.
         failed: those that failed, by their indices.
     """
 
@@ -59,8 +59,6 @@ class Terms:
         priority: from `LOWEST_PRIORITY` to `HIGHEST_PRIORITY`; a step counts as half the work.
         deadline: when it waits no longer, or None.
         grace: seconds after the deadline for which runs in progress are still waited for.
-        partial: whether it is answered with the scores there are; else it is an error where the deadline left some out
-            or all runs failed.
         work_behind: predicted seconds of the same call's pairs that are not submitted yet.
         encode_seconds: what encoding its pairs took, for the statistics; None where it was done before.
         expected: predicted seconds of its pairs before they were encoded; None where nothing was predicted.
@@ -70,7 +68,6 @@ class Terms:
     priority: int = 0
     deadline: float | None = None
     grace: float = 0.0
-    partial: bool = False
     work_behind: float = 0.0
     encode_seconds: float | None = None
     expected: float | None = None
@@ -156,11 +153,9 @@ class Request:
             for index in np.flatnonzero(~self.scored).tolist():
                 self.failed.setdefault(index, reason)
 
-    def error(self) -> CrossrankError | None:
-        """The error of a request whose runs all failed: then it tells nothing of a single pair."""
-        if not self.failed or self.scored.any() or not all(pair.in_run for pair in self.failed.values()):
-            return None
-        return next(iter(self.failed.values())).error
+    def all_runs_failed(self) -> bool:
+        """Whether there were runs and each failed."""
+        return bool(self.failed) and not self.scored.any() and all(pair.in_run for pair in self.failed.values())
 
     def outcome(self) -> Outcome:
         """The answer as it stands, not touched by runs that finish later."""

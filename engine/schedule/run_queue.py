@@ -137,7 +137,7 @@ class RunQueue:
         return None
 
     def _skip_what_is_late(self, request: Request, now: float, *, all_cores: bool, idle: bool) -> None:
-        """Drop batches that are predicted not to finish by the deadline; all of them where a part is worth nothing.
+        """Drop batches that are predicted not to finish by the deadline.
 
         Predictions learn from runs alone. Where a stall made them so large that nothing is started any more, an idle
         engine starts a batch all the same from time to time, and forgets what it believed.
@@ -151,8 +151,6 @@ class RunQueue:
                 self._times.forget()
                 break
             self._release(request.take().tokens)
-            if not request.terms.partial:
-                self._release(request.drop_batches())
         if len(request.batches) < before:
             self.cut_short.append(request)
 

@@ -1,8 +1,8 @@
 """Many callers, one queue: everything a reranker scores goes through its scheduler.
 
-    callers ──▶ Admission ──▶ commands ──▶ QueueOwner ──▶ Workers ──▶ Executor (sessions)
-       ▲                                     │   ▲            │
-       └────────── future of the request ◀───┘   └── finished ┘
+    callers ─▶ Admission ─▶ Encoders (encode, plan) ─▶ commands ─▶ QueueOwner ─▶ Workers ─▶ Runner (sessions)
+       ▲                                                             │   ▲            │
+       └──────────────────── future of the request ◀─────────────────┘   └── finished ┘
 
 A scheduler belongs to one process. Its threads start with the first request; they hold none of the objects users
 hold, so a reranker that is dropped without `close` ends them.

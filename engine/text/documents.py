@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
@@ -16,6 +17,8 @@ Document: TypeAlias = str | Mapping[str, object]
 Item = TypeVar("Item")
 
 _TEXTS = f"strings or of mappings with a {TEXT_FIELD!r} field"
+_MISSING = {"None", "NaN", "NAType"}
+"""What tables have where a value is missing; the last one is pandas' own."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -30,9 +33,11 @@ def as_list(items: Iterable[Item], what: str = "documents", of: str = _TEXTS) ->
     Raises:
         InvalidInputError: a single string or mapping, or something that cannot be iterated.
     """
-    # A table iterates over the names of its columns.
-    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable) or hasattr(items, "iterrows"):
-        raise InvalidInputError(f"{what} is a {type(items).__name__}: a list of {of} expected")
+    # A pandas table iterates over the names of its columns, one of polars over the columns.
+    table = hasattr(items, "iterrows") or hasattr(items, "iter_rows")
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable) or table:
+        hint = "; a column of a table is one, and so are its rows as dictionaries" if table else ""
+        raise InvalidInputError(f"{what} is a {type(items).__name__}: a list of {of} expected{hint}")
     try:
         iterator = iter(items)
     except TypeError as error:  # an array without dimensions
@@ -71,12 +76,17 @@ def document_text(document: Document, position: int, what: str = "documents") ->
             )
         text = document[TEXT_FIELD]
     if not isinstance(text, str):
-        kind = "None" if text is None else type(text).__name__
+        kind = "None" if text is None else "NaN" if _is_nan(text) else type(text).__name__
         field = f"[{TEXT_FIELD!r}]" if isinstance(document, Mapping) else ""
+        hint = "; leave missing values out, or fill them in, first" if kind in _MISSING else ""
         raise InvalidInputError(
-            f"{what}[{position}]{field} is {kind}: a string expected, or a mapping with a {TEXT_FIELD!r} field"
+            f"{what}[{position}]{field} is {kind}: a string expected, or a mapping with a {TEXT_FIELD!r} field{hint}"
         )
     return encodable(text)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def document_texts(documents: Sequence[Document], what: str = "documents") -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from crossrank.engine.text.reading import TextReader
-from crossrank.engine.text.template import PairTemplate
+from crossrank.engine.text.template import PairTemplate, TemplateTexts
 from crossrank.errors import ArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
 
+    from crossrank.models.manifest import Template
+
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """Token ids of a query, without special tokens; `truncated` where it was cut."""
+    """Token ids of a query, without special tokens; `truncated` where it was cut.
+
+    Where a model has a template, those of the query within its text.
+    """
 
     ids: npt.NDArray[np.int32]
     truncated: bool
@@ -115,6 +120,7 @@ class PairEncoder:
         cut_query_tokens: those that a longer query is cut to: half of the text tokens.
         characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
+        texts: what stands around queries and documents.
     """
 
     def __init__(
@@ -123,6 +129,8 @@ class PairEncoder:
         *,
         max_length: int,
         pad_token_id: int,
+        template: Template | None = None,
+        causal: bool = False,
         longest_first: bool = False,
         reader: TextReader | None = None,
     ) -> None:
@@ -132,6 +140,8 @@ class PairEncoder:
             tokenizer: with truncation and padding off.
             max_length: tokens of a pair at most, special tokens included.
             pad_token_id: id that fills the rows of a batch.
+            template: the text around query and document; None for the layout of the tokenizer's post-processor.
+            causal: whether segment ids say where the document begins, as a shared beginning needs it.
             longest_first: cut whichever of query and document is longer.
             reader: of the same tokenizer, where there is one.
 
@@ -140,7 +150,14 @@ class PairEncoder:
         """
         self._tokenizer = tokenizer
         self._reader = reader or TextReader(tokenizer)
-        self.template = PairTemplate.of(tokenizer)
+        self._stated = template
+        self._causal = causal
+        self.texts = TemplateTexts(tokenizer, template)
+        if template is not None:
+            self.template = PairTemplate.of_texts(tokenizer, template)
+        else:
+            own = PairTemplate.of(tokenizer)
+            self.template = own.marking_documents() if causal else own
         self.max_length = max_length
         self.pad_token_id = pad_token_id
         self.longest_first = longest_first
@@ -156,8 +173,17 @@ class PairEncoder:
         self.characters_read = self._reader.characters_read
 
     @classmethod
-    def load(cls, path: Path, *, max_length: int, pad_token_id: int, longest_first: bool = False) -> PairEncoder:
-        """Read a `tokenizer.json`.
+    def load(
+        cls,
+        path: Path,
+        *,
+        max_length: int,
+        pad_token_id: int,
+        template: Template | None = None,
+        causal: bool = False,
+        longest_first: bool = False,
+    ) -> PairEncoder:
+        """Read a `tokenizer.json`; for the other arguments see the constructor.
 
         Raises:
             ArtifactError: the file is no tokenizer this version of `tokenizers` reads, or one that suits no reranker.
@@ -171,7 +197,14 @@ class PairEncoder:
             raise ArtifactError(f"cannot read the tokenizer {path}: {error}; export the artifact again") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(tokenizer, max_length=max_length, pad_token_id=pad_token_id, longest_first=longest_first)
+        return cls(
+            tokenizer,
+            max_length=max_length,
+            pad_token_id=pad_token_id,
+            template=template,
+            causal=causal,
+            longest_first=longest_first,
+        )
 
     def limited_to(self, max_length: int) -> PairEncoder:
         """An encoder of shorter pairs with the same tokenizer; documents encoded by this one suit it.
@@ -185,16 +218,30 @@ class PairEncoder:
             self._tokenizer,
             max_length=max_length,
             pad_token_id=self.pad_token_id,
+            template=self._stated,
+            causal=self._causal,
             longest_first=self.longest_first,
             reader=self._reader,
         )
 
-    def encode_query(self, query: str) -> EncodedQuery:
-        """Encode one query."""
-        (tokens,) = self._reader.read([query], self.max_query_tokens)
+    def encode_query(self, query: str, instruction: str | None = None) -> EncodedQuery:
+        """Encode one query.
+
+        Args:
+            query: the query.
+            instruction: for models with a template that takes one; None for the model's own.
+
+        Raises:
+            InvalidInputError: there is an instruction and the model takes none.
+        """
+        (tokens,) = self._reader.read([self.texts.query(query, instruction)], self.max_query_tokens)
         if tokens.length <= self.max_query_tokens:
             return EncodedQuery(tokens.ids, truncated=False)
-        return EncodedQuery(tokens.ids if self.longest_first else tokens.ids[: self.cut_query_tokens], truncated=True)
+        if self.longest_first:
+            return EncodedQuery(tokens.ids, truncated=True)
+        after = self.texts.after_query
+        cut = tokens.ids[: max(self.cut_query_tokens - len(after), 0)]
+        return EncodedQuery(np.concatenate([cut, after]) if len(after) else cut, truncated=True)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a whole text, however long, without special tokens."""
@@ -214,7 +261,10 @@ class PairEncoder:
         return self._encode_documents(texts, kept_tokens, spans=True)
 
     def _encode_documents(self, texts: Sequence[str], kept_tokens: int | None, *, spans: bool) -> EncodedDocuments:
-        tokenized = self._reader.read(texts, kept_tokens, spans=spans)
+        before = self.texts.before_document
+        tokenized = self._reader.read([before + text for text in texts] if before else texts, kept_tokens, spans=spans)
+        if before and spans:
+            tokenized = [text._replace(spans=_moved(text.spans, len(before))) for text in tokenized]
         ids = [text.ids for text in tokenized]
         return EncodedDocuments(
             np.concatenate(ids or [np.empty(0, dtype=np.int32)]),
@@ -277,3 +327,8 @@ class PairEncoder:
             types[suffix_start:total] = template.suffix_types
             attention_mask[row, :total] = 1
         return TokenArrays(input_ids, attention_mask, token_type_ids)
+
+
+def _moved(spans: npt.NDArray[np.int32] | None, characters: int) -> npt.NDArray[np.int32] | None:
+    """Places in a document's text with something before it, as places in the document."""
+    return None if spans is None else np.maximum(spans - np.int32(characters), 0)

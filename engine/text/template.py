@@ -1,21 +1,26 @@
 """How a model lays out a pair: the special tokens before, between and after query and document, and segment ids.
 
 The layout is read off the tokenizer's own post-processor by encoding one probe pair, so BERT's
-`[CLS] q [SEP] d [SEP]` and RoBERTa's `<s> q </s></s> d </s>` need no code of their own.
+`[CLS] q [SEP] d [SEP]` and RoBERTa's `<s> q </s></s> d </s>` need no code of their own. Language models have a text
+around the two instead, which the artifact states.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.errors import ArtifactError
+from crossrank.engine.text.documents import encodable
+from crossrank.errors import ArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
+
+    from crossrank.models.manifest import Template
 
 _PROBE = "a"
 
@@ -83,3 +88,93 @@ class PairTemplate:
             query_type=int(types[query[0]]),
             document_type=int(types[document[0]]),
         )
+
+    @classmethod
+    def of_texts(cls, tokenizer: Tokenizer, template: Template) -> PairTemplate:
+        """The layout that an artifact states as texts.
+
+        Args:
+            tokenizer: with truncation and padding off.
+            template: the artifact's.
+        """
+        zero = np.zeros(0, dtype=np.int64)
+        prefix, middle, suffix = (
+            np.asarray(list(chain.from_iterable(tokens_of(tokenizer, part) for part in parts)), dtype=np.int64)
+            for parts in (template.prefix, template.middle, template.suffix)
+        )
+        return cls(prefix, middle, suffix, zero, zero, zero, 0, 0).marking_documents()
+
+    def marking_documents(self) -> PairTemplate:
+        """The same layout with segment id 1 from the document on: for causal models, which have no segments."""
+        return replace(
+            self,
+            prefix_types=np.zeros_like(self.prefix),
+            middle_types=np.zeros_like(self.middle),
+            suffix_types=np.ones_like(self.suffix),
+            query_type=0,
+            document_type=1,
+        )
+
+
+class TemplateTexts:
+    """The texts around queries and documents.
+
+    Attributes:
+        before_document: directly before each document's text.
+        after_query: token ids of the text after a query, int32 (n,).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: Template | None) -> None:
+        """Read the texts of a template.
+
+        Args:
+            tokenizer: with truncation and padding off.
+            template: the artifact's; None leaves queries and documents as they are.
+        """
+        self._template = template
+        self._before_query, _, after_query = (template.query if template else "{query}").partition("{query}")
+        self._after_query = after_query
+        self.after_query = np.asarray(tokens_of(tokenizer, after_query), dtype=np.int32)
+        self.before_document = template.document.removesuffix("{document}") if template else ""
+
+    def query(self, query: str, instruction: str | None) -> str:
+        """A query's text, with the instruction before it.
+
+        Args:
+            query: the query.
+            instruction: what to judge by; None for the model's own, if it has one.
+
+        Raises:
+            InvalidInputError: there is an instruction and the model takes none.
+        """
+        self.check_instruction(instruction)
+        template = self._template
+        if template is None:
+            return query
+        chosen = template.instruction if instruction is None else instruction
+        before = "" if chosen is None else (template.instruction_text or "").replace("{instruction}", chosen)
+        return f"{before}{self._before_query}{query}{self._after_query}"
+
+    def check_instruction(self, instruction: str | None) -> None:
+        """Refuse an instruction that this model cannot be given.
+
+        Raises:
+            InvalidInputError: it is no text, or blank, or the model takes none.
+        """
+        if instruction is None:
+            return
+        if not isinstance(instruction, str) or not instruction.strip() or encodable(instruction) != instruction:
+            raise InvalidInputError(
+                f"instruction={instruction!r}: a text that is not blank and that UTF-8 can write expected, or None"
+            )
+        if self._template is None or self._template.instruction_text is None:
+            raise InvalidInputError(
+                f"instruction={instruction!r:.80}: this model was not trained with instructions and takes none; "
+                f"leave it out"
+            )
+
+
+def tokens_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text by itself, without special tokens other than those it spells out."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids if text else []
+    return ids

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossrank.errors import UnsupportedCheckpointError
+from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.complete_tokenizer import (
     complete_tokenizer,
     lower_first,
@@ -17,6 +17,16 @@ from crossrank.export.checkpoint.complete_tokenizer import (
     read_tokenizer_settings,
     refuse_truncation_side,
 )
+from crossrank.export.checkpoint.decoders import (
+    DECODERS,
+    MAX_LENGTH,
+    answer_ids,
+    named_token,
+    read_decoder,
+    refuse_other_tokenizer,
+    template_of,
+)
+from crossrank.export.checkpoint.head_modules import HeadModule, read_head_modules, with_labels_of
 from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.checkpoint.newer_config import (
     ConfigChanges,
@@ -25,9 +35,10 @@ from crossrank.export.checkpoint.newer_config import (
     saved_version,
 )
 from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
-from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.remote_code import read_code
+from crossrank.export.checkpoint.scoring_head import ScoringHead, checked_activation, read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers, read_sentence_transformers
-from crossrank.export.checkpoint.source import CheckpointSource, fetch_weights, find_source
+from crossrank.export.checkpoint.source import CheckpointSource, fetch_folders, fetch_weights, find_source, read_licence
 from crossrank.export.checkpoint.tokenizer import (
     TOKENIZER_NAME,
     check_tokenizer_files,
@@ -40,20 +51,20 @@ from crossrank.export.checkpoint.transformer_config import (
     usable_length,
     uses_segment_ids,
 )
-from crossrank.export.checkpoint.weights import find_weights
-from crossrank.models.artifact import sha256_of
+from crossrank.export.checkpoint.weights import weight_digests
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Literal
 
     from tokenizers import Tokenizer
 
     from crossrank.export.checkpoint.complete_tokenizer import TokenizerSettings
-    from crossrank.models.manifest import Activation, Architecture
+    from crossrank.export.checkpoint.decoders import Decoder
+    from crossrank.models.manifest import Activation, Architecture, Template
+    from crossrank.models.templates import TemplateName
 
 SUPPORTED = frozenset(
     {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "deberta-v2", "modernbert"}
@@ -84,24 +95,30 @@ class Checkpoint:
         folder: its files on disk.
         architecture: dimensions of its transformer.
         num_labels: outputs of its classification head.
-        positive_label: with two labels, the one that means relevant.
+        positive_label: with several labels, the one that means relevant.
         activation: what a logit goes through by default.
         max_length: usable tokens of a pair, special tokens included.
         pad_token_id: id that fills padded batches.
         uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
         dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
+        label_names: of several labels, in their order; empty where they have none.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
         sentence_transformers: what sentence-transformers adds to the transformer.
+        head: the modules that make the score, where the transformer has no head of its own.
         config_changes: what the installed transformers must be given besides `config.json`.
         config: `config.json` itself.
+        causal: whether its tokens attend to those before them only.
+        template: the text around query and document; None for the tokenizer's own layout of a pair.
+        answers: ids of the token whose logit counts, and of the one whose logit is subtracted; empty where the
+            checkpoint has a classifier's head.
     """
 
     source: Source
     folder: Path
     architecture: Architecture
-    num_labels: Literal[1, 2]
+    num_labels: int
     positive_label: int
     activation: Activation
     max_length: int
@@ -109,11 +126,16 @@ class Checkpoint:
     uses_segment_ids: bool
     dtype: str
     tokenizer: Tokenizer
+    label_names: tuple[str, ...] = ()
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
     sentence_transformers: SentenceTransformers = field(default_factory=SentenceTransformers)
+    head: tuple[HeadModule, ...] = ()
     config_changes: ConfigChanges = field(default_factory=ConfigChanges)
     config: Mapping[str, Any] = field(default_factory=dict)
+    causal: bool = False
+    template: Template | None = None
+    answers: tuple[int, ...] = ()
 
 
 def read_checkpoint(
@@ -125,6 +147,7 @@ def read_checkpoint(
     activation: Activation | None = None,
     positive_label: int | str | None = None,
     max_length: int | None = None,
+    template: TemplateName | None = None,
 ) -> Checkpoint:
     """Read a checkpoint from a folder or the hub.
 
@@ -134,8 +157,9 @@ def read_checkpoint(
         trust_remote_code: allow code that comes with the checkpoint to run.
         local_files_only: never fetch; a hub id must be in the cache.
         activation: "identity" or "sigmoid"; None to take what the checkpoint or the catalogue says.
-        positive_label: for two labels, the index or name of the one that means relevant; None to derive it.
+        positive_label: the index or name of the label that means relevant; None to derive it, of two at most.
         max_length: tokens of a pair; None for the most the checkpoint takes.
+        template: the text around query and document that a decoder was trained with; None for what the catalogue says.
 
     Raises:
         ModelNotFoundError: no such folder or repository.
@@ -145,13 +169,23 @@ def read_checkpoint(
     where = find_source(source, revision=revision, local_files_only=local_files_only, with_code=trust_remote_code)
     config = read_json(where.folder / "config.json")
     _check_config(where, config)
-    # Before the head: a model of several modules has its head in one of them.
-    added = read_sentence_transformers(where.folder, where.id)
-    _check_head(where, config, trust_remote_code=trust_remote_code)
-    _refuse_adapter_and_quantized(where, config)
     known = find_entry(where.id)
-    head = read_scoring_head(
-        config,
+    decoder = read_decoder(where.id, config, template, known)
+    # Before the head: a model of several modules has its head in one of them. A language model's template is its own
+    # code's, whatever sentence-transformers' files say.
+    generates = decoder is not None and decoder.generates
+    added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
+    _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
+    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
+    _check_family(where, config, has_code=bool(code) or decoder is not None)
+    _refuse_adapter_and_quantized(where, config)
+    architecture = read_architecture(config)
+    modules: tuple[HeadModule, ...] = ()
+    if added.modules:
+        fetch_folders(where, [module.path for module in added.modules], local_files_only=local_files_only)
+        modules = read_head_modules(where.folder, added.modules, architecture.hidden_size, where.id)
+    head = _answer_head(decoder, activation, positive_label) or read_scoring_head(
+        with_labels_of(modules, config),
         added,
         positive_label=positive_label,
         activation=activation,
@@ -162,6 +196,9 @@ def read_checkpoint(
     tokenizer = read_tokenizer(where.folder, settings, added, trust_remote_code=trust_remote_code)
     pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
     limit = added.max_length if added.max_length is not None else model_max_length(settings)
+    if decoder is not None:
+        limit = min(limit, MAX_LENGTH) if isinstance(limit, (int, float)) else MAX_LENGTH
+    layout, answers = _layout(decoder, settings, tokenizer, where.id)
     length = usable_length(config, limit, pad_token_id, max_length)
     fetch_weights(where, local_files_only=local_files_only)
     return Checkpoint(
@@ -169,30 +206,75 @@ def read_checkpoint(
             kind=where.kind,
             id=where.id,
             revision=where.revision,
-            weights_sha256={path.name: sha256_of(path) for path in find_weights(where.folder)},
+            weights_sha256=weight_digests(where.folder, modules),
+            code_sha256=code,
             licence=read_licence(where.folder) or (known.licence if known and where.kind == "hub" else ""),
         ),
         folder=where.folder,
-        architecture=read_architecture(config),
+        architecture=architecture,
         num_labels=head.num_labels,
         positive_label=head.positive_label,
         activation=head.activation,
+        label_names=head.label_names,
         max_length=length,
         pad_token_id=pad_token_id,
-        uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
+        uses_segment_ids=decoder is None and uses_segment_ids(config, settings.values, settings.class_name),
         dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
+            *(_decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
             *head.notes,
             *added.notes,
             *changes.notes,
             *rebuilding_notes(settings.class_name, saved_version(config), installed_transformers()),
         ),
         sentence_transformers=added,
+        head=modules,
         config_changes=changes,
         config=config,
+        causal=decoder is not None,
+        template=layout,
+        answers=answers,
     )
+
+
+def _answer_head(
+    decoder: Decoder | None, activation: Activation | None, positive_label: int | str | None
+) -> ScoringHead | None:
+    """The head of a language model, of which the rows of one or two tokens are left; None for every other."""
+    if decoder is None or not decoder.generates or decoder.known is None:
+        return None
+    if positive_label not in (None, 0):
+        raise InvalidInputError(
+            f"positive_label {positive_label!r} was given, but a language model has no labels; leave it out"
+        )
+    return ScoringHead(1, 0, checked_activation(activation) or decoder.known.activation)
+
+
+def _decoder_notes(
+    template: Template | None, length: int, config: Mapping[str, Any], *, stated: bool
+) -> tuple[str, ...]:
+    """What was chosen for a decoder without being asked for."""
+    notes = []
+    if template is not None and not stated:
+        notes.append(f"the template {template.name} was taken from the catalogue, by the checkpoint's name")
+    positions = config.get("max_position_embeddings")
+    if length == MAX_LENGTH and isinstance(positions, int) and positions > length:
+        notes.append(f"pairs have up to {length} tokens; the model has positions for {positions}: state max_length")
+    return tuple(notes)
+
+
+def _layout(
+    decoder: Decoder | None, settings: TokenizerSettings, tokenizer: Tokenizer, name: str
+) -> tuple[Template | None, tuple[int, ...]]:
+    """The template of a decoder, and the tokens by which a language model scores."""
+    if decoder is None or decoder.known is None:
+        return None, ()
+    bos, pad = (named_token(settings.values, token) for token in ("bos_token", "pad_token"))
+    template = template_of(decoder.known, bos, pad)
+    refuse_other_tokenizer(template, tokenizer, name)
+    return template, answer_ids(decoder.known, tokenizer, name) if decoder.generates else ()
 
 
 def read_tokenizer(
@@ -219,19 +301,6 @@ def read_tokenizer(
     return without_truncation(tokenizer.backend_tokenizer)
 
 
-def read_licence(folder: Path) -> str:
-    """The licence a model card (README.md) states in its front matter; empty where there is none."""
-    from huggingface_hub.repocard import metadata_load
-
-    try:
-        metadata = metadata_load(folder / "README.md") or {}
-    except Exception:
-        # No card, or front matter that is no YAML: either way nothing is stated.
-        return ""
-    licence = metadata.get("license")
-    return licence if isinstance(licence, str) else ""
-
-
 def _check_config(where: CheckpointSource, config: Mapping[str, Any]) -> None:
     if not config:
         inside = sorted(path.parent.name for path in where.folder.glob("*/config.json"))
@@ -255,7 +324,9 @@ def _refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, 
         )
 
 
-def _check_head(where: CheckpointSource, config: Mapping[str, Any], *, trust_remote_code: bool) -> None:
+def _check_head(
+    where: CheckpointSource, config: Mapping[str, Any], *, has_modules: bool, decoder: Decoder | None
+) -> None:
     model_type = str(config.get("model_type", ""))
     named, code = config.get("architectures") or [], config.get("auto_map") or {}
     if not isinstance(named, list) or not isinstance(code, dict):
@@ -264,22 +335,28 @@ def _check_head(where: CheckpointSource, config: Mapping[str, Any], *, trust_rem
             f"expected a list of class names, and an object where the checkpoint brings code"
         )
     architectures = [str(name) for name in named]
-    if not any(name.endswith("ForSequenceClassification") for name in architectures):
+    if decoder is not None:
+        if code:
+            raise UnsupportedCheckpointError(
+                f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); a decoder's graph is written "
+                f"from the weights of transformers' own classes, so code cannot be followed"
+            )
+        return
+    if not has_modules and not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise UnsupportedCheckpointError(
             f"{where.id} has no classification head: its config.json names {architectures or 'no architecture'}, "
             f"a cross-encoder is a ...ForSequenceClassification"
-            + ("; rerankers that generate text are not supported" if _is_decoder(model_type, architectures) else "")
         )
     if _is_decoder(model_type, architectures):
         raise UnsupportedCheckpointError(
-            f"{where.id} is a decoder ({model_type}); crossrank serves encoder cross-encoders: {_listed()}"
+            f"{where.id} is a decoder of the model type {model_type!r}; crossrank can export those of "
+            f"{', '.join(sorted(DECODERS))}"
         )
-    if code and not trust_remote_code:
-        raise UnsupportedCheckpointError(
-            f"{where.id} brings Python code of its own ({', '.join(sorted(code))}); nothing of it runs "
-            f"unless you pass trust_remote_code=True (--trust-remote-code)"
-        )
-    if model_type not in SUPPORTED:
+
+
+def _check_family(where: CheckpointSource, config: Mapping[str, Any], *, has_code: bool) -> None:
+    model_type = str(config.get("model_type", ""))
+    if model_type not in SUPPORTED and not has_code:
         raise UnsupportedCheckpointError(
             f"{where.id} is of the model type {model_type!r}, which crossrank cannot export yet; it can: {_listed()}"
         )

@@ -52,12 +52,19 @@ _CLASS_OF_MODEL = {
     "deberta-v2": "DebertaV2Tokenizer",
     "distilbert": "DistilBertTokenizer",
     "electra": "ElectraTokenizer",
+    "gemma": "GemmaTokenizer",
+    "llama": "LlamaTokenizer",
     "modernbert": "PreTrainedTokenizer",
     "mpnet": "MPNetTokenizer",
+    "qwen2": "Qwen2Tokenizer",
+    "qwen3": "Qwen2Tokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
 }
 """What `AutoTokenizer` takes where no file names a class."""
+
+_FRAMED_CLASSES = frozenset({"GemmaTokenizer", "LlamaTokenizer"})
+"""transformers 4 makes their post-processor anew from the settings: which first and last token a text is given."""
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -136,6 +143,8 @@ def complete_tokenizer(
         _set_prefix_space(tokenizer, settings)
         if rebuilds:
             rebuild(tokenizer, settings.class_name, settings.values)
+        else:
+            _set_frame(tokenizer, settings)
     if added is not None and added.lower_case:
         lower_first(tokenizer)
     return without_truncation(tokenizer)
@@ -243,3 +252,28 @@ def _set_prefix_space(tokenizer: Tokenizer, settings: TokenizerSettings) -> None
     if state.get("type") == "ByteLevel" and state.get("add_prefix_space", wanted) != wanted:
         state.pop("type")
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(**(state | {"add_prefix_space": wanted}))
+
+
+def _set_frame(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
+    """Llama's and Gemma's tokenizers: the tokens that every text of a pair begins and ends with."""
+    from tokenizers import processors
+
+    if settings.class_name not in _FRAMED_CLASSES:
+        return
+    names = (
+        {"bos": "<s>", "eos": "</s>"} if settings.class_name == "LlamaTokenizer" else {"bos": "<bos>", "eos": "<eos>"}
+    )
+    for name, usual in names.items():
+        given = _token(settings.values.get(f"{name}_token", usual), special=True)
+        names[name] = usual if given is None else given.content
+    before = names["bos"] if settings.values.get("add_bos_token", True) else ""
+    after = names["eos"] if settings.values.get("add_eos_token", False) else ""
+    texts = [
+        " ".join(f"{piece}:{segment}" for piece in (before, text, after) if piece)
+        for segment, text in enumerate(("$A", "$B"))
+    ]
+    ids = [(token, tokenizer.token_to_id(token)) for token in (before, after) if token]
+    if all(isinstance(index, int) for _, index in ids):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=texts[0], pair=" ".join(texts), special_tokens=ids
+        )

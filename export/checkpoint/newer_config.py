@@ -87,7 +87,7 @@ def changes_for_installed(config: Mapping[str, Any], name: str) -> ConfigChanges
         UnsupportedCheckpointError: a key can change scores, and the installed transformers does not read it.
     """
     installed, saved = installed_transformers(), saved_version(config)
-    if installed is None:
+    if installed is None or config.get("auto_map"):  # code of the checkpoint's own reads its own keys
         return ConfigChanges()
     values: dict[str, Any] = {}
     if config.get("model_type") == "modernbert" and installed < _FIRST_WITH_ROPE_PARAMETERS:

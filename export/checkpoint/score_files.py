@@ -29,21 +29,27 @@ class ScoreFile:
 SCORE_FILES = (
     ScoreFile(
         "modules.json",
-        "the kinds of the modules sentence-transformers runs",
-        "any module besides one Transformer: the refusal lists them",
+        "the kinds of the modules sentence-transformers runs, and their folders",
+        "modules besides Transformer, Pooling, Dense, LayerNorm and Dropout: the refusal names them",
         "checkpoint.sentence_transformers",
+    ),
+    ScoreFile(
+        "*_Pooling/config.json, *_Dense/config.json, *_LayerNorm/config.json, and model.safetensors beside them",
+        "pooling_mode, sizes, bias, activation_function, the weights; where modules.json lists them",
+        "poolings besides cls and mean, activations besides six of torch.nn, use_residual, missing weights",
+        "checkpoint.head_modules",
     ),
     ScoreFile(
         "config_sentence_transformers.json",
         "model_type, activation_fn, prompts, default_prompt_name",
-        "a prompt that applies by default; an activation that is neither identity, sigmoid nor softmax of two labels",
+        "a prompt that applies by default; an activation besides identity, sigmoid and softmax of several labels",
         "checkpoint.sentence_transformers",
     ),
     ScoreFile(
         "sentence_bert_config.json, or a former name such as sentence_roberta_config.json",
         "transformer_task, modality_config, max_seq_length, do_lower_case, processing_kwargs, processor_kwargs or "
         "tokenizer_args; only where modules.json makes sentence-transformers read it",
-        "another task than sequence-classification, another modality than text, and keys that change scores and "
+        "a task that does not fit the modules, another modality than text, and keys that change scores and "
         "crossrank cannot honour",
         "checkpoint.sentence_transformers",
     ),
@@ -51,7 +57,8 @@ SCORE_FILES = (
         "config.json",
         "model_type, architectures, dimensions, positions, labels, problem_type, activation, and for ModernBERT what "
         "transformers 5 calls rope_parameters and layer_types",
-        "decoders, unknown model types, three labels and more, quantized weights, keys only a newer transformers reads",
+        "decoders, unknown model types, three labels and more without a name, quantized weights, keys that only a "
+        "newer transformers reads",
         "checkpoint.checkpoint",
     ),
     ScoreFile(
@@ -91,6 +98,11 @@ SCORE_FILES = (
         "an adapter, alone or beside the weights it may be merged into already",
         "checkpoint.weights",
     ),
-    ScoreFile("*.py", "nothing", "code, unless trust_remote_code is given", "checkpoint.checkpoint"),
+    ScoreFile(
+        "*.py",
+        "their digests; transformers runs them where trust_remote_code is given",
+        "code without consent, and code that is not there",
+        "checkpoint.remote_code",
+    ),
 )
 """In the order in which they are examined: the first refusal is the reason that counts."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
+from crossrank.models.labels import label_index
 from crossrank.models.manifest import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from crossrank.export.checkpoint.sentence_transformers import SentenceTransformers
-
-MAX_LABELS = 2
 
 # Label names as they occur, without case and punctuation.
 _POSITIVE = frozenset(
@@ -58,15 +57,17 @@ class ScoringHead:
     """How logits become a score.
 
     Attributes:
-        num_labels: outputs of the head, 1 or 2.
-        positive_label: with two labels, the one that means relevant (logit = z[it] - z[other]); 0 with one.
+        num_labels: outputs of the head.
+        positive_label: with several labels, the one that means relevant; 0 with one.
         activation: what the logit goes through by default.
+        label_names: of several labels, in their order; empty where they have none.
         notes: what was assumed, in sentences for the export's report.
     """
 
-    num_labels: Literal[1, 2]
+    num_labels: int
     positive_label: int
     activation: Activation
+    label_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -85,44 +86,55 @@ def read_scoring_head(
     Args:
         config: the checkpoint's `config.json`.
         sentence_transformers: what sentence-transformers adds to it.
-        positive_label: index or name of the label that means relevant, for heads of two labels; None to derive it.
+        positive_label: index or name of the label that means relevant; None to derive it, which of three labels and
+            more cannot be done.
         activation: what the caller states; None to derive it.
         usual_activation: what the catalogue states for this checkpoint, if it knows it.
         num_labels: outputs of the graph where that is known better than from the configuration.
-        independent: whether two labels are scored each by itself, so that one of them will be picked.
+        independent: whether labels are scored each by itself, so that one of them will be picked.
 
     Raises:
         InvalidInputError: the activation or the positive label is not one there is.
-        UnsupportedCheckpointError: more than two labels, two without a hint which is positive, or an activation
-            crossrank does not have.
+        UnsupportedCheckpointError: several labels without a hint which is positive, or an activation crossrank does
+            not have.
     """
-    if activation is not None and activation not in get_args(Activation):
-        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    checked_activation(activation)
     names = _label_names(config)
     count = num_labels if num_labels is not None else _label_count(config, names)
-    if not 1 <= count <= MAX_LABELS:
+    if count < 1:
+        raise UnsupportedCheckpointError(f"the checkpoint's head has {count} labels; one or more expected")
+    if count > 1 and not independent and config.get("problem_type") == "multi_label_classification":
         raise UnsupportedCheckpointError(
-            f"the checkpoint's head has {count} labels ({_listed(names)}); a cross-encoder crossrank can serve has "
-            f"one, or two of which one means relevant"
+            f"the checkpoint's {count} labels ({_listed(names)}) are independent of each other (problem_type "
+            f"multi_label_classification), so that a softmax over their logits means nothing; crossrank serves one "
+            f"label, or several that exclude each other"
         )
-    if count == MAX_LABELS and not independent and config.get("problem_type") == "multi_label_classification":
-        raise UnsupportedCheckpointError(
-            f"the checkpoint's two labels ({_listed(names)}) are independent of each other (problem_type "
-            f"multi_label_classification), so that the difference of their logits means nothing; crossrank serves one "
-            f"label, or two that exclude each other"
-        )
-    label, notes = (0, []) if count == 1 else _positive_label(names, positive_label)
+    label, notes = (0, []) if count == 1 else _positive_label(names, count, positive_label)
     if count == 1 and positive_label not in (None, 0):
         raise InvalidInputError(
             f"positive_label {positive_label!r} was given, but the checkpoint has a single label; leave it out"
         )
     chosen, why = _activation(config, sentence_transformers, count, activation, usual_activation)
     return ScoringHead(
-        num_labels=cast("Literal[1, 2]", count),
+        num_labels=count,
         positive_label=label,
         activation=chosen,
+        label_names=tuple(names[index] for index in range(count))
+        if count > 1 and set(names) == {*range(count)}
+        else (),
         notes=tuple(notes + why),
     )
+
+
+def checked_activation(activation: Activation | None) -> Activation | None:
+    """An activation as the caller states it.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if activation is not None and activation not in get_args(Activation):
+        raise InvalidInputError(f"activation {activation!r} is not known; expected one of {get_args(Activation)}")
+    return activation
 
 
 def _label_names(config: Mapping[str, Any]) -> dict[int, str]:
@@ -140,19 +152,22 @@ def _label_count(config: Mapping[str, Any], names: Mapping[int, str]) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _positive_label(names: Mapping[int, str], stated: int | str | None) -> tuple[int, list[str]]:
-    indices = tuple(range(MAX_LABELS))
+def _positive_label(names: Mapping[int, str], count: int, stated: int | str | None) -> tuple[int, list[str]]:
+    indices = tuple(range(count))
     if stated is not None:
-        by_name = {name: index for index, name in names.items()}
-        index = by_name.get(stated) if isinstance(stated, str) else stated
-        if isinstance(stated, str) and index is None and stated.isdecimal():
-            index = int(stated)
-        if index not in indices or isinstance(stated, bool):
+        named = {index: name for index, name in names.items() if index in indices}
+        found = label_index(stated, named, count)
+        if found is None:
             raise InvalidInputError(
                 f"positive_label {stated!r} is no label of the checkpoint; expected the index or the name of one: "
-                f"{_listed(names) or '0 or 1'}"
+                f"{_listed(names) or ', '.join(map(str, indices))}"
             )
-        return index, []
+        return found, []
+    if count > 2:  # noqa: PLR2004
+        raise UnsupportedCheckpointError(
+            f"the checkpoint's head has {count} labels ({_listed(names) or 'without names'}); name the one whose "
+            f"probability is the score with positive_label (--positive-label)"
+        )
     plain = {index: _plain(name) for index, name in names.items() if index in indices}
     positive = [index for index, name in plain.items() if name in _POSITIVE]
     negative = [index for index, name in plain.items() if name in _NEGATIVE]
@@ -190,13 +205,15 @@ def _activation(
     if configured is not None:
         path = str(configured)
         if "." not in path or path.startswith("torch."):
-            return _named_activation(path, num_labels), []
+            return _named_activation(path, num_labels)
         why = "code that sentence-transformers does not run either unless it is trusted"
         ignored = [f"the checkpoint names the activation {path!r}, {why}"]
     if usual is not None:
         return usual, [*ignored, f"the checkpoint names no activation; {usual} was taken from the catalogue"]
     if num_labels == 1:
         why = "sentence-transformers' default for one label"
+    elif num_labels > 2:  # noqa: PLR2004
+        why = "whose result is the softmax probability of the positive label"
     else:
         why = "of the difference of the two logits, which is the softmax of the positive label"
     problem = config.get("problem_type")
@@ -204,13 +221,24 @@ def _activation(
     return "sigmoid", [*ignored, f"the checkpoint names no activation; sigmoid was taken ({why}{said})"]
 
 
-def _named_activation(name: str, num_labels: int) -> Activation:
+def _named_activation(name: str, num_labels: int) -> tuple[Activation, list[str]]:
     """Translate the class path of a PyTorch module, such as `torch.nn.modules.linear.Identity`."""
     last = name.strip().removesuffix("()").rpartition(".")[2].lower()
+    if num_labels > 2 and last == "identity":  # noqa: PLR2004
+        note = (
+            f"the checkpoint's activation, identity, leaves {num_labels} logits a pair; the score is the softmax "
+            f"probability of the positive label (activation='identity' gives its log-odds)"
+        )
+        return "sigmoid", [note]
+    if num_labels > 2 and last == "sigmoid":  # noqa: PLR2004
+        raise UnsupportedCheckpointError(
+            f"the checkpoint asks for a sigmoid of each of its {num_labels} labels, which then do not exclude each "
+            f"other; state activation='sigmoid' (--activation sigmoid) if the softmax probability of one is the score"
+        )
     if last in get_args(Activation):
-        return cast("Activation", last)
-    if last == "softmax" and num_labels == MAX_LABELS:
-        return "sigmoid"
+        return cast("Activation", last), []
+    if last == "softmax" and num_labels > 1:
+        return "sigmoid", []
     raise UnsupportedCheckpointError(
         f"the checkpoint asks for the activation {name!r}, crossrank has {' and '.join(get_args(Activation))}; "
         f"choose one with activation (--activation): neither changes the ranking"

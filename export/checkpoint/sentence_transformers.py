@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.head_modules import ModuleFolder, listed_modules
 from crossrank.export.checkpoint.json_files import read_json, read_json_value, shown
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ _FORMER_NAMES = tuple(f"sentence_{name}_config.json" for name in ("roberta", "di
 FILES = (MODULES, SETTINGS, TRANSFORMER, *_FORMER_NAMES)
 """Every file that is read here, besides `config.json`."""
 
-_TASK = "sequence-classification"
+# By whether the transformer has a head of its own: task, output of its `forward`, and what that is called.
+_WITH_HEAD = ("sequence-classification", "logits", "scores")
+_WITHOUT_HEAD = ("feature-extraction", "last_hidden_state", "token_embeddings")
 _HARMLESS = frozenset(
     {
         "transformer_task",
@@ -69,6 +72,7 @@ class SentenceTransformers:
         lower_case: whether text is lowered before the tokenizer's own normalizer.
         tokenizer: settings that go over `tokenizer_config.json`.
         cuts_longer_text: whether it cuts whichever of query and document is longer, instead of the document alone.
+        modules: what follows a transformer without a head, in its order; empty where it has one.
         notes: what a user should know, in sentences.
     """
 
@@ -79,6 +83,7 @@ class SentenceTransformers:
     lower_case: bool = False
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     cuts_longer_text: bool = False
+    modules: tuple[ModuleFolder, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -94,13 +99,20 @@ def read_sentence_transformers(folder: Path, name: str, *, whole_graph: bool = F
         UnsupportedCheckpointError: sentence-transformers would compute something around the transformer that
             crossrank does not, or a file has another shape than it expects.
     """
-    modules = [] if whole_graph else _read_modules(folder, name)
+    entries = [] if whole_graph else _read_modules(folder)
+    modules = listed_modules(entries, name)
     settings = read_json(folder / SETTINGS)
     _refuse_prompt(settings, name)
     activation = settings.get("activation_fn")
     activation = str(activation) if activation is not None else None
-    has_modules = bool(modules) or (whole_graph and (folder / MODULES).is_file())
+    has_modules = bool(entries) or (whole_graph and (folder / MODULES).is_file())
     saved_as_modules = has_modules and settings.get("model_type") == "CrossEncoder"
+    if modules and not saved_as_modules:
+        raise UnsupportedCheckpointError(
+            f"{name} is a sentence-transformers model of several modules (Transformer, "
+            f"{', '.join(item.kind for item in modules)}) and no CrossEncoder: its {SETTINGS} has the model_type "
+            f"{shown(settings.get('model_type'))}; a model that embeds query and document apart gives no scores"
+        )
     if not saved_as_modules:
         config = read_json(folder / "config.json")
         applies = bool(has_modules or settings) or any(
@@ -111,7 +123,7 @@ def read_sentence_transformers(folder: Path, name: str, *, whole_graph: bool = F
         )
     transformer = _read_transformer(folder)
     if not whole_graph:
-        _check_task(transformer, name)
+        _check_task(transformer, name, _WITHOUT_HEAD if modules else _WITH_HEAD)
         _refuse_unknown(transformer, name)
     call = _call_options(transformer, name)
     tokenizer = _tokenizer_options(transformer, name)
@@ -129,23 +141,18 @@ def read_sentence_transformers(folder: Path, name: str, *, whole_graph: bool = F
         lower_case=transformer.get("do_lower_case") is True,
         tokenizer=tokenizer,
         cuts_longer_text=call.get("truncation", True) != _CUTS_DOCUMENT,
+        modules=modules,
     )
 
 
-def _read_modules(folder: Path, name: str) -> list[str]:
+def _read_modules(folder: Path) -> list[dict[str, Any]]:
     path = folder / MODULES
     modules = read_json_value(path) if path.is_file() else []
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise UnsupportedCheckpointError(
             f"{path} holds {shown(modules)}; expected a list of objects, one a module of sentence-transformers"
         )
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    if kinds not in ([], ["Transformer"]):
-        raise UnsupportedCheckpointError(
-            f"{name} is a sentence-transformers model of several modules ({', '.join(kinds)}, by its {MODULES}); "
-            f"crossrank serves a transformer with its own classification head alone"
-        )
-    return kinds
+    return modules
 
 
 def _refuse_prompt(settings: Mapping[str, Any], name: str) -> None:
@@ -180,26 +187,27 @@ def _read_transformer(folder: Path) -> dict[str, Any]:
     return next((content for content in contents if content), {})
 
 
-def _check_task(transformer: Mapping[str, Any], name: str) -> None:
+def _check_task(transformer: Mapping[str, Any], name: str, expected: tuple[str, str, str]) -> None:
     task = transformer.get("transformer_task", "feature-extraction")
-    if task != _TASK:
+    wanted_task, wanted_output, wanted_name = expected
+    if task != wanted_task:
         raise UnsupportedCheckpointError(
-            f"{TRANSFORMER} of {name} has the transformer_task {task!r}, whose output is no score; a cross-encoder's "
-            f"is {_TASK!r}"
+            f"{TRANSFORMER} of {name} has the transformer_task {task!r}; a cross-encoder's of these modules "
+            f"({MODULES}) is {wanted_task!r}"
         )
     modalities = transformer.get("modality_config", {"text": {}})
-    output = transformer.get("module_output_name", "scores")
+    output = transformer.get("module_output_name", wanted_name)
     text = modalities.get("text", {}) if isinstance(modalities, dict) else None
     if (
         not isinstance(text, dict)
         or set(modalities) != {"text"}
         or text.get("method", "forward") != "forward"
-        or text.get("method_output_name", "logits") != "logits"
-        or output != "scores"
+        or text.get("method_output_name", wanted_output) != wanted_output
+        or output != wanted_name
     ):
         raise UnsupportedCheckpointError(
             f"{TRANSFORMER} of {name} has modality_config {shown(modalities)} and module_output_name {shown(output)}; "
-            f"crossrank serves text alone, whose logits are the scores"
+            f"crossrank serves text alone, and expected its {wanted_output} as {wanted_name}"
         )
 
 

@@ -6,11 +6,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from crossrank.engine.text.documents import encodable
 from crossrank.errors import InvalidInputError, ModelNotFoundError, UnsupportedCheckpointError
 from crossrank.export.hub.client import download_matching
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _DESCRIPTION = ("*.json", "*.txt", "*.model", "README.md")
 _CODE = ("*.py",)
@@ -99,6 +102,31 @@ def fetch_weights(source: CheckpointSource, *, local_files_only: bool = False) -
         download_matching(source.id, source.revision, patterns, ignore=_BELOW_ROOT, local_files_only=local_files_only)
         if any(path for pattern in patterns for path in source.folder.glob(pattern)):
             return
+
+
+def fetch_folders(source: CheckpointSource, folders: Sequence[str], *, local_files_only: bool = False) -> None:
+    """Fetch folders of a hub checkpoint, each with the configuration and the weights of one module.
+
+    Raises:
+        ModelNotFoundError: the hub cannot be reached, or the cache lacks them and nothing may be fetched.
+        CacheFolderError: huggingface-hub's folder cannot be written.
+    """
+    if source.kind == "hub":
+        patterns = tuple(f"{folder}/{name}" for folder in folders for name in ("*.json", *_SAFE_WEIGHTS))
+        download_matching(source.id, source.revision, patterns, local_files_only=local_files_only)
+
+
+def read_licence(folder: Path) -> str:
+    """The licence a model card (README.md) states in its front matter; empty where there is none."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        metadata = metadata_load(folder / "README.md") or {}
+    except Exception:
+        # No card, or front matter that is no YAML: either way nothing is stated.
+        return ""
+    licence = metadata.get("license")
+    return licence if isinstance(licence, str) else ""
 
 
 def refuse_pointer(path: Path) -> None:

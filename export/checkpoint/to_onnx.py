@@ -1,4 +1,4 @@
-"""From a PyTorch checkpoint to an ONNX graph in float32, by one of two exporters."""
+"""From a PyTorch checkpoint to an ONNX graph in float32: by one of two exporters, or written here for a decoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def to_onnx(checkpoint: Checkpoint, model: Any, exporter: Exporter | None = None
     Args:
         checkpoint: what is exported.
         model: the same as a PyTorch model in float32, from `load_torch_model`.
-        exporter: what makes the graph; None for the first that is installed.
+        exporter: what makes the graph of an encoder; None for the first that is installed.
 
     Returns:
         A graph with int64 inputs [batch, sequence] and the float32 output "logits" [batch, labels]. The same
@@ -34,6 +34,13 @@ def to_onnx(checkpoint: Checkpoint, model: Any, exporter: Exporter | None = None
         UnsupportedCheckpointError: the exporter does not know the architecture.
         ExportError: the exporter failed.
     """
+    if checkpoint.causal:
+        from crossrank.export.decoder.graph import write_graph
+        from crossrank.export.decoder.weights import DecoderWeights
+
+        written = write_graph(DecoderWeights(model, checkpoint))
+        check_interface(written)
+        return written
     export = {"optimum": export_with_optimum, "torch": export_with_torch}[require_export(exporter)]
     with quiet_libraries():
         graph = export(checkpoint, model)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.modular_model import with_head
 from crossrank.export.checkpoint.newer_config import installed_transformers
 from crossrank.export.checkpoint.quiet import quiet_libraries
 
@@ -32,6 +33,20 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
 
     Args:
         checkpoint: what to load.
+        for_export: as for `load_transformer`.
+
+    Raises:
+        UnsupportedCheckpointError: it cannot be loaded, or weights of it are missing.
+    """
+    transformer = load_transformer(checkpoint, for_export=for_export)
+    return with_head(transformer, checkpoint.head, checkpoint.folder) if checkpoint.head else transformer
+
+
+def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
+    """The checkpoint's transformer: with its classification head, or without one where modules follow it.
+
+    Args:
+        checkpoint: what to load.
         for_export: in the form of attention that the ONNX exporters and our fusion follow; otherwise in the
             one transformers chooses by default, as users of the checkpoint run it.
 
@@ -40,7 +55,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             fill those with random numbers).
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     model_type = checkpoint.architecture.model_type
     installed = installed_transformers()
@@ -58,7 +73,7 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
                 setattr(config, key, value)
             if model_type == "modernbert":
                 config.reference_compile = False
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            model, loading = _auto_class(checkpoint).from_pretrained(
                 checkpoint.folder,
                 config=config,
                 local_files_only=True,
@@ -73,10 +88,24 @@ def load_torch_model(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             raise  # a disk error, to which the export's message adds what to do
         # safetensors, pickle and transformers each raise errors of their own over damaged weights.
         raise UnsupportedCheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
-    lacking = sorted(loading["missing_keys"]) + sorted(str(key[0]) for key in loading["mismatched_keys"])
+    missing = set(loading["missing_keys"])
+    if checkpoint.head and getattr(model, "pooler", None) is not None:
+        # The modules pool; what the class would pool with besides is not read.
+        model.pooler = None
+        missing = {name for name in missing if not name.startswith("pooler.")}
+    lacking = sorted(missing) + sorted(str(key[0]) for key in loading["mismatched_keys"])
     if lacking:
         raise UnsupportedCheckpointError(
             f"{checkpoint.source.id} lacks weights its architecture needs, or has them in another shape: "
             f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"  # noqa: PLR2004
         )
     return model.eval()
+
+
+def _auto_class(checkpoint: Checkpoint) -> Any:
+    """The class of transformers with the head that the score is made of."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if checkpoint.answers:
+        return AutoModelForCausalLM
+    return AutoModel if checkpoint.head else AutoModelForSequenceClassification

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossrank.errors import UnsupportedCheckpointError
+from crossrank.export.checkpoint.head_modules import MODULE_WEIGHTS
 from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.checkpoint.source import refuse_pointer
+from crossrank.models.artifact import sha256_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from crossrank.export.checkpoint.head_modules import HeadModule
 
 _SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -24,6 +29,21 @@ def find_weights(folder: Path) -> list[Path]:
     for path in paths:
         refuse_pointer(path)
     return paths
+
+
+def weight_digests(folder: Path, head: Iterable[HeadModule] = ()) -> dict[str, str]:
+    """The sha256 of every weight file of a checkpoint, by its path in the folder.
+
+    Args:
+        folder: the checkpoint.
+        head: the modules behind its transformer.
+
+    Raises:
+        UnsupportedCheckpointError: as `find_weights`.
+    """
+    modules = [folder / module.path / MODULE_WEIGHTS for module in head if module.kind != "Pooling"]
+    paths = (*find_weights(folder), *modules)
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 
 def _listed_weights(folder: Path) -> list[Path]:

@@ -72,11 +72,11 @@ def find_output_form(model: onnx.ModelProto) -> OutputForm:
 
 
 def pick_column(model: onnx.ModelProto, column: int) -> None:
-    """Leave one of two columns of a graph's output. Changes the graph in place.
+    """Leave one column of a graph's output. Changes the graph in place.
 
     Args:
-        model: with one float32 output [batch, 2].
-        column: 0 or 1.
+        model: with one float32 output [batch, labels].
+        column: its index.
     """
     from onnx import helper, numpy_helper
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.errors import FidelityError, InferenceError, TruncationWarning
-from crossrank.export.checkpoint.torch_model import load_torch_model
+from crossrank.export.checkpoint.torch_model import load_transformer
 from crossrank.export.verify.cross_encoder_reference import CrossEncoderReference, suits_cross_encoder
 from crossrank.export.verify.fidelity import significant
+from crossrank.export.verify.head_by_numpy import HeadByNumpy
+from crossrank.export.verify.language_model_reference import LanguageModelReference
 from crossrank.export.verify.probes import compare_ids, largest_difference, make_probes
 from crossrank.export.verify.reference import TorchReference, refuse_no_numbers
 from crossrank.export.verify.verification import MAX_FP32_DIFFERENCE
@@ -37,9 +39,12 @@ def load_reference(checkpoint: Checkpoint) -> Reference:
     Raises:
         UnsupportedCheckpointError: the library cannot load it.
     """
+    if checkpoint.template is not None:
+        return LanguageModelReference(checkpoint, load_transformer(checkpoint, for_export=False))
     if suits_cross_encoder(checkpoint):
         return CrossEncoderReference(checkpoint, TorchReference(checkpoint, None))
-    return TorchReference(checkpoint, load_torch_model(checkpoint, for_export=False))
+    transformer = load_transformer(checkpoint, for_export=False)
+    return TorchReference(checkpoint, HeadByNumpy(transformer, checkpoint.folder) if checkpoint.head else transformer)
 
 
 def read_limits(checkpoint: Checkpoint) -> tuple[int, ...]:

@@ -84,7 +84,7 @@ class CrossEncoderReference:
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """The logit of each pair, before any activation; with two labels the positive one's minus the other's.
+        """The logit of each pair, before any activation; with several labels the log-odds of the positive one.
 
         Args:
             pairs: (query, document) pairs.

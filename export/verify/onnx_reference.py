@@ -13,6 +13,7 @@ import numpy as np
 
 from crossrank.errors import MissingDependencyError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.quiet import quiet_libraries
+from crossrank.export.verify.reference import log_odds
 from crossrank.export.verify.reference_tokenizer import load_reference_tokenizer
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class OnnxReference:
             return outputs[:, 0]
         if self._output.operator == "Softmax" and self._output.activation == "softmax":
             return outputs[:, positive]
-        return np.asarray(outputs[:, positive] - outputs[:, 1 - positive], dtype=np.float32)
+        return log_odds(outputs, positive)
 
     def _feeds(self, ids: list[int], types: list[int] | None) -> dict[str, NDArray[np.integer[Any]]]:
         rows = {

@@ -47,7 +47,7 @@ class Reference(Protocol):
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """The logit of each pair, before any activation; with two labels the positive one's minus the other's.
+        """The logit of each pair, before any activation; with several labels the log-odds of the positive one.
 
         NaN or infinity where the checkpoint gives no number: whoever asks decides whether that is a reason to refuse.
         """
@@ -81,7 +81,9 @@ class TorchReference:
         version = importlib.metadata.version("transformers")
         changed = ", ".join(self._checkpoint.config_changes.values)
         translated = f", given {changed} as config.json means them" if changed else ""
-        return f"transformers {version} AutoModelForSequenceClassification{translated}, ids by {self._way}"
+        of_modules = "AutoModel, the modules behind it computed in numpy"
+        loaded_by = of_modules if self._checkpoint.head else "AutoModelForSequenceClassification"
+        return f"transformers {version} {loaded_by}{translated}, ids by {self._way}"
 
     def token_ids(self, pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         """Token ids of one pair, and its segment ids where the model is given any."""
@@ -105,7 +107,7 @@ class TorchReference:
             advance: called with (pairs done, pairs in all) after each pass, in a worker thread.
 
         Returns:
-            Logits, shape (n,); with two labels the positive one's minus the other's. NaN or infinity where the
+            Logits, shape (n,); with several labels the log-odds of the positive one. NaN or infinity where the
             checkpoint gives no number.
         """
         import torch
@@ -115,7 +117,7 @@ class TorchReference:
 
         def score(start: int, encoded: Any) -> None:
             with torch.inference_mode():
-                logits = one_logit(self._model(**encoded).logits.numpy(), self._checkpoint)
+                logits = one_logit(self._outputs(encoded), self._checkpoint)
             scored[start : start + len(logits)] = logits
             if advance is not None:
                 advance(min(next(done), len(pairs)), len(pairs))
@@ -139,6 +141,18 @@ class TorchReference:
             torch.set_num_threads(threads)
         return scored
 
+    def _outputs(self, encoded: Any) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self._model(**encoded).logits.numpy(), dtype=np.float32)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            # A model that is code of the checkpoint's own may raise anything.
+            raise UnsupportedCheckpointError(
+                f"the model of {self._checkpoint.source.id} itself fails on a pair, given {', '.join(encoded)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> Any:
         encoded = self._tokenizer(
             [query for query, _ in pairs],
@@ -156,10 +170,23 @@ class TorchReference:
 
 def one_logit(outputs: NDArray[np.float32], checkpoint: Checkpoint) -> NDArray[np.float32]:
     """The logit of each row, float32 (n, labels) to float32 (n,)."""
-    positive = checkpoint.positive_label
     if checkpoint.num_labels == 1:
         return outputs.reshape(len(outputs), -1)[:, 0]
-    return np.asarray(outputs[:, positive] - outputs[:, 1 - positive], dtype=np.float32)
+    return log_odds(outputs, checkpoint.positive_label)
+
+
+def log_odds(outputs: NDArray[np.float32], positive: int) -> NDArray[np.float32]:
+    """The logarithm of the odds of a label by the softmax over all, float32 (n, labels) to float32 (n,).
+
+    By the probabilities, unlike the engine, which subtracts logits.
+    """
+    wide = outputs.astype(np.float64)
+    if wide.shape[1] == 2:  # noqa: PLR2004
+        return np.asarray(wide[:, positive] - wide[:, 1 - positive], dtype=np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = np.exp(wide - wide.max(axis=1, keepdims=True))
+        odds = weights[:, positive] / np.delete(weights, positive, axis=1).sum(axis=1)
+        return np.asarray(np.log(odds), dtype=np.float32)
 
 
 def refuse_no_numbers(logits: NDArray[np.float32], reference: Reference, name: str) -> None:

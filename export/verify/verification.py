@@ -259,20 +259,18 @@ def _score_uneven(
     Returns:
         The single logits with those of the uneven batches in their places.
     """
+    from crossrank.engine.runtime.causal_session import open_graph
     from crossrank.engine.runtime.cores import available_cores
     from crossrank.engine.runtime.logits import relevance_logits
-    from crossrank.engine.runtime.session import GraphSession
-    from crossrank.engine.text.encoding import PairEncoder
+    from crossrank.engine.runtime.reference_pairs import artifact_encoder
     from crossrank.models.artifact import Artifact
 
     artifact = Artifact.open(folder)
     manifest = artifact.manifest
     graph = artifact.find_graph(precision, "cpu")
     assert graph is not None  # noqa: S101  run_graph has just opened it
-    encoder = PairEncoder.load(
-        artifact.path(manifest.tokenizer), max_length=manifest.max_length, pad_token_id=manifest.pad_token_id
-    )
-    session = GraphSession(artifact.path(graph.file), manifest, threads=available_cores(), spin=False)
+    encoder = artifact_encoder(artifact)
+    session = open_graph(artifact.path(graph.file), manifest, threads=available_cores(), spin=False)
     batches = []
     for item, logits in zip(queries, single, strict=True):
         count = len(item.documents)

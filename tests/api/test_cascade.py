@@ -401,3 +401,13 @@ def test_a_file_beside_which_a_folder_has_an_embedded_models_name_means_the_embe
     file = tmp_path / "cascade.toml"
     file.write_text('[[stage]]\nmodel = "default-small"\nkeep = 3\n[[stage]]\nmodel = "default"\n')
     assert [stage.model for stage in read_stages(file)] == ["default-small", "default"]
+
+
+def test_a_cascade_and_its_rankings_are_one_line(model, short):
+    cascade = Cascade([Stage(short, keep=3), Stage(model, keep=2, max_length=30), Stage(model)])
+    assert repr(cascade) == (
+        "<Cascade 'tiny-bert' int8 on cpu, 20 tokens a pair keeping 3, then 'tiny-bert' int8 on cpu, 30 tokens a pair "
+        "keeping 2, then 'tiny-bert' int8 on cpu, 64 tokens a pair>"
+    )
+    assert repr(cascade.rank(QUERY, DOCUMENTS)).startswith("<CascadeResult: 16 of 16 documents: [")
+    assert repr(Cascade.__new__(Cascade)) == "<Cascade not loaded>"

@@ -1,5 +1,6 @@
 """Ready ONNX files of a hub: from a name to a ranking without torch, and what may go wrong on the way."""
 
+import json
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from crossrank.models.catalogue import find_entry
 
 NEWER = "b" * 40
 GRAPH = "onnx/model.onnx"
+SPECIAL_TOKENS = {f"{word}_token": f"[{word.upper()}]" for word in ("cls", "mask", "pad", "sep", "unk")}
 BESIDE = ["README.md", "config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"]
 
 
@@ -58,6 +60,8 @@ def repository(tiny_checkpoint, raw_graph, tmp_path):
     (folder / "onnx").mkdir()
     onnx.save(raw_graph("bert", layers=1), folder / GRAPH)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    # transformers 4 writes it beside the tokenizer, transformers 5 does not; repositories of the hub have it.
+    (folder / "special_tokens_map.json").write_text(json.dumps(SPECIAL_TOKENS))
     for name in ("pytorch_model.bin", "modeling.py", "onnx/model_O4.onnx", "onnx/config.json"):
         (folder / name).write_bytes(b"not wanted")
     return folder

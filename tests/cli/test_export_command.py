@@ -66,7 +66,7 @@ def test_every_option_reaches_the_exporter(crossrank, exporter):
         *("export", "owner/name", "out", "--precision", "fp32, int8", "--force", "--trust-remote-code"),
         *("--activation", "sigmoid", "--positive-label", "1", "--max-length", "128", "--name", "mine"),
         *("--revision", "v1", "--verification-pairs", "pairs.jsonl", "--min-kendall-tau", "0.9"),
-        *("--exporter", "torch"),
+        *("--exporter", "torch", "--template", "qwen3-reranker"),
     )
     assert result.exit_code == 0, result.output
     options = calls[0][1]
@@ -83,6 +83,7 @@ def test_every_option_reaches_the_exporter(crossrank, exporter):
         "verification_pairs": Path("pairs.jsonl"),
         "min_kendall_tau": 0.9,
         "exporter": "torch",
+        "template": "qwen3-reranker",
     }
 
 

@@ -1,8 +1,11 @@
 """`crossrank rerank`: the order the library gives, printed for people or for programs."""
 
+import dataclasses
 import json
+import re
 
 import pytest
+from rich.cells import cell_len
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
 
@@ -48,6 +51,69 @@ def test_the_table_shows_rank_score_and_text_and_a_summary_goes_to_standard_erro
     ]
     assert "4 of 4 documents" in result.stderr
     assert "tiny-bert int8 on cpu" in result.stderr
+
+
+WIDE = ["日本語で書かれた長い文書です。" * 20, "every reader ranks long documents " * 20, "short"]
+
+
+@pytest.mark.parametrize("columns", [24, 60, 133])
+def test_on_a_terminal_each_document_takes_one_line_of_its_width(terminal, tiny_artifact, tmp_path, columns):
+    path = tmp_path / "documents.txt"
+    path.write_text("\n".join(WIDE), encoding="utf-8")
+    with ArtifactReranker(tiny_artifact, provider="cpu") as reranker:
+        ranking = reranker.rank(QUERY, WIDE)
+    shown = terminal(columns, "rerank", "-q", QUERY, "-m", tiny_artifact, path)
+    header, *rows = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert "\x1b" not in header + "".join(rows)
+    assert header.split() == ["rank", "score", "document"]
+    assert len(rows) == len(WIDE)
+    assert all(cell_len(row) <= columns for row in rows)
+    assert max(cell_len(row) for row in rows) >= columns - 1  # a wide character may not fit into the last column
+    for rank, (row, item) in enumerate(zip(rows, ranking, strict=True), start=1):
+        number, score, text = row.split(maxsplit=2)
+        assert (number, score) == (str(rank), f"{item.score:.4f}")
+        assert (
+            text == item.document
+            if item.document == "short"
+            else item.document.startswith(text.removesuffix("…").rstrip())
+        )
+        assert text.endswith("…") == (item.document != "short")
+
+
+def test_on_a_terminal_too_narrow_for_anything_the_numbers_stay(terminal, tiny_artifact, tmp_path):
+    path = tmp_path / "documents.txt"
+    path.write_text("\n".join(WIDE), encoding="utf-8")
+    shown = terminal(5, "rerank", "-q", QUERY, "-m", tiny_artifact, path)
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["1", "2", "3"]
+
+
+def test_a_pipe_gets_whole_texts_between_tabs(shell, tiny_artifact, tmp_path):
+    path = tmp_path / "documents.txt"
+    path.write_text("\n".join([*WIDE, "a\ttab and  spaces"]), encoding="utf-8")
+    with ArtifactReranker(tiny_artifact, provider="cpu") as reranker:
+        ranking = reranker.rank(QUERY, [*WIDE, "a\ttab and  spaces"])
+    arguments = ("rerank", "-q", QUERY, "-m", tiny_artifact, path)
+    shown = shell(*arguments, env={"COLUMNS": "20", "FORCE_COLOR": "1", "PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+    assert [line.split("\t") for line in shown.stdout.splitlines()] == [
+        ["rank", "score", "document"],
+        *([str(rank), f"{item.score:.4f}", " ".join(item.document.split())] for rank, item in enumerate(ranking, 1)),
+    ]
+    ascii_only = shell(*arguments, env={"PYTHONIOENCODING": "ascii"})
+    assert ascii_only.returncode == 0
+    assert "every reader ranks" in ascii_only.stdout
+
+
+def test_a_document_that_cannot_be_scored_is_in_the_table_and_the_reason_beside_it(rerank, monkeypatch, ranking):
+    one, *others = ranking
+    failed = dataclasses.replace(one, score=None, unscored_because="failed")
+    result = dataclasses.replace(
+        ranking, documents=(*others, failed), unscored=(one.index,), failures={one.index: "no number"}
+    )
+    monkeypatch.setattr(ArtifactReranker, "rank", lambda *_, **__: result)
+    printed = rerank()
+    assert printed.exit_code == 0
+    assert printed.stdout.splitlines()[-1].split("\t")[:2] == [str(len(ranking)), "-"]
+    assert f"documents[{one.index}] has no score: no number" in printed.stderr
 
 
 @pytest.mark.parametrize(("top_k", "shown"), [(0, 0), (1, 1), (4, 4), (99, 4)])

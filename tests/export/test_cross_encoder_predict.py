@@ -51,3 +51,39 @@ def test_a_checkpoint_that_sentence_transformers_saved_scores_as_it_does_there(f
     expected = sentence_transformers.CrossEncoder(str(saved), device="cpu").predict(pairs)
     with ArtifactReranker(report.artifact, provider="cpu", precision="fp32") as reranker:
         np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_modules_that_sentence_transformers_saved_score_as_they_do_there(pooling, tiny_checkpoint, tmp_path):
+    modules = pytest.importorskip("sentence_transformers.base.modules", reason="cross-encoders of modules came with 6")
+    of_sentences = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    torch.manual_seed(5)
+    body = modules.Transformer(str(tiny_checkpoint("modernbert")), transformer_task="feature-extraction")
+    size = body.get_embedding_dimension()
+    built = sentence_transformers.CrossEncoder(
+        modules=[
+            body,
+            of_sentences.Pooling(size, pooling_mode=pooling),
+            modules.Dense(size, size, activation_function=torch.nn.GELU()),
+            of_sentences.LayerNorm(size),
+            modules.Dense(size, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+        ],
+        device="cpu",
+    )
+    built.save_pretrained(str(tmp_path / "saved"))
+    report = export(
+        tmp_path / "saved",
+        tmp_path / "out",
+        precisions=["fp32"],
+        verification_pairs=write_pairs(tmp_path / "pairs.jsonl"),
+    )
+
+    assert "CrossEncoder.predict" in report.verification.reference
+    pairs = make_pairs(48, seed=33)
+    model = sentence_transformers.CrossEncoder(str(tmp_path / "saved"), device="cpu")
+    for activation, least in (("identity", 0.1), (None, 0.0)):
+        options = {} if activation is None else {"activation_fn": torch.nn.Identity()}
+        expected = model.predict(pairs, batch_size=7, **options)
+        assert np.std(expected) > least, "logits that hardly differ would prove nothing"
+        with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", activation=activation) as reranker:
+            np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)

@@ -101,7 +101,7 @@ def test_files_that_the_manifest_does_not_record_do_no_harm(artifact):
         (b"{}", "no schema_version"),
         (b'{"schema_version": "1"}', "no schema_version"),
         (b'{"schema_version": true}', "no schema_version"),
-        (b'{"schema_version": 4}', "schema version 4.*reads up to 3.*update crossrank"),
+        (b'{"schema_version": 5}', "schema version 5.*reads up to 4.*update crossrank"),
         (b'{"schema_version": 0}', "schema version 0"),
         (b'{"schema_version": 1}', "does not fit.*name"),
     ],

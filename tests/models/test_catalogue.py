@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from crossrank.models.catalogue import CatalogueEntry, find_entry, load_catalogue, parse_catalogue
 from crossrank.models.embedded import EMBEDDED_MODELS
+from crossrank.models.templates import TEMPLATES
 
 REQUIRED = [
     "cross-encoder/ms-marco-TinyBERT-L2-v2",
@@ -69,10 +70,25 @@ def test_every_spelling_is_unique():
     assert len(set(keys)) == len(keys)
 
 
-def test_ms_marco_models_score_with_identity_and_the_others_with_sigmoid():
+def test_ms_marco_models_score_with_identity_and_the_other_encoders_with_sigmoid():
     for model in load_catalogue():
         expected = "identity" if model.name.startswith("ms-marco") else "sigmoid"
-        assert model.activation == expected, model.name
+        if not model.template:
+            assert model.activation == expected, model.name
+
+
+def test_language_models_score_as_their_template_says_and_the_notes_say_what_was_not_tried():
+    language_models = [model for model in load_catalogue() if model.template]
+
+    assert {model.template for model in language_models} == set(TEMPLATES)
+    for model in language_models:
+        assert model.activation == TEMPLATES[model.template].activation
+        assert "not tried" in model.note
+
+
+def test_an_unknown_template_is_refused():
+    with pytest.raises(ValidationError, match="template"):
+        parse_catalogue(entry(extra='template = "chat"'))
 
 
 def test_only_bert_models_use_segment_ids():

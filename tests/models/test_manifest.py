@@ -124,7 +124,7 @@ def test_whatever_path_is_taken_stays_in_the_folder(path):
         ({"files": [{"path": "fp32.onnx", "size": 1, "sha256": "F" * 64}]}, "sha256"),
         ({"max_length": 7}, "max_length"),
         ({"pad_token_id": -1}, "pad_token_id"),
-        ({"num_labels": 3}, "num_labels"),
+        ({"num_labels": 0}, "num_labels"),
         ({"positive_label": 2}, "positive_label"),
         ({"activation": "softmax"}, "activation"),
         ({"source": {"kind": "ftp", "id": "m", "weights_sha256": {}}}, "kind"),
@@ -160,3 +160,18 @@ def test_one_precision_may_have_a_graph_for_each_provider():
 def test_a_manifest_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         read(manifest()).name = "other"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"num_labels": 0},
+        {"num_labels": 2, "positive_label": 2},
+        {"positive_label": 1},
+        {"num_labels": 3, "positive_label": 1, "label_names": ["a", "b"]},
+    ],
+)
+def test_a_label_that_is_none_of_the_labels_is_refused(keys):
+    with pytest.raises(ValidationError, match="label"):
+        read(manifest(**keys))
+    assert read(manifest(num_labels=3, positive_label=2, label_names=["a", "b", "c"])).label_names == ("a", "b", "c")

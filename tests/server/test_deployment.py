@@ -9,6 +9,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from client_environments import python_of
 
 from crossrank.server.settings import ENVIRONMENT_PREFIX, ServerSettings
 
@@ -61,9 +62,46 @@ def test_containers_run_without_root_on_a_read_only_system():
     assert pod["terminationGracePeriodSeconds"] > before + drain
 
 
+def check_kserve(file):
+    python = python_of("kserve")
+    command = [python, Path(__file__).parent / "clients" / "check_kserve.py", file]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_inference_service_fits_kserve(tmp_path):
+    done = check_kserve(DEPLOY / "kserve.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / "kserve.yaml"
+    service = (DEPLOY / "kserve.yaml").read_text(encoding="utf-8")
+    wrong.write_text(service.replace("minReplicas", "minReplica").replace("containerPort: 8000", "containerPort: http"))
+    said = check_kserve(wrong).stdout
+    assert "InferenceService.spec.predictor.minReplica: unknown" in said
+    assert "containerPort='http': int expected" in said
+
+
+def test_the_inference_service_runs_what_the_deployment_runs():
+    service = yaml.safe_load((DEPLOY / "kserve.yaml").read_text(encoding="utf-8"))["spec"]["predictor"]
+    pod = manifests()[0]["spec"]["template"]["spec"]
+    for name in ("automountServiceAccountToken", "terminationGracePeriodSeconds", "securityContext", "volumes"):
+        assert service[name] == pod[name]
+    ((own,), (other,)) = service["containers"], pod["containers"]
+    for name in ("image", "args", "env", "lifecycle", "resources", "securityContext", "volumeMounts"):
+        assert own[name] == other[name]
+    (port,) = own["ports"]
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert own[name]["httpGet"]["port"] == port["containerPort"]
+        assert own[name]["httpGet"]["path"] == other[name]["httpGet"]["path"]
+    # The pod that KServe makes of it, without the fields that are KServe's own.
+    own_fields = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
+    pod = {name: value for name, value in service.items() if name not in own_fields}
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "crossrank"}, "spec": pod}, "1.37", strict=True
+    )
+
+
 def test_every_variable_in_them_is_a_setting():
     names = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in ServerSettings.model_fields}
-    for file in ("Dockerfile", "compose.yaml", "kubernetes.yaml"):
+    for file in ("Dockerfile", "compose.yaml", "kubernetes.yaml", "kserve.yaml"):
         words = (DEPLOY / file).read_text(encoding="utf-8").replace("=", " ").replace(":", " ").split()
         used = {word for word in words if word.startswith(ENVIRONMENT_PREFIX)}
         assert used

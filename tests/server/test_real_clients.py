@@ -13,6 +13,7 @@ from pathlib import Path
 import cohere
 import httpx
 import pytest
+from client_environments import python_of
 from cohere.core import ApiError
 from served_app import server_process, stub_server
 from stub_reranker import StubReranker
@@ -28,8 +29,6 @@ DOCUMENTS = [
     "A vaccine trains immune cells to recognise a virus.",
     "Steel is iron with a little carbon.",
 ]
-ENVIRONMENTS = Path(os.environ.get("CROSSRANK_CLIENTS", Path(__file__).parents[2] / ".clients"))
-"""Where `make clients` puts environments of clients whose dependencies exclude each other."""
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +48,6 @@ def url(tmp_path_factory):
 def close(results, expected):
     assert [index for index, _ in results] == [index for index, _ in expected]
     assert [score for _, score in results] == pytest.approx([score for _, score in expected], abs=1e-6)
-
-
-def python_of(name):
-    python = ENVIRONMENTS / name / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"no {python}: 'make clients' installs it")
-    return python
 
 
 def test_cohere_v2(url, expected):

@@ -1,8 +1,4 @@
-"""Prints the lowest version that pyproject.toml allows of everything a user installs, as constraints for pip.
-
-torch is left out: below 2.13 its wheels on PyPI are for CUDA and take gigabytes, so `make oldest` installs the CPU
-build that the other environments have, and no test says anything of older ones.
-"""
+"""Prints the lowest version that pyproject.toml allows of everything a user installs, as constraints for pip."""
 
 from __future__ import annotations
 
@@ -16,8 +12,7 @@ from packaging.requirements import Requirement
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LEFT_OUT = {"crossrank", "torch"}
-EXTRAS = ("cpu", "onnx", "export", "optimum", "bench")
+EXTRAS = ("bulk", "cpu", "onnx", "export", "optimum", "server", "bench")
 
 
 def lowest_versions(pyproject: Path) -> Iterator[str]:
@@ -26,7 +21,7 @@ def lowest_versions(pyproject: Path) -> Iterator[str]:
     extras = project["optional-dependencies"]
     for text in [*project["dependencies"], *(text for extra in EXTRAS for text in extras[extra])]:
         requirement = Requirement(text)
-        if requirement.name in LEFT_OUT:
+        if requirement.name == "crossrank":
             continue
         lower = [spec.version for spec in requirement.specifier if spec.operator == ">="]
         if len(lower) != 1:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from crossrank.export.graph import files
+from crossrank.export.graph.files import weight_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,12 +48,17 @@ def session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(),
-        options,
+    load = partial(
+        onnxruntime.InferenceSession,
+        sess_options=options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=["SkipLayerNormFusion"],
     )
+    if weight_bytes(model) < files.EXTERNAL_DATA_FROM:
+        return load(model.SerializeToString())
+    with tempfile.TemporaryDirectory(prefix="crossrank-") as folder:
+        files.save_graph(model, Path(folder), "model.onnx")
+        return load(str(Path(folder) / "model.onnx"))
 
 
 def score(model: onnx.ModelProto, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[np.float32]:

@@ -194,7 +194,7 @@ def test_a_long_document_of_which_only_the_beginning_is_encoded_is_scored_in_tim
 
 
 def test_a_query_whose_encoding_would_take_too_long_is_not_encoded(engine, monkeypatch):
-    monkeypatch.setattr(engine.loaded_model.encoder, "encode_query", lambda _: 1 / 0)
+    monkeypatch.setattr(engine.loaded_model.encoder, "encode_query", lambda *_: 1 / 0)
     ranking = engine.rank("word" * 250_000, ["a", "b"], deadline_ms=500)
     assert (ranking.scored, ranking.unscored) == (0, (0, 1))
 

@@ -174,7 +174,9 @@ def test_each_distinct_query_is_encoded_once_a_call(reranker, scored, monkeypatc
 
     seen = []
     original = PairEncoder.encode_query
-    monkeypatch.setattr(PairEncoder, "encode_query", lambda self, query: seen.append(query) or original(self, query))
+    monkeypatch.setattr(
+        PairEncoder, "encode_query", lambda self, query, *more: seen.append(query) or original(self, query, *more)
+    )
     engine = reranker()
     engine.score("one", scored.documents)
     assert seen == ["one"]

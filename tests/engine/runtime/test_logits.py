@@ -1,4 +1,4 @@
-"""Logits to scores: sigmoid without overflow, and the difference of two labels."""
+"""Logits to scores: sigmoid without overflow, and the log-odds of one of several labels."""
 
 import numpy as np
 import pytest
@@ -43,3 +43,22 @@ def test_two_labels_give_the_logit_of_the_softmax_probability(positive, expected
     assert logits.tolist() == expected
     softmax = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(activate(logits, "sigmoid"), softmax[:, positive], rtol=1e-6)
+
+
+@given(st.lists(st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4), min_size=1), st.integers(0, 3))
+def test_several_labels_give_the_logit_of_the_softmax_probability(rows, positive):
+    outputs = np.asarray(rows, dtype=np.float32)
+    logits = relevance_logits(outputs, positive)
+    assert (logits.dtype, logits.shape) == (np.float32, (len(rows),))
+    weights = np.exp(outputs.astype(np.float64))
+    softmax = weights / weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(activate(logits, "sigmoid"), softmax[:, positive], rtol=1e-4, atol=1e-7)
+    for row, logit in zip(outputs, logits, strict=True):
+        assert relevance_logits(row[None], positive)[0] == logit, "a pair's logit depends on no other's"
+
+
+def test_outputs_that_are_no_numbers_give_none():
+    outputs = np.asarray([[1, np.nan, 0], [np.inf, np.inf, 0], [1, 2, 3]], dtype=np.float32)
+    with np.errstate(all="raise"):
+        logits = relevance_logits(outputs, 0)
+    assert np.isfinite(logits).tolist() == [False, False, True]

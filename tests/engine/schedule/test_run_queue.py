@@ -160,7 +160,7 @@ def test_company_takes_the_longest_row_as_its_length_and_may_be_longer(batching,
 def test_company_is_not_taken_past_its_deadline():
     bench = Bench(batching="padded", cost=STARTS_COST_MUCH)
     bench.add([10])
-    hurried = bench.add([40] * 2, deadline=0.5 * STARTS_COST_MUCH.run, partial=True)
+    hurried = bench.add([40] * 2, deadline=0.5 * STARTS_COST_MUCH.run)
     bench.add([40])
     run = next(bench.drain())
     assert len(run.parts) == 2
@@ -170,19 +170,11 @@ def test_company_is_not_taken_past_its_deadline():
 def test_a_batch_that_cannot_be_done_by_the_deadline_is_not_started_and_a_shorter_one_is():
     bench = Bench()
     seconds = float(COST.seconds(1, 10))
-    request = bench.add([100, 50, 10], deadline=1.5 * seconds, partial=True)
+    request = bench.add([100, 50, 10], deadline=1.5 * seconds)
     runs = list(bench.drain())
     assert [run.length for run in runs] == [10]
     assert bench.queue.cut_short == [request]
     assert bench.released == 160
-
-
-def test_a_request_that_needs_all_its_scores_gives_up_at_the_first_that_comes_too_late():
-    bench = Bench()
-    request = bench.add([100, 10], deadline=float(COST.seconds(1, 50)))
-    assert list(bench.drain()) == []
-    assert bench.queue.cut_short == [request]
-    assert len(bench.queue) == 0
 
 
 def test_deadlines_are_judged_by_the_times_that_runs_really_took():
@@ -192,9 +184,9 @@ def test_deadlines_are_judged_by_the_times_that_runs_really_took():
         bench.times.observe(run.seconds, 8 * run.seconds, run.tokens, all_cores=run.all_cores)
     assert not warm.batches
     seconds = float(COST.seconds(1, 10))
-    bench.add([10], deadline=7 * seconds, partial=True)
+    bench.add([10], deadline=7 * seconds)
     assert list(bench.drain()) == []
-    bench.add([10], deadline=9 * seconds, partial=True)
+    bench.add([10], deadline=9 * seconds)
     assert len(list(bench.drain())) == 1
 
 
@@ -204,21 +196,21 @@ def test_an_idle_engine_does_not_believe_old_predictions_for_ever():
     for run in bench.drain(now=100.0):
         bench.times.observe(run.seconds, 1000 * run.seconds, run.tokens, all_cores=run.all_cores)
     soon, later = 100.0 + TRY_AGAIN_SECONDS, 100.1 + TRY_AGAIN_SECONDS
-    options = {"partial": True, "deadline": later + 2 * float(COST.seconds(1, 10))}
+    options = {"deadline": later + 2 * float(COST.seconds(1, 10))}
     for now, idle, runs in ((soon, True, 0), (later, False, 0), (later, True, 3)):
         bench.add([10] * 3, now=now, **options)
         assert len(list(bench.drain(now, idle=idle))) == runs
-    bench.add([10], now=later, partial=True, deadline=later - 1)
+    bench.add([10], now=later, deadline=later - 1)
     assert list(bench.drain(later + TRY_AGAIN_SECONDS + 1, idle=True)) == [], "the deadline has passed"
 
 
 def test_a_machine_on_which_nothing_ran_yet_is_tried_as_well():
     slow = CostModel(run=10.0, row=1e-6, token=1e-5, token_squared=1e-9)
     bench = Bench(cost=slow)
-    bench.add([10], now=7.0, partial=True, deadline=8.0)
+    bench.add([10], now=7.0, deadline=8.0)
     assert list(bench.drain(7.0, idle=True)) == []
     now = 7.1 + TRY_AGAIN_SECONDS
-    bench.add([10] * 2, now=now, partial=True, deadline=now + 1)
+    bench.add([10] * 2, now=now, deadline=now + 1)
     assert [len(list(bench.drain(now, idle=True))) for _ in range(2)] == [1, 0]
 
 

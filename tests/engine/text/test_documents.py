@@ -48,13 +48,38 @@ def test_what_does_not_iterate_over_documents_is_refused(documents):
     assert as_list(np.array(["cats", "dogs"])) == ["cats", "dogs"]
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_column_of_a_table_is_taken_and_a_table_is_not(library):
+    module = pytest.importorskip(library)
+    frame = module.DataFrame({"title": ["A", "B"], "text": ["a", "b"]})
+    rows = frame.to_dict("records") if library == "pandas" else frame.to_dicts()
+    assert document_texts(as_list(frame["text"])) == ["a", "b"]
+    assert document_texts(as_list(rows)) == ["a", "b"]
+    with pytest.raises(InvalidInputError, match=r"documents is a DataFrame: .*; a column of a table is one"):
+        as_list(frame)
+    with pytest.raises(InvalidInputError, match=r"^documents\[1\] is .*: .*; leave missing values out"):
+        document_texts(as_list(module.Series(["a", None, "c"])))
+    assert pair_texts(zip(frame["title"], frame["text"], strict=True)) == (["A", "B"], ["a", "b"])
+
+
+@pytest.mark.parametrize("dtype", ["object", "str", "string", "category"])
+def test_columns_of_pandas_are_taken_in_their_order_whatever_their_type_and_index(dtype):
+    pd = pytest.importorskip("pandas")
+    column = pd.Series(["b", "a", "b"], index=[5, 5, 0], dtype=dtype)
+    assert document_texts(as_list(column)) == ["b", "a", "b"]
+    holed = pd.Series(["b", None], dtype=dtype)
+    with pytest.raises(InvalidInputError, match=r"^documents\[1\] is (None|NaN|NAType): .*; leave missing values out"):
+        document_texts(as_list(holed))
+
+
 BAD = [
-    (None, "is None"),
+    (None, "is None: .* leave missing values out"),
     (b"bytes", "is bytes"),
     (7, "is int"),
-    (0.5, "is float"),
+    (0.5, "is float: a string expected, or a mapping with a 'text' field$"),
     (["nested"], "is list"),
-    (float("nan"), "is float"),
+    (float("nan"), "is NaN: .* leave missing values out"),
+    (np.float64("nan"), "is NaN"),
     ({"text": None}, r"\['text'\] is None"),
     ({"text": b"x"}, r"\['text'\] is bytes"),
     ({"body": "x", 5: 1}, r"is a mapping without a 'text' field; its fields are \['5', 'body'\]"),

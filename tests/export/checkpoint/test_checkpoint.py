@@ -254,13 +254,13 @@ REFUSALS = {
         "3 labels.*contradiction",
     ),
     "no labels": (lambda folder: change(folder, id2label=None, num_labels=0), "0 labels"),
-    "generating reranker": (
+    "language model": (
         lambda folder: change(folder, architectures=["Qwen3ForCausalLM"], model_type="qwen3"),
-        "generate text",
+        "nothing says which.*--template",
     ),
-    "decoder with a head": (
-        lambda folder: change(folder, architectures=["LlamaForSequenceClassification"], model_type="llama"),
-        "decoder",
+    "decoder of another kind": (
+        lambda folder: change(folder, architectures=["MistralForSequenceClassification"], model_type="mistral"),
+        "decoder of the model type 'mistral'.*gemma, llama, qwen2, qwen3",
     ),
     "modernbert decoder": (
         lambda folder: change(
@@ -326,6 +326,7 @@ def test_refused(case, bert):
 
 def test_code_of_its_own_with_consent_is_read(bert):
     change(bert, auto_map={"AutoModelForSequenceClassification": "m.Model"})
+    (bert / "m.py").write_text("")
     assert read_checkpoint(bert, trust_remote_code=True).trust_remote_code
 
 

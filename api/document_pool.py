@@ -1,0 +1,37 @@
+"""The documents of one call to a cascade."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from crossrank.engine.artifact_reranker import ArtifactReranker
+    from crossrank.engine.call.encoded_candidates import DocumentScores
+    from crossrank.engine.text.documents import Document
+    from crossrank.engine.text.prepared import PreparedDocuments
+
+
+class DocumentPool:
+    """The documents of one call, encoded once for each kind of reranker that reads them."""
+
+    def __init__(self, items: tuple[Document, ...], prepared: PreparedDocuments | None) -> None:
+        self._items = items
+        self._first = prepared
+        self._encoded: dict[str, tuple[PreparedDocuments, npt.NDArray[np.int64]]] = {}
+
+    def score(
+        self, reranker: ArtifactReranker, query: str, alive: npt.NDArray[np.int64], max_length: int | None
+    ) -> DocumentScores:
+        """Score the documents with the indices `alive`, ascending."""
+        if self._first is not None:  # documents that the caller prepared; they must fit the first stage
+            self._encoded[reranker.prepared_key] = (reranker.prepare(self._first), np.arange(len(self._items)))
+            self._first = None
+        if reranker.prepared_key not in self._encoded:
+            documents = self._items if len(alive) == len(self._items) else [self._items[index] for index in alive]
+            self._encoded[reranker.prepared_key] = (reranker.prepare(documents), alive)
+        prepared, indices = self._encoded[reranker.prepared_key]
+        return reranker.score_indices(query, prepared, np.searchsorted(indices, alive), max_length=max_length)

@@ -1,0 +1,89 @@
+"""`score_files`: the scores of all pairs in files, however many, written to another file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from crossrank.bulk.checking import OnError
+from crossrank.bulk.dependencies import require_pyarrow
+from crossrank.bulk.finishing import OutputFiles
+from crossrank.bulk.layout import Layout
+from crossrank.bulk.pair_files import find_pair_files, pair_file
+from crossrank.bulk.pair_scorer import RerankerScorer
+from crossrank.bulk.scoring_job import ScoringJob
+from crossrank.errors import InvalidInputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from crossrank.bulk.progress import Progress, Summary
+    from crossrank.engine.artifact_reranker import ArtifactReranker
+
+
+def score_files(
+    reranker: ArtifactReranker,
+    pairs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    layout: Layout | None = None,
+    on_error: OnError = "fail",
+    overwrite: bool = False,
+    other_machine: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Score the pairs of files and write their rows with the scores to one file.
+
+    Rows keep their order, those of several files one file after another. Memory does not depend on their number.
+    Scores are kept beside the output (`OUT.scoring`) as they come, so after an end at any moment, `kill -9` included,
+    the same call goes on: no row is lost, repeated or half written. With int8 the output has the very bytes of an
+    undisturbed run; float32 scores agree within 1e-5. The output appears whole, under its name, when all is scored;
+    `OUT.job.json` beside it says what scored it.
+
+    Args:
+        reranker: scores them.
+        pairs: a file, a pattern such as 'data/*.parquet', or several of either. The format is that of the name:
+            .parquet, .jsonl, .csv, .tsv; the text ones also compressed, with .gz, .bz2, .zst or .lz4 behind.
+        out: the file to write, of any of these formats.
+        layout: which columns hold the texts and which go to the output; None for `Layout()`.
+        on_error: 'fail' refuses rows without a query or document, before anything is scored, and stops at a pair for
+            which the model gives no number; 'null' leaves the scores of both empty.
+        overwrite: whether another file of this name may be replaced. The finished output of the same job is left alone
+            in any case.
+        other_machine: whether to go on with scores of another processor or of other versions.
+        progress: called with how far it has come, from the calling thread.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InvalidInputError: the files cannot be read, lack a column, or hold rows that cannot be scored or written. The
+            message names the file and the line.
+        InferenceError: the model gives no number for a pair; what was scored is kept.
+        OutputError: the output is there already, another process writes it, the disk is full, or what is kept beside it
+            belongs to another job.
+        MissingDependencyError: pyarrow is not installed.
+        ClosedError: the reranker was closed.
+
+    Example:
+        >>> with Reranker() as reranker:  # doctest: +SKIP
+        ...     score_files(reranker, "pairs/*.jsonl.gz", "scores.parquet", layout=Layout(keep=("id",)))
+    """
+    require_pyarrow()
+    if on_error not in get_args(OnError):
+        raise InvalidInputError(f"on_error={on_error!r}: one of {', '.join(get_args(OnError))} expected")
+    layout = layout or Layout()
+    places = OutputFiles(Path(out).absolute())
+    target = pair_file(Path(out))
+    if not places.out.parent.is_dir():
+        raise OutputError(f"{places.out.parent} is no folder; make it first, or name another output")
+    patterns = [pairs] if isinstance(pairs, (str, Path)) else list(pairs)
+    files = find_pair_files(patterns, places.all)
+    if not files:
+        raise InvalidInputError("no files of pairs are given: at least one expected")
+    job = ScoringJob(files, places, target, layout, on_error=on_error, progress=progress or _nothing)
+    return job.run(RerankerScorer(reranker), overwrite=overwrite, other_machine=other_machine)
+
+
+def _nothing(progress: Progress) -> None:
+    """Where nobody asked."""

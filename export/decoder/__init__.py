@@ -1,0 +1,1 @@
+"""Graphs of decoders: models whose tokens attend to those before them only."""

@@ -1,0 +1,156 @@
+"""Checkpoints whose model is Python code of their own: with consent exported like any other, else not a line runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_cases import write_pairs
+from remote_checkpoint import write_remote_checkpoint
+from tiny_checkpoints import MAX_LENGTH, make_pairs
+
+from crossrank import Reranker
+from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.errors import ExportError, MissingDependencyError, UnsupportedCheckpointError
+from crossrank.export import export
+from crossrank.export.checkpoint.checkpoint import read_checkpoint
+from crossrank.models.artifact import Artifact
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning"),
+    pytest.mark.skipif(sys.platform == "win32", reason="transformers' copies of the code stay open there"),
+]
+
+FILES = {"configuration_rotary_reranker.py", "modeling_rotary_reranker.py"}
+LONG = [("the river", "the river carries cold water " * 40), ("", ""), ("every reader", "a")]
+
+
+@pytest.fixture(autouse=True)
+def copies_of_code(tmp_path, monkeypatch):
+    """Where transformers copies code to before it runs it."""
+    folder = tmp_path / "transformers_modules_of_this_test"
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder))
+    before = [name for name in sys.modules if name.startswith("transformers_modules")]
+    for name in before:
+        del sys.modules[name]
+    yield folder
+    sys.path[:] = [path for path in sys.path if path != str(folder)]
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint, tmp_path) -> Path:
+    """A checkpoint of the code in `tests/data/remote_code`, with XLM-RoBERTa's tokenizer, saved by transformers."""
+    return write_remote_checkpoint(tiny_checkpoint("xlm-roberta"), tmp_path / "rotary")
+
+
+def logits_of(checkpoint: Path, pairs: list[tuple[str, str]]) -> np.ndarray:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    with torch.inference_mode():
+        feeds = [
+            tokenizer([query], [text], truncation="only_second", max_length=MAX_LENGTH, return_tensors="pt")
+            for query, text in pairs
+        ]
+        return np.stack([model(**feed).logits[0, 0].numpy() for feed in feeds])
+
+
+def test_with_consent_it_scores_as_its_own_code_does(checkpoint, tmp_path):
+    report = export(
+        checkpoint,
+        tmp_path / "artifact",
+        trust_remote_code=True,
+        verification_pairs=write_pairs(tmp_path / "pairs.jsonl"),
+        min_kendall_tau=0.5,
+    )
+
+    manifest = Artifact.open(report.artifact).manifest
+    assert manifest.architecture.model_type == "rotary-reranker"
+    assert set(manifest.source.code_sha256) == FILES, "what ran is recorded"
+    assert "onnxscript" in manifest.library_versions, "the exporter that needs no list of families"
+    pairs = [*make_pairs(24, seed=11), *LONG]
+    expected = logits_of(checkpoint, pairs)
+    assert np.std(expected) > 0.1, "logits that hardly differ would prove nothing"
+    for precision, tolerance in (("fp32", 1e-4), ("int8", 0.3)):
+        for options in ({"max_batch_tokens": 1}, {}):
+            with ArtifactReranker(
+                report.artifact, provider="cpu", precision=precision, activation="identity", **options
+            ) as reranker:
+                np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=tolerance, rtol=0)
+
+
+def test_without_consent_no_line_of_it_runs(checkpoint, copies_of_code, tmp_path):
+    shutil.rmtree(copies_of_code)
+    for path in checkpoint.glob("*.py"):
+        path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    for attempt in (lambda: export(checkpoint, tmp_path / "artifact"), lambda: Reranker(checkpoint)):
+        with pytest.raises(UnsupportedCheckpointError, match=r"trust_remote_code=True \(--trust-remote-code\)"):
+            attempt()
+    assert not (tmp_path / "ran").exists()
+    assert not copies_of_code.exists()
+    assert not (tmp_path / "artifact").exists()
+
+
+def change(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("auto_map", "message"),
+    [
+        ({"AutoModel": "modeling_rotary_reranker.Base"}, "none for AutoModelForSequenceClassification"),
+        ({"AutoModelForSequenceClassification": "elsewhere.Model"}, r"elsewhere\.py is not there"),
+        ({"AutoModelForSequenceClassification": ["a.B"]}, r"a class such as 'modeling\.Reranker'"),
+    ],
+)
+def test_what_is_missing_is_named(auto_map, message, checkpoint):
+    change(checkpoint, auto_map=auto_map)
+    with pytest.raises(UnsupportedCheckpointError, match=message):
+        read_checkpoint(checkpoint, trust_remote_code=True)
+
+
+def test_code_of_another_repository_that_cannot_be_had_is_named(checkpoint, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    from crossrank.errors import ModelNotFoundError
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    change(checkpoint, auto_map={"AutoModelForSequenceClassification": "somebody/new-impl--modeling.Reranker"})
+    with pytest.raises(ModelNotFoundError, match="hf download somebody/new-impl"):
+        read_checkpoint(checkpoint, trust_remote_code=True, local_files_only=True)
+
+
+def test_a_package_that_its_code_imports_is_named(checkpoint, tmp_path):
+    path = checkpoint / "modeling_rotary_reranker.py"
+    path.write_text("import a_package_nobody_has\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(UnsupportedCheckpointError, match="a_package_nobody_has"):
+        export(checkpoint, tmp_path / "artifact", trust_remote_code=True)
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_code_that_branches_on_its_data_is_refused_with_the_exporters_reason(checkpoint, tmp_path):
+    path = checkpoint / "modeling_rotary_reranker.py"
+    code = path.read_text(encoding="utf-8")
+    path.write_text(code.replace("        for layer", "        if x.sum() > 0:\n            x = -x\n        for layer"))
+    with pytest.raises(ExportError, match=r"torch\.onnx failed to export rotary \(rotary-reranker\)"):
+        export(
+            checkpoint,
+            tmp_path / "artifact",
+            trust_remote_code=True,
+            verification_pairs=write_pairs(tmp_path / "pairs.jsonl"),
+        )
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_the_exporter_it_needs_is_named(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    pytest.importorskip("optimum")
+    with pytest.raises(MissingDependencyError, match="onnxscript"):
+        export(checkpoint, tmp_path / "artifact", trust_remote_code=True)
