@@ -1,7 +1,7 @@
 """Follows a page of the documentation: runs its code blocks from top to bottom, as a reader would.
 
-Blocks of `python` share one namespace, blocks of `sh` or `bash` the working directory. Comments in a page, which readers
-do not see, say what a block needs:
+Blocks of `python` share one namespace, blocks of `sh` or `bash` the working directory. Comments in a page, which
+readers do not see, say what a block needs:
 
     <!-- invisible-code: python          code (or sh) that is run and not shown, such as files that the page needs
     ...
