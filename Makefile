@@ -6,6 +6,7 @@ GPU_VENV := .gpu-venv
 TRANSFORMERS_5_VENV := .transformers-5-venv
 OLDEST_VENV := .oldest-venv
 NEWEST_VENV := .newest-venv
+DOCS_VENV := .docs-venv
 RAY_VENV := .ray-venv
 ADAPTERS := langchain llama-index haystack
 # The build for CPUs: any other version of torch that PyPI has for Linux brings gigabytes for CUDA.
@@ -20,7 +21,7 @@ DEMO_QUERY := how do vaccines teach the immune system to recognise a virus
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test clients adapters lint package gpu-wheel examples check default-model default-small-model clean \
+.PHONY: demo test clients adapters lint package gpu-wheel examples docs pictures notebook check default-model default-small-model clean \
 	transformers-5 oldest newest ray check-all
 
 # Rerank the shipped passages with the embedded model: base install and the CPU runtime only.
@@ -92,7 +93,28 @@ $(GPU_VENV)/installed: pyproject.toml constraints.txt Makefile
 examples: $(VENV)/installed
 	for example in examples/*.py; do echo "== $$example"; $(VENV)/bin/python $$example || exit 1; done
 
-check: lint test package gpu-wheel examples
+# The documentation's site into .site/, with a page of every command and option: every warning is an error.
+docs: $(DOCS_VENV)/installed
+	$(DOCS_VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(DOCS_VENV)/bin/python docs/making/commands.py
+	$(DOCS_VENV)/bin/python docs/making/notebook.py
+	$(DOCS_VENV)/bin/zensical build --clean --strict
+	$(DOCS_VENV)/bin/python docs/making/finish.py
+
+$(DOCS_VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --constraint constraints.txt '.[docs]'
+	touch $@
+
+# Pictures of the documentation that no benchmark draws; a test compares them with the committed ones.
+pictures: $(VENV)/installed
+	$(VENV)/bin/python docs/making/draw.py
+
+# Runs the notebook and keeps what it printed.
+notebook: $(VENV)/installed
+	$(VENV)/bin/python docs/making/notebook.py --run
+
+check: lint test package gpu-wheel examples docs
 
 # Beside sentence-transformers 6.2 and transformers 5, where optimum-onnx cannot be: exports of every family by torch.onnx.
 transformers-5: $(TRANSFORMERS_5_VENV)/installed
@@ -153,5 +175,5 @@ default-small-model: $(VENV)/installed
 		--name default-small --activation identity --precision int8
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) $(RAY_VENV) \
+	rm -rf .site .cache $(VENV) $(DOCS_VENV) $(DEMO_VENV) $(GPU_VENV) $(TRANSFORMERS_5_VENV) $(OLDEST_VENV) $(NEWEST_VENV) $(RAY_VENV) \
 		.clients .adapters build dist *.egg-info

@@ -12,7 +12,7 @@ from crossrank.reranker import Reranker
 class AsyncReranker(AsyncArtifactReranker):
     """Scores and ranks documents for the callers of an event loop, who share its batches.
 
-    Example:
+    Examples:
         >>> from crossrank import AsyncReranker
         >>> async def answer() -> int:
         ...     async with AsyncReranker() as reranker:

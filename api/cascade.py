@@ -37,7 +37,7 @@ class Cascade:
     and stages with one tokenizer and length limit share the encoded documents. A stage that would drop no document
     is skipped, so a call with few documents is ranked by the last stage alone.
 
-    Example:
+    Examples:
         >>> from crossrank import Cascade, Stage
         >>> with Cascade([Stage("default", keep=100, max_length=64), Stage("default")]) as cascade:  # doctest: +SKIP
         ...     ranking = cascade.rank("how do vaccines work", documents, top_k=10)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Reranker(ArtifactReranker):
     """Scores and ranks documents for a query with a cross-encoder.
 
-    Example:
+    Examples:
         >>> from crossrank import Reranker
         >>> with Reranker() as reranker:
         ...     ranking = reranker.rank("how do vaccines work", ["They train immune cells.", "Stocks fell."])

@@ -1,6 +1,6 @@
 """The command line of crossrank.
 
-`crossrank rerank | export | pull | serve | inspect | models | self-check | evaluate | bench`.
+`crossrank rerank | export | pull | serve | inspect | report | models | self-check | evaluate | bench`.
 """
 
 from crossrank.cli.app import main

@@ -10,7 +10,7 @@ import typer
 from crossrank.benchmarks.cascade.tuning_plan import MAX_LENGTHS, Measure, TuningPlan
 from crossrank.cli.bench_output import Outputs, check_files, numbers_of, run_benchmark, write_file
 from crossrank.cli.common import FAILURE, err, out
-from crossrank.cli.options import JsonFileOption, MarkdownOption, PlotsOption, ThreadsOption
+from crossrank.cli.options import JsonFileOption, MarkdownOption, PlotsOption, ThreadsOption, model_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,10 @@ def cascade_command(
             "first ten with the full model's is measured.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Full model, as for 'crossrank rerank'.")] = "default",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Full model, as for 'crossrank rerank'.", autocompletion=model_names),
+    ] = "default",
     early_model: Annotated[
         str | None, typer.Option(help="Model of the stages before the last; default: the full model.")
     ] = None,

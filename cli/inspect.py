@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from crossrank.cli.common import FAILURE, json_text, out, plain_table, status
-from crossrank.cli.options import PrintJsonOption
+from crossrank.cli.options import PrintJsonOption, embedded_names
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def inspect_command(
-    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="A folder, 'default' or 'default-small'.")],
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT", help="A folder, 'default' or 'default-small'.", autocompletion=embedded_names
+        ),
+    ],
     *,
     as_json: PrintJsonOption = False,
     check: Annotated[bool, typer.Option("--check", help="Score the reference pairs again on this machine.")] = False,

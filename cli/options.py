@@ -7,14 +7,38 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from crossrank.models.catalogue import load_catalogue
+from crossrank.models.embedded import EMBEDDED_MODELS
 from crossrank.models.manifest import Activation, Precision, PrecisionChoice, Provider, ProviderChoice
 
 _LIKE_RERANK = "As for 'crossrank rerank'."
 
-ModelOption: TypeAlias = Annotated[str, typer.Option("--model", "-m", help=_LIKE_RERANK)]
+
+def model_names(incomplete: str) -> list[str]:
+    """The short names of models that begin so, for the shell to complete.
+
+    Args:
+        incomplete: what has been typed of the name; the shell completes folders by itself.
+    """
+    return [
+        name for name in (*EMBEDDED_MODELS, *(entry.name for entry in load_catalogue())) if name.startswith(incomplete)
+    ]
+
+
+def embedded_names(incomplete: str) -> list[str]:
+    """The names of embedded models that begin so, for commands that take an artifact."""
+    return [name for name in EMBEDDED_MODELS if name.startswith(incomplete)]
+
+
+ModelOption: TypeAlias = Annotated[str, typer.Option("--model", "-m", help=_LIKE_RERANK, autocompletion=model_names)]
 ModelsOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", help=f"{_LIKE_RERANK[:-1]}; may be given again. Default: default."),
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"{_LIKE_RERANK[:-1]}; may be given again. Default: default.",
+        autocompletion=model_names,
+    ),
 ]
 ProviderOption: TypeAlias = Annotated[ProviderChoice, typer.Option("--provider", help="Where to run.")]
 MeasuredProviderOption: TypeAlias = Annotated[

@@ -8,14 +8,22 @@ import typer
 
 from crossrank.cli.common import json_text, out
 from crossrank.cli.inspect import print_manifest
-from crossrank.cli.options import PositiveLabelOption, PrintJsonOption, TrustRemoteCodeOption, stated_label
+from crossrank.cli.options import (
+    PositiveLabelOption,
+    PrintJsonOption,
+    TrustRemoteCodeOption,
+    model_names,
+    stated_label,
+)
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.models.artifact import Artifact
 from crossrank.models.manifest import PrecisionChoice, ProviderChoice
 
 
 def pull_command(
-    model: Annotated[str, typer.Argument(metavar="NAME", help="As for 'crossrank rerank --model'.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME", help="As for 'crossrank rerank --model'.", autocompletion=model_names)
+    ],
     *,
     provider: Annotated[ProviderChoice, typer.Option(help="What it is to run on.")] = "auto",
     precision: Annotated[

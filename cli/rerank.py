@@ -18,6 +18,7 @@ from crossrank.cli.options import (
     ProviderOption,
     ThreadsOption,
     TrustRemoteCodeOption,
+    model_names,
 )
 from crossrank.cli.reading import InputFormat, read_documents
 from crossrank.engine.call.ranking_views import shown_score, shown_text
@@ -51,7 +52,12 @@ def rerank_command(
     input_format: Annotated[InputFormat, typer.Option(help="Format of the file.")] = "auto",
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="A folder, a name of 'crossrank models', or a hub id."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A folder, a name of 'crossrank models', or a hub id.",
+            autocompletion=model_names,
+        ),
     ] = "default",
     provider: ProviderOption = "auto",
     precision: PrecisionOption = "auto",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from crossrank.cli.options import model_names
 from crossrank.engine.text.windows import LongDocumentsChoice
 from crossrank.errors import MissingDependencyError
 from crossrank.models.manifest import PrecisionChoice, ProviderChoice
@@ -23,6 +24,7 @@ def serve_command(
             "-m",
             metavar="[NAME=]SOURCE",
             help="A model and the name that requests use for it; may be given several times. Default: default.",
+            autocompletion=model_names,
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings as TOML; flags go before them.")] = None,

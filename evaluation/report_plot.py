@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PRECISION_COLOURS = {"fp32": "#1b4f9c", "int8": "#c0392b", "fp16": "#2e8b57"}
 COLOURS = ("#e08e0b", "#7d5ba6", "#8c6d46", "#d16ba5", "#5f6a72", "#3aa6a6", "#b0a030", "#7fb0e6", "#111111")
 """One for each line beside those of our precisions."""
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "d", "p")
+_HATCHES = ("", "//", "..", "xx")
 _LEGEND = {"fontsize": 8, "framealpha": 1.0, "edgecolor": "none"}
 
 
@@ -63,8 +65,28 @@ def set_ticks(axes: Any, values: Iterable[float]) -> None:
     axes.minorticks_off()
 
 
+def tell_apart(figure: Any) -> None:
+    """Give each colour a marker of its own, and each group of bars a hatch, for those who do not see or print colours.
+
+    Args:
+        figure: with everything drawn; the same colour has the same marker in all its panels.
+    """
+    from matplotlib.colors import to_hex
+
+    markers: dict[str, str] = {}
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            if line.get_marker() == "o":
+                colour = to_hex(line.get_color())
+                line.set_marker(markers.setdefault(colour, _MARKERS[len(markers) % len(_MARKERS)]))
+        for number, bars in enumerate(axes.containers):
+            for bar in bars:
+                bar.set_hatch(_HATCHES[number % len(_HATCHES)])
+                bar.set_edgecolor("white")
+
+
 def save_figure(figure: Any, path: Path, *, below: bool = False) -> Path:
-    """Add legends and write a PNG.
+    """Tell lines and bars apart without colour, add legends, and write a PNG.
 
     Args:
         figure: with everything drawn.
@@ -74,6 +96,7 @@ def save_figure(figure: Any, path: Path, *, below: bool = False) -> Path:
     Returns:
         The path.
     """
+    tell_apart(figure)
     if below:
         figure.legend(**_LEGEND, loc="outside lower center")
     else:

@@ -57,8 +57,9 @@ def imports(path):
 
 
 def files():
+    """Every file of the package with its layer; `python -m crossrank` wants the program's start in the root package."""
     found = [
-        (layer, path)
+        ("cli" if path == ROOT / "api" / "__main__.py" else layer, path)
         for layer in LAYERS
         for path in sorted((ROOT / layer).rglob("*.py"))
         if "default" not in path.relative_to(ROOT).parts

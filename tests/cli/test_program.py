@@ -1,6 +1,7 @@
 """The program as a whole: help, version, exit codes, tracebacks only when asked for, pipes."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import pytest
 import crossrank as package
 from crossrank import cli
 
-COMMANDS = ("rerank", "export", "inspect", "models", "self-check", "evaluate", "bench")
+COMMANDS = ("rerank", "export", "inspect", "report", "models", "self-check", "evaluate", "bench")
+COMPLETING = "import sys; sys.argv = ['crossrank']; from crossrank.cli import main; main()"
 BENCHMARKS = ("latency", "ceiling", "deadlines", "windows", "peers", "load", "cascade")
 
 
@@ -39,9 +41,63 @@ def test_the_packages_docstring_names_every_command():
     assert all(command in cli.__doc__ for command in COMMANDS)
 
 
-def test_the_version_is_printed(crossrank):
+def test_the_version_is_printed_with_what_scores_here(crossrank):
+    import onnxruntime
+
     result = crossrank("--version")
-    assert (result.exit_code, result.stdout) == (0, f"crossrank {package.__version__}\n")
+    first, python, runtime = result.stdout.splitlines()
+    assert (result.exit_code, first) == (0, f"crossrank {package.__version__}")
+    assert python.startswith(f"python {platform.python_version()}, ")
+    assert f" {onnxruntime.__version__}, providers: " in runtime
+    assert "CPUExecutionProvider" in runtime
+
+
+def test_the_version_is_printed_without_a_runtime_too(crossrank, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = crossrank("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"crossrank {package.__version__}\n")
+    assert "pip install 'crossrank[cpu]'" in result.stdout
+
+
+def test_the_exit_codes_are_in_the_help(crossrank):
+    assert "Exit codes: 0 " in " ".join(crossrank("--help").stdout.split())
+
+
+def test_the_package_runs_as_a_module(tiny_artifact):
+    command = [sys.executable, "-m", "crossrank", "inspect", str(tiny_artifact / "nothing here")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("crossrank: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("crossrank in", {"inspect"}),
+        ("crossrank rerank --model defa", {"default", "default-small"}),
+        ("crossrank bench latency -m default-", {"default-small"}),
+        ("crossrank pull ms-marco-MiniLM-L6", {"ms-marco-MiniLM-L6-v2"}),
+        ("crossrank inspect defa", {"default", "default-small"}),
+        ("crossrank rerank --prec", {"--precision"}),
+        ("crossrank rerank --model ./exports/", set()),  # bash then offers the files
+    ],
+)
+def test_a_shell_completes_commands_options_and_models(line, offered):
+    words = line.split()
+    environment = {"_CROSSRANK_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETING], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_the_script_for_completion_is_printed(crossrank, monkeypatch, shell_name):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    result = crossrank("--show-completion", shell_name)
+    assert result.exit_code == 0, result.output
+    assert "_CROSSRANK_COMPLETE" in result.stdout
 
 
 @pytest.mark.parametrize(
