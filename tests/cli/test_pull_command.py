@@ -25,9 +25,9 @@ def test_every_option_of_pull_reaches_the_resolution(crossrank, resolved):
     options = ("--file", "onnx/model.onnx", "--revision", "v1", "--precision", "fp32", "--provider", "cpu", "--update")
     assert crossrank("pull", "owner/name").exit_code == 0
     assert crossrank("pull", "owner/name", *options, "--trust-remote-code").exit_code == 0
-    asked = {"provider": "auto", "precision": "auto", "file": None, "revision": None}
+    asked = {"provider": "auto", "precision": "auto", "file": None, "revision": None, "positive_label": None}
     assert resolved[0] == ("owner/name", asked | {"update": False, "trust_remote_code": False})
-    asked = {"provider": "cpu", "precision": "fp32", "file": "onnx/model.onnx", "revision": "v1"}
+    asked |= {"provider": "cpu", "precision": "fp32", "file": "onnx/model.onnx", "revision": "v1"}
     assert resolved[1] == ("owner/name", asked | {"update": True, "trust_remote_code": True})
 
 

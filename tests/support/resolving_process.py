@@ -19,7 +19,7 @@ pairs, with_torch = sys.argv[1:]
 if with_torch == "False":
     for name in ("torch", "transformers", "optimum"):
         sys.modules[name] = None
-import crossrank.export.from_onnx as road
+import crossrank.export.flow as road
 from crossrank.errors import CrossrankError
 from crossrank.resolve import resolve_model
 from huggingface_hub import constants
