@@ -19,17 +19,18 @@ pairs, with_torch = sys.argv[1:]
 if with_torch == "False":
     for name in ("torch", "transformers", "optimum"):
         sys.modules[name] = None
-import crossrank.export.flow as road
+import crossrank.export.flow as flow
+import crossrank.export.from_onnx as road
 from crossrank.errors import CrossrankError
 from crossrank.resolve import resolve_model
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 1024  # what has come of a file is kept in such pieces
-load_queries, import_onnx = road.load_queries, road.import_onnx
+load_queries, import_onnx = flow.load_queries, road.import_onnx
 imports = []
 def counted(*arguments, **options):
     imports.append(arguments)
     return import_onnx(*arguments, **options)
-road.load_queries, road.import_onnx = lambda _: load_queries(pathlib.Path(pairs)), counted
+flow.load_queries, road.import_onnx = lambda _: load_queries(pathlib.Path(pairs)), counted
 for line in sys.stdin:
     home, call = json.loads(line)
     imports.clear()
