@@ -1,6 +1,6 @@
 """Makes docs/families.md: what was exported and compared, family by family, and what is refused with which words.
 
-python tests/support/families_page.py --measure   exports every subject with every exporter that is installed, keeps
+python tests/support/families_page.py --measure   exports every subject with every exporter (or those named), keeps
                                                   what came of it in tests/data/families.json, writes the page
 python tests/support/families_page.py             writes the page from what is kept, the catalogue and the refusals
 """
@@ -12,19 +12,20 @@ import json
 import shutil
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from crossrank.export.dependencies import Exporter
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "families.md"
 MEASURED = ROOT / "tests" / "data" / "families.json"
 BEGIN, END = "<!-- made by tests/support/families_page.py -->", "<!-- end of what is made -->"
 LAYERS = 3
+OWN = "from the weights"
+EXPORTERS = ("optimum", "torch", OWN)
 ETTIN, MEAN, NAMED, CODE = (
     "modules: ModernBERT, CLS (ettin)",
     "modules: ModernBERT, mean",
@@ -33,8 +34,29 @@ ETTIN, MEAN, NAMED, CODE = (
 )
 
 
-def subjects() -> dict[str, tuple[Callable[[Path], Path], dict[str, Any]]]:
-    """What is exported: how its checkpoint is made in a folder, and options of the export."""
+def subjects(exporter: str) -> dict[str, tuple[Callable[[Path], Path], dict[str, Any]]]:
+    """What is exported by an exporter: how its checkpoint is made in a folder, and options of the export."""
+    return decoders() if exporter == OWN else encoders()
+
+
+def decoders() -> dict[str, tuple[Callable[[Path], Path], dict[str, Any]]]:
+    """Classifiers and language models, whose graphs are written from their weights whatever is installed."""
+    from tiny_decoders import CLASSIFIERS, LANGUAGE_MODELS, make_decoder
+
+    made: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
+        f"{family}, one label": (lambda folder, family=family: make_decoder(folder / family, family), {})
+        for family in CLASSIFIERS
+    }
+    for template, family in LANGUAGE_MODELS.items():
+        made[template] = (
+            lambda folder, family=family: make_decoder(folder / family, family, generates=True),
+            {"template": template},
+        )
+    return made
+
+
+def encoders() -> dict[str, tuple[Callable[[Path], Path], dict[str, Any]]]:
+    """One checkpoint of every family, and of every other form that a head may have."""
     from remote_checkpoint import write_remote_checkpoint
     from tiny_checkpoints import FAMILIES, make_checkpoint
     from tiny_modules import write_modules
@@ -55,24 +77,24 @@ def subjects() -> dict[str, tuple[Callable[[Path], Path], dict[str, Any]]]:
     return made
 
 
-def measure(exporters: Sequence[Exporter]) -> None:
+def measure(exporters: Sequence[str]) -> None:
     """Export every subject with some exporters, and keep what came of each as soon as it is there."""
     for exporter in exporters:
-        for subject, (make, options) in subjects().items():
+        for subject, (make, options) in subjects(exporter).items():
             rows = _measured(subject, make, options, exporter)
             kept = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {"rows": []}
             others = [row for row in kept["rows"] if (row["subject"], row["exporter"]) != (subject, exporter)]
             names = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "optimum-onnx")
             versions = {name: importlib.metadata.version(name) for name in names}
-            order = [*subjects()]
-            ordered = sorted([*others, *rows], key=lambda row: (row["exporter"], order.index(row["subject"])))
+            order = [(by, known) for by in EXPORTERS for known in subjects(by)]
+            ordered = sorted([*others, *rows], key=lambda row: order.index((row["exporter"], row["subject"])))
             text = json.dumps({"versions": versions, "rows": ordered}, indent=1, ensure_ascii=False)
             MEASURED.write_text(text + "\n", encoding="utf-8")
             print(exporter, subject, flush=True)
 
 
 def _measured(
-    subject: str, make: Callable[[Path], Path], options: dict[str, Any], exporter: Exporter
+    subject: str, make: Callable[[Path], Path], options: dict[str, Any], exporter: str
 ) -> list[dict[str, Any]]:
     from export_cases import write_pairs
 
@@ -87,7 +109,7 @@ def _measured(
             report = export(
                 checkpoint,
                 folder / "artifact",
-                exporter=exporter,
+                exporter=None if exporter == OWN else exporter,
                 verification_pairs=pairs,
                 # Random weights rank at random, so eight bits move more than they do in a trained model.
                 min_kendall_tau=0.5,
@@ -116,6 +138,8 @@ def graph_facts(graph: dict[str, Any]) -> dict[str, Any]:
 
 def pass_facts(passes: dict[str, Any]) -> dict[str, bool]:
     """What passes made of a graph, by their records."""
+    if "fuse" not in passes:  # graphs of decoders have one token in the last layer from the start, and plain attention
+        return {"pruned": True, "attention": False}
     return {
         "pruned": passes["prune-last-layer"]["changed"],
         "attention": "Attention" in passes["fuse"]["detail"],
@@ -199,7 +223,8 @@ def made_part() -> str:
         rows.setdefault((row["subject"], row["exporter"]), []).append(row)
     for (subject, exporter), found in rows.items():
         if "refused" in found[0]:
-            lines.append(f"| {subject} | {exporter} | refused: {found[0]['refused']} | | | | | |")
+            reason = textwrap.shorten(found[0]["refused"], 160, placeholder=" ...")
+            lines.append(f"| {subject} | {exporter} | refused: {reason} | | | | | |")
             continue
         of = {row["precision"]: row for row in found}
         cells = [f"{of[name]['difference']:.1g}" if name in of else "-" for name in ("fp32", "int8", "fp16")]
@@ -237,6 +262,5 @@ def page() -> str:
 
 if __name__ == "__main__":
     if "--measure" in sys.argv[1:]:
-        named = [exporter for exporter in ("optimum", "torch") if exporter in sys.argv]
-        measure(named or ("optimum", "torch"))
+        measure([exporter for exporter in EXPORTERS if exporter in sys.argv] or EXPORTERS)
     PAGE.write_text(page(), encoding="utf-8")
