@@ -87,8 +87,8 @@ def chosen_prompt(
     if name is not None:
         if name not in prompts:
             raise InvalidInputError(
-                f"there is no prompt {name!r}, only {sorted(prompts)} (prompts saved in the checkpoint are not read: give "
-                "them as `prompts`)"
+                f"there is no prompt {name!r}, only {sorted(prompts)} (prompts saved in the checkpoint are not read: "
+                "give them as `prompts`)"
             )
         prompt = prompts[name]
     if prompt is not None and not isinstance(prompt, str):

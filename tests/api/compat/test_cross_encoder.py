@@ -323,7 +323,7 @@ def test_an_item_that_is_no_pair_is_named(model, inputs):
 
 
 def test_model_options_that_are_no_mapping_are_refused(folder):
-    with pytest.raises(InvalidInputError, match="model_kwargs=.*mapping"):
+    with pytest.raises(InvalidInputError, match=r"model_kwargs=.*mapping"):
         CrossEncoder(folder, model_kwargs=["dtype"])
 
 
