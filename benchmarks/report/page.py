@@ -157,10 +157,9 @@ def _share(value: float | None) -> str:
 
 def _how_verified(report: ModelReport) -> str:
     verification = report.manifest.verification
-    explained = (
-        "Largest difference is of logits. Kendall tau is 1 where both order the documents of a query alike; fp16 was "
-        "computed in float32, which shows the rounding of its weights and no more."
-    )
+    explained = "Largest difference is of logits. Kendall tau is 1 where both order the documents of a query alike."
+    if any(graph.precision == "fp16" for graph in report.manifest.graphs):
+        explained += " fp16 was computed in float32, which shows the rounding of its weights and no more."
     if verification is None:
         return _paragraph(f"What the checkpoint was compared with is not recorded. {explained}")
     return _paragraph(

@@ -127,6 +127,27 @@ def test_scores_that_differ_are_shown_and_end_with_1(crossrank, tiny_artifact, t
     assert "reference pairs DIFFER from the recorded ones" in page.text
 
 
+def test_the_page_never_goes_into_the_artifact_by_itself(crossrank, tiny_artifact, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_artifact, tmp_path / "copy")
+    before = sorted(folder.iterdir())
+    monkeypatch.chdir(folder)
+    result = crossrank("report", ".", "--no-latency")
+    assert result.exit_code == 2
+    assert "--output" in result.stderr
+    assert sorted(folder.iterdir()) == before
+    monkeypatch.chdir(tmp_path)
+    assert crossrank("report", "copy/../copy/.", "--no-latency").exit_code == 0
+    page = (tmp_path / "copy.html").read_text(encoding="utf-8")
+    precisions = {graph.precision for graph in Artifact.open(folder).manifest.graphs}
+    assert ("fp16 was computed" in page) == ("fp16" in precisions)
+
+
+def test_a_time_for_calls_that_are_not_timed_is_refused(crossrank, tiny_artifact, tmp_path):
+    result = crossrank("report", tiny_artifact, "-o", tmp_path / "page.html", "--no-latency", "--seconds", "1")
+    assert result.exit_code == 2
+    assert "--seconds 1 together with --no-latency" in result.stderr
+
+
 def test_a_damaged_artifact_gives_no_page(crossrank, tiny_artifact, tmp_path):
     folder = shutil.copytree(tiny_artifact, tmp_path / "copy")
     with (folder / "fp32.onnx").open("ab") as file:
