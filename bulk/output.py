@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from crossrank.bulk.rows import typed_column
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Output:
             InvalidInputError: it has no such type.
         """
         if self._file.form == "parquet":
+            _check_parquet(self._file.path, schema)
             return
         wrong = [column for column in schema if not _as_text(column.type, nested=self._file.form == "jsonl")]
         if wrong:
@@ -190,13 +192,23 @@ def with_scores(rows: Rows, scores: npt.NDArray[np.float32], schema: pa.Schema) 
     """Rows as a table of the output's columns, the last of them the scores."""
     import pyarrow as pa
 
-    arrays = []
-    for column in list(schema)[:-1]:
-        if isinstance(rows.values, list):
-            arrays.append(pa.array(rows.column(column.name), type=column.type))
-        else:
-            arrays.append(rows.values.column(column.name).cast(column.type))
+    arrays = [typed_column(rows, column) for column in list(schema)[:-1]]
     return pa.table([*arrays, pa.array(scores, from_pandas=True)], schema=schema)
+
+
+def _check_parquet(path: Path, schema: pa.Schema) -> None:
+    """Refuse types that parquet does not have, by what the writer itself says, such as structs without fields."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for column in schema:
+        try:
+            pyarrow.parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+        except pa.ArrowException as error:
+            raise InvalidInputError(
+                f"{path}: parquet cannot hold the column {column.name!r}, which is {column.type} ({error}); write JSON "
+                "lines, or leave the column out (keep=, --keep)"
+            ) from error
 
 
 def _scored_table(rows: Rows, scores: npt.NDArray[np.float32], schema: pa.Schema, layout: Layout) -> pa.Table:

@@ -261,11 +261,18 @@ class ScoringJob:
 
     @contextmanager
     def _nothing_half(self) -> Iterator[None]:
-        """Remove what was written of a file that cannot be finished, and say so of a full disk."""
+        """Remove what was written of a file that cannot be finished, and say so of a full disk or a value."""
+        import pyarrow as pa
+
         try:
             yield
         except BaseException as error:
             self._places.partial.unlink(missing_ok=True)
+            if isinstance(error, (pa.ArrowException, UnicodeEncodeError)):
+                raise OutputError(
+                    f"{self._places.out} cannot be written ({error}); all scores are kept: give the same command "
+                    "again, with the column left out (keep=, --keep)"
+                ) from error
             if not isinstance(error, OSError) or error.errno not in _FULL:
                 raise
             raise OutputError(
