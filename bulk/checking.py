@@ -169,7 +169,9 @@ def _check_rows(rows: Rows, layout: Layout, output: Output, found: _Findings) ->
         if wrong is not None:
             found.bad_count += 1
             if len(found.bad) < _NAMED_ROWS:
-                found.bad.append(f"{rows.place(index)}: {wrong!r} is {_kind(texts[wrong][index])}, text expected")
+                absent = isinstance(rows.values, list) and wrong not in rows.values[index]
+                kind = "missing" if absent else _kind(texts[wrong][index])
+                found.bad.append(f"{rows.place(index)}: {wrong!r} is {kind}, text expected")
     if isinstance(rows.values, list):
         if layout.keep is None:
             for index, row in enumerate(rows.values):
@@ -189,6 +191,7 @@ def _inferred(rows: Rows, layout: Layout) -> pa.Schema:
 
     fields = []
     for name in layout.carried(tuple(dict.fromkeys(key for row in rows.values for key in row))):
+        _check_name(name, rows)
         try:
             fields.append((name, pa.array(rows.column(name)).type))
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
@@ -197,6 +200,18 @@ def _inferred(rows: Rows, layout: Layout) -> pa.Schema:
                 "or leave the column out (keep=, --keep)"
             ) from error
     return pa.schema(fields)
+
+
+def _check_name(name: str, rows: Rows) -> None:
+    """Refuse half of a surrogate pair, which JSON can escape and no column's name can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        place = next(index for index, row in enumerate(rows.values) if name in row)
+        raise InvalidInputError(
+            f"{rows.place(place)}: the key {name!r} is no Unicode text, which the name of a column has to be; write "
+            "JSON lines, or leave it out (keep=, --keep)"
+        ) from error
 
 
 def _merge(found: _Findings, schema: pa.Schema, where: str) -> None:
@@ -261,4 +276,4 @@ def _same_name(where: str, layout: Layout) -> InvalidInputError:
 
 
 def _kind(value: Any) -> str:
-    return "missing" if value is None else f"of type {type(value).__name__}"
+    return "null" if value is None else f"of type {type(value).__name__}"

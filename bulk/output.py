@@ -53,8 +53,15 @@ class Output:
         """Refuse columns that this format does not have.
 
         Raises:
-            InvalidInputError: it has no such type.
+            InvalidInputError: it has no such type, or cannot hold a column's name.
         """
+        for name in (*schema.names, self._layout.score) if self.refuses_values else ():
+            if self._needs_quotes(name):
+                raise InvalidInputError(
+                    f"{self._file.path}: the column name {name!r} holds the delimiter or a line end, which cannot be "
+                    "written without quotes; write with quotes, parquet or JSON lines, or name other columns (keep=, "
+                    "--keep, score=, --score-column)"
+                )
         if self._file.form == "parquet":
             _check_parquet(self._file.path, schema)
             return
@@ -74,11 +81,14 @@ class Output:
         names = layout.carried(tuple(_names(rows)))
         for name in names:
             for index, value in enumerate(rows.column(name)):
-                if isinstance(value, str) and any(end in value for end in (self._file.delimiter, "\n", "\r")):
+                if isinstance(value, str) and self._needs_quotes(value):
                     raise InvalidInputError(
                         f"{rows.place(index)}: {name!r} holds the delimiter or a line end, which cannot be written "
                         "without quotes; write with quotes, parquet or JSON lines"
                     )
+
+    def _needs_quotes(self, text: str) -> bool:
+        return any(end in text for end in (self._file.delimiter, "\n", "\r"))
 
     @contextmanager
     def open(self, path: Path, schema: pa.Schema | None) -> Iterator[RowWriter]:
