@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,14 +13,14 @@ from crossrank.bulk.layout import Layout
 from crossrank.bulk.pair_files import find_pair_files, pair_file
 from crossrank.bulk.pair_scorer import RerankerScorer
 from crossrank.bulk.scoring_job import ScoringJob
+from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.errors import InvalidInputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from crossrank.bulk.pair_files import PairFile
     from crossrank.bulk.progress import Progress, Summary
-    from crossrank.engine.artifact_reranker import ArtifactReranker
 
 
 def score_files(
@@ -84,12 +85,14 @@ def score_files(
     if not files:
         raise InvalidInputError("no files of pairs are given: at least one expected")
     _refuse_unused(layout, files, target)
+    if not isinstance(reranker, ArtifactReranker):
+        raise InvalidInputError(f"reranker={reranker!r}: a Reranker expected")
     job = ScoringJob(files, places, target, layout, on_error=on_error, progress=progress or _nothing)
     return job.run(RerankerScorer(reranker), overwrite=overwrite, other_machine=other_machine)
 
 
 def _check_types(patterns: object, out: object, layout: object, progress: object) -> None:
-    if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, (str, Path)) for pattern in patterns):
+    if not isinstance(patterns, Sequence) or not all(isinstance(pattern, (str, Path)) for pattern in patterns):
         raise InvalidInputError(f"pairs={patterns!r}: a path, a pattern, or a list of them expected")
     if not isinstance(out, (str, Path)):
         raise InvalidInputError(f"out={out!r}: the path of a file expected")

@@ -427,12 +427,14 @@ def test_names_of_columns_are_given_as_a_tuple(option, value):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pairs": None}, {"pairs": 7}, {"pairs": [7]}, {"out": None}, {"layout": 7}, {"progress": 7}]
+    "wrong",
+    [{"reranker": None}, {"pairs": None}, {"pairs": 7}, {"pairs": [7]}, {"out": None}, {"layout": 7}, {"progress": 7}],
 )
 def test_arguments_of_a_wrong_type_are_refused(tmp_path, wrong):
-    given = {"pairs": write_rows(tmp_path / "a.jsonl", make_rows(3)), "out": tmp_path / "out.jsonl"} | wrong
+    given = {"pairs": write_rows(tmp_path / "a.jsonl", make_rows(3)), "out": tmp_path / "out.jsonl"}
+    given = {"reranker": None} | given | wrong
     with pytest.raises(InvalidInputError, match=f"{next(iter(wrong))}=.*expected"):
-        score_files(None, **given)
+        score_files(**given)
 
 
 @pytest.mark.parametrize(
