@@ -142,7 +142,8 @@ def read_head_modules(
             _require_weights(folder / module.path / MODULE_WEIGHTS)
         if module is not modules[-1] and config.get("module_output_name") == _SCORES:
             raise UnsupportedCheckpointError(
-                f"{where} gives {_SCORES!r} and is not the last module; {_EMBEDDING!r} expected, which the next one takes"
+                f"{where} gives {_SCORES!r} and is not the last module; {_EMBEDDING!r} expected, which the next one "
+                f"takes"
             )
         head.append(step)
         size = step.outputs

@@ -163,9 +163,7 @@ def test_code_of_model_and_tokenizer_is_recorded_together(checkpoint):
         ("somebody/new-tokens--tokens.Tokens", ModelNotFoundError, "hf download somebody/new-tokens"),
     ],
 )
-def test_what_is_missing_of_a_tokenizers_code_is_named(
-    reference, error, message, own_tokenizer, tmp_path, monkeypatch
-):
+def test_what_is_missing_of_a_tokenizers_code_is_named(reference, error, message, own_tokenizer, tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
