@@ -209,6 +209,7 @@ class LoadedModel:
     def info(self) -> RerankerInfo:
         """What runs."""
         runner = self._live.runner if self._live else None
+        template = self._artifact.manifest.template
         return RerankerInfo(
             model=self._artifact.manifest.name,
             artifact=str(self._artifact.folder),
@@ -228,6 +229,7 @@ class LoadedModel:
             score_cache=None if self._cache is None else self._cache.info(),
             devices=() if self._device is None else tuple(self._config.devices or (0,)),
             cuda_graphs=runner.captured() if isinstance(runner, DevicePool) else None,
+            instruction=self._config.instruction or (template.instruction if template else None),
         )
 
     def description(self) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bulk_jobs import StubScorer, make_rows, read_scored, run_job, write_rows
+from tiny_artifacts import with_instruction
 from tokenizers import Tokenizer
 
 from crossrank import InferenceError, InvalidInputError, MissingDependencyError, OutputError, Reranker
@@ -300,6 +301,27 @@ def test_scores_of_another_job_are_neither_taken_nor_thrown_away(tmp_path, small
         run_job(pairs, out)
     write_rows(pairs, make_rows(ROWS))
     assert run_job(pairs, out).resumed == 20
+
+
+def test_scores_of_another_instruction_are_neither_taken_nor_thrown_away(tmp_path, tiny_artifact, small_blocks):
+    artifact = with_instruction(tiny_artifact, tmp_path / "instructed")
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    write_rows(pairs, make_rows(ROWS))
+
+    def stop(progress):
+        if progress.step == "scoring" and progress.done:
+            raise KeyboardInterrupt
+
+    with Reranker(artifact, threads=1) as reranker, pytest.raises(KeyboardInterrupt):
+        score_files(reranker, pairs, out, progress=stop)
+    changed = r"model.instruction: None, now 'Find recipes'"
+    with (
+        Reranker(artifact, threads=1, instruction="Find recipes") as reranker,
+        pytest.raises(OutputError, match=changed),
+    ):
+        score_files(reranker, pairs, out)
+    with Reranker(artifact, threads=1) as reranker:
+        assert score_files(reranker, pairs, out).resumed >= 10
 
 
 def test_scores_of_another_machine_are_taken_only_where_that_was_asked_for(tmp_path, small_blocks, monkeypatch):
