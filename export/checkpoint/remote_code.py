@@ -90,8 +90,8 @@ def _references(auto_map: object, file: str, name: str) -> dict[str, tuple[str, 
     found = {}
     for key, value in classes.items():
         # Of a tokenizer the slow class and the fast one, of which one may be null.
-        several = key == _TOKENIZER_CLASS and isinstance(value, list)
-        for reference in [item for item in value if item is not None] if several else [value]:
+        several = value if key == _TOKENIZER_CLASS and isinstance(value, list) else [value]
+        for reference in filter(None, several) if several is value else several:
             if not isinstance(reference, str) or "." not in reference.rpartition(_ELSEWHERE)[2]:
                 raise UnsupportedCheckpointError(
                     f"{file} of {name} has {shown(value)} for {key} in its auto_map; a class such as "
