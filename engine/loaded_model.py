@@ -128,7 +128,9 @@ class LoadedModel:
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
-        reading = f"{self.encoder.max_length} {config.truncation} {self.encoder.texts.before_document!r}"
+        # How much of a document is kept depends on the tokens of the text around it as well.
+        room = f"{self.encoder.max_length} {self.encoder.text_tokens}"
+        reading = f"{room} {config.truncation} {self.encoder.texts.before_document!r}"
         self.finder = CandidateFinder(
             self.encoder,
             encoder_key=f"{sha256[manifest.tokenizer]} {reading}",

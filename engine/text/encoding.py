@@ -60,6 +60,24 @@ class EncodedDocuments:
         """Number of documents."""
         return len(self.full_lengths)
 
+    def check_kept(self, index: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> None:
+        """Refuse to read tokens that were not kept: those that follow are another document's.
+
+        Args:
+            index: documents, int64 (n,).
+            ends: tokens of each up to the last that is read, int64 (n,).
+
+        Raises:
+            InvalidInputError: fewer were kept of one.
+        """
+        kept = np.diff(self.offsets)[index]
+        if np.any(ends > kept):
+            place = int(np.argmax(ends > kept))
+            raise InvalidInputError(
+                f"{int(kept[place])} tokens were kept of a longer document and {int(ends[place])} are to be read; "
+                f"encode the documents for pairs with as much room, or for windows that read as far"
+            )
+
 
 @dataclass(frozen=True)
 class EncodedPairs:
@@ -286,10 +304,15 @@ class PairEncoder:
             queries: the distinct queries.
             query_of: int64 (n,), an index into `queries` for each document.
             documents: n documents.
+
+        Raises:
+            InvalidInputError: of a document fewer tokens were kept than there is room for.
         """
         query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
         room = self.text_tokens - query_lengths
-        lengths = self.template.special_tokens + query_lengths + np.minimum(documents.full_lengths, room)
+        sizes = np.minimum(documents.full_lengths, room)
+        documents.check_kept(np.arange(len(documents)), sizes)
+        lengths = self.template.special_tokens + query_lengths + sizes
         truncated = documents.full_lengths > room
         return EncodedPairs(tuple(queries), query_of, documents, documents.offsets[:-1], lengths, truncated)
 
