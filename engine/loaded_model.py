@@ -115,7 +115,7 @@ class LoadedModel:
             causal=manifest.causal,
             longest_first=config.truncation == "longest_first",
         )
-        self.encoder.texts.check_instruction(config.instruction)
+        self.encoder.check_instruction(config.instruction)
         _check_template(config, manifest.template)
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
