@@ -115,7 +115,7 @@ class LoadedModel:
             causal=manifest.causal,
             longest_first=config.truncation == "longest_first",
         )
-        self.encoder.texts.check_instruction(config.instruction)
+        self.encoder.check_instruction(config.instruction)
         _check_template(config, manifest.template)
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
@@ -128,7 +128,9 @@ class LoadedModel:
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
-        reading = f"{self.encoder.max_length} {config.truncation} {self.encoder.texts.before_document!r}"
+        # How much of a document is kept depends on the tokens of the text around it as well.
+        room = f"{self.encoder.max_length} {self.encoder.text_tokens}"
+        reading = f"{room} {config.truncation} {self.encoder.texts.before_document!r}"
         self.finder = CandidateFinder(
             self.encoder,
             encoder_key=f"{sha256[manifest.tokenizer]} {reading}",

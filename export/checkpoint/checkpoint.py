@@ -222,7 +222,7 @@ def read_checkpoint(
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
-            *(decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
+            *(decoder_notes(layout, tokenizer, length, config, stated=template is not None) if decoder else ()),
             *head.notes,
             *added.notes,
             *changes.notes,
