@@ -87,8 +87,8 @@ def settings(
     """Rerank documents with cross-encoders on ONNX Runtime, and export checkpoints for it."""
 
 
-def main() -> None:
-    """Entry point of the `crossrank` command."""
+def run() -> None:
+    """Run the command that the arguments name."""
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows '?' for what it cannot

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 USAGE = 2
+INTERRUPTED = 130
+"""Exit code of a program that ends by Ctrl-C."""
 
 
 class _ConsoleOptions(TypedDict):
@@ -87,7 +89,7 @@ def printable(text: str) -> str:
 class ReportingGroup(TyperGroup):
     """The program's commands: an error of any of them is a line on standard error and an exit code.
 
-    The code is 1 for a failure and 2 for wrong usage; with --debug the traceback is shown as well.
+    The code is 1 for a failure, 2 for wrong usage and 130 for Ctrl-C; with --debug the traceback is shown as well.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -95,6 +97,9 @@ class ReportingGroup(TyperGroup):
         try:
             returned = super().invoke(ctx)
             sys.stdout.flush()
+        except KeyboardInterrupt:
+            typer.echo("crossrank: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILURE) from None

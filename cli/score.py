@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Display
 
 from crossrank.bulk.checking import OnError
-from crossrank.cli.common import err, status
+from crossrank.cli.common import INTERRUPTED, err, status
 from crossrank.cli.options import (
     ActivationOption,
     MaxLengthOption,
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from crossrank.bulk.progress import Progress, Summary
-
-_INTERRUPTED = 130
-"""Exit code of a program that ends by Ctrl-C."""
 
 
 def score_command(
@@ -108,7 +105,7 @@ def score_command(
         except KeyboardInterrupt:
             display.stop()
             err().print(f"crossrank: interrupted{display.reached()}; the same command goes on from there")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     info = reranker.info()
     err().print("; ".join(_told(summary, f"{info.model} {info.precision} on {info.provider}")))
 

@@ -208,7 +208,8 @@ class CrossrankRanker:
         self, top_k: int | None, scale_score: bool | None, score_threshold: float | None
     ) -> tuple[int, bool, float | None]:
         return (
-            self.top_k if top_k is None else whole_number("top_k", top_k, 1, otherwise=", or None"),
+            # The component's too: it may have been assigned.
+            whole_number("top_k", self.top_k if top_k is None else top_k, 1, otherwise=", or None for a call"),
             self.scale_score if scale_score is None else scale_score,
             self.score_threshold if score_threshold is None else score_threshold,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from crossrank.cascade import Cascade
 from crossrank.errors import InvalidInputError, MissingDependencyError
@@ -23,7 +23,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from langchain_core.callbacks import Callbacks
 
@@ -41,32 +41,35 @@ class CrossrankRerank(ConfiguredReranker, BaseDocumentCompressor):
 
     top_n: int | None = Field(default=3, ge=1)
 
+    model_config = ConfigDict(validate_assignment=True)
+
     def compress_documents(
         self,
-        documents: Sequence[Document],
+        documents: Iterable[Document],
         query: str,
         callbacks: Callbacks | None = None,  # noqa: ARG002  the framework's; it has no event for reranking
     ) -> Sequence[Document]:
         """Rank documents for a query.
 
         Args:
-            documents: the documents.
+            documents: the documents, a list or any other iterable.
             query: the query.
             callbacks: not used.
 
         Returns:
-            Copies of the best documents, best first.
+            Copies of the best documents, best first; shallow ones, what their metadata hold is shared.
 
         Raises:
             CrossrankError: as `Reranker` and its `rank`.
         """
+        documents = list(documents)  # an iterator too: the texts are read first, the documents copied afterwards
         if not documents:
             return []
         return _ranked(documents, self.rank(query, [document.page_content for document in documents], self.top_n))
 
     async def acompress_documents(
         self,
-        documents: Sequence[Document],
+        documents: Iterable[Document],
         query: str,
         callbacks: Callbacks | None = None,  # noqa: ARG002  as above
     ) -> Sequence[Document]:
@@ -76,6 +79,7 @@ class CrossrankRerank(ConfiguredReranker, BaseDocumentCompressor):
             Overloaded: it would wait for more than about four seconds.
             CrossrankError: otherwise as `compress_documents`.
         """
+        documents = list(documents)
         if not documents:
             return []
         texts = [document.page_content for document in documents]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from crossrank.errors import InvalidInputError, MissingDependencyError
 from crossrank.integrations.configured_reranker import ConfiguredReranker
@@ -45,6 +45,8 @@ class CrossrankRerank(ConfiguredReranker, BaseNodePostprocessor):
 
     top_n: int | None = Field(default=2, ge=1)
 
+    model_config = ConfigDict(validate_assignment=True)
+
     @classmethod
     def class_name(cls) -> str:
         """The name under which LlamaIndex writes it."""
@@ -54,6 +56,7 @@ class CrossrankRerank(ConfiguredReranker, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = _query(query_bundle)
+        nodes = list(nodes)  # an iterator too: the texts are read first, the nodes copied afterwards
         if not nodes:
             return []
         with self._observed(nodes, query) as reranked:
@@ -64,6 +67,7 @@ class CrossrankRerank(ConfiguredReranker, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = _query(query_bundle)
+        nodes = list(nodes)
         if not nodes:
             return []
         with self._observed(nodes, query) as reranked:

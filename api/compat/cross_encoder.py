@@ -155,6 +155,7 @@ class CrossEncoder(OpenCrossEncoder):
         """Scores in the pairs' order, an array or a tensor."""
         checked_activation(activation_fn)
         if not pairs:
+            self._scorer.check_open()
             return np.empty(0, dtype=np.float32)
         activation = self.activation_fn if activation_fn is None else activation_fn
         if activation is None:

@@ -39,6 +39,8 @@ def read_pairs(inputs: Any) -> tuple[Pairs, bool]:
     else:
         kind = f"an array of {inputs.dtype}" if isinstance(inputs, np.ndarray) else f"a {type(inputs).__name__}"
         raise InvalidInputError(f"inputs is {kind}: {_PAIRS_EXPECTED}")
+    if alone and not isinstance(inputs[0], str):
+        raise InvalidInputError(f"inputs[0] is a {type(inputs[0]).__name__}: {_PAIRS_EXPECTED}")
     if alone:
         return [_pair(inputs, "inputs", lists)], True
     return [_pair(item, f"inputs[{index}]", lists) for index, item in enumerate(inputs)], False
@@ -71,7 +73,7 @@ def chosen_prompt(
     """What goes before each query.
 
     Args:
-        prompts: by name, as the constructor was given them.
+        prompts: by name.
         default: name of the one that applies where a call names none.
         prompt: of the call.
         prompt_name: of the call.
@@ -85,8 +87,8 @@ def chosen_prompt(
     if name is not None:
         if name not in prompts:
             raise InvalidInputError(
-                f"there is no prompt {name!r}; the constructor was given {sorted(prompts)} (prompts saved in the "
-                "checkpoint are not read: give them as `prompts`)"
+                f"there is no prompt {name!r}, only {sorted(prompts)} (prompts saved in the checkpoint are not read: "
+                "give them as `prompts`)"
             )
         prompt = prompts[name]
     if prompt is not None and not isinstance(prompt, str):

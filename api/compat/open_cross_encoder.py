@@ -156,6 +156,27 @@ class OpenCrossEncoder:
         self._stated_activation = activation_fn
 
     @property
+    def prompts(self) -> dict[str, str]:
+        """Texts that go before a query, by name."""
+        return self._prompts
+
+    @prompts.setter
+    def prompts(self, prompts: Mapping[str, str] | None) -> None:
+        checked = check_prompts(prompts)
+        chosen_prompt(checked, self._default_prompt_name, None, None)
+        self._prompts = checked
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """Which of the prompts applies where a call names none."""
+        return self._default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, default_prompt_name: str | None) -> None:
+        chosen_prompt(self._prompts, default_prompt_name, None, None)
+        self._default_prompt_name = default_prompt_name
+
+    @property
     def num_labels(self) -> int:
         """Outputs of the model's head."""
         return self._num_labels
@@ -194,6 +215,15 @@ class OpenCrossEncoder:
     ) -> None:
         """Close."""
         self.close()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse what the class does not have: assigning it would change nothing."""
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise AttributeError(
+                f"crossrank.compat's {type(self).__name__} has no attribute {name!r}, and setting it would change "
+                "nothing; activation_fn, prompts and default_prompt_name can be set"
+            )
+        super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         """Say of what sentence-transformers' class has besides why it is not here."""

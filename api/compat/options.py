@@ -55,8 +55,10 @@ def refuse_model_options(model_kwargs: Mapping[str, Any] | None, precision: Prec
     """Refuse options of the torch model, but for a data type that is computed in anyway.
 
     Raises:
-        InvalidInputError: there are others.
+        InvalidInputError: there are others, or it is no mapping.
     """
+    if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
+        raise InvalidInputError(f"model_kwargs={model_kwargs!r:.100}: a mapping of names to values expected")
     for name, value in (model_kwargs or {}).items():
         stated = name in ("dtype", "torch_dtype") and str(value).removeprefix("torch.") == "float32"
         if not (stated and precision == "fp32"):

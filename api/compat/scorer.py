@@ -52,6 +52,14 @@ class PairScorer(ArtifactReranker):
             logits[step] = self._all_logits([pairs[index] for index in step.tolist()], labels)
         return logits
 
+    def check_open(self) -> None:
+        """Refuse to go on where there is nothing to score that would notice that the model is closed.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        self._caller()
+
     def _all_logits(self, pairs: Pairs, labels: int) -> npt.NDArray[np.float32]:
         columns = []
         for label in range(labels):

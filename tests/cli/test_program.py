@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 
@@ -241,6 +242,45 @@ def test_closed_standard_streams_are_no_tracebacks(tiny_artifact, tmp_path, clos
     if closed == ">&- 2>&-":
         wrong = subprocess.run(["bash", "-c", f"{crossrank} inspect /nowhere {closed}"], timeout=120, check=False)
         assert wrong.returncode == 1
+
+
+INTERRUPTED = """
+import io, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may have been started to ignore it
+
+def wait():
+    print("ready", file=sys.stderr, flush=True)
+    threading.Event().wait(60)
+
+class Importing:
+    def find_spec(self, name, *_):
+        if name == "crossrank.cli.app":
+            wait()
+
+class Reading(io.BytesIO):
+    def readable(self):
+        return True
+    def read(self, *_):
+        wait()
+    readinto = readline = read1 = read
+
+if sys.argv.pop(1) == "importing":
+    sys.meta_path.insert(0, Importing())
+else:
+    sys.stdin = io.TextIOWrapper(Reading())
+from crossrank.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["importing", "reading"])
+def test_ctrl_c_is_one_line_and_130(tiny_artifact, moment):
+    command = [sys.executable, "-c", INTERRUPTED, moment, "rerank", "-q", "who", "-m", str(tiny_artifact)]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stderr.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        printed, told = child.communicate(timeout=60)
+    assert (child.returncode, printed, told) == (130, "", "crossrank: interrupted\n")
 
 
 def test_a_terminal_without_utf8_shows_what_it_can(shell, tiny_artifact):

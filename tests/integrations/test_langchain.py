@@ -66,6 +66,22 @@ def test_the_best_documents_come_back_as_copies_with_their_scores(compressor, do
         assert document.page_content == original.page_content
 
 
+def test_documents_from_a_generator_are_ranked_too(compressor, documents, logits):
+    assert ranked(compressor.compress_documents((document for document in documents), QUERY)) == logits[:3]
+    found = compressor.acompress_documents((document for document in documents), QUERY)
+    assert ranked(asyncio.run(found)) == logits[:3]
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_a_limit_is_checked_when_it_is_assigned(documents, wrong):
+    made = CrossrankRerank(reranker=ScoredByLength(), top_n=2)
+    with pytest.raises(ValueError, match="top_n"):
+        made.top_n = wrong
+    assert made.top_n == 2
+    made.top_n = 1
+    assert len(made.compress_documents(documents, QUERY)) == 1
+
+
 def test_asynchronous_calls_give_the_same(compressor, documents, logits):
     async def main():
         return await asyncio.gather(*(compressor.acompress_documents(documents, QUERY) for _ in range(5)))

@@ -10,8 +10,8 @@ readers do not see, say what a block needs:
     <!-- needs: torch -->                from here on blocks are checked only, unless these modules are installed
 
 What a line of `sh` does: `crossrank` runs in this process; `crossrank serve` is checked, because a service does not
-end; `curl localhost:8000` asks a service of the session; `pip install` and `make` are checked against pyproject.toml
-and the Makefile; everything else goes to bash.
+end (nothing may follow it in its block); `curl localhost:8000` asks a service of the session; `pip install` and
+`make` are checked against pyproject.toml and the Makefile; everything else goes to bash.
 """
 
 from __future__ import annotations
@@ -112,7 +112,11 @@ class Page:
 
     def _shell(self, example: Example) -> None:
         reason = self._take_reason()
-        for command in commands(example.parsed):
+        listed = list(commands(example.parsed))
+        for command in listed[:-1]:
+            if serves_in_foreground(command):
+                raise PageError(f"{example.path}:{example.line}: {command}\ndoes not end; what follows needs a block")
+        for command in listed:
             try:
                 check_command(command)
                 if not reason:
@@ -124,7 +128,7 @@ class Page:
         words = shlex.split(command, comments=True)
         if words[0] == "curl":
             command = command.replace(SERVICE, self.service())
-        elif words[0] in {"pip", "make"} or (words[:2] == ["crossrank", "serve"] and "--check" not in words):
+        elif words[0] in {"pip", "make"} or serves(words):
             return
         elif words[0] == "crossrank" and not _BASH_SYNTAX.search(command):
             result = CliRunner().invoke(app, words[1:])
@@ -136,6 +140,18 @@ class Page:
         if done.returncode:
             raise PageError(f"exit code {done.returncode}: {done.stdout}{done.stderr}")
         self.ran.append(words[0])
+
+
+def serves(words: list[str]) -> bool:
+    """Whether a command is a service, which does not end by itself."""
+    return words[:2] == ["crossrank", "serve"] and not {"--check", "--help"} & set(words)
+
+
+def serves_in_foreground(command: str) -> bool:
+    """Whether a shell would not come to the next line before the service ends."""
+    words = shlex.split(command, comments=True)
+    last = next((at for at in reversed(range(len(words))) if words[at] in {"&&", ";"}), -1)
+    return serves(words[last + 1 :]) and words[-1] != "&"
 
 
 def installed(module: str) -> bool:

@@ -295,6 +295,38 @@ def test_attributes_are_true_and_those_of_a_torch_module_are_not_there(folder):
             _ = model.no_such_thing
 
 
+def test_prompts_that_are_assigned_apply_and_are_checked(folder):
+    with CrossEncoder(folder, device="cpu") as model:
+        assert (model.prompts, model.default_prompt_name) == ({}, None)
+        plain = model.predict(PAIRS)
+        prompted = model.predict(PAIRS, prompt="find the river: ")
+        assert np.abs(plain - prompted).max() > 1e-3
+        model.prompts = {"a": "find the river: "}
+        model.default_prompt_name = "a"
+        np.testing.assert_array_equal(model.predict(PAIRS), prompted)
+        for name, wrong in (("prompts", ["a"]), ("prompts", {"b": "x"}), ("default_prompt_name", "b")):
+            with pytest.raises(InvalidInputError):
+                setattr(model, name, wrong)
+        assert (model.prompts, model.default_prompt_name) == ({"a": "find the river: "}, "a")
+
+
+@pytest.mark.parametrize("name", ["default_activation_function", "tokenizer", "config", "max_length"])
+def test_what_would_change_nothing_cannot_be_assigned(model, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(model, name, None)
+
+
+@pytest.mark.parametrize("inputs", [[{"query": "a"}], [{"query": "a"}, {"query": "b"}]])
+def test_an_item_that_is_no_pair_is_named(model, inputs):
+    with pytest.raises(InvalidInputError, match=r"^inputs\[0\] is a dict"):
+        model.predict(inputs)
+
+
+def test_model_options_that_are_no_mapping_are_refused(folder):
+    with pytest.raises(InvalidInputError, match=r"model_kwargs=.*mapping"):
+        CrossEncoder(folder, model_kwargs=["dtype"])
+
+
 def test_a_progress_bar_counts_batches_where_it_is_asked_for(model, capfd, caplog):
     scores = model.predict(MANY)
     assert "Batches" not in capfd.readouterr().err
@@ -352,6 +384,8 @@ def test_it_pickles_and_closes(folder, model):
     copy.close()
     with pytest.raises(ClosedError):
         copy.predict(MANY)
+    with pytest.raises(ClosedError):
+        copy.predict([])
 
 
 WITHOUT_TORCH = """
