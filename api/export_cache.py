@@ -208,7 +208,8 @@ def _entry(name: str, state: str, precision: Precision, file: str | None, label:
     from crossrank import __version__
 
     of_file = "" if file is None else f"-{_slug(file)}"
-    of_label = "" if label is None else f"-label-{_slug(str(label))}"
+    # The index 1 and the name '1' may be different labels. No index has the letters that stand before names.
+    of_label = "" if label is None else f"-label-{_slug(f'name-{label}' if isinstance(label, str) else str(label))}"
     return cache_folder() / _slug(name) / f"{state}-{precision}-{__version__}{of_file}{of_label}"
 
 

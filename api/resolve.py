@@ -85,10 +85,10 @@ def resolve_model(  # noqa: PLR0913  one parameter an option
         )
     wanted = Wanted(_precision_to_export(provider, precision), file, positive_label, trust_remote_code, progress)
     if isinstance(model, Path):
-        return folder_artifact(model, wanted)
+        return _made_for(positive_label, folder_artifact(model, wanted), cached=True)
     hub_id = entry.repository if entry else model
     revision = revision or (entry.revision or None if entry else None)
-    return hub_artifact(hub_id, revision, entry, wanted, update=update)
+    return _made_for(positive_label, hub_artifact(hub_id, revision, entry, wanted, update=update), cached=True)
 
 
 def absolute_model(model: str | Path) -> str | Path:
@@ -119,8 +119,14 @@ def absolute_model(model: str | Path) -> str | Path:
     raise ModelNotFoundError(f"there is no folder {folder}")
 
 
-def _made_for(positive_label: int | str | None, folder: Path) -> Path:
+def _made_for(positive_label: int | str | None, folder: Path, *, cached: bool = False) -> Path:
     """An artifact's folder, where the label that means relevant is the one the caller names.
+
+    Args:
+        positive_label: what the caller names; None where nothing is named.
+        folder: the artifact.
+        cached: whether it was made for that label by the name of its folder. One without names of labels is then taken
+            as it is: it may be the one column that was picked of an ONNX file's, which has no others to compare with.
 
     Raises:
         InvalidInputError: it is another one, or there is none of that name.
@@ -129,12 +135,18 @@ def _made_for(positive_label: int | str | None, folder: Path) -> Path:
         return folder
     manifest = Artifact.open(folder).manifest
     names = dict(enumerate(manifest.label_names))
+    if cached and not names:
+        return folder
     if label_index(positive_label, names, manifest.num_labels) != manifest.positive_label:
         labels = ", ".join(manifest.label_names) or f"{manifest.num_labels} without names"
         raise InvalidInputError(
             f"positive_label={positive_label!r}: the artifact {folder} was made for label "
-            f"{names.get(manifest.positive_label, manifest.positive_label)!r} of its labels ({labels}); leave "
-            f"positive_label out, or export the checkpoint again with it"
+            f"{names.get(manifest.positive_label, manifest.positive_label)!r} of its labels ({labels}); "
+            + (
+                "delete that folder, so that it is made again"
+                if cached
+                else "leave positive_label out, or export the checkpoint again with it"
+            )
         )
     return folder
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from crossrank.bulk.rows import columns_of, read_rows
+from crossrank.bulk.rows import columns_of, read_rows, typed_column
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class _Findings:
         bad_count: how many there are.
         schema: of the columns that are carried.
         kept: columns to keep that some object of JSON lines has.
+        widened: carried columns whose values have several types, so that the output has another than some of them.
     """
 
     rows: int = 0
@@ -75,6 +76,7 @@ class _Findings:
     bad_count: int = 0
     schema: pa.Schema | None = None
     kept: set[str] = field(default_factory=set)
+    widened: set[str] = field(default_factory=set)
 
 
 def check_files(
@@ -127,9 +129,11 @@ def check_files(
         raise InvalidInputError(
             f"{'; '.join(found.bad)}{also}. Mend them, or leave their scores empty (on_error='null', --on-error null)"
         )
-    _check_found(found, layout, output)
     if found.schema is None and output.has_columns:
         found.schema = pa.schema([])
+    _check_found(found, layout, output)
+    if output.has_columns and found.widened:
+        _check_widened(files, layout, found)
     return checked, found.schema
 
 
@@ -165,7 +169,9 @@ def _check_rows(rows: Rows, layout: Layout, output: Output, found: _Findings) ->
         if wrong is not None:
             found.bad_count += 1
             if len(found.bad) < _NAMED_ROWS:
-                found.bad.append(f"{rows.place(index)}: {wrong!r} is {_kind(texts[wrong][index])}, text expected")
+                absent = isinstance(rows.values, list) and wrong not in rows.values[index]
+                kind = "missing" if absent else _kind(texts[wrong][index])
+                found.bad.append(f"{rows.place(index)}: {wrong!r} is {kind}, text expected")
     if isinstance(rows.values, list):
         if layout.keep is None:
             for index, row in enumerate(rows.values):
@@ -185,6 +191,7 @@ def _inferred(rows: Rows, layout: Layout) -> pa.Schema:
 
     fields = []
     for name in layout.carried(tuple(dict.fromkeys(key for row in rows.values for key in row))):
+        _check_name(name, rows)
         try:
             fields.append((name, pa.array(rows.column(name)).type))
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
@@ -195,20 +202,61 @@ def _inferred(rows: Rows, layout: Layout) -> pa.Schema:
     return pa.schema(fields)
 
 
+def _check_name(name: str, rows: Rows) -> None:
+    """Refuse half of a surrogate pair, which JSON can escape and no column's name can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        place = next(index for index, row in enumerate(rows.values) if name in row)
+        raise InvalidInputError(
+            f"{rows.place(place)}: the key {name!r} is no Unicode text, which the name of a column has to be; write "
+            "JSON lines, or leave it out (keep=, --keep)"
+        ) from error
+
+
 def _merge(found: _Findings, schema: pa.Schema, where: str) -> None:
     import pyarrow as pa
 
+    before = found.schema
+    if before is None:
+        found.schema = schema
+        return
     try:
-        found.schema = (
-            schema
-            if found.schema is None
-            else pa.unify_schemas([found.schema, schema], promote_options="permissive").remove_metadata()
-        )
+        found.schema = pa.unify_schemas([before, schema], promote_options="permissive").remove_metadata()
     except pa.ArrowException as error:
         raise InvalidInputError(
             f"{where}: values do not fit the columns before ({error}); columns of one type expected, or leave the "
             "column out (keep=, --keep)"
         ) from error
+
+    for one in (before, schema):
+        found.widened.update(
+            column.name
+            for column in one
+            if not pa.types.is_null(column.type) and column.type != found.schema.field(column.name).type
+        )
+
+
+def _check_widened(files: Sequence[PairFile], layout: Layout, found: _Findings) -> None:
+    """Convert all values of columns of several types as they are when they are written.
+
+    A type that holds all values is not always there: a double holds no whole number above 2**53 for certain.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([column for column in found.schema or () if column.name in found.widened])
+    for file in files:
+        typed = columns_of(file, layout)
+        columns = None if typed is None else [name for name in schema.names if name in typed.names]
+        for rows in read_rows(file, layout, columns) if columns != [] else ():
+            for column in schema:
+                try:
+                    typed_column(rows, column)
+                except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+                    raise InvalidInputError(
+                        f"{rows.place(0)} and after: {column.name!r} is {column.type} for values elsewhere, which not "
+                        f"all values here fit ({error}); write JSON lines, or leave the column out (keep=, --keep)"
+                    ) from error
 
 
 def _check_found(found: _Findings, layout: Layout, output: Output) -> None:
@@ -228,4 +276,4 @@ def _same_name(where: str, layout: Layout) -> InvalidInputError:
 
 
 def _kind(value: Any) -> str:
-    return "missing" if value is None else f"of type {type(value).__name__}"
+    return "null" if value is None else f"of type {type(value).__name__}"

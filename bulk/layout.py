@@ -30,13 +30,23 @@ class Layout:
     quotes: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse names that are given twice.
+        """Refuse names that are given twice, and what are no names.
 
         Raises:
-            InvalidInputError: a column is named twice.
+            InvalidInputError: a column is named twice, the scores have no name, or a value is of another type.
         """
+        for name in ("query", "document", "score"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidInputError(f"{name}={getattr(self, name)!r}: the name of a column expected")
+        if not self.score:
+            raise InvalidInputError("the column of the scores needs a name (score=, --score-column); '' is none")
+        if not isinstance(self.quotes, bool):
+            raise InvalidInputError(f"quotes={self.quotes!r}: True or False expected")
         for name, columns in (("keep", self.keep), ("header", self.header)):
             if columns is not None:
+                sequence = isinstance(columns, (tuple, list))
+                if not sequence or not all(isinstance(column, str) for column in columns):
+                    raise InvalidInputError(f"{name}={columns!r}: a tuple of column names expected, such as ('id',)")
                 object.__setattr__(self, name, tuple(columns))
                 check_names(columns, name)
         if self.keep is not None and self.score in self.keep:

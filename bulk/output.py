@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from crossrank.bulk.rows import typed_column
 from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -52,9 +53,17 @@ class Output:
         """Refuse columns that this format does not have.
 
         Raises:
-            InvalidInputError: it has no such type.
+            InvalidInputError: it has no such type, or cannot hold a column's name.
         """
+        for name in (*schema.names, self._layout.score) if self.refuses_values else ():
+            if self._needs_quotes(name):
+                raise InvalidInputError(
+                    f"{self._file.path}: the column name {name!r} holds the delimiter or a line end, which cannot be "
+                    "written without quotes; write with quotes, parquet or JSON lines, or name other columns (keep=, "
+                    "--keep, score=, --score-column)"
+                )
         if self._file.form == "parquet":
+            _check_parquet(self._file.path, schema)
             return
         wrong = [column for column in schema if not _as_text(column.type, nested=self._file.form == "jsonl")]
         if wrong:
@@ -72,11 +81,14 @@ class Output:
         names = layout.carried(tuple(_names(rows)))
         for name in names:
             for index, value in enumerate(rows.column(name)):
-                if isinstance(value, str) and any(end in value for end in (self._file.delimiter, "\n", "\r")):
+                if isinstance(value, str) and self._needs_quotes(value):
                     raise InvalidInputError(
                         f"{rows.place(index)}: {name!r} holds the delimiter or a line end, which cannot be written "
                         "without quotes; write with quotes, parquet or JSON lines"
                     )
+
+    def _needs_quotes(self, text: str) -> bool:
+        return any(end in text for end in (self._file.delimiter, "\n", "\r"))
 
     @contextmanager
     def open(self, path: Path, schema: pa.Schema | None) -> Iterator[RowWriter]:
@@ -190,13 +202,23 @@ def with_scores(rows: Rows, scores: npt.NDArray[np.float32], schema: pa.Schema) 
     """Rows as a table of the output's columns, the last of them the scores."""
     import pyarrow as pa
 
-    arrays = []
-    for column in list(schema)[:-1]:
-        if isinstance(rows.values, list):
-            arrays.append(pa.array(rows.column(column.name), type=column.type))
-        else:
-            arrays.append(rows.values.column(column.name).cast(column.type))
+    arrays = [typed_column(rows, column) for column in list(schema)[:-1]]
     return pa.table([*arrays, pa.array(scores, from_pandas=True)], schema=schema)
+
+
+def _check_parquet(path: Path, schema: pa.Schema) -> None:
+    """Refuse types that parquet does not have, by what the writer itself says, such as structs without fields."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for column in schema:
+        try:
+            pyarrow.parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+        except pa.ArrowException as error:
+            raise InvalidInputError(
+                f"{path}: parquet cannot hold the column {column.name!r}, which is {column.type} ({error}); write JSON "
+                "lines, or leave the column out (keep=, --keep)"
+            ) from error
 
 
 def _scored_table(rows: Rows, scores: npt.NDArray[np.float32], schema: pa.Schema, layout: Layout) -> pa.Table:

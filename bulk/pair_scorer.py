@@ -12,6 +12,7 @@ from crossrank.engine.call.arguments import Caller
 from crossrank.engine.call.calls import pairs_call
 from crossrank.engine.call.drivers import wait_in_thread
 from crossrank.engine.runtime.providers import cuda_device_name
+from crossrank.engine.score_settings import score_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,16 +65,8 @@ class RerankerScorer:
         self._cancelled = False
 
     def model(self) -> dict[str, Any]:
-        """All that decides what the scores are: graph, tokenizer, length, windows, activation."""
-        info = self._reranker.info()
-        return {
-            "name": info.model,
-            "precision": info.precision,
-            "provider": info.provider,
-            "activation": info.activation,
-            "graph_sha256": info.graph_sha256,
-            "texts": self._reranker.prepared_key,
-        }
+        """All that decides what the scores are, and the model's name for messages."""
+        return {"name": self._reranker.info().model, **score_settings(self._reranker)}
 
     def devices(self) -> str | None:
         """The GPUs that score, by name and number; None on the processor. Not run on a GPU yet."""

@@ -54,6 +54,21 @@ class Rows:
         return f"{self.file.path}, {unit} {self.places[index]}"
 
 
+def typed_column(rows: Rows, column: pa.Field) -> pa.Array | pa.ChunkedArray:
+    """The values of a column in the type that the output has for it; nulls where the file has no such column.
+
+    Raises:
+        pyarrow.ArrowException: a value does not fit the type.
+    """
+    import pyarrow as pa
+
+    if isinstance(rows.values, list):
+        return pa.array(rows.column(column.name), type=column.type)
+    if column.name not in rows.values.column_names:  # fields of JSON lines that are read beside this file
+        return pa.nulls(len(rows), column.type)
+    return rows.values.column(column.name).cast(column.type)
+
+
 def columns_of(file: PairFile, layout: Layout) -> pa.Schema | None:
     """Names and types of a file's columns; None for JSON lines, where each row has its own.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,13 +13,14 @@ from crossrank.bulk.layout import Layout
 from crossrank.bulk.pair_files import find_pair_files, pair_file
 from crossrank.bulk.pair_scorer import RerankerScorer
 from crossrank.bulk.scoring_job import ScoringJob
+from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.errors import InvalidInputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from crossrank.bulk.pair_files import PairFile
     from crossrank.bulk.progress import Progress, Summary
-    from crossrank.engine.artifact_reranker import ArtifactReranker
 
 
 def score_files(
@@ -57,8 +59,8 @@ def score_files(
         What was done.
 
     Raises:
-        InvalidInputError: the files cannot be read, lack a column, or hold rows that cannot be scored or written. The
-            message names the file and the line.
+        InvalidInputError: the files cannot be read, lack a column, or hold rows that cannot be scored or written (the
+            message names the file and the line); or an argument is of another type, or has no effect.
         InferenceError: the model gives no number for a pair; what was scored is kept.
         OutputError: the output is there already, another process writes it, the disk is full, or what is kept beside it
             belongs to another job.
@@ -72,17 +74,43 @@ def score_files(
     require_pyarrow()
     if on_error not in get_args(OnError):
         raise InvalidInputError(f"on_error={on_error!r}: one of {', '.join(get_args(OnError))} expected")
-    layout = layout or Layout()
+    layout = Layout() if layout is None else layout
+    patterns = [pairs] if isinstance(pairs, (str, Path)) else pairs
+    _check_types(patterns, out, layout, progress)
     places = OutputFiles(Path(out).absolute())
     target = pair_file(Path(out))
     if not places.out.parent.is_dir():
         raise OutputError(f"{places.out.parent} is no folder; make it first, or name another output")
-    patterns = [pairs] if isinstance(pairs, (str, Path)) else list(pairs)
     files = find_pair_files(patterns, places.all)
     if not files:
         raise InvalidInputError("no files of pairs are given: at least one expected")
+    _refuse_unused(layout, files, target)
+    if not isinstance(reranker, ArtifactReranker):
+        raise InvalidInputError(f"reranker={reranker!r}: a Reranker expected")
     job = ScoringJob(files, places, target, layout, on_error=on_error, progress=progress or _nothing)
     return job.run(RerankerScorer(reranker), overwrite=overwrite, other_machine=other_machine)
+
+
+def _check_types(patterns: object, out: object, layout: object, progress: object) -> None:
+    if not isinstance(patterns, Sequence) or not all(isinstance(pattern, (str, Path)) for pattern in patterns):
+        raise InvalidInputError(f"pairs={patterns!r}: a path, a pattern, or a list of them expected")
+    if not isinstance(out, (str, Path)):
+        raise InvalidInputError(f"out={out!r}: the path of a file expected")
+    if not isinstance(layout, Layout):
+        raise InvalidInputError(f"layout={layout!r}: a Layout expected, or None")
+    if progress is not None and not callable(progress):
+        raise InvalidInputError(f"progress={progress!r}: a function expected, or None")
+
+
+def _refuse_unused(layout: Layout, files: Sequence[PairFile], target: PairFile) -> None:
+    """Refuse options of CSV and TSV where neither takes part."""
+    delimited = [file.form in {"csv", "tsv"} for file in files]
+    if layout.header is not None and not any(delimited):
+        raise InvalidInputError("header (--header) names columns of CSV and TSV files, and none is read; leave it out")
+    if not layout.quotes and not any(delimited) and target.form not in {"csv", "tsv"}:
+        raise InvalidInputError(
+            "quotes=False (--no-quotes) is of CSV and TSV files, and none is read or written; leave it out"
+        )
 
 
 def _nothing(progress: Progress) -> None:

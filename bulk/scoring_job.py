@@ -101,11 +101,13 @@ class ScoringJob:
         record = {"version": _RECORD_VERSION, "job": job, "columns": self._columns(), "machines": [here]}
         kept_job = work.fact("job")
         if kept_job is not None:
-            self._compare(work, kept_job, job, here, other_machine=other_machine)
+            self._refuse_other_job(work, kept_job, job)
         before = self._places.read_record()
-        if self._same(before, record, other_machine=other_machine) and self._places.is_output(before.get("output")):
+        if self._same(before, record) and self._places.is_output(before.get("output")):
             work.remove()
             return self._summary(before["counts"], resumed=before["counts"]["rows"], finished_before=True)
+        if kept_job is not None:
+            self._compare_machines(work, here, other_machine=other_machine)
         if not self._places.is_output(work.fact("output")):
             self._refuse_existing(overwrite=overwrite)
         if kept_job is None:
@@ -192,16 +194,16 @@ class ScoringJob:
         work.keep_block(block.first, scores, truncated=found.truncated, tokens=found.tokens)
         return len(block)
 
-    def _compare(
-        self, work: WorkFile, kept: dict[str, Any], job: dict[str, Any], here: dict[str, Any], *, other_machine: bool
-    ) -> None:
-        """Refuse to go on with the scores of another job, or of another machine."""
+    def _refuse_other_job(self, work: WorkFile, kept: dict[str, Any], job: dict[str, Any]) -> None:
         wrong = differences(kept, job)
         if wrong:
             raise OutputError(
                 f"{work.path} holds scores of another job ({'; '.join(wrong)}); give what was given then, or "
                 "remove the file to begin anew"
             )
+
+    def _compare_machines(self, work: WorkFile, here: dict[str, Any], *, other_machine: bool) -> None:
+        """Refuse to go on with the scores of another machine."""
         machines = work.fact("machines")
         if here not in machines:
             if not other_machine:
@@ -234,9 +236,9 @@ class ScoringJob:
                 f"--on-error null), or remove {self._places.work} to begin anew"
             )
 
-    def _same(self, before: dict[str, Any], record: dict[str, Any], *, other_machine: bool) -> bool:
-        keys = ("version", "job", "columns") if other_machine else ("version", "job", "columns", "machines")
-        return all(before.get(key) == record[key] for key in keys)
+    def _same(self, before: dict[str, Any], record: dict[str, Any]) -> bool:
+        """Whether a record is of this job; on whichever machine, for with nothing left to score nothing is mixed."""
+        return all(before.get(key) == record[key] for key in ("version", "job", "columns"))
 
     def _columns(self) -> dict[str, Any]:
         """How the output is written, for JSON."""
@@ -259,11 +261,18 @@ class ScoringJob:
 
     @contextmanager
     def _nothing_half(self) -> Iterator[None]:
-        """Remove what was written of a file that cannot be finished, and say so of a full disk."""
+        """Remove what was written of a file that cannot be finished, and say so of a full disk or a value."""
+        import pyarrow as pa
+
         try:
             yield
         except BaseException as error:
             self._places.partial.unlink(missing_ok=True)
+            if isinstance(error, (pa.ArrowException, UnicodeEncodeError)):
+                raise OutputError(
+                    f"{self._places.out} cannot be written ({error}); all scores are kept: give the same command "
+                    "again, with the column left out (keep=, --keep)"
+                ) from error
             if not isinstance(error, OSError) or error.errno not in _FULL:
                 raise
             raise OutputError(

@@ -49,7 +49,8 @@ def json_rows(file: PairFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file of JSON lines, each with the number of its line; blank lines are skipped.
 
     Raises:
-        InvalidInputError: a line is no JSON object, or holds a number that JSON or a double does not have.
+        InvalidInputError: a line is no JSON object, has a key twice, or holds a number that JSON or a double does not
+            have.
     """
     with open_text(file) as text:
         for number, line in enumerate(_lines(text), start=1):
@@ -57,6 +58,8 @@ def json_rows(file: PairFile) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 row = _DECODER.decode(line)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{file.path}, line {number}: {error}") from error
             except (ValueError, RecursionError) as error:
                 raise InvalidInputError(f"{file.path}, line {number} is not JSON: {error}") from error
             if not isinstance(row, dict):
@@ -141,4 +144,11 @@ def _finite(digits: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        check_names([key for key, _ in pairs], "an object")
+    return fields
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)

@@ -115,7 +115,7 @@ class LoadedModel:
             causal=manifest.causal,
             longest_first=config.truncation == "longest_first",
         )
-        self.encoder.texts.check_instruction(config.instruction)
+        self.encoder.check_instruction(config.instruction)
         _check_template(config, manifest.template)
         self._grid = None if self._device is None else ShapeGrid.of(self.encoder.max_length, self._max_batch_tokens)
         kind = KINDS[self._graph.batching]
@@ -128,7 +128,9 @@ class LoadedModel:
         self._loaded_in = os.getpid()
         self._long_documents = config.long_documents
         self._cache = ScoreCache(config.score_cache_bytes) if config.score_cache_bytes else None
-        reading = f"{self.encoder.max_length} {config.truncation} {self.encoder.texts.before_document!r}"
+        # How much of a document is kept depends on the tokens of the text around it as well.
+        room = f"{self.encoder.max_length} {self.encoder.text_tokens}"
+        reading = f"{room} {config.truncation} {self.encoder.texts.before_document!r}"
         self.finder = CandidateFinder(
             self.encoder,
             encoder_key=f"{sha256[manifest.tokenizer]} {reading}",
@@ -209,6 +211,7 @@ class LoadedModel:
     def info(self) -> RerankerInfo:
         """What runs."""
         runner = self._live.runner if self._live else None
+        template = self._artifact.manifest.template
         return RerankerInfo(
             model=self._artifact.manifest.name,
             artifact=str(self._artifact.folder),
@@ -228,6 +231,7 @@ class LoadedModel:
             score_cache=None if self._cache is None else self._cache.info(),
             devices=() if self._device is None else tuple(self._config.devices or (0,)),
             cuda_graphs=runner.captured() if isinstance(runner, DevicePool) else None,
+            instruction=self._config.instruction or (template.instruction if template else None),
         )
 
     def description(self) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 from crossrank import __version__
 from crossrank.cascade import Cascade
 from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.score_settings import score_settings
 from crossrank.errors import InferenceError, TruncationWarning
 from crossrank.evaluation.kept_scores import KeptScores, QueryScores, digest_of
-from crossrank.models.artifact import MANIFEST_NAME, sha256_of
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -196,15 +196,9 @@ def _settings(reranker: ArtifactReranker) -> Mapping[str, Any]:
     """What a reranker's scores and times depend on."""
     info = reranker.info()
     return {
-        "manifest": sha256_of(Path(info.artifact) / MANIFEST_NAME),
-        "graph": info.graph_sha256,
-        "precision": info.precision,
-        "provider": info.provider,
+        **score_settings(reranker),
         "devices": info.devices,
         "threads": info.threads,
-        "max_length": info.max_length,
-        "activation": info.activation,
         "max_batch_tokens": info.max_batch_tokens,
-        "long_documents": repr(info.long_documents),
         "onnxruntime": info.onnxruntime_version,
     }

@@ -10,6 +10,7 @@ from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.assembly import with_segments
 from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
+from crossrank.export.checkpoint.decoders import refuse_decoder_file
 from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.scoring_head import read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
@@ -85,6 +86,8 @@ def read_onnx_file(
     """
     if not folder.is_dir():
         raise UnsupportedCheckpointError(f"there is no tokenizer folder {folder}")
+    config = read_json(folder / "config.json")
+    refuse_decoder_file(file, config)
     loaded, beside = load_graph(file)
     loaded = _with_functions_inlined(loaded)
     check_inputs(loaded)
@@ -101,7 +104,6 @@ def read_onnx_file(
         notes.append(f"the file's output was given {form.changed}")
     name = fetched.hub_id if fetched is not None else folder.resolve().name
     added = read_sentence_transformers(folder, name, whole_graph=True)
-    config = read_json(folder / "config.json")
     settings = read_tokenizer_settings(folder, config, added.tokenizer)
     tokenizer = complete_tokenizer(folder, settings, added)
     known = find_entry(name)

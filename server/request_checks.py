@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from crossrank.server.failures import Refusal, refusal_of_body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from crossrank.server.requests import RerankRequest
     from crossrank.server.served_models import ServedModel
@@ -73,7 +73,11 @@ def check_prompt_tokens(given: int | None, served: ServedModel) -> None:
 
 
 def check_size(
-    settings: ServerSettings, documents: Sequence[str | dict[str, Any]], query_characters: int, name: str
+    settings: ServerSettings,
+    documents: Sequence[str | dict[str, Any]],
+    queries: Collection[str],
+    name: str,
+    instruction: str | None,
 ) -> None:
     """Refuse more documents or characters than the settings allow.
 
@@ -87,7 +91,7 @@ def check_size(
             "too_many_documents",
             param=f"{name}[{settings.max_documents}]",
         )
-    characters = query_characters
+    characters = sum(map(len, queries)) + len(queries) * len(instruction or "")  # one goes before each query
     for place, document in enumerate(documents):
         text = document if isinstance(document, str) else document.get("text")
         characters += len(text) if isinstance(text, str) else 0

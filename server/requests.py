@@ -21,6 +21,11 @@ class _Scored(BaseModel):
     raw_scores: StrictBool | None = Field(
         default=None, description="Logits instead of scores from 0 to 1; where not given the model's setting counts."
     )
+    instruction: StrictStr | None = Field(
+        default=None,
+        description="What documents are judged by; refused where the model takes none. Where not given the model's "
+        "setting counts.",
+    )
     deadline_ms: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
         description="Milliseconds from the request on, after which the answer holds what is scored. The header "

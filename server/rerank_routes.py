@@ -84,12 +84,11 @@ class RerankRoutes:
             check_prompt_tokens(asked.truncate_prompt_tokens, served)
             queries, documents = asked.pairs()
             record = record_of(request.scope)
-            check_size(self._service.settings, documents, sum(map(len, set(queries))), "text_2")
+            check_size(self._service.settings, documents, set(queries), "text_2", asked.instruction)
             self._note(record, served, queries, documents)
-            logits, tokens = await unless_gone(
-                request,
-                score_pairs(served.reranker, queries, documents, self._time_left(request, asked.deadline_ms)),
-            )
+            time_left = self._time_left(request, asked.deadline_ms)
+            work = score_pairs(served.reranker, queries, documents, time_left, asked.instruction)
+            logits, tokens = await unless_gone(request, work)
             self._count(len(logits), tokens)
             raw = _raw(asked.raw_scores, served)
             return JSONResponse(score_answer(logits, tokens, request_id=record.id, model=served.name, raw=raw))
@@ -100,7 +99,7 @@ class RerankRoutes:
         check_servable(asked, served)
         documents = asked.texts()
         record = record_of(request.scope)
-        check_size(self._service.settings, documents, len(asked.query), "documents")
+        check_size(self._service.settings, documents, [asked.query], "documents", asked.instruction)
         self._note(record, served, [asked.query], documents)
         job = Job(
             asked.query,
@@ -111,6 +110,7 @@ class RerankRoutes:
             priority=asked.engine_priority,
             first_stage_scores=asked.first_stage_scores,
             max_tokens_per_document=asked.max_tokens_per_doc,
+            instruction=asked.instruction,
         )
         raw = _raw(asked.raw_scores, served)
 
@@ -134,7 +134,7 @@ class RerankRoutes:
         asked = checked(TextsRequest, body)
         served = self._service.models.find(None)
         record = record_of(request.scope)
-        check_size(self._service.settings, asked.texts, len(asked.query), "texts")
+        check_size(self._service.settings, asked.texts, [asked.query], "texts", asked.instruction)
         self._note(record, served, [asked.query], asked.texts)
         job = Job(
             asked.query,
@@ -144,6 +144,7 @@ class RerankRoutes:
             may_cut=asked.may_cut,
             tei=True,
             items="texts",
+            instruction=asked.instruction,
         )
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)

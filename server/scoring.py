@@ -38,6 +38,7 @@ class Job:
         may_cut: whether texts longer than the model takes may be cut.
         tei: whether refusals are text-embeddings-inference's.
         items: what the documents are called in messages.
+        instruction: what documents are judged by; None for the model's.
     """
 
     query: str
@@ -51,6 +52,7 @@ class Job:
     may_cut: bool = True
     tei: bool = False
     items: str = "documents"
+    instruction: str | None = None
 
 
 async def rank(reranker: AsyncReranker, job: Job) -> RankResult:
@@ -67,6 +69,7 @@ async def rank(reranker: AsyncReranker, job: Job) -> RankResult:
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
         priority=job.priority,
+        instruction=job.instruction,
     )
     check(ranking, job)
     return ranking
@@ -86,6 +89,7 @@ async def improving_ranks(reranker: AsyncReranker, job: Job) -> AsyncGenerator[R
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
         priority=job.priority,
+        instruction=job.instruction,
     )
     try:
         async for ranking in rankings:
@@ -97,7 +101,11 @@ async def improving_ranks(reranker: AsyncReranker, job: Job) -> AsyncGenerator[R
 
 
 async def score_pairs(
-    reranker: AsyncReranker, queries: Sequence[str], documents: Sequence[str], time_left: Callable[[], float] | None
+    reranker: AsyncReranker,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    time_left: Callable[[], float] | None,
+    instruction: str | None = None,
 ) -> tuple[list[float], int]:
     """Logits of pairs in their order, and the tokens that were read.
 
@@ -108,10 +116,11 @@ async def score_pairs(
     of_query: dict[str, list[int]] = {}
     for place, query in enumerate(queries):
         of_query.setdefault(query, []).append(place)
-    calls = [
-        asyncio.ensure_future(rank(reranker, Job(query, [documents[place] for place in places], time_left)))
+    jobs = [
+        Job(query, [documents[place] for place in places], time_left, instruction=instruction)
         for query, places in of_query.items()
     ]
+    calls = [asyncio.ensure_future(rank(reranker, job)) for job in jobs]
     try:
         rankings = await asyncio.gather(*calls)
     finally:

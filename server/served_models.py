@@ -58,6 +58,8 @@ def open_model(settings: ModelSettings, threads: int) -> AsyncReranker:
         score_cache_bytes=settings.score_cache_bytes,
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
+        instruction=settings.instruction,
+        positive_label=settings.positive_label,
     )
 
 

@@ -27,7 +27,7 @@ class ModelSettings(BaseModel):
 
     Attributes:
         source: 'default', a folder, a catalogue name or a hub id, as for `Reranker`.
-        provider: as for `Reranker`, likewise the others up to `trust_remote_code`.
+        provider: as for `Reranker`, likewise the others up to `positive_label`.
         raw_scores: whether a request that does not say gets logits; else scores are between 0 and 1 (sigmoid).
     """
 
@@ -44,6 +44,8 @@ class ModelSettings(BaseModel):
     score_cache_bytes: int | None = Field(default=None, ge=1)
     revision: str | None = None
     trust_remote_code: bool = False
+    instruction: str | None = None
+    positive_label: int | str | None = None
     raw_scores: bool = False
 
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.harness.json_text import json_of, value_of
+from crossrank.engine.score_settings import score_settings
 from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.evaluation.beir import read_collection
+from crossrank.evaluation.kept_scores import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,13 +145,13 @@ def score_stages(
     scorers = dict.fromkeys(early_lengths, (early, early_prepared)) | {full.info().max_length: (full, prepared)}
     logits = {length: np.empty((len(chosen), candidates), dtype=np.float32) for length in scorers}
     seconds = dict.fromkeys(scorers, 0.0)
+    keys = {length: digest_of(score_settings(reranker))[:16] for length, (reranker, _) in scorers.items()}
     for row, query in enumerate(chosen):
         indices = np.asarray([index_of[name] for name in candidates_of[query]])
         for length, (reranker, encoded) in scorers.items():
             progress(f"{folder.name}: query {row + 1} of {len(chosen)}, {length} tokens")
-            graph = reranker.info().graph_sha256[:16]
             compute = _Scoring(reranker, collection.queries[query], encoded, indices, length, candidates_of[query])
-            scores = score_file.get(f"{folder.name} {query} {length} {len(indices)} {graph}", compute)
+            scores = score_file.get(f"{folder.name} {query} {length} {len(indices)} {keys[length]}", compute)
             logits[length][row] = scores.logits
             seconds[length] += scores.seconds / (len(chosen) * len(indices))
     judged = {query: collection.judgements.get(query, {}) for query in chosen} if collection.judgements else {}

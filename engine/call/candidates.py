@@ -212,10 +212,10 @@ class CandidateFinder:
             instruction: what documents are judged by; None for the reranker's.
 
         Raises:
-            InvalidInputError: there is an instruction and the model takes none.
+            InvalidInputError: the instruction does not suit the model, or leaves no room for texts.
         """
         distinct, text_of, digests = self.distinct(texts)
-        reading = _Reading(self.encoder, self.windows, self._chosen(instruction))
+        reading = self._reading(self.encoder, self.windows, instruction)
         return self._find(queries, query_of, text_of, digests, distinct, reading, repeats=len(distinct) < len(texts))
 
     def of_prepared(
@@ -239,7 +239,7 @@ class CandidateFinder:
 
         Raises:
             InvalidInputError: the documents were prepared for another reranker, `max_length` is outside its range, or
-                there is an instruction and the model takes none.
+                the instruction does not suit the model, or leaves no room for texts.
         """
         documents.check_key(self.documents_key)
         text_of = documents.text_of if indices is None else documents.text_of[indices]
@@ -248,7 +248,7 @@ class CandidateFinder:
         windows = self.windows if max_length is None else None
         digests, encoded = documents.digests, documents.encoded
         repeats = indices is not None or len(encoded) < len(text_of)
-        reading = _Reading(encoder, windows, self._chosen(instruction))
+        reading = self._reading(encoder, windows, instruction)
         return self._find([query], query_of, text_of, digests, encoded, reading, repeats=repeats)
 
     def repeated(self, query: str, text: str, times: int) -> Candidates:
@@ -299,10 +299,11 @@ class CandidateFinder:
             encoder, windows, queries, query_of, text_of, documents, distinct_of, known, keys, cache, instruction
         )
 
-    def _chosen(self, instruction: str | None) -> str | None:
-        """The instruction of a call, or the reranker's."""
-        self.encoder.texts.check_instruction(instruction)
-        return self._instruction if instruction is None else instruction
+    def _reading(self, encoder: PairEncoder, windows: Windows | None, instruction: str | None) -> _Reading:
+        """How a call reads: by its instruction, or else the reranker's."""
+        chosen = self._instruction if instruction is None else instruction
+        encoder.check_instruction(chosen)
+        return _Reading(encoder, windows, chosen)
 
 
 class _Reading(NamedTuple):

@@ -279,6 +279,7 @@ def _rows(
 ) -> tuple[EncodedPairs, WindowCuts]:
     query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
     cuts = cut(documents.full_lengths[text_of], encoder.text_tokens - query_lengths, windows)
+    documents.check_kept(text_of[cuts.document_of], cuts.starts + cuts.sizes)
     if windows is None:  # a row is a pair
         lengths = encoder.max_length - encoder.text_tokens + query_lengths + cuts.sizes
         return EncodedPairs(queries, query_of, documents, documents.offsets[text_of], lengths, cuts.bounded), cuts

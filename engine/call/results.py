@@ -215,6 +215,7 @@ class RerankerInfo:
         score_cache: state of the score cache; None where there is none.
         devices: numbers of the GPUs; none on the CPU.
         cuda_graphs: how many shapes each GPU has captured so far, or why none; None on the CPU.
+        instruction: what documents are judged by where a call does not say; None where nothing is said.
     """
 
     model: str
@@ -235,3 +236,4 @@ class RerankerInfo:
     score_cache: ScoreCacheInfo | None = None
     devices: tuple[int, ...] = ()
     cuda_graphs: str | None = None
+    instruction: str | None = None

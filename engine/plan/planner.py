@@ -41,11 +41,11 @@ def plan(lengths: npt.NDArray[np.int64], kind: BatchKind, workers: int) -> list[
         workers: how many runs execute at once; batches are small enough to give every worker some.
 
     Returns:
-        Batches in the order to start them, longest rows first; every pair is in exactly one.
+        Batches in the order to start them, longest rows first; every pair that has a token is in exactly one.
     """
-    if not len(lengths):
+    order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+    if not len(order):
         return []
-    order = np.argsort(-lengths, kind="stable")
     longest_first = lengths[order]
     return _batches(order, longest_first, _best_cuts(longest_first, kind, workers), kind)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossrank.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -27,7 +29,8 @@ class FailedPair:
 
     Attributes:
         error: in words.
-        in_run: whether a run of this pair alone failed; else it gave something that is no number.
+        in_run: whether a run of this pair alone failed; else it gave something that is no number, or there was nothing
+            to run.
     """
 
     error: CrossrankError
@@ -83,7 +86,7 @@ class Request:
         batches: those not started yet, in the order to start them.
         outputs: filled as runs finish, float32 (n, labels).
         scored: which pairs have their outputs, bool (n,).
-        failed: pairs that failed when they were run alone, by their indices.
+        failed: pairs that failed when they were run alone, or that have no token, by their indices.
         given_up: whether so many failed, with none scored, that the rest is not tried.
         apart: whether a run of it failed, so that its pairs share runs with no other request's.
         terms: what its caller asked for.
@@ -214,12 +217,12 @@ class Run:
 
 
 def new_request(number: int, pairs: EncodedPairs, batches: Iterable[Batch], labels: int, terms: Terms) -> Request:
-    """A request with nothing scored.
+    """A request with nothing scored. Pairs without a token have failed already: no run could give them a score.
 
     Args:
         number: distinguishes it.
         pairs: n encoded pairs.
-        batches: together hold each pair exactly once.
+        batches: together hold each pair that has a token exactly once.
         labels: columns of the outputs.
         terms: what its caller asks for.
     """
@@ -230,4 +233,12 @@ def new_request(number: int, pairs: EncodedPairs, batches: Iterable[Batch], labe
         outputs=np.zeros((len(pairs.lengths), labels), dtype=np.float32),
         scored=np.zeros(len(pairs.lengths), dtype=np.bool_),
         terms=terms,
+        failed={int(index): FailedPair(_no_token(), in_run=False) for index in np.flatnonzero(pairs.lengths == 0)},
+    )
+
+
+def _no_token() -> InvalidInputError:
+    return InvalidInputError(
+        "the tokenizer makes no token of this query and this document, and puts none around them, so the model has "
+        "nothing to read; leave pairs without text out"
     )

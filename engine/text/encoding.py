@@ -4,6 +4,10 @@ The result equals `tokenizer([query], [document], truncation="only_second")` of 
 the query leaves room for at least one document token. (The form without lists is no pair where the document is empty:
 transformers then encodes the query alone.) Where it does not (transformers raises there), the query is cut to
 half of the tokens that the special tokens leave.
+
+In a template instruction and labels are never cut: a query that leaves a document fewer than `MIN_TEXT_TOKENS` is cut
+to half of what they leave, and where they leave no such minimum of both, the length or the instruction is refused
+(`template_room.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from crossrank.engine.text.reading import TextReader
-from crossrank.engine.text.template import PairTemplate, TemplateTexts
+from crossrank.engine.text.template import PairTemplate, TemplateTexts, tokens_of
+from crossrank.engine.text.template_room import TemplateRoom
 from crossrank.errors import ArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -59,6 +64,24 @@ class EncodedDocuments:
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.full_lengths)
+
+    def check_kept(self, index: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> None:
+        """Refuse to read tokens that were not kept: those that follow are another document's.
+
+        Args:
+            index: documents, int64 (n,).
+            ends: tokens of each up to the last that is read, int64 (n,).
+
+        Raises:
+            InvalidInputError: fewer were kept of one.
+        """
+        kept = np.diff(self.offsets)[index]
+        if np.any(ends > kept):
+            place = int(np.argmax(ends > kept))
+            raise InvalidInputError(
+                f"{int(kept[place])} tokens were kept of a longer document and {int(ends[place])} are to be read; "
+                f"encode the documents for pairs with as much room, or for windows that read as far"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,8 +139,10 @@ class PairEncoder:
         longest_first: whether whichever of query and document is longer is cut, which `longest_first.py` does, pair by
             pair; else the document alone.
         max_query_tokens: those that a query may have before it is cut whatever the document: it must leave room for one
-            document token, unless the longer text is cut.
-        cut_query_tokens: those that a longer query is cut to: half of the text tokens.
+            document token, unless the longer text is cut; in a template, whose text before the query counts, for
+            `MIN_TEXT_TOKENS` of them.
+        cut_query_tokens: those that a longer query is cut to: half of the text tokens; in a template what stands around
+            it and half of the rest, with the model's own instruction.
         characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
         texts: what stands around queries and documents.
@@ -146,7 +171,8 @@ class PairEncoder:
             reader: of the same tokenizer, where there is one.
 
         Raises:
-            InvalidInputError: `max_length` leaves no room for a query and a document token.
+            InvalidInputError: `max_length` leaves no room for a query and a document token, or in a template for
+                `MIN_TEXT_TOKENS` of each.
         """
         self._tokenizer = tokenizer
         self._reader = reader or TextReader(tokenizer)
@@ -171,6 +197,12 @@ class PairEncoder:
         self.max_query_tokens = self.text_tokens if longest_first else self.text_tokens - 1
         self.cut_query_tokens = self.text_tokens // 2
         self.characters_read = self._reader.characters_read
+        self._room: TemplateRoom | None = None
+        if template is not None:
+            before_document = len(tokens_of(tokenizer, self.texts.before_document))
+            self._room = TemplateRoom(self._reader, self.texts, max_length, self.text_tokens - before_document)
+            self.max_query_tokens = self._room.max_query_tokens
+            self.cut_query_tokens = self._room.cut_query_tokens(None)
 
     @classmethod
     def load(
@@ -232,16 +264,32 @@ class PairEncoder:
             instruction: for models with a template that takes one; None for the model's own.
 
         Raises:
-            InvalidInputError: there is an instruction and the model takes none.
+            InvalidInputError: as `check_instruction`.
         """
+        self.check_instruction(instruction)
         (tokens,) = self._reader.read([self.texts.query(query, instruction)], self.max_query_tokens)
         if tokens.length <= self.max_query_tokens:
             return EncodedQuery(tokens.ids, truncated=False)
         if self.longest_first:
             return EncodedQuery(tokens.ids, truncated=True)
         after = self.texts.after_query
-        cut = tokens.ids[: max(self.cut_query_tokens - len(after), 0)]
+        most = self.cut_query_tokens if self._room is None else self._room.cut_query_tokens(instruction)
+        cut = tokens.ids[: most - len(after)]
         return EncodedQuery(np.concatenate([cut, after]) if len(after) else cut, truncated=True)
+
+    def check_instruction(self, instruction: str | None) -> None:
+        """Refuse an instruction that this model cannot be given, or that leaves no room for texts.
+
+        Args:
+            instruction: None for the model's own.
+
+        Raises:
+            InvalidInputError: it is no text, or blank, or the model takes none, or it leaves a query or a document
+                fewer than `MIN_TEXT_TOKENS`.
+        """
+        self.texts.check_instruction(instruction)
+        if self._room is not None:
+            self._room.cut_query_tokens(instruction)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a whole text, however long, without special tokens."""
@@ -286,10 +334,15 @@ class PairEncoder:
             queries: the distinct queries.
             query_of: int64 (n,), an index into `queries` for each document.
             documents: n documents.
+
+        Raises:
+            InvalidInputError: of a document fewer tokens were kept than there is room for.
         """
         query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
         room = self.text_tokens - query_lengths
-        lengths = self.template.special_tokens + query_lengths + np.minimum(documents.full_lengths, room)
+        sizes = np.minimum(documents.full_lengths, room)
+        documents.check_kept(np.arange(len(documents)), sizes)
+        lengths = self.template.special_tokens + query_lengths + sizes
         truncated = documents.full_lengths > room
         return EncodedPairs(tuple(queries), query_of, documents, documents.offsets[:-1], lengths, truncated)
 

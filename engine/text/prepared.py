@@ -23,14 +23,15 @@ class PreparedDocuments:
     """Encoded documents, made by `prepare` and taken by `score` and `rank` instead of a list.
 
     Holds about 4 bytes a token besides the documents themselves, 12 where windows are read. Bound to the tokenizer, the
-    length limit and the windows of the reranker that made it; any reranker with the same ones takes it.
+    length limit, the room that a model's template leaves and the windows of the reranker that made it; any reranker
+    with the same ones takes it.
 
     Attributes:
         items: the caller's documents.
         encoded: tokens of their texts, equal texts once.
         text_of: for each document its index in `encoded`, int64 (n,).
         digests: of each text, for the score cache; None where the reranker has none.
-        key: stands for the tokenizer, the length limit and the windows.
+        key: stands for the tokenizer, the length limit, the room for text and the windows.
     """
 
     items: tuple[Document, ...]
@@ -61,12 +62,12 @@ class PreparedDocuments:
         """Refuse documents prepared for another reranker.
 
         Raises:
-            InvalidInputError: their tokenizer, length limit or windows are not those of `key`.
+            InvalidInputError: their tokenizer, length limit, room for text or windows are not those of `key`.
         """
         if self.key != key:
             raise InvalidInputError(
-                "these documents were prepared by a reranker with another tokenizer or max_length or other windows; "
-                "prepare them with this one"
+                "these documents were prepared by a reranker with another tokenizer, max_length or template, or "
+                "other windows; prepare them with this one"
             )
 
 

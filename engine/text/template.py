@@ -147,13 +147,17 @@ class TemplateTexts:
         Raises:
             InvalidInputError: there is an instruction and the model takes none.
         """
+        return f"{self.before_query(instruction)}{query}{self._after_query}"
+
+    def before_query(self, instruction: str | None) -> str:
+        """What stands before a query's text, the instruction included; for arguments and errors see `query`."""
         self.check_instruction(instruction)
         template = self._template
         if template is None:
-            return query
+            return ""
         chosen = template.instruction if instruction is None else instruction
         before = "" if chosen is None else (template.instruction_text or "").replace("{instruction}", chosen)
-        return f"{before}{self._before_query}{query}{self._after_query}"
+        return f"{before}{self._before_query}"
 
     def check_instruction(self, instruction: str | None) -> None:
         """Refuse an instruction that this model cannot be given.

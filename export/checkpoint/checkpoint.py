@@ -176,7 +176,7 @@ def read_checkpoint(
     added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
     _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
     code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
-    _check_family(where, config, has_code=bool(code) or decoder is not None)
+    _check_family(where, config, has_code=bool(config.get("auto_map")) or decoder is not None)
     refuse_adapter_and_quantized(where, config)
     architecture = read_architecture(config)
     modules: tuple[HeadModule, ...] = ()
@@ -222,7 +222,7 @@ def read_checkpoint(
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
-            *(decoder_notes(layout, length, config, stated=template is not None) if decoder is not None else ()),
+            *(decoder_notes(layout, tokenizer, length, config, stated=template is not None) if decoder else ()),
             *head.notes,
             *added.notes,
             *changes.notes,

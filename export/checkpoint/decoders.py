@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from crossrank.engine.text.safe_cuts import SafeCuts
+from crossrank.engine.text.template import PairTemplate
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.scoring_head import ScoringHead, checked_activation
 from crossrank.models.templates import TEMPLATES, TemplateName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tokenizers import Tokenizer
 
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 
 DECODERS = frozenset({"gemma", "llama", "qwen2", "qwen3"})
 """Model types whose attention is causal and that can be exported."""
+
+_OTHER_DECODERS = frozenset(
+    {
+        *("cohere", "falcon", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neo"),
+        *("gpt_neox", "gptj", "granite", "internlm2", "minicpm", "mistral", "mixtral", "mpt", "olmo", "olmo2", "opt"),
+        *("phi", "phi3", "qwen2_moe", "qwen3_moe", "smollm3", "stablelm", "starcoder2"),
+    }
+)
+"""More model types with causal attention, which are recognized and cannot be exported."""
 
 MAX_LENGTH = 2048
 """Tokens of a pair where the caller states none. Decoders have positions for far more than fits into memory:
@@ -93,6 +104,26 @@ def read_decoder(
     return Decoder(generates=True, known=known)
 
 
+def refuse_decoder_file(file: Path, config: Mapping[str, Any]) -> None:
+    """Refuse an ONNX file whose configuration is a decoder's.
+
+    Args:
+        file: the graph.
+        config: the `config.json` of its folder.
+
+    Raises:
+        UnsupportedCheckpointError: it is a decoder's.
+    """
+    architectures = [str(item) for item in config.get("architectures") or []]
+    model_type = config.get("model_type")
+    if model_type in DECODERS | _OTHER_DECODERS or any(item.endswith(_LANGUAGE_MODEL) for item in architectures):
+        raise UnsupportedCheckpointError(
+            f"{file} is the graph of a decoder (model type {model_type!r}): nothing says with which text around query "
+            f"and document it was trained, nor by which of a row's tokens the graph scores, so its scores could be "
+            f"wrong unseen; export the checkpoint itself (crossrank export; {', '.join(sorted(DECODERS))})"
+        )
+
+
 def answer_head(
     decoder: Decoder | None, activation: Activation | None, positive_label: int | str | None
 ) -> ScoringHead | None:
@@ -138,12 +169,13 @@ def read_layout(
 
 
 def decoder_notes(
-    template: Template | None, length: int, config: Mapping[str, Any], *, stated: bool
+    template: Template | None, tokenizer: Tokenizer, length: int, config: Mapping[str, Any], *, stated: bool
 ) -> tuple[str, ...]:
     """What was chosen for a decoder without being asked for.
 
     Args:
         template: its template.
+        tokenizer: the tokenizer, by which pairs are laid out without a template.
         length: tokens of a pair.
         config: its `config.json`.
         stated: whether the caller stated the template.
@@ -151,6 +183,14 @@ def decoder_notes(
     notes = []
     if template is not None and not stated:
         notes.append(f"the template {template.name} was taken from the catalogue, by the checkpoint's name")
+    if template is None:
+        joined = not len(PairTemplate.of(tokenizer).middle)
+        how = "query and document are joined without anything between them" if joined else "the tokenizer's own tokens"
+        how += ", as transformers joins them" if joined else " alone stand around query and document"
+        notes.append(
+            f"no template: {how}. If the model was trained with a text around them, as conversions of Qwen3-Reranker "
+            f"are, its scores are wrong so: state its template (--template)"
+        )
     positions = config.get("max_position_embeddings")
     if length == MAX_LENGTH and isinstance(positions, int) and positions > length:
         notes.append(

@@ -140,6 +140,11 @@ def read_head_modules(
             raise UnsupportedCheckpointError(f"{where} takes {step.inputs} numbers a pair, and {size} come to it")
         if module.kind != "Pooling":
             _require_weights(folder / module.path / MODULE_WEIGHTS)
+        if module is not modules[-1] and config.get("module_output_name") == _SCORES:
+            raise UnsupportedCheckpointError(
+                f"{where} gives {_SCORES!r} and is not the last module; {_EMBEDDING!r} expected, which the next one "
+                f"takes"
+            )
         head.append(step)
         size = step.outputs
     last = modules[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
-from crossrank.export.checkpoint.json_files import shown
+from crossrank.export.checkpoint.json_files import read_json, shown
 from crossrank.export.hub.client import download_matching
 from crossrank.models.artifact import sha256_of
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MODEL_CLASS = "AutoModelForSequenceClassification"
 """The key of `auto_map` under which a checkpoint's own cross-encoder is."""
 
+_TOKENIZER_CLASS = "AutoTokenizer"
+_CONFIG = "config.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _PYTHON = ("*.py",)
 _ELSEWHERE = "--"
 """Between the repository that has the code and the class, where that is another than the checkpoint's."""
@@ -28,7 +31,7 @@ _ELSEWHERE = "--"
 def read_code(
     where: CheckpointSource, config: Mapping[str, Any], *, trusted: bool, local_files_only: bool = False
 ) -> dict[str, str]:
-    """The Python files that loading a checkpoint runs; code in another hub repository is fetched.
+    """The Python files that loading a checkpoint's model and tokenizer runs; code in another hub repository is fetched.
 
     Args:
         where: the checkpoint.
@@ -46,22 +49,24 @@ def read_code(
         ModelNotFoundError: another repository has the code, and cannot be had.
         CacheFolderError: huggingface-hub has no folder that can be written.
     """
-    classes = config.get("auto_map") or {}
-    if not classes:
+    model_classes = config.get("auto_map") or {}
+    named = _references(model_classes, _CONFIG, where.id)
+    named |= _references(read_json(where.folder / _TOKENIZER_CONFIG).get("auto_map") or {}, _TOKENIZER_CONFIG, where.id)
+    if not named:
         return {}
-    named = {key: _reference(key, value, where.id) for key, value in classes.items()}
+    keys = ", ".join(sorted({key for key, _ in named.values()}))
     if not trusted:
         raise UnsupportedCheckpointError(
-            f"{where.id} brings Python code of its own ({', '.join(sorted(classes))}); nothing of it runs "
+            f"{where.id} brings Python code of its own ({keys}); nothing of it runs "
             f"unless you pass trust_remote_code=True (--trust-remote-code)"
         )
-    if MODEL_CLASS not in classes:
+    if model_classes and MODEL_CLASS not in model_classes:
         raise UnsupportedCheckpointError(
-            f"{where.id} brings code for {', '.join(sorted(classes))} and none for {MODEL_CLASS}, which loads a "
+            f"{where.id} brings code for {', '.join(sorted(model_classes))} and none for {MODEL_CLASS}, which loads a "
             f"cross-encoder; the auto_map of its config.json lacks that"
         )
     digests: dict[str, str] = {}
-    for reference in named.values():
+    for reference, (_, config_file) in named.items():
         repository, elsewhere, path = reference.rpartition(_ELSEWHERE)
         file = f"{path.rpartition('.')[0]}.py"
         folder, prefix = where.folder, ""
@@ -70,18 +75,27 @@ def read_code(
             prefix = f"{repository}@{folder.name}/"
         if not (folder / file).is_file():
             raise UnsupportedCheckpointError(
-                f"{where.id} names the class {reference} (auto_map of its config.json), and {prefix}{file} is not "
-                f"there; copy it beside config.json"
+                f"{where.id} names the class {reference} (auto_map of its {config_file}), and {prefix}{file} is not "
+                f"there; copy it beside {config_file}"
             )
         # A module may import those beside it.
         digests |= {f"{prefix}{found.name}": sha256_of(found) for found in sorted(folder.glob(*_PYTHON))}
     return dict(sorted(digests.items()))
 
 
-def _reference(key: str, value: object, name: str) -> str:
-    if not isinstance(value, str) or "." not in value.rpartition(_ELSEWHERE)[2]:
-        raise UnsupportedCheckpointError(
-            f"config.json of {name} has {shown(value)} for {key} in its auto_map; a class such as 'modeling.Reranker' "
-            f"expected"
-        )
-    return value
+def _references(auto_map: object, file: str, name: str) -> dict[str, tuple[str, str]]:
+    """The classes that an `auto_map` names, each with the key it stands under and the file that has the map."""
+    # Older tokenizers have a bare list in the place of the mapping.
+    classes = auto_map if isinstance(auto_map, dict) else {_TOKENIZER_CLASS: auto_map}
+    found = {}
+    for key, value in classes.items():
+        # Of a tokenizer the slow class and the fast one, of which one may be null.
+        several = value if key == _TOKENIZER_CLASS and isinstance(value, list) else [value]
+        for reference in filter(None, several) if several is value else several:
+            if not isinstance(reference, str) or "." not in reference.rpartition(_ELSEWHERE)[2]:
+                raise UnsupportedCheckpointError(
+                    f"{file} of {name} has {shown(value)} for {key} in its auto_map; a class such as "
+                    f"'modeling.Reranker' expected"
+                )
+            found[reference] = key, file
+    return found

@@ -57,8 +57,8 @@ SCORE_FILES = (
         "config.json",
         "model_type, architectures, dimensions, positions, labels, problem_type, activation, and for ModernBERT what "
         "transformers 5 calls rope_parameters and layer_types",
-        "decoders, unknown model types, three labels and more without a name, quantized weights, keys that only a "
-        "newer transformers reads",
+        "decoders without a head or a template, unknown model types, three labels and more without a name, quantized "
+        "weights, keys that only a newer transformers reads",
         "checkpoint.checkpoint",
     ),
     ScoreFile(

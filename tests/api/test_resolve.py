@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from fresh_python import run_python
+from tiny_artifacts import rewrite_manifest
 
 from crossrank.errors import ArtifactError, InvalidInputError, ModelNotFoundError, ProviderError
 from crossrank.models.embedded import EMBEDDED_MODELS
@@ -86,6 +87,26 @@ def test_each_precision_is_exported_for_itself_and_each_version_of_crossrank(che
     monkeypatch.setattr("crossrank.__version__", "99.0")
     folders.add(resolve_model(checkpoint, provider="cpu"))
     assert len(folders) == 4
+
+
+def test_an_index_and_a_name_of_the_same_digits_are_different_labels(checkpoint, cache, exports, hub):
+    hub({None: COMMIT, COMMIT: COMMIT})
+    for model in (checkpoint, "owner/model"):
+        exports.clear()
+        index, name = (resolve_model(model, provider="cpu", positive_label=label) for label in (1, "1"))
+        assert index != name
+        assert [options["positive_label"] for _, options in exports] == [1, "1"]
+        assert resolve_model(model, provider="cpu", positive_label="1") == name
+        assert len(exports) == 2
+
+
+def test_a_cached_export_of_another_label_is_refused(checkpoint, cache, exports):
+    entry = resolve_model(checkpoint, provider="cpu", positive_label="1")
+    rewrite_manifest(entry, num_labels=2, label_names=("1", "0"), positive_label=1)
+    with pytest.raises(InvalidInputError, match=r"made for label '0' of its labels \(1, 0\); delete that folder"):
+        resolve_model(checkpoint, provider="cpu", positive_label="1")
+    rewrite_manifest(entry, positive_label=0)
+    assert resolve_model(checkpoint, provider="cpu", positive_label="1") == entry
 
 
 def test_an_export_that_fails_leaves_nothing_and_is_tried_again(checkpoint, cache, exports, monkeypatch):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bulk_jobs import StubScorer, make_rows, read_scored, run_job, write_rows
+from tiny_artifacts import with_instruction
 from tokenizers import Tokenizer
 
 from crossrank import InferenceError, InvalidInputError, MissingDependencyError, OutputError, Reranker
@@ -32,12 +33,14 @@ def names(folder):
     [
         ("a.jsonl", PAIR + '{"query": "q"', "a.jsonl, line 2 is not JSON"),
         ("a.jsonl", PAIR + "[1]\n", "line 2 is a list: an object expected"),
-        ("a.jsonl", PAIR + '{"query": "q", "document": null}\n', "line 2: 'document' is missing, text expected"),
+        ("a.jsonl", PAIR + '{"query": "q", "document": null}\n', "line 2: 'document' is null, text expected"),
         ("a.jsonl", PAIR + "\n" + '{"document": "d"}\n', "line 3: 'query' is missing, text expected"),
         ("a.jsonl", '{"query": 7, "document": "d"}\n' * 8, "line 1: 'query' is of type int, .* and 3 more"),
         ("a.jsonl", PAIR + '{"query": "q", "document": "d", "n": NaN}', "line 2 is not JSON: NaN is no number"),
         ("a.jsonl", '{"query": "q", "document": "d", "n": 1e999}', "larger than a double"),
         ("a.jsonl", '{"query": "q", "document": "d", "score": 1}', "line 1 has a column 'score' already"),
+        ("a.jsonl", PAIR + '{"query": "q", "document": "d", "query": "r"}', "line 2: .*'query' is there twice"),
+        ("a.jsonl", '{"query": "q", "document": "d", "m": [{"a": 1, "a": 1}]}', "line 1: .*'a' is there twice"),
         ("a.jsonl", PAIR.encode() + b'{"query": "caf\xe9"}', "a.jsonl is not UTF-8"),
         ("a.jsonl", PAIR.encode("utf-16"), "a.jsonl is not UTF-8"),
         ("a.jsonl.gz", gzip.compress(PAIR.encode() * 100)[:-9], "a.jsonl.gz cannot be read as gzip"),
@@ -71,7 +74,7 @@ def test_files_that_are_not_what_they_should_be_are_refused_before_anything_is_s
         ({"query": ["q"], "document": ["d"], "b": [b"x"]}, "out.jsonl", "jsonl has no values of type binary"),
         ({"query": ["q"], "document": ["d"], "b": [["x"]]}, "out.csv", "csv has no values of type list"),
         ({"query": ["q"], "document": ["d"], "b": [{"x": b""}]}, "out.jsonl", "the column 'b' has; write parquet"),
-        ({"query": ["q", None], "document": ["d", "e"]}, "out.parquet", "row 2: 'query' is missing"),
+        ({"query": ["q", None], "document": ["d", "e"]}, "out.parquet", "row 2: 'query' is null"),
     ],
 )
 def test_parquet_columns_that_cannot_be_scored_or_written_are_refused(tmp_path, columns, out, message):
@@ -105,11 +108,92 @@ def test_values_that_fit_no_column_are_refused_where_columns_are_written(tmp_pat
         run_job(pairs, tmp_path / f"out{number}.parquet", layout=Layout(keep=("query",)))
 
 
+BIG = 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("out", "big", "fraction"),
+    [
+        ("out.csv", BIG, 1.5),
+        ("out.parquet", BIG, 1.5),
+        ("out.parquet", [BIG], [1.5]),
+        ("out.parquet", {"a": BIG}, {"a": 1.5}),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_whole_numbers_that_would_be_rounded_are_refused_before_anything_is_scored(tmp_path, out, big, fraction, first):
+    values = [big] * 64 + [fraction] if first else [fraction] * 64 + [big]
+    rows = [{"query": "q", "document": "d", "n": value} for value in values]
+    scorer = StubScorer()
+    with pytest.raises(InvalidInputError, match=r"a\.jsonl, line (1|65) and after: 'n' is .*double.*--keep"):
+        run_job(write_rows(tmp_path / "a.jsonl", rows), tmp_path / out, scorer=scorer)
+    assert scorer.calls == []
+    assert names(tmp_path) == {"a.jsonl"}
+    run_job(tmp_path / "a.jsonl", tmp_path / "out.jsonl")
+    assert [row["n"] for row in read_scored(tmp_path / "out.jsonl")] == values
+
+
+def test_parquet_files_of_several_types_are_refused_where_no_type_holds_all_values(tmp_path):
+    write_rows(tmp_path / "a.parquet", [{"query": "q", "document": "d", "n": BIG}])
+    write_rows(tmp_path / "b.parquet", [{"query": "q", "document": "d", "n": 1.5}])
+    scorer = StubScorer()
+    with pytest.raises(InvalidInputError, match=r"a\.parquet, row 1 and after: 'n' is double"):
+        run_job(tmp_path / "[ab].parquet", tmp_path / "out.parquet", scorer=scorer)
+    assert scorer.calls == []
+    write_rows(tmp_path / "a.parquet", [{"query": "q", "document": "d", "n": 2**53}])
+    run_job(tmp_path / "[ab].parquet", tmp_path / "out.parquet")
+    assert [row["n"] for row in read_scored(tmp_path / "out.parquet")] == [2**53, 1.5]
+
+
+@pytest.mark.parametrize("empty", [{}, {"a": {}}, [{}]])
+def test_objects_without_fields_are_refused_for_parquet_before_anything_is_scored(tmp_path, empty):
+    pairs = write_rows(tmp_path / "a.jsonl", [{"query": "q", "document": "d", "m": empty}] * 70)
+    scorer = StubScorer()
+    with pytest.raises(InvalidInputError, match=r"parquet cannot hold the column 'm', .*--keep"):
+        run_job(pairs, tmp_path / "out.parquet", scorer=scorer)
+    assert scorer.calls == []
+    run_job(pairs, tmp_path / "out.parquet", layout=Layout(keep=("query",)))
+
+
+def test_what_pyarrow_only_refuses_when_it_is_written_says_how_to_go_on(tmp_path, monkeypatch):
+    pairs = write_rows(tmp_path / "a.jsonl", make_rows(ROWS))
+
+    def refused(*_):
+        raise pa.ArrowInvalid("no such value")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crossrank.bulk.output._GroupWriter.write", refused)
+        with pytest.raises(OutputError, match=r"no such value.*all scores are kept.*--keep"):
+            run_job(pairs, tmp_path / "out.parquet")
+    assert names(tmp_path) == {"a.jsonl", "out.parquet.scoring"}
+    assert run_job(pairs, tmp_path / "out.parquet", layout=Layout(keep=("id",))).resumed == ROWS
+
+
 def test_values_that_need_quotes_are_refused_where_there_are_none(tmp_path):
     pairs = write_rows(tmp_path / "a.jsonl", [*make_rows(2), {"query": "q", "document": "a\tb"}])
     with pytest.raises(InvalidInputError, match=r"line 3: 'document' holds the delimiter"):
         run_job(pairs, tmp_path / "out.tsv", layout=Layout(quotes=False))
     run_job(pairs, tmp_path / "out.tsv", layout=Layout(quotes=False, keep=("query",)))
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", "a\rb"])
+def test_names_that_need_quotes_are_refused_where_there_are_none(tmp_path, name):
+    scorer = StubScorer()
+    plain = write_rows(tmp_path / "plain.jsonl", make_rows(2))
+    pairs = write_rows(tmp_path / "a.jsonl", [row | {name: "x"} for row in make_rows(2)])
+    for given, layout in ((pairs, Layout(quotes=False)), (plain, Layout(quotes=False, score=name))):
+        with pytest.raises(InvalidInputError, match=r"the column name 'a\\.b' holds the delimiter or a line end"):
+            run_job(given, tmp_path / "out.tsv", scorer=scorer, layout=layout)
+    assert scorer.calls == []
+    run_job(pairs, tmp_path / "out.tsv", layout=Layout(quotes=False, keep=("id",)))
+
+
+@pytest.mark.parametrize("out", ["out.csv", "out.parquet"])
+def test_keys_that_are_no_text_are_refused_where_columns_are_written(tmp_path, out):
+    pairs = write_rows(tmp_path / "a.jsonl", [*make_rows(2), {"query": "q", "document": "d", "\ud800": 1}])
+    with pytest.raises(InvalidInputError, match=r"a\.jsonl, line 3: the key '\\ud800' is no Unicode text"):
+        run_job(pairs, tmp_path / out)
+    run_job(pairs, tmp_path / out, layout=Layout(keep=("id",)))
 
 
 def test_files_of_different_columns_are_refused_unless_those_to_carry_are_named(tmp_path):
@@ -130,7 +214,7 @@ def test_a_column_to_keep_that_is_nowhere_is_refused(tmp_path, form):
 def test_names_are_checked(tmp_path):
     write_rows(tmp_path / "a.jsonl", make_rows(3))
     out = tmp_path / "out.jsonl"
-    for layout in ({"keep": ("a", "a")}, {"header": ("a", "a")}, {"keep": ("score",)}):
+    for layout in ({"keep": ("a", "a")}, {"header": ("a", "a")}, {"keep": ("score",)}, {"score": ""}, {"query": None}):
         with pytest.raises(InvalidInputError):
             Layout(**layout)
     with pytest.raises(InvalidInputError, match=r"no file has such a name"):
@@ -217,6 +301,27 @@ def test_scores_of_another_job_are_neither_taken_nor_thrown_away(tmp_path, small
         run_job(pairs, out)
     write_rows(pairs, make_rows(ROWS))
     assert run_job(pairs, out).resumed == 20
+
+
+def test_scores_of_another_instruction_are_neither_taken_nor_thrown_away(tmp_path, tiny_artifact, small_blocks):
+    artifact = with_instruction(tiny_artifact, tmp_path / "instructed")
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    write_rows(pairs, make_rows(ROWS))
+
+    def stop(progress):
+        if progress.step == "scoring" and progress.done:
+            raise KeyboardInterrupt
+
+    with Reranker(artifact, threads=1) as reranker, pytest.raises(KeyboardInterrupt):
+        score_files(reranker, pairs, out, progress=stop)
+    changed = r"model.instruction: None, now 'Find recipes'"
+    with (
+        Reranker(artifact, threads=1, instruction="Find recipes") as reranker,
+        pytest.raises(OutputError, match=changed),
+    ):
+        score_files(reranker, pairs, out)
+    with Reranker(artifact, threads=1) as reranker:
+        assert score_files(reranker, pairs, out).resumed >= 10
 
 
 def test_scores_of_another_machine_are_taken_only_where_that_was_asked_for(tmp_path, small_blocks, monkeypatch):
@@ -334,6 +439,37 @@ def test_arguments_are_checked_before_the_model_is_asked(tmp_path):
         score_files(None, tmp_path / "a.jsonl", tmp_path / "nowhere" / "out.jsonl")
     with pytest.raises(InvalidInputError, match=r"at least one"):
         score_files(None, [], tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("option", ["keep", "header"])
+@pytest.mark.parametrize("value", ["query", (1,), 7])
+def test_names_of_columns_are_given_as_a_tuple(option, value):
+    with pytest.raises(InvalidInputError, match=f"{option}=.*: a tuple of column names expected"):
+        Layout(**{option: value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"reranker": None}, {"pairs": None}, {"pairs": 7}, {"pairs": [7]}, {"out": None}, {"layout": 7}, {"progress": 7}],
+)
+def test_arguments_of_a_wrong_type_are_refused(tmp_path, wrong):
+    given = {"pairs": write_rows(tmp_path / "a.jsonl", make_rows(3)), "out": tmp_path / "out.jsonl"}
+    given = {"reranker": None} | given | wrong
+    with pytest.raises(InvalidInputError, match=f"{next(iter(wrong))}=.*expected"):
+        score_files(**given)
+
+
+@pytest.mark.parametrize(
+    ("out", "layout", "message"),
+    [
+        ("out.jsonl", Layout(quotes=False), "--no-quotes"),
+        ("out.csv", Layout(header=("query", "document")), "--header"),
+    ],
+)
+def test_options_of_formats_that_take_no_part_are_refused(tmp_path, out, layout, message):
+    write_rows(tmp_path / "a.jsonl", make_rows(3))
+    with pytest.raises(InvalidInputError, match=message):
+        score_files(None, tmp_path / "a.jsonl", tmp_path / out, layout=layout)
 
 
 def no_number_for(token, original):

@@ -159,6 +159,17 @@ def test_several_files_are_one_after_another_by_name_and_the_output_is_none_of_t
     assert read_scored(tmp_path / "second.csv") == scored(rows[60:] + rows[:60])
 
 
+def test_fields_that_only_json_lines_have_are_null_in_rows_of_other_files(tmp_path):
+    rows = make_rows(3)
+    write_rows(tmp_path / "a.parquet", rows)
+    write_rows(
+        tmp_path / "b.jsonl",
+        [row | {"more": value} for row, value in zip(make_rows(70), [1, *[0.5] * 69], strict=True)],
+    )
+    run_job(tmp_path / "[ab].*", tmp_path / "out.parquet")
+    assert [row["more"] for row in read_scored(tmp_path / "out.parquet")] == [None] * 3 + [1.0] + [0.5] * 69
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     write_rows(tmp_path / "a[1].jsonl", make_rows(3))
     run_job(tmp_path / "a[1].jsonl", tmp_path / "out.jsonl")

@@ -106,7 +106,8 @@ def test_killed_twice_while_going_on(tmp_path, small_blocks):
     for first in range(0, 40, 3):
         out = tmp_path / f"{first}.csv"
         assert killed_at(first, lambda out=out: run_job(pairs, out))
-        killed_at(first // 2 + 5, lambda out=out: run_job(pairs, out))
+        # The later the first, the fewer steps are left.
+        assert killed_at(20 - first // 2, lambda out=out: run_job(pairs, out))
         run_job(pairs, out)
         assert out.read_bytes() == (tmp_path / "expected.csv").read_bytes()
 
@@ -144,6 +145,22 @@ def test_a_finished_job_has_nothing_left_to_do(tmp_path):
         assert scorer.calls == []
         assert out.stat().st_ino == before.st_ino
         assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_finished_job_is_finished_on_another_machine_too(tmp_path, monkeypatch, killed):
+    pairs = write_rows(tmp_path / "pairs.jsonl", make_rows(ROWS))
+    out = tmp_path / "out.jsonl"
+    with monkeypatch.context() as patch:
+        if killed:  # after the record was written and before the work file was removed
+            patch.setattr(WorkFile, "remove", lambda work: None)
+        run_job(pairs, out)
+    assert (tmp_path / "out.jsonl.scoring").exists() == killed
+    monkeypatch.setattr("crossrank.bulk.job._processor", lambda: "another processor")
+    scorer = StubScorer()
+    again = run_job(pairs, out, scorer=scorer)
+    assert (again.finished_before, again.rows, scorer.calls) == (True, ROWS, [])
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
 
 
 def test_inputs_that_moved_are_still_the_same_job(tmp_path, small_blocks):

@@ -90,7 +90,10 @@ def test_mistakes_are_told_by_file_and_line(score, tmp_path):
 def test_ctrl_c_leaves_what_was_scored_and_says_how_to_go_on(tmp_path):
     rows = [row | {"document": f"{row['document']} {index}"} for index in range(1500) for row in PAIRS[:2]]
     (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    command = [sys.executable, "-c", "from crossrank.cli import main; main()", "score", "-m", "default-small"]
+    # A shell's background jobs ignore interrupts, and pass that on.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; from crossrank.cli import main; main()"
+    command = [sys.executable, "-c", program, "score", "-m", "default-small"]
     command += ["--pairs", str(tmp_path / "many.jsonl"), "--out", str(tmp_path / "out.jsonl")]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     work = tmp_path / "out.jsonl.scoring"

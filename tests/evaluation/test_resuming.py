@@ -11,7 +11,9 @@ import time
 
 import numpy as np
 import pytest
+from tiny_artifacts import with_instruction
 
+from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.evaluation import evaluate
 from crossrank.evaluation.kept_scores import KeptScores, QueryScores
 
@@ -104,6 +106,15 @@ def test_other_texts_options_and_models_are_scored_anew(many_queries, tiny_artif
     queries = many_queries / "queries.jsonl"
     queries.write_text(queries.read_text().replace("who reads 7", "who writes 7"))
     assert scored() == 1
+
+
+def test_another_instruction_is_scored_anew(many_queries, tiny_artifact, tmp_path, counted):
+    artifact = with_instruction(tiny_artifact, tmp_path / "instructed")
+    for instruction, scored in ((None, 12), ("Find recipes", 12), (None, 0), ("Find recipes", 0)):
+        counted.clear()
+        with ArtifactReranker(artifact, instruction=instruction) as reranker:
+            evaluate(many_queries, [reranker], scores=tmp_path / "kept")
+        assert len(counted) == scored
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", "scores", "model", "texts", "nan", "seconds", "[" * 100_000])

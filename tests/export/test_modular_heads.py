@@ -174,6 +174,10 @@ REFUSED = {
         lambda folder: change(folder, "4_Dense/config.json", module_output_name="sentence_embedding"),
         "module_output_name is 'scores'",
     ),
+    "scores before the end": (
+        lambda folder: change(folder, "2_Dense/config.json", module_output_name="scores"),
+        r"2_Dense/config.json.*gives 'scores' and is not the last module",
+    ),
     "sizes that do not fit": (
         lambda folder: change(folder, "3_LayerNorm/config.json", dimension=32),
         r"takes 32 numbers a pair, and 64 come",

@@ -15,10 +15,10 @@ from tiny_checkpoints import MAX_LENGTH, make_pairs
 
 from crossrank import Reranker
 from crossrank.engine.artifact_reranker import ArtifactReranker
-from crossrank.errors import ExportError, MissingDependencyError, UnsupportedCheckpointError
+from crossrank.errors import ExportError, MissingDependencyError, ModelNotFoundError, UnsupportedCheckpointError
 from crossrank.export import export
 from crossrank.export.checkpoint.checkpoint import read_checkpoint
-from crossrank.models.artifact import Artifact
+from crossrank.models.artifact import Artifact, sha256_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::crossrank.errors.TruncationWarning"),
@@ -97,8 +97,8 @@ def test_without_consent_no_line_of_it_runs(checkpoint, copies_of_code, tmp_path
     assert not (tmp_path / "artifact").exists()
 
 
-def change(folder: Path, **values: object) -> None:
-    path = folder / "config.json"
+def change(folder: Path, file: str = "config.json", **values: object) -> None:
+    path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
 
 
@@ -119,12 +119,57 @@ def test_what_is_missing_is_named(auto_map, message, checkpoint):
 def test_code_of_another_repository_that_cannot_be_had_is_named(checkpoint, tmp_path, monkeypatch):
     import huggingface_hub.constants
 
-    from crossrank.errors import ModelNotFoundError
-
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     change(checkpoint, auto_map={"AutoModelForSequenceClassification": "somebody/new-impl--modeling.Reranker"})
     with pytest.raises(ModelNotFoundError, match="hf download somebody/new-impl"):
         read_checkpoint(checkpoint, trust_remote_code=True, local_files_only=True)
+
+
+@pytest.fixture
+def own_tokenizer(tiny_checkpoint, tmp_path) -> Path:
+    """A BERT whose tokenizer alone is a class of the checkpoint's own."""
+    folder = shutil.copytree(tiny_checkpoint("bert"), tmp_path / "bert")
+    (folder / "words.py").write_text("LOWER = True\n", encoding="utf-8")
+    (folder / "tokens.py").write_text(
+        "from transformers import BertTokenizerFast\n\nfrom .words import LOWER\n\n\n"
+        "class Tokens(BertTokenizerFast):\n    pass\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.mark.parametrize("auto_map", [{"AutoTokenizer": [None, "tokens.Tokens"]}, [None, "tokens.Tokens"]])
+def test_code_of_a_tokenizer_alone_is_recorded(auto_map, own_tokenizer):
+    change(own_tokenizer, "tokenizer_config.json", auto_map=auto_map)
+    with pytest.raises(UnsupportedCheckpointError, match=r"\(AutoTokenizer\); nothing of it runs unless"):
+        read_checkpoint(own_tokenizer)
+    found = read_checkpoint(own_tokenizer, trust_remote_code=True).source.code_sha256
+    assert found == {name: sha256_of(own_tokenizer / name) for name in ("tokens.py", "words.py")}
+
+
+def test_code_of_model_and_tokenizer_is_recorded_together(checkpoint):
+    (checkpoint / "tokens.py").write_text(
+        "from transformers import XLMRobertaTokenizerFast\n\n\nclass Tokens(XLMRobertaTokenizerFast):\n    pass\n"
+    )
+    change(checkpoint, "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokens.Tokens"]})
+    assert set(read_checkpoint(checkpoint, trust_remote_code=True).source.code_sha256) == FILES | {"tokens.py"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "error", "message"),
+    [
+        ("elsewhere.Tokens", UnsupportedCheckpointError, r"tokenizer_config\.json\), and elsewhere\.py is not there"),
+        ("tokens", UnsupportedCheckpointError, r"tokenizer_config\.json of bert has .* for AutoTokenizer"),
+        ("somebody/new-tokens--tokens.Tokens", ModelNotFoundError, "hf download somebody/new-tokens"),
+    ],
+)
+def test_what_is_missing_of_a_tokenizers_code_is_named(reference, error, message, own_tokenizer, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    change(own_tokenizer, "tokenizer_config.json", auto_map={"AutoTokenizer": [None, reference]})
+    with pytest.raises(error, match=message):
+        read_checkpoint(own_tokenizer, trust_remote_code=True, local_files_only=True)
 
 
 def test_a_package_that_its_code_imports_is_named(checkpoint, tmp_path):

@@ -77,7 +77,7 @@ def test_every_setting_can_be_given_by_a_flag():
     from crossrank.server.settings import MODEL_OPTIONS
 
     flags = {parameter.name for parameter in get_command(app).commands["serve"].params}
-    only_in_files = {"max_batch_tokens", "revision"}
+    only_in_files = {"max_batch_tokens", "revision", "instruction", "positive_label"}
     assert ({*ServerSettings.model_fields, *MODEL_OPTIONS} - {"models"}) - flags == only_in_files
 
 

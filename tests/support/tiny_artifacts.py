@@ -14,7 +14,7 @@ import numpy as np
 
 from crossrank.models.artifact import record_files
 from crossrank.models.artifact_writer import ArtifactWriter, write_manifest
-from crossrank.models.manifest import Architecture, Fidelity, Graph, Manifest, ReferencePair, Source
+from crossrank.models.manifest import Architecture, Fidelity, Graph, Manifest, ReferencePair, Source, Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,3 +151,17 @@ def rewrite_manifest(folder: Path, **manifest_keys: Any) -> Path:
     files = record_files(folder, [record.path for record in manifest.files])
     write_manifest(folder, manifest.model_copy(update={"files": files} | manifest_keys))
     return folder
+
+
+def with_instruction(source: Path, folder: Path, **template: Any) -> Path:
+    """Copy an artifact of a BERT as one that takes an instruction before the query; `template` has further fields."""
+    fields = {
+        "name": "mine",
+        "prefix": ("[CLS]",),
+        "instruction_text": "{instruction} ",
+        "query": "{query}",
+        "middle": ("[SEP]",),
+        "document": "{document}",
+        "suffix": ("[SEP]",),
+    }
+    return copy_artifact(source, folder, template=Template(**(fields | template)))

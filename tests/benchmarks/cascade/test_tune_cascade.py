@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from last_part import whole
-from tiny_artifacts import copy_artifact
+from tiny_artifacts import copy_artifact, with_instruction
 from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
@@ -74,6 +74,18 @@ def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
         assert [item.index for item in expected] == np.argsort(-scores.logits[64][0], kind="stable").tolist()
         with pytest.raises(InvalidInputError, match="the corpus has 30 documents"):
             score_stages(reranker, reranker, collection, queries=1, candidates=31, **options)
+
+
+def test_stored_scores_of_another_instruction_are_not_used(collection, tiny_artifact, tmp_path):
+    artifact, file = with_instruction(tiny_artifact, tmp_path / "instructed"), ScoreFile(tmp_path / "scores.jsonl")
+    found = []
+    for instruction in (None, "cold water", None):
+        with ArtifactReranker(artifact, threads=1, instruction=instruction) as reranker:
+            options = {"early_lengths": [], "score_file": file, "queries": 2, "candidates": 12}
+            found.append(score_stages(reranker, reranker, collection, **options).logits[64])
+    assert not np.array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize("stages", [2, 3])

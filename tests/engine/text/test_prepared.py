@@ -54,9 +54,9 @@ def test_another_reranker_of_the_same_tokenizer_and_length_takes_them_and_no_oth
     prepared = reranker().prepare(["the river", "cold water"])
     assert len(reranker(precision="int8").score("who", prepared)) == 2
     assert len(reranker(copy_artifact(tiny_artifact, tmp_path / "same")).score("who", prepared)) == 2
-    with pytest.raises(InvalidInputError, match="another tokenizer or max_length"):
+    with pytest.raises(InvalidInputError, match="another tokenizer, max_length or template"):
         reranker(max_length=32).score("who", prepared)
-    with pytest.raises(InvalidInputError, match="another tokenizer or max_length"):
+    with pytest.raises(InvalidInputError, match="another tokenizer, max_length or template"):
         reranker(copy_artifact(tiny_artifact, tmp_path / "other", max_length=60)).rank("who", prepared)
 
 

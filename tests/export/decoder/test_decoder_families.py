@@ -12,7 +12,7 @@ from tiny_decoders import CLASSIFIERS, LANGUAGE_MODELS, MAX_LENGTH, make_decoder
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.runtime.reference_pairs import check_reference_pairs
-from crossrank.errors import InvalidInputError
+from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.export import export
 from crossrank.export.graph.tools import count_operators
 from crossrank.models.artifact import Artifact
@@ -120,6 +120,24 @@ def test_a_text_that_ends_with_the_padding_token_is_read_as_transformers_reads_i
             decoder_export("qwen2").artifact, precision="fp32", activation="identity", max_batch_tokens=tokens
         ) as reranker:
             np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_pair_without_any_token_is_named_and_harms_no_other(decoder_export):
+    artifact = decoder_export("qwen2").artifact
+    with ArtifactReranker(artifact, precision="fp32") as reranker:
+        alone = reranker.rank("", [""])
+        assert "makes no token" in alone.failures[0]
+        with pytest.raises(InferenceError, match=r"documents\[1\].*makes no token"):
+            reranker.score("", ["cold water", ""])
+        documents = [*[""] * 20, "cold water", "the river", "\n"]
+        ranking = reranker.rank("", documents)
+        assert sorted(ranking.failures) == list(range(20))
+        assert set(ranking.failures.values()) == set(alone.failures.values())
+        expected = reranker.score("", documents[20:])
+        assert {item.index: item.score for item in ranking if item.index >= 20} == {
+            20 + place: score for place, score in enumerate(expected.tolist())
+        }
+        assert reranker.score("the river", ["", "cold water"]).shape == (2,)
 
 
 @pytest.mark.parametrize(

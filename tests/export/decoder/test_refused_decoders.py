@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import onnx
 import pytest
 from tiny_decoders import make_decoder
 
 from crossrank.errors import InvalidInputError, UnsupportedCheckpointError
 from crossrank.export import export
+from crossrank.export.from_onnx import import_onnx
 
 
 def changed(checkpoint, folder, file="config.json", **values):
@@ -130,3 +132,30 @@ def test_a_decoder_with_room_for_more_is_given_a_length_that_fits_into_memory_an
     assert read.max_length == 2048
     assert any("positions for 32768: state max_length" in note for note in read.notes)
     assert read_checkpoint(checkpoint, max_length=9000).max_length == 9000
+
+
+@pytest.mark.parametrize(
+    ("values", "recognized"),
+    [
+        ({"model_type": "qwen3"}, "'qwen3'"),
+        ({"model_type": "mistral", "architectures": ["MistralForSequenceClassification"]}, "'mistral'"),
+        ({"model_type": "new", "architectures": ["NewForCausalLM"]}, "'new'"),
+    ],
+)
+def test_the_onnx_file_of_a_decoder_is_refused(values, recognized, raw_graph, tiny_checkpoint, tmp_path, tiny_pairs):
+    onnx.save(raw_graph("bert"), tmp_path / "model.onnx")
+    folder = changed(tiny_checkpoint("bert"), tmp_path / "folder", **values)
+
+    with pytest.raises(UnsupportedCheckpointError, match=f"a decoder .model type {recognized}"):
+        import_onnx(tmp_path / "model.onnx", folder, tmp_path / "artifact", verification_pairs=tiny_pairs)
+
+
+@pytest.mark.parametrize(
+    ("family", "said"), [("qwen2", "joined without anything between"), ("llama", "tokenizer's own tokens alone")]
+)
+def test_a_classifier_without_a_template_says_how_its_pairs_are_joined(family, said, decoder_export):
+    assert [note for note in decoder_export(family).notes if said in note and "--template" in note]
+
+
+def test_a_template_leaves_nothing_to_say_of_how_pairs_are_joined(decoder_export):
+    assert not [note for note in decoder_export("qwen3-reranker").notes if "no template" in note]
