@@ -56,6 +56,14 @@ def test_the_best_documents_come_back_as_copies_with_their_scores(ranker, docume
         assert type(document.score) is float
 
 
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_a_limit_that_was_assigned_is_checked_before_anything_is_loaded(documents, wrong):
+    made = CrossrankRanker(model="no-such-model")
+    made.top_k = wrong
+    with pytest.raises(InvalidInputError, match=f"top_k={wrong}|top_k is {wrong}"):
+        made.run(query=QUERY, documents=documents)
+
+
 def test_asynchronous_calls_give_the_same(ranker, documents, scores):
     async def main():
         return await asyncio.gather(*(ranker.run_async(query=QUERY, documents=documents) for _ in range(5)))

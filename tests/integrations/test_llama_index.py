@@ -49,6 +49,18 @@ def test_the_best_nodes_come_back_with_their_scores_and_the_given_ones_keep_thei
     assert all(node.node is nodes[int(node.node_id)].node for node in best)
 
 
+def test_nodes_from_a_generator_are_ranked_too(postprocessor, nodes, logits):
+    assert ranked(postprocessor.postprocess_nodes((node for node in nodes), query_str=QUERY)) == logits[:3]
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_a_limit_is_checked_when_it_is_assigned(wrong):
+    made = CrossrankRerank(model=MODEL, top_n=2)
+    with pytest.raises(ValueError, match="top_n"):
+        made.top_n = wrong
+    assert made.top_n == 2
+
+
 def test_asynchronous_calls_give_the_same(postprocessor, nodes, logits):
     async def main():
         return await asyncio.gather(*(postprocessor.apostprocess_nodes(nodes, query_str=QUERY) for _ in range(5)))
