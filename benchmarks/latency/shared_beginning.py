@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -104,10 +105,10 @@ def _compare(
         beginning = np.broadcast_to(random.integers(1, _TOKENS, before), (chosen.documents, before))
         ids = np.concatenate([beginning, random.integers(1, _TOKENS, (chosen.documents, document))], axis=1)
         marks = np.zeros_like(ids)
-        apart, seconds = _timed(lambda ids=ids, marks=marks: _run(session, ids, marks, chosen.rows))  # type: ignore[misc]
+        apart, seconds = _timed(partial(_run, session, ids, marks, chosen.rows))
         whole.append(seconds / chosen.documents)
         marks = (np.arange(ids.shape[1]) >= before).astype(np.int64) + marks
-        together, seconds = _timed(lambda ids=ids, marks=marks: _run(session, ids, marks, chosen.rows))  # type: ignore[misc]
+        together, seconds = _timed(partial(_run, session, ids, marks, chosen.rows))
         shared.append(seconds / chosen.documents)
         difference = max(difference, float(np.abs(apart - together).max()))
     return whole, shared, difference
