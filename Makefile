@@ -114,7 +114,7 @@ pictures: $(VENV)/installed
 notebook: $(VENV)/installed
 	$(VENV)/bin/python docs/making/notebook.py --run
 
-check: lint test package gpu-wheel examples docs
+check: lint package gpu-wheel examples docs test
 
 # Beside sentence-transformers 6.2 and transformers 5, where optimum-onnx cannot be: exports of every family by torch.onnx.
 transformers-5: $(TRANSFORMERS_5_VENV)/installed

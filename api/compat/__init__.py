@@ -2,7 +2,7 @@
 
     >>> from crossrank.compat import CrossEncoder  # instead of: from sentence_transformers import CrossEncoder
 
-docs/migrate-from-sentence-transformers.md says what is equal, and what is refused.
+docs/migrate/cross-encoder.md says what is equal, and what is refused.
 """
 
 from crossrank.compat.activations import identity, sigmoid

@@ -83,6 +83,7 @@ def test_a_block_is_taken_apart_as_a_shell_does():
         "<!-- invisible-code: python\nx = 1\nassert x == 2\n-->\n",
         "```sh\ncrossrank inspect nothing\n```\n",
         "```sh\nfalse\n```\n",
+        "```sh\ncurl -s localhost:8000/no-such-route\n```\n",
         "```sh\ncrossrank serve\ncurl -s localhost:8000/health\n```\n",
         "```sh\npip install 'crossrank[cpu]' && crossrank serve\ncrossrank models\n```\n",
         "<!-- not run: no reason -->\n\n```sh\ncrossrank serve  # in the foreground\ntrue\n```\n",

@@ -127,7 +127,8 @@ class Page:
     def _run(self, command: str) -> None:
         words = shlex.split(command, comments=True)
         if words[0] == "curl":
-            command = command.replace(SERVICE, self.service())
+            # A reader sees an error's status in the answer; here it has to fail the page.
+            command = re.sub(r"\bcurl ", "curl --fail-with-body ", command).replace(SERVICE, self.service())
         elif words[0] in {"pip", "make"} or serves(words):
             return
         elif words[0] == "crossrank" and not _BASH_SYNTAX.search(command):
