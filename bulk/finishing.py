@@ -1,8 +1,8 @@
 """From kept scores to the output: written beside it, flushed, renamed; a process may be killed between any two steps.
 
-The digest of the output is kept in the work file before the rename, so the next process can tell that an output which
-is there already is its own. The record beside the output outlives the work file: it says what scored the output, and
-that the same command has nothing left to do.
+The digest of the output and its columns are kept in the work file before the rename, so the next process can tell that
+an output which is there already is its own, and whether it has the columns that are wanted now. The record beside the
+output outlives the work file: it says what scored the output, and that the same command has nothing left to do.
 """
 
 from __future__ import annotations
@@ -128,9 +128,19 @@ def write_partial(
     flush(path)
 
 
-def put_in_place(places: OutputFiles, work: WorkFile) -> None:
-    """Give the whole output its name, having kept in the work file what it is."""
-    work.keep_facts(output=description_of(places.partial))
+def put_in_place(places: OutputFiles, work: WorkFile, columns: dict[str, Any]) -> None:
+    """Give the whole output its name, having kept in the work file what it is.
+
+    Args:
+        places: of the output.
+        work: is told what the output is.
+        columns: of the output, for JSON.
+    """
+    if places.is_output(work.fact("output")):
+        # Of this job with other columns. Once the work file describes the new one, nothing tells that this one is ours.
+        places.out.unlink()
+    # Together: the columns of one output beside the digest of another would let that one pass for finished.
+    work.keep_facts(columns=columns, output=description_of(places.partial))
     places.partial.replace(places.out)
     flush(places.out.parent)
 

@@ -104,7 +104,7 @@ class ScoringJob:
             self._refuse_other_job(work, kept_job, job)
         before = self._places.read_record()
         if self._same(before, record) and self._places.is_output(before.get("output")):
-            work.remove()
+            self._clear(work)
             return self._summary(before["counts"], resumed=before["counts"]["rows"], finished_before=True)
         if kept_job is not None:
             self._compare_machines(work, here, other_machine=other_machine)
@@ -141,8 +141,7 @@ class ScoringJob:
                     work.scores(),
                     lambda done: self._tell("writing", done, total),
                 )
-            work.keep_facts(columns=record["columns"])
-            put_in_place(self._places, work)
+            put_in_place(self._places, work, record["columns"])
         record |= {
             "machines": work.fact("machines"),
             "inputs": [str(one.file.path) for one in checked],
@@ -151,7 +150,7 @@ class ScoringJob:
         }
         with self._nothing_half():
             write_record(self._places, record)
-        work.remove()
+        self._clear(work)
         return self._summary(counts._asdict(), resumed=resumed.rows, finished_before=False, seconds=seconds)
 
     def _score(self, work: WorkFile, scorer: PairScorer, start: int, total: int) -> None:
@@ -235,6 +234,11 @@ class ScoringJob:
                 f"{resumed.unscored} of the rows that are kept have no score; leave them empty (on_error='null', "
                 f"--on-error null), or remove {self._places.work} to begin anew"
             )
+
+    def _clear(self, work: WorkFile) -> None:
+        """Remove what only an unfinished job needs, the work file last: while it is there, a next process does this."""
+        self._places.partial.unlink(missing_ok=True)
+        work.remove()
 
     def _same(self, before: dict[str, Any], record: dict[str, Any]) -> bool:
         """Whether a record is of this job; on whichever machine, for with nothing left to score nothing is mixed."""

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from bulk_jobs import StubScorer, make_rows, read_scored, run_job, stub_score, w
 from score_runs import run_score, write_pairs
 
 from crossrank import Reranker
-from crossrank.bulk import Layout, finishing, score_files
+from crossrank.bulk import Layout, finishing, score_files, scoring_job
 from crossrank.bulk.output import Output
 from crossrank.bulk.work_file import WorkFile
 from crossrank.errors import OutputError
@@ -177,6 +179,39 @@ def test_other_columns_may_be_carried_when_a_job_goes_on(tmp_path, small_blocks)
         run_job(pairs, tmp_path / "out.jsonl", scorer=StubScorer(fails={"text 25"}))
     assert run_job(pairs, tmp_path / "out.jsonl", layout=Layout(keep=("id",))).resumed == 20
     assert list(read_scored(tmp_path / "out.jsonl")[0]) == ["id", "score"]
+
+
+@pytest.mark.parametrize("ended", ["write_record", "remove"])
+@pytest.mark.parametrize("asked", [("id",), ("id", "document")])
+def test_a_kill_while_other_columns_are_written_leaves_none_of_the_columns_before(tmp_path, monkeypatch, ended, asked):
+    pairs = write_rows(tmp_path / "pairs.jsonl", make_rows(ROWS))
+    expected = tmp_path / "expected.jsonl"
+    run_job(pairs, expected, layout=Layout(keep=asked))
+    first = tmp_path / "first"
+    first.mkdir()
+    with monkeypatch.context() as patch:
+        # Nothing is missing but the record, or nothing at all but the end of the work file.
+        patch.setattr(*((scoring_job, ended) if ended == "write_record" else (WorkFile, ended)), interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(pairs, first / "out.jsonl", layout=Layout(keep=("id", "document")))
+    assert set(read_scored(first / "out.jsonl")[0]) == {"id", "document", "score"}
+    for step in count():
+        folder = tmp_path / str(step)
+        shutil.copytree(first, folder)
+        out = folder / "out.jsonl"
+        killed_at(step, lambda out=out: run_job(pairs, out, layout=Layout(keep=("id",))))
+        if not (folder / "out.jsonl.scoring").exists():
+            break  # finished
+        run_job(pairs, out, layout=Layout(keep=asked))
+        assert out.read_bytes() == expected.read_bytes()
+        assert json.loads((folder / "out.jsonl.job.json").read_text())["columns"]["keep"] == list(asked)
+        assert {path.name for path in folder.iterdir()} == {"out.jsonl", "out.jsonl.job.json"}
+    assert step > 20
+    assert set(read_scored(out)[0]) == {"id", "score"}
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
