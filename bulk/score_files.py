@@ -61,7 +61,8 @@ def score_files(
     Raises:
         InvalidInputError: the files cannot be read, lack a column, or hold rows that cannot be scored or written (the
             message names the file and the line); or an argument is of another type, or has no effect.
-        InferenceError: the model gives no number for a pair; what was scored is kept.
+        InferenceError: the model gives no number for a pair; what was scored is kept. Or rows that an earlier call kept
+            or finished have no score. Neither with on_error='null'.
         OutputError: the output is there already, another process writes it, the disk is full, or what is kept beside it
             belongs to another job.
         MissingDependencyError: pyarrow is not installed.

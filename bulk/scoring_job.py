@@ -22,6 +22,7 @@ from crossrank.errors import InferenceError, InvalidInputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from crossrank.bulk.pair_files import PairFile
     from crossrank.bulk.pair_scorer import PairScorer, PairScores
     from crossrank.bulk.progress import Step
-    from crossrank.bulk.work_file import Counts
 
 BLOCKS_AT_ONCE = 2
 """Blocks that are scored at a time: one is encoded while the other runs. One more is read and waits."""
@@ -81,6 +81,7 @@ class ScoringJob:
         Raises:
             InvalidInputError: the files hold what cannot be scored or written.
             OutputError: the output cannot be written, or what is kept beside it belongs to another job.
+            InferenceError: a row has no score, also one that an earlier process left so, and `on_error` is 'fail'.
             CrossrankError: what the scorer raises.
         """
         with WorkFile(self._places.work) as work:
@@ -104,6 +105,7 @@ class ScoringJob:
             self._refuse_other_job(work, kept_job, job)
         before = self._places.read_record()
         if self._same(before, record) and self._places.is_output(before.get("output")):
+            self._refuse_unscored(before["counts"]["unscored"], self._places.out)
             self._clear(work)
             return self._summary(before["counts"], resumed=before["counts"]["rows"], finished_before=True)
         if kept_job is not None:
@@ -124,7 +126,7 @@ class ScoringJob:
     ) -> Summary:
         total = sum(one.rows for one in checked)
         started, resumed = time.perf_counter(), work.counts()
-        self._refuse_unscored(resumed)
+        self._refuse_unscored(resumed.unscored, work.path)
         self._score(work, scorer, resumed.rows, total)
         seconds = time.perf_counter() - started
         counts = work.counts()
@@ -228,11 +230,11 @@ class ScoringJob:
                 "replace it (overwrite=True, --overwrite)"
             )
 
-    def _refuse_unscored(self, resumed: Counts) -> None:
-        if resumed.unscored and self._on_error == "fail":
+    def _refuse_unscored(self, unscored: int, path: Path) -> None:
+        if unscored and self._on_error == "fail":
             raise InferenceError(
-                f"{resumed.unscored} of the rows that are kept have no score; leave them empty (on_error='null', "
-                f"--on-error null), or remove {self._places.work} to begin anew"
+                f"{path} has rows without a score ({unscored}); leave them empty (on_error='null', --on-error null), "
+                "or remove the file to begin anew"
             )
 
     def _clear(self, work: WorkFile) -> None:

@@ -251,9 +251,26 @@ def test_rows_left_without_a_score_are_not_taken_over_where_that_is_refused(tmp_
     out = tmp_path / "out.jsonl"
     with pytest.raises(InferenceError, match=r"every run failed"):
         run_job(pairs, out, scorer=Ends(fails={"text 5"}), on_error="null")
-    with pytest.raises(InferenceError, match=r"1 of the rows that are kept have no score"):
+    with pytest.raises(InferenceError, match=r"out\.jsonl\.scoring has rows without a score \(1\).*--on-error null"):
         run_job(pairs, out)
     assert run_job(pairs, out, on_error="null").unscored == 1
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_finished_output_with_rows_without_a_score_is_refused_where_these_are(tmp_path, monkeypatch, killed):
+    pairs = write_rows(tmp_path / "a.jsonl", make_rows(ROWS))
+    out = tmp_path / "out.jsonl"
+    with monkeypatch.context() as patch:
+        if killed:  # after the record was written and before the work file was removed
+            patch.setattr("crossrank.bulk.work_file.WorkFile.remove", lambda work: None)
+        run_job(pairs, out, scorer=StubScorer(fails={"text 5", "text 7"}), on_error="null")
+    before = out.read_bytes(), names(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(InferenceError, match=r"out\.jsonl has rows without a score \(2\).*--on-error null.*anew"):
+            run_job(pairs, out, overwrite=overwrite)
+        assert (out.read_bytes(), names(tmp_path)) == before
+    again = run_job(pairs, out, on_error="null")
+    assert (again.finished_before, again.unscored) == (True, 2)
 
 
 def test_an_output_that_is_there_is_only_replaced_where_that_was_asked_for(tmp_path):
