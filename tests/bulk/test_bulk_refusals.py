@@ -228,6 +228,30 @@ def test_names_are_checked(tmp_path):
     assert names(tmp_path) == {"a.jsonl"}
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_link_to_the_output_is_no_file_of_pairs(tmp_path, finished):
+    pairs, out, link = tmp_path / "a.jsonl", tmp_path / "out.jsonl", tmp_path / "b.jsonl"
+    write_rows(pairs, make_rows(ROWS))
+    link.symlink_to("out.jsonl")
+    assert run_job(tmp_path / "*.jsonl", out).rows == ROWS
+    if not finished:
+        out.write_bytes(pairs.read_bytes())
+    before = out.read_bytes()
+    with pytest.raises(InvalidInputError, match=r"b\.jsonl is the output"):
+        run_job(link, out, overwrite=True)
+    assert out.read_bytes() == before
+    assert run_job(tmp_path / "*.jsonl", out, overwrite=True).rows == ROWS  # no pattern means the output
+
+
+def test_an_output_that_is_a_link_to_a_file_of_pairs_is_refused(tmp_path):
+    pairs, out = write_rows(tmp_path / "a.jsonl", make_rows(ROWS)), tmp_path / "out.jsonl"
+    out.symlink_to("a.jsonl")
+    for given in (pairs, tmp_path / "[ab].jsonl"):
+        with pytest.raises(InvalidInputError, match=r"a\.jsonl is the output"):
+            run_job(given, out, overwrite=True)
+    assert out.is_symlink()
+
+
 def test_rows_without_texts_or_numbers_get_no_score_where_that_was_asked_for(tmp_path, small_blocks):
     rows = make_rows(ROWS)
     rows[3]["query"] = None
