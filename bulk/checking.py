@@ -55,7 +55,7 @@ class CheckedFile:
         """
         now = self.file.path.stat()
         if (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
-            raise InvalidInputError(f"{self.file.path} was changed while it was read: files that stay expected")
+            raise changed_while_read(str(self.file.path))
 
 
 @dataclass
@@ -135,6 +135,11 @@ def check_files(
     if output.has_columns and found.widened:
         _check_widened(files, layout, found)
     return checked, found.schema
+
+
+def changed_while_read(which: str = "the files of pairs") -> InvalidInputError:
+    """The error for files that are no longer what they were when they were checked."""
+    return InvalidInputError(f"{which} changed while being read: files that stay as they are expected")
 
 
 def _check_columns(file: PairFile, schema: pa.Schema, layout: Layout) -> pa.Schema:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.bulk.checking import changed_while_read
 from crossrank.bulk.rows import columns_of, read_rows
-from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -124,7 +124,7 @@ def write_partial(
                 progress(done)
             checked.check_unchanged()
     if pieces.left() or done != sum(checked.rows for checked in files):
-        raise InvalidInputError("the files of pairs were changed while they were read: files that stay expected")
+        raise changed_while_read()
     flush(path)
 
 
@@ -177,9 +177,7 @@ class _Pieces:
             if not len(self._held):
                 piece = next(self._pieces, None)
                 if piece is None:
-                    raise InvalidInputError(
-                        "the files of pairs were changed while they were read: files that stay expected"
-                    )
+                    raise changed_while_read()
                 self._held = piece
             parts.append(self._held[:count])
             self._held = self._held[count:]

@@ -45,6 +45,10 @@ class PairFile:
         """What stands between two values, in a CSV or TSV file."""
         return "\t" if self.form == "tsv" else ","
 
+    def place(self, number: int) -> str:
+        """Where a row is, in words: by its line, or in parquet by its number from 1."""
+        return f"{self.path}, {'row' if self.form == 'parquet' else 'line'} {number}"
+
 
 def pair_file(path: Path) -> PairFile:
     """A file with the format that its name says.

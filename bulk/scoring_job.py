@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.bulk.blocks import read_blocks
-from crossrank.bulk.checking import check_files
+from crossrank.bulk.checking import changed_while_read, check_files
 from crossrank.bulk.finishing import put_in_place, write_partial, write_record
 from crossrank.bulk.job import differences, machine, scored_texts
 from crossrank.bulk.output import Output
 from crossrank.bulk.progress import Progress, Summary
 from crossrank.bulk.work_file import WorkFile
-from crossrank.errors import InferenceError, InvalidInputError, OutputError
+from crossrank.errors import InferenceError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -179,7 +179,7 @@ class ScoringJob:
                 scorer.cancel()
                 wait(futures, _CANCEL_AGAIN)
         if done != total:
-            raise InvalidInputError("the files of pairs were changed while they were read: files that stay expected")
+            raise changed_while_read()
 
     def _keep(self, work: WorkFile, block: Block, future: Future[PairScores]) -> int:
         found = future.result()
