@@ -187,7 +187,7 @@ def _check_rows(rows: Rows, layout: Layout, output: Output, found: _Findings) ->
         if output.has_columns:
             _merge(found, _inferred(rows, layout), f"{rows.place(0)} and after")
     if output.refuses_values:
-        output.check(rows, layout)
+        output.check_values(rows)
 
 
 def _inferred(rows: Rows, layout: Layout) -> pa.Schema:

@@ -128,30 +128,30 @@ def write_partial(
     flush(path)
 
 
-def put_in_place(places: OutputFiles, work: WorkFile, columns: dict[str, Any]) -> None:
+def put_in_place(output_files: OutputFiles, work: WorkFile, columns: dict[str, Any]) -> None:
     """Give the whole output its name, having kept in the work file what it is.
 
     Args:
-        places: of the output.
+        output_files: of the output.
         work: is told what the output is.
         columns: of the output, for JSON.
     """
-    if places.is_output(work.fact("output")):
+    if output_files.is_output(work.fact("output")):
         # Of this job with other columns. Once the work file describes the new one, nothing tells that this one is ours.
-        places.out.unlink()
+        output_files.out.unlink()
     # Together: the columns of one output beside the digest of another would let that one pass for finished.
-    work.keep_facts(columns=columns, output=description_of(places.partial))
-    places.partial.replace(places.out)
-    flush(places.out.parent)
+    work.keep_facts(columns=columns, output=description_of(output_files.partial))
+    output_files.partial.replace(output_files.out)
+    flush(output_files.out.parent)
 
 
-def write_record(places: OutputFiles, record: dict[str, Any]) -> None:
+def write_record(output_files: OutputFiles, record: dict[str, Any]) -> None:
     """Write the record, whole or not at all."""
-    temporary = places.partial_record
+    temporary = output_files.partial_record
     temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     flush(temporary)
-    temporary.replace(places.record)
-    flush(places.record.parent)
+    temporary.replace(output_files.record)
+    flush(output_files.record.parent)
 
 
 def flush(path: Path) -> None:

@@ -49,7 +49,7 @@ class ScoringJob:
     def __init__(
         self,
         files: Sequence[PairFile],
-        places: OutputFiles,
+        output_files: OutputFiles,
         out: PairFile,
         layout: Layout,
         *,
@@ -60,13 +60,13 @@ class ScoringJob:
 
         Args:
             files: of pairs.
-            places: of the output and of what is kept beside it.
+            output_files: of the output and of what is kept beside it.
             out: the output with its format.
             layout: of the columns.
             on_error: what to do with rows that have no score.
             progress: is told how far it has come.
         """
-        self._files, self._places, self._layout = files, places, layout
+        self._files, self._output_files, self._layout = files, output_files, layout
         self._out, self._output = out, Output(out, layout)
         self._on_error, self._progress = on_error, progress
 
@@ -84,7 +84,7 @@ class ScoringJob:
             InferenceError: a row has no score, also one that an earlier process left so, and `on_error` is 'fail'.
             CrossrankError: what the scorer raises.
         """
-        with WorkFile(self._places.work) as work:
+        with WorkFile(self._output_files.work) as work:
             try:
                 return self._run(work, scorer, overwrite=overwrite, other_machine=other_machine)
             except BaseException:
@@ -103,14 +103,14 @@ class ScoringJob:
         kept_job = work.fact("job")
         if kept_job is not None:
             self._refuse_other_job(work, kept_job, job)
-        before = self._places.read_record()
-        if self._same(before, record) and self._places.is_output(before.get("output")):
-            self._refuse_unscored(before["counts"]["unscored"], self._places.out)
+        before = self._output_files.read_record()
+        if self._same(before, record) and self._output_files.is_output(before.get("output")):
+            self._refuse_unscored(before["counts"]["unscored"], self._output_files.out)
             self._clear(work)
             return self._summary(before["counts"], resumed=before["counts"]["rows"], finished_before=True)
         if kept_job is not None:
             self._compare_machines(work, here, other_machine=other_machine)
-        if not self._places.is_output(work.fact("output")):
+        if not self._output_files.is_output(work.fact("output")):
             self._refuse_existing(overwrite=overwrite)
         if kept_job is None:
             work.keep_facts(job=job, machines=[here])
@@ -131,11 +131,11 @@ class ScoringJob:
         seconds = time.perf_counter() - started
         counts = work.counts()
         # The columns may be others than those of the process that wrote it.
-        written = self._places.is_output(work.fact("output")) and work.fact("columns") == record["columns"]
+        written = self._output_files.is_output(work.fact("output")) and work.fact("columns") == record["columns"]
         if not written:
             with self._nothing_half():
                 write_partial(
-                    self._places.partial,
+                    self._output_files.partial,
                     self._output,
                     self._layout,
                     checked,
@@ -143,7 +143,7 @@ class ScoringJob:
                     work.scores(),
                     lambda done: self._tell("writing", done, total),
                 )
-            put_in_place(self._places, work, record["columns"])
+            put_in_place(self._output_files, work, record["columns"])
         record |= {
             "machines": work.fact("machines"),
             "inputs": [str(one.file.path) for one in checked],
@@ -151,7 +151,7 @@ class ScoringJob:
             "output": work.fact("output"),
         }
         with self._nothing_half():
-            write_record(self._places, record)
+            write_record(self._output_files, record)
         self._clear(work)
         return self._summary(counts._asdict(), resumed=resumed.rows, finished_before=False, seconds=seconds)
 
@@ -217,11 +217,12 @@ class ScoringJob:
 
     def _refuse_other_output(self, work: WorkFile, *, overwrite: bool) -> None:
         """Refuse at once, before anything is read, an output that no job here can have written."""
-        if work.fact("job") is None and not self._places.is_output(self._places.read_record().get("output")):
+        before = self._output_files.read_record()
+        if work.fact("job") is None and not self._output_files.is_output(before.get("output")):
             self._refuse_existing(overwrite=overwrite)
 
     def _refuse_existing(self, *, overwrite: bool) -> None:
-        out = self._places.out
+        out = self._output_files.out
         if out.is_dir():
             raise OutputError(f"{out} is a folder: a name for a file expected")
         if out.exists() and not overwrite:
@@ -239,7 +240,7 @@ class ScoringJob:
 
     def _clear(self, work: WorkFile) -> None:
         """Remove what only an unfinished job needs, the work file last: while it is there, a next process does this."""
-        self._places.partial.unlink(missing_ok=True)
+        self._output_files.partial.unlink(missing_ok=True)
         work.remove()
 
     def _same(self, before: dict[str, Any], record: dict[str, Any]) -> bool:
@@ -259,7 +260,7 @@ class ScoringJob:
 
     def _summary(self, counts: dict[str, int], *, resumed: int, finished_before: bool, seconds: float = 0.0) -> Summary:
         return Summary(
-            out=str(self._places.out), **counts, resumed=resumed, finished_before=finished_before, seconds=seconds
+            out=str(self._output_files.out), **counts, resumed=resumed, finished_before=finished_before, seconds=seconds
         )
 
     def _tell(self, step: Step, done: int, total: int | None) -> None:
@@ -273,15 +274,15 @@ class ScoringJob:
         try:
             yield
         except BaseException as error:
-            self._places.partial.unlink(missing_ok=True)
+            self._output_files.partial.unlink(missing_ok=True)
             if isinstance(error, (pa.ArrowException, UnicodeEncodeError)):
                 raise OutputError(
-                    f"{self._places.out} cannot be written ({error}); all scores are kept: give the same command "
+                    f"{self._output_files.out} cannot be written ({error}); all scores are kept: give the same command "
                     "again, with the column left out (keep=, --keep)"
                 ) from error
             if not isinstance(error, OSError) or error.errno not in _FULL:
                 raise
             raise OutputError(
-                f"{self._places.out} cannot be written ({error}); all scores are kept: make room and give the same "
-                "command again"
+                f"{self._output_files.out} cannot be written ({error}); all scores are kept: make room and give the "
+                "same command again"
             ) from error

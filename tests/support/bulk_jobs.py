@@ -66,10 +66,12 @@ def stub_score(query, document):
 
 def run_job(pairs, out, *, scorer=None, layout=None, on_error="fail", overwrite=False, other_machine=False, told=None):
     """What `score_files` does, with a stub."""
-    places = OutputFiles(Path(out).absolute())
-    files = find_pair_files([pairs] if isinstance(pairs, (str, Path)) else pairs, places.all)
+    output_files = OutputFiles(Path(out).absolute())
+    files = find_pair_files([pairs] if isinstance(pairs, (str, Path)) else pairs, output_files.all)
     progress = (lambda progress: None) if told is None else told.append
-    job = ScoringJob(files, places, pair_file(Path(out)), layout or Layout(), on_error=on_error, progress=progress)
+    job = ScoringJob(
+        files, output_files, pair_file(Path(out)), layout or Layout(), on_error=on_error, progress=progress
+    )
     return job.run(scorer or StubScorer(), overwrite=overwrite, other_machine=other_machine)
 
 
