@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from bulk_jobs import StubScorer, make_rows, read_scored, run_job, stub_score, write_rows
+from bulk_jobs import StubScorer, file_names, make_rows, read_scored, run_job, stub_score, write_rows
 from score_runs import run_score, write_pairs
 
 from crossrank import Reranker
@@ -95,7 +95,7 @@ def test_a_kill_at_any_step_changes_no_byte_of_the_output(tmp_path, small_blocks
         summary = run_job(pairs, target, **options)
         assert target.read_bytes() == expected.read_bytes()
         assert summary.rows == ROWS
-        assert {path.name for path in target.parent.iterdir()} == {out, f"{out}.job.json"}
+        assert file_names(target.parent) == {out, f"{out}.job.json"}
         assert json.loads(Path(f"{target}.job.json").read_text())["counts"]["rows"] == ROWS
         step += 1
     assert step > 30  # before and after each
@@ -146,7 +146,7 @@ def test_a_finished_job_has_nothing_left_to_do(tmp_path):
         assert (again.rows, again.tokens, again.truncated) == (first.rows, first.tokens, first.truncated)
         assert scorer.calls == []
         assert out.stat().st_ino == before.st_ino
-        assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
+        assert file_names(tmp_path) == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -162,7 +162,7 @@ def test_a_finished_job_is_finished_on_another_machine_too(tmp_path, monkeypatch
     scorer = StubScorer()
     again = run_job(pairs, out, scorer=scorer)
     assert (again.finished_before, again.rows, scorer.calls) == (True, ROWS, [])
-    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
+    assert file_names(tmp_path) == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
 
 
 def test_inputs_that_moved_are_still_the_same_job(tmp_path, small_blocks):
@@ -205,7 +205,7 @@ def test_a_kill_while_other_columns_are_written_leaves_none_of_the_columns_befor
         run_job(pairs, out, layout=Layout(keep=asked))
         assert out.read_bytes() == expected.read_bytes()
         assert json.loads((folder / "out.jsonl.job.json").read_text())["columns"]["keep"] == list(asked)
-        assert {path.name for path in folder.iterdir()} == {"out.jsonl", "out.jsonl.job.json"}
+        assert file_names(folder) == {"out.jsonl", "out.jsonl.job.json"}
     assert step > 20
     assert set(read_scored(out)[0]) == {"id", "score"}
 

@@ -79,6 +79,11 @@ def make_rows(count):
     return [{"id": str(index), "query": f"query {index // 7}", "document": f"text {index}"} for index in range(count)]
 
 
+def file_names(folder):
+    """What lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
 _OPEN = {".gz": gzip.open, ".bz2": bz2.open}
 
 
