@@ -40,7 +40,7 @@ class Block:
     def place(self, index: int) -> str:
         """Where a row of the block is, in words."""
         file, number = self.places[index]
-        return f"{file.path}, {'row' if file.form == 'parquet' else 'line'} {number}"
+        return file.place(number)
 
 
 def read_blocks(files: Sequence[PairFile], layout: Layout, start: int) -> Iterator[Block]:

@@ -55,7 +55,7 @@ class CheckedFile:
         """
         now = self.file.path.stat()
         if (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
-            raise InvalidInputError(f"{self.file.path} was changed while it was read: files that stay expected")
+            raise changed_while_read(str(self.file.path))
 
 
 @dataclass
@@ -137,6 +137,11 @@ def check_files(
     return checked, found.schema
 
 
+def changed_while_read(which: str = "the files of pairs") -> InvalidInputError:
+    """The error for files that are no longer what they were when they were checked."""
+    return InvalidInputError(f"{which} changed while being read: files that stay as they are expected")
+
+
 def _check_columns(file: PairFile, schema: pa.Schema, layout: Layout) -> pa.Schema:
     """The carried columns of a file whose columns have names and types."""
     import pyarrow as pa
@@ -182,7 +187,7 @@ def _check_rows(rows: Rows, layout: Layout, output: Output, found: _Findings) ->
         if output.has_columns:
             _merge(found, _inferred(rows, layout), f"{rows.place(0)} and after")
     if output.refuses_values:
-        output.check(rows, layout)
+        output.check_values(rows)
 
 
 def _inferred(rows: Rows, layout: Layout) -> pa.Schema:

@@ -1,8 +1,8 @@
 """From kept scores to the output: written beside it, flushed, renamed; a process may be killed between any two steps.
 
-The digest of the output is kept in the work file before the rename, so the next process can tell that an output which
-is there already is its own. The record beside the output outlives the work file: it says what scored the output, and
-that the same command has nothing left to do.
+The digest of the output and its columns are kept in the work file before the rename, so the next process can tell that
+an output which is there already is its own, and whether it has the columns that are wanted now. The record beside the
+output outlives the work file: it says what scored the output, and that the same command has nothing left to do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.bulk.checking import changed_while_read
 from crossrank.bulk.rows import columns_of, read_rows
-from crossrank.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -124,24 +124,34 @@ def write_partial(
                 progress(done)
             checked.check_unchanged()
     if pieces.left() or done != sum(checked.rows for checked in files):
-        raise InvalidInputError("the files of pairs were changed while they were read: files that stay expected")
+        raise changed_while_read()
     flush(path)
 
 
-def put_in_place(places: OutputFiles, work: WorkFile) -> None:
-    """Give the whole output its name, having kept in the work file what it is."""
-    work.keep_facts(output=description_of(places.partial))
-    places.partial.replace(places.out)
-    flush(places.out.parent)
+def put_in_place(output_files: OutputFiles, work: WorkFile, columns: dict[str, Any]) -> None:
+    """Give the whole output its name, having kept in the work file what it is.
+
+    Args:
+        output_files: of the output.
+        work: is told what the output is.
+        columns: of the output, for JSON.
+    """
+    if output_files.is_output(work.fact("output")):
+        # Of this job with other columns. Once the work file describes the new one, nothing tells that this one is ours.
+        output_files.out.unlink()
+    # Together: the columns of one output beside the digest of another would let that one pass for finished.
+    work.keep_facts(columns=columns, output=description_of(output_files.partial))
+    output_files.partial.replace(output_files.out)
+    flush(output_files.out.parent)
 
 
-def write_record(places: OutputFiles, record: dict[str, Any]) -> None:
+def write_record(output_files: OutputFiles, record: dict[str, Any]) -> None:
     """Write the record, whole or not at all."""
-    temporary = places.partial_record
+    temporary = output_files.partial_record
     temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     flush(temporary)
-    temporary.replace(places.record)
-    flush(places.record.parent)
+    temporary.replace(output_files.record)
+    flush(output_files.record.parent)
 
 
 def flush(path: Path) -> None:
@@ -167,9 +177,7 @@ class _Pieces:
             if not len(self._held):
                 piece = next(self._pieces, None)
                 if piece is None:
-                    raise InvalidInputError(
-                        "the files of pairs were changed while they were read: files that stay expected"
-                    )
+                    raise changed_while_read()
                 self._held = piece
             parts.append(self._held[:count])
             self._held = self._held[count:]

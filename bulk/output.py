@@ -72,14 +72,13 @@ class Output:
                 f"{wrong[0].name!r} has; write parquet, or leave the column out (keep=, --keep)"
             )
 
-    def check(self, rows: Rows, layout: Layout) -> None:
+    def check_values(self, rows: Rows) -> None:
         """Refuse values that cannot be written without quotes.
 
         Raises:
             InvalidInputError: a value holds the delimiter or a line end.
         """
-        names = layout.carried(tuple(_names(rows)))
-        for name in names:
+        for name in self._layout.carried(tuple(_names(rows))):
             for index, value in enumerate(rows.column(name)):
                 if isinstance(value, str) and self._needs_quotes(value):
                     raise InvalidInputError(
@@ -102,8 +101,8 @@ class Output:
         import pyarrow.csv
         import pyarrow.parquet
 
+        columns = None if schema is None else schema.append(pa.field(self._layout.score, pa.float32()))
         if self._file.form == "parquet":
-            columns = schema.append(pa.field(self._layout.score, pa.float32())) if schema is not None else None
             with pyarrow.parquet.ParquetWriter(path, columns, compression="zstd") as parquet:
                 groups = _GroupWriter(parquet, columns)
                 yield groups
@@ -113,13 +112,11 @@ class Output:
             if self._file.form == "jsonl":
                 yield _JsonWriter(stream, self._layout)
             elif self._layout.quotes:
-                plain = pa.schema([(c.name, _plain_type(c.type)) for c in schema or ()])
-                plain = plain.append(pa.field(self._layout.score, pa.float32()))
                 options = pyarrow.csv.WriteOptions(delimiter=self._file.delimiter)
-                with pyarrow.csv.CSVWriter(stream, plain, write_options=options) as writer:
-                    yield _QuotedWriter(writer, schema, self._layout)
+                with pyarrow.csv.CSVWriter(stream, _plain_schema(columns), write_options=options) as writer:
+                    yield _QuotedWriter(writer, columns)
             else:
-                lines = _BareWriter(stream, schema, self._layout, self._file.delimiter)
+                lines = _BareWriter(stream, columns, self._file.delimiter)
                 lines.write_header()
                 yield lines
 
@@ -127,13 +124,13 @@ class Output:
 class _GroupWriter:
     """Parquet, in row groups of a size that depends on the rows alone."""
 
-    def __init__(self, writer: Any, schema: Any) -> None:
-        self._writer, self._schema = writer, schema
+    def __init__(self, writer: Any, columns: pa.Schema) -> None:
+        self._writer, self._columns = writer, columns
         self._held: list[Any] = []
         self._rows = self._bytes = 0
 
     def write(self, rows: Rows, scores: npt.NDArray[np.float32]) -> None:
-        table = with_scores(rows, scores, self._schema)
+        table = _with_scores(rows, scores, self._columns)
         self._held.append(table)
         self._rows += len(table)
         self._bytes += table.nbytes
@@ -152,27 +149,27 @@ class _GroupWriter:
 class _QuotedWriter:
     """CSV or TSV with quotes around every text."""
 
-    def __init__(self, writer: Any, schema: Any, layout: Layout) -> None:
-        self._writer, self._schema, self._layout = writer, schema, layout
+    def __init__(self, writer: Any, columns: pa.Schema) -> None:
+        self._writer, self._columns = writer, columns
 
     def write(self, rows: Rows, scores: npt.NDArray[np.float32]) -> None:
-        self._writer.write_table(_plain(_scored_table(rows, scores, self._schema, self._layout)))
+        self._writer.write_table(_plain(_with_scores(rows, scores, self._columns)))
 
 
 class _BareWriter:
     """CSV or TSV without quotes."""
 
-    def __init__(self, stream: Any, schema: Any, layout: Layout, delimiter: str) -> None:
-        self._stream, self._schema, self._layout, self._delimiter = stream, schema, layout, delimiter
+    def __init__(self, stream: Any, columns: pa.Schema, delimiter: str) -> None:
+        self._stream, self._columns, self._delimiter = stream, columns, delimiter
 
     def write_header(self) -> None:
         """Write the names of the columns."""
-        self._write([*self._schema.names, self._layout.score])
+        self._write(self._columns.names)
 
     def write(self, rows: Rows, scores: npt.NDArray[np.float32]) -> None:
         import pyarrow as pa
 
-        table = _plain(_scored_table(rows, scores, self._schema, self._layout))
+        table = _plain(_with_scores(rows, scores, self._columns))
         texts = [column.cast(pa.string()).to_pylist() for column in table.columns]
         for values in zip(*texts, strict=True):
             self._write(["" if value is None else value for value in values])
@@ -198,12 +195,12 @@ class _JsonWriter:
             self._stream.write(_json_line({**carried, self._layout.score: number}))
 
 
-def with_scores(rows: Rows, scores: npt.NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+def _with_scores(rows: Rows, scores: npt.NDArray[np.float32], columns: pa.Schema) -> pa.Table:
     """Rows as a table of the output's columns, the last of them the scores."""
     import pyarrow as pa
 
-    arrays = [typed_column(rows, column) for column in list(schema)[:-1]]
-    return pa.table([*arrays, pa.array(scores, from_pandas=True)], schema=schema)
+    arrays = [typed_column(rows, column) for column in list(columns)[:-1]]
+    return pa.table([*arrays, pa.array(scores, from_pandas=True)], schema=columns)
 
 
 def _check_parquet(path: Path, schema: pa.Schema) -> None:
@@ -219,12 +216,6 @@ def _check_parquet(path: Path, schema: pa.Schema) -> None:
                 f"{path}: parquet cannot hold the column {column.name!r}, which is {column.type} ({error}); write JSON "
                 "lines, or leave the column out (keep=, --keep)"
             ) from error
-
-
-def _scored_table(rows: Rows, scores: npt.NDArray[np.float32], schema: pa.Schema, layout: Layout) -> pa.Table:
-    import pyarrow as pa
-
-    return with_scores(rows, scores, schema.append(pa.field(layout.score, pa.float32())))
 
 
 def _names(rows: Rows) -> list[str]:
@@ -280,8 +271,12 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return pa.string() if as_string else kind
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """A table with times, dates and decimals as texts."""
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Columns with times, dates and decimals as texts."""
     import pyarrow as pa
 
-    return table.cast(pa.schema([pa.field(column.name, _plain_type(column.type)) for column in table.schema]))
+    return pa.schema([(column.name, _plain_type(column.type)) for column in schema])
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    return table.cast(_plain_schema(table.schema))

@@ -45,6 +45,10 @@ class PairFile:
         """What stands between two values, in a CSV or TSV file."""
         return "\t" if self.form == "tsv" else ","
 
+    def place(self, number: int) -> str:
+        """Where a row is, in words: by its line, or in parquet by its number from 1."""
+        return f"{self.path}, {'row' if self.form == 'parquet' else 'line'} {number}"
+
 
 def pair_file(path: Path) -> PairFile:
     """A file with the format that its name says.
@@ -70,17 +74,16 @@ def find_pair_files(patterns: Sequence[str | Path], leave_out: Collection[Path])
 
     Args:
         patterns: paths, or patterns with *, ?, [...] and ** as `glob` has them.
-        leave_out: files that no pattern means: the output, and what is kept beside it.
+        leave_out: files that no pattern means, nor links to them: the output, and what is kept beside it.
 
     Raises:
-        InvalidInputError: a file is missing, is one of those to leave out, is meant twice, or has no known format.
+        InvalidInputError: a file is missing, is one of those to leave out under whichever name, is meant twice, or has
+            no known format.
     """
     found: list[Path] = []
     hidden = {_place(path) for path in leave_out}
     for pattern in patterns:
         if Path(pattern).exists() or not glob.has_magic(str(pattern)):
-            if _place(Path(pattern)) in hidden:
-                raise InvalidInputError(f"{pattern} is the output, or belongs to it; another file of pairs expected")
             if not Path(pattern).is_file():
                 raise InvalidInputError(
                     f"{pattern}: no such file of pairs; a file, or a pattern such as 'data/*.jsonl'"
@@ -88,12 +91,15 @@ def find_pair_files(patterns: Sequence[str | Path], leave_out: Collection[Path])
             found.append(Path(pattern))
             continue
         matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
-        matches = [path for path in matches if path.is_file() and _place(path) not in hidden]
+        matches = [path for path in matches if path.is_file() and hidden.isdisjoint((_place(path), path.resolve()))]
         if not matches:
             raise InvalidInputError(f"{pattern}: no file has such a name")
         found += matches
     real: set[Path] = set()
+    outputs = {path.resolve() for path in leave_out}
     for path in found:
+        if path.resolve() in outputs:
+            raise InvalidInputError(f"{path} is the output, or belongs to it; another file of pairs expected")
         if path.resolve() in real:
             raise InvalidInputError(f"{path} is given twice; each file of pairs once expected")
         real.add(path.resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,7 @@ class Rows:
 
     def place(self, index: int) -> str:
         """Where a row is, in words."""
-        unit = "row" if self.file.form == "parquet" else "line"
-        return f"{self.file.path}, {unit} {self.places[index]}"
+        return self.file.place(self.places[index])
 
 
 def typed_column(rows: Rows, column: pa.Field) -> pa.Array | pa.ChunkedArray:
@@ -120,29 +120,33 @@ def read_rows(file: PairFile, layout: Layout, columns: Sequence[str] | None = No
 def _parquet_rows(file: PairFile, columns: Sequence[str] | None) -> Iterator[Rows]:
     import pyarrow as pa
 
-    try:
-        with _open_parquet(file) as reader:
-            first = 1
-            wanted = None if columns is None else list(columns)
-            # use_threads would decode all columns at once, and next row groups ahead.
-            for batch in reader.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False):
-                table = pa.Table.from_batches([batch])
-                table = table.cast(pa.schema([_decoded(field) for field in table.schema]))
-                table = table if wanted is None else table.select(wanted)
-                yield Rows(table, range(first, first + len(table)), file)
-                first += len(table)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise InvalidInputError(f"{file.path} cannot be read as parquet: {error}") from error
+    with _open_parquet(file) as reader:
+        first = 1
+        wanted = None if columns is None else list(columns)
+        # use_threads would decode all columns at once, and next row groups ahead.
+        for batch in reader.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False):
+            table = pa.Table.from_batches([batch])
+            table = table.cast(pa.schema([_decoded(field) for field in table.schema]))
+            table = table if wanted is None else table.select(wanted)
+            yield Rows(table, range(first, first + len(table)), file)
+            first += len(table)
 
 
-def _open_parquet(file: PairFile) -> Any:
+@contextmanager
+def _open_parquet(file: PairFile) -> Iterator[Any]:
+    """Open a parquet file.
+
+    Raises:
+        InvalidInputError: also within the `with` statement, where the file is damaged or no parquet.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file.path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+        with pq.ParquetFile(
+            file.path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+        ) as reader:
+            yield reader
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -61,7 +61,8 @@ def score_files(
     Raises:
         InvalidInputError: the files cannot be read, lack a column, or hold rows that cannot be scored or written (the
             message names the file and the line); or an argument is of another type, or has no effect.
-        InferenceError: the model gives no number for a pair; what was scored is kept.
+        InferenceError: the model gives no number for a pair; what was scored is kept. Or rows that an earlier call kept
+            or finished have no score. Neither with on_error='null'.
         OutputError: the output is there already, another process writes it, the disk is full, or what is kept beside it
             belongs to another job.
         MissingDependencyError: pyarrow is not installed.
@@ -77,17 +78,17 @@ def score_files(
     layout = Layout() if layout is None else layout
     patterns = [pairs] if isinstance(pairs, (str, Path)) else pairs
     _check_types(patterns, out, layout, progress)
-    places = OutputFiles(Path(out).absolute())
+    output_files = OutputFiles(Path(out).absolute())
     target = pair_file(Path(out))
-    if not places.out.parent.is_dir():
-        raise OutputError(f"{places.out.parent} is no folder; make it first, or name another output")
-    files = find_pair_files(patterns, places.all)
+    if not output_files.out.parent.is_dir():
+        raise OutputError(f"{output_files.out.parent} is no folder; make it first, or name another output")
+    files = find_pair_files(patterns, output_files.all)
     if not files:
         raise InvalidInputError("no files of pairs are given: at least one expected")
     _refuse_unused(layout, files, target)
     if not isinstance(reranker, ArtifactReranker):
         raise InvalidInputError(f"reranker={reranker!r}: a Reranker expected")
-    job = ScoringJob(files, places, target, layout, on_error=on_error, progress=progress or _nothing)
+    job = ScoringJob(files, output_files, target, layout, on_error=on_error, progress=progress or _nothing)
     return job.run(RerankerScorer(reranker), overwrite=overwrite, other_machine=other_machine)
 
 

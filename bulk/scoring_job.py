@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.bulk.blocks import read_blocks
-from crossrank.bulk.checking import check_files
+from crossrank.bulk.checking import changed_while_read, check_files
 from crossrank.bulk.finishing import put_in_place, write_partial, write_record
 from crossrank.bulk.job import differences, machine, scored_texts
 from crossrank.bulk.output import Output
 from crossrank.bulk.progress import Progress, Summary
 from crossrank.bulk.work_file import WorkFile
-from crossrank.errors import InferenceError, InvalidInputError, OutputError
+from crossrank.errors import InferenceError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from crossrank.bulk.pair_files import PairFile
     from crossrank.bulk.pair_scorer import PairScorer, PairScores
     from crossrank.bulk.progress import Step
-    from crossrank.bulk.work_file import Counts
 
 BLOCKS_AT_ONCE = 2
 """Blocks that are scored at a time: one is encoded while the other runs. One more is read and waits."""
@@ -49,7 +49,7 @@ class ScoringJob:
     def __init__(
         self,
         files: Sequence[PairFile],
-        places: OutputFiles,
+        output_files: OutputFiles,
         out: PairFile,
         layout: Layout,
         *,
@@ -60,13 +60,13 @@ class ScoringJob:
 
         Args:
             files: of pairs.
-            places: of the output and of what is kept beside it.
+            output_files: of the output and of what is kept beside it.
             out: the output with its format.
             layout: of the columns.
             on_error: what to do with rows that have no score.
             progress: is told how far it has come.
         """
-        self._files, self._places, self._layout = files, places, layout
+        self._files, self._output_files, self._layout = files, output_files, layout
         self._out, self._output = out, Output(out, layout)
         self._on_error, self._progress = on_error, progress
 
@@ -81,9 +81,10 @@ class ScoringJob:
         Raises:
             InvalidInputError: the files hold what cannot be scored or written.
             OutputError: the output cannot be written, or what is kept beside it belongs to another job.
+            InferenceError: a row has no score, also one that an earlier process left so, and `on_error` is 'fail'.
             CrossrankError: what the scorer raises.
         """
-        with WorkFile(self._places.work) as work:
+        with WorkFile(self._output_files.work) as work:
             try:
                 return self._run(work, scorer, overwrite=overwrite, other_machine=other_machine)
             except BaseException:
@@ -102,13 +103,14 @@ class ScoringJob:
         kept_job = work.fact("job")
         if kept_job is not None:
             self._refuse_other_job(work, kept_job, job)
-        before = self._places.read_record()
-        if self._same(before, record) and self._places.is_output(before.get("output")):
-            work.remove()
+        before = self._output_files.read_record()
+        if self._same(before, record) and self._output_files.is_output(before.get("output")):
+            self._refuse_unscored(before["counts"]["unscored"], self._output_files.out)
+            self._clear(work)
             return self._summary(before["counts"], resumed=before["counts"]["rows"], finished_before=True)
         if kept_job is not None:
             self._compare_machines(work, here, other_machine=other_machine)
-        if not self._places.is_output(work.fact("output")):
+        if not self._output_files.is_output(work.fact("output")):
             self._refuse_existing(overwrite=overwrite)
         if kept_job is None:
             work.keep_facts(job=job, machines=[here])
@@ -124,16 +126,16 @@ class ScoringJob:
     ) -> Summary:
         total = sum(one.rows for one in checked)
         started, resumed = time.perf_counter(), work.counts()
-        self._refuse_unscored(resumed)
+        self._refuse_unscored(resumed.unscored, work.path)
         self._score(work, scorer, resumed.rows, total)
         seconds = time.perf_counter() - started
         counts = work.counts()
         # The columns may be others than those of the process that wrote it.
-        written = self._places.is_output(work.fact("output")) and work.fact("columns") == record["columns"]
+        written = self._output_files.is_output(work.fact("output")) and work.fact("columns") == record["columns"]
         if not written:
             with self._nothing_half():
                 write_partial(
-                    self._places.partial,
+                    self._output_files.partial,
                     self._output,
                     self._layout,
                     checked,
@@ -141,8 +143,7 @@ class ScoringJob:
                     work.scores(),
                     lambda done: self._tell("writing", done, total),
                 )
-            work.keep_facts(columns=record["columns"])
-            put_in_place(self._places, work)
+            put_in_place(self._output_files, work, record["columns"])
         record |= {
             "machines": work.fact("machines"),
             "inputs": [str(one.file.path) for one in checked],
@@ -150,8 +151,8 @@ class ScoringJob:
             "output": work.fact("output"),
         }
         with self._nothing_half():
-            write_record(self._places, record)
-        work.remove()
+            write_record(self._output_files, record)
+        self._clear(work)
         return self._summary(counts._asdict(), resumed=resumed.rows, finished_before=False, seconds=seconds)
 
     def _score(self, work: WorkFile, scorer: PairScorer, start: int, total: int) -> None:
@@ -178,7 +179,7 @@ class ScoringJob:
                 scorer.cancel()
                 wait(futures, _CANCEL_AGAIN)
         if done != total:
-            raise InvalidInputError("the files of pairs were changed while they were read: files that stay expected")
+            raise changed_while_read()
 
     def _keep(self, work: WorkFile, block: Block, future: Future[PairScores]) -> int:
         found = future.result()
@@ -216,11 +217,12 @@ class ScoringJob:
 
     def _refuse_other_output(self, work: WorkFile, *, overwrite: bool) -> None:
         """Refuse at once, before anything is read, an output that no job here can have written."""
-        if work.fact("job") is None and not self._places.is_output(self._places.read_record().get("output")):
+        before = self._output_files.read_record()
+        if work.fact("job") is None and not self._output_files.is_output(before.get("output")):
             self._refuse_existing(overwrite=overwrite)
 
     def _refuse_existing(self, *, overwrite: bool) -> None:
-        out = self._places.out
+        out = self._output_files.out
         if out.is_dir():
             raise OutputError(f"{out} is a folder: a name for a file expected")
         if out.exists() and not overwrite:
@@ -229,12 +231,17 @@ class ScoringJob:
                 "replace it (overwrite=True, --overwrite)"
             )
 
-    def _refuse_unscored(self, resumed: Counts) -> None:
-        if resumed.unscored and self._on_error == "fail":
+    def _refuse_unscored(self, unscored: int, path: Path) -> None:
+        if unscored and self._on_error == "fail":
             raise InferenceError(
-                f"{resumed.unscored} of the rows that are kept have no score; leave them empty (on_error='null', "
-                f"--on-error null), or remove {self._places.work} to begin anew"
+                f"{path} has rows without a score ({unscored}); leave them empty (on_error='null', --on-error null), "
+                "or remove the file to begin anew"
             )
+
+    def _clear(self, work: WorkFile) -> None:
+        """Remove what only an unfinished job needs, the work file last: while it is there, a next process does this."""
+        self._output_files.partial.unlink(missing_ok=True)
+        work.remove()
 
     def _same(self, before: dict[str, Any], record: dict[str, Any]) -> bool:
         """Whether a record is of this job; on whichever machine, for with nothing left to score nothing is mixed."""
@@ -253,7 +260,7 @@ class ScoringJob:
 
     def _summary(self, counts: dict[str, int], *, resumed: int, finished_before: bool, seconds: float = 0.0) -> Summary:
         return Summary(
-            out=str(self._places.out), **counts, resumed=resumed, finished_before=finished_before, seconds=seconds
+            out=str(self._output_files.out), **counts, resumed=resumed, finished_before=finished_before, seconds=seconds
         )
 
     def _tell(self, step: Step, done: int, total: int | None) -> None:
@@ -267,15 +274,15 @@ class ScoringJob:
         try:
             yield
         except BaseException as error:
-            self._places.partial.unlink(missing_ok=True)
+            self._output_files.partial.unlink(missing_ok=True)
             if isinstance(error, (pa.ArrowException, UnicodeEncodeError)):
                 raise OutputError(
-                    f"{self._places.out} cannot be written ({error}); all scores are kept: give the same command "
+                    f"{self._output_files.out} cannot be written ({error}); all scores are kept: give the same command "
                     "again, with the column left out (keep=, --keep)"
                 ) from error
             if not isinstance(error, OSError) or error.errno not in _FULL:
                 raise
             raise OutputError(
-                f"{self._places.out} cannot be written ({error}); all scores are kept: make room and give the same "
-                "command again"
+                f"{self._output_files.out} cannot be written ({error}); all scores are kept: make room and give the "
+                "same command again"
             ) from error

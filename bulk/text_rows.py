@@ -59,11 +59,11 @@ def json_rows(file: PairFile) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = _DECODER.decode(line)
             except InvalidInputError as error:
-                raise InvalidInputError(f"{file.path}, line {number}: {error}") from error
+                raise InvalidInputError(f"{file.place(number)}: {error}") from error
             except (ValueError, RecursionError) as error:
-                raise InvalidInputError(f"{file.path}, line {number} is not JSON: {error}") from error
+                raise InvalidInputError(f"{file.place(number)} is not JSON: {error}") from error
             if not isinstance(row, dict):
-                raise InvalidInputError(f"{file.path}, line {number} is a {type(row).__name__}: an object expected")
+                raise InvalidInputError(f"{file.place(number)} is a {type(row).__name__}: an object expected")
             yield number, row
 
 
@@ -100,7 +100,7 @@ def delimited_rows(file: PairFile, layout: Layout) -> Iterator[tuple[int, list[s
             if len(values) != columns:
                 hint = "" if layout.quotes else "; without quotes no value holds the delimiter or a line end"
                 raise InvalidInputError(
-                    f"{file.path}, line {number} has {len(values)} values: {columns} expected, as the header has{hint}"
+                    f"{file.place(number)} has {len(values)} values: {columns} expected, as the header has{hint}"
                 )
             yield number, values
 
@@ -119,7 +119,7 @@ def _records(file: PairFile, text: io.TextIOWrapper, layout: Layout) -> Iterator
                 yield reader.line_num, values
     except csv.Error as error:
         raise InvalidInputError(
-            f"{file.path}, line {reader.line_num}: {error}. Quotes enclose a whole value and are doubled within it; "
+            f"{file.place(reader.line_num)}: {error}. Quotes enclose a whole value and are doubled within it; "
             "where a quote is a character like others, say so (quotes=False, --no-quotes)"
         ) from error
     finally:

@@ -165,8 +165,9 @@ def _names(columns: str | None) -> tuple[str, ...] | None:
 
 def _told(summary: Summary, model: str) -> list[str]:
     """The summary in words."""
+    unscored = [f"{_count(summary.unscored, 'row')} without a score"] if summary.unscored else []
     if summary.finished_before:
-        return [f"{summary.out} is finished already: {_count(summary.rows, 'row')} of this very job"]
+        return [f"{summary.out} is finished already: {_count(summary.rows, 'row')} of this very job", *unscored]
     scored = summary.rows - summary.resumed
     parts = [f"{_count(summary.rows, 'row')} in {summary.out}"]
     if summary.resumed:
@@ -176,9 +177,7 @@ def _told(summary: Summary, model: str) -> list[str]:
     parts.append(f"{_count(summary.tokens, 'token')}")
     if summary.truncated:
         parts.append(f"{_count(summary.truncated, 'document')} cut to the model's length")
-    if summary.unscored:
-        parts.append(f"{_count(summary.unscored, 'row')} without a score")
-    return parts
+    return parts + unscored
 
 
 def _count(number: int, what: str) -> str:

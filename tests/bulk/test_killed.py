@@ -3,16 +3,18 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
+from itertools import count
 from pathlib import Path
 
 import pytest
-from bulk_jobs import StubScorer, make_rows, read_scored, run_job, stub_score, write_rows
+from bulk_jobs import StubScorer, file_names, make_rows, read_scored, run_job, stub_score, write_rows
 from score_runs import run_score, write_pairs
 
 from crossrank import Reranker
-from crossrank.bulk import Layout, finishing, score_files
+from crossrank.bulk import Layout, finishing, score_files, scoring_job
 from crossrank.bulk.output import Output
 from crossrank.bulk.work_file import WorkFile
 from crossrank.errors import OutputError
@@ -93,7 +95,7 @@ def test_a_kill_at_any_step_changes_no_byte_of_the_output(tmp_path, small_blocks
         summary = run_job(pairs, target, **options)
         assert target.read_bytes() == expected.read_bytes()
         assert summary.rows == ROWS
-        assert {path.name for path in target.parent.iterdir()} == {out, f"{out}.job.json"}
+        assert file_names(target.parent) == {out, f"{out}.job.json"}
         assert json.loads(Path(f"{target}.job.json").read_text())["counts"]["rows"] == ROWS
         step += 1
     assert step > 30  # before and after each
@@ -144,7 +146,7 @@ def test_a_finished_job_has_nothing_left_to_do(tmp_path):
         assert (again.rows, again.tokens, again.truncated) == (first.rows, first.tokens, first.truncated)
         assert scorer.calls == []
         assert out.stat().st_ino == before.st_ino
-        assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
+        assert file_names(tmp_path) == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -160,7 +162,7 @@ def test_a_finished_job_is_finished_on_another_machine_too(tmp_path, monkeypatch
     scorer = StubScorer()
     again = run_job(pairs, out, scorer=scorer)
     assert (again.finished_before, again.rows, scorer.calls) == (True, ROWS, [])
-    assert {path.name for path in tmp_path.iterdir()} == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
+    assert file_names(tmp_path) == {"pairs.jsonl", "out.jsonl", "out.jsonl.job.json"}
 
 
 def test_inputs_that_moved_are_still_the_same_job(tmp_path, small_blocks):
@@ -177,6 +179,39 @@ def test_other_columns_may_be_carried_when_a_job_goes_on(tmp_path, small_blocks)
         run_job(pairs, tmp_path / "out.jsonl", scorer=StubScorer(fails={"text 25"}))
     assert run_job(pairs, tmp_path / "out.jsonl", layout=Layout(keep=("id",))).resumed == 20
     assert list(read_scored(tmp_path / "out.jsonl")[0]) == ["id", "score"]
+
+
+@pytest.mark.parametrize("ended", ["write_record", "remove"])
+@pytest.mark.parametrize("asked", [("id",), ("id", "document")])
+def test_a_kill_while_other_columns_are_written_leaves_none_of_the_columns_before(tmp_path, monkeypatch, ended, asked):
+    pairs = write_rows(tmp_path / "pairs.jsonl", make_rows(ROWS))
+    expected = tmp_path / "expected.jsonl"
+    run_job(pairs, expected, layout=Layout(keep=asked))
+    first = tmp_path / "first"
+    first.mkdir()
+    with monkeypatch.context() as patch:
+        # Nothing is missing but the record, or nothing at all but the end of the work file.
+        patch.setattr(*((scoring_job, ended) if ended == "write_record" else (WorkFile, ended)), interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(pairs, first / "out.jsonl", layout=Layout(keep=("id", "document")))
+    assert set(read_scored(first / "out.jsonl")[0]) == {"id", "document", "score"}
+    for step in count():
+        folder = tmp_path / str(step)
+        shutil.copytree(first, folder)
+        out = folder / "out.jsonl"
+        killed_at(step, lambda out=out: run_job(pairs, out, layout=Layout(keep=("id",))))
+        if not (folder / "out.jsonl.scoring").exists():
+            break  # finished
+        run_job(pairs, out, layout=Layout(keep=asked))
+        assert out.read_bytes() == expected.read_bytes()
+        assert json.loads((folder / "out.jsonl.job.json").read_text())["columns"]["keep"] == list(asked)
+        assert file_names(folder) == {"out.jsonl", "out.jsonl.job.json"}
+    assert step > 20
+    assert set(read_scored(out)[0]) == {"id", "score"}
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])

@@ -84,6 +84,8 @@ def test_mistakes_are_told_by_file_and_line(score, tmp_path):
     empty = score("--on-error", "null", given=tmp_path / "bad.jsonl")
     assert "1 row without a score" in empty.stderr
     assert scored(tmp_path / "out.jsonl")[1] == {"query": "q", "score": None}
+    again = score("--on-error", "null", given=tmp_path / "bad.jsonl")
+    assert again.stderr.endswith("is finished already: 2 rows of this very job; 1 row without a score\n")
     assert score(given=tmp_path / "*.parquet").exit_code == 2
 
 

@@ -66,15 +66,22 @@ def stub_score(query, document):
 
 def run_job(pairs, out, *, scorer=None, layout=None, on_error="fail", overwrite=False, other_machine=False, told=None):
     """What `score_files` does, with a stub."""
-    places = OutputFiles(Path(out).absolute())
-    files = find_pair_files([pairs] if isinstance(pairs, (str, Path)) else pairs, places.all)
+    output_files = OutputFiles(Path(out).absolute())
+    files = find_pair_files([pairs] if isinstance(pairs, (str, Path)) else pairs, output_files.all)
     progress = (lambda progress: None) if told is None else told.append
-    job = ScoringJob(files, places, pair_file(Path(out)), layout or Layout(), on_error=on_error, progress=progress)
+    job = ScoringJob(
+        files, output_files, pair_file(Path(out)), layout or Layout(), on_error=on_error, progress=progress
+    )
     return job.run(scorer or StubScorer(), overwrite=overwrite, other_machine=other_machine)
 
 
 def make_rows(count):
     return [{"id": str(index), "query": f"query {index // 7}", "document": f"text {index}"} for index in range(count)]
+
+
+def file_names(folder):
+    """What lies in a folder."""
+    return {path.name for path in folder.iterdir()}
 
 
 _OPEN = {".gz": gzip.open, ".bz2": bz2.open}
