@@ -13,6 +13,7 @@ from crossrank.document_pool import DocumentPool
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.call.arguments import listed, name_in
 from crossrank.engine.call.ranking import best_first, ranked_documents
+from crossrank.engine.closing import ClosedOnLeaving
 from crossrank.engine.text.documents import as_list, checked_top_k, query_text
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.errors import InferenceError, InvalidInputError
@@ -21,7 +22,6 @@ from crossrank.stages import CascadeResult, StageRun, checked_stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from crossrank.engine.call.results import RankedDocument
     from crossrank.engine.text.prepared import Documents
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from crossrank.stages import Stage
 
 
-class Cascade:
+class Cascade(ClosedOnLeaving):
     """Ranks in stages: each stage scores the best documents of the stage before, and they rank above all others.
 
     Stages may have different models, or the same one on fewer tokens of each document; the same model is loaded once,
@@ -234,14 +234,6 @@ class Cascade:
         """Close the rerankers that the cascade made; those given as a stage's model stay open. May be called twice."""
         for reranker in self._made.values():
             reranker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         """One line: what each stage runs, on how many tokens of a pair, and how many documents it keeps."""

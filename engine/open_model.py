@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from crossrank.engine.closing import ClosedOnLeaving
 from crossrank.engine.config import RerankerConfig, with_parameters_of
 from crossrank.engine.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from crossrank.engine.call.results import RerankerInfo
     from crossrank.engine.plan.cost import CostModel
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
 
 
-class OpenModel:
+class OpenModel(ClosedOnLeaving):
     """The graph of one artifact, loaded until it is closed. Pickles as its configuration."""
 
     @with_parameters_of(RerankerConfig.__init__)
@@ -81,16 +81,6 @@ class OpenModel:
             drain: whether calls in progress get their scores; else they get a ClosedError.
         """
         self._loaded.close(drain=drain)
-
-    def __enter__(self) -> Self:
-        """Use as a context manager; leaving it closes."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def __repr__(self) -> str:
         """One line: what runs, where, and whether it is closed."""

@@ -7,7 +7,16 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_serializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 # At run time, because pydantic reads the annotations of the fields.
 from crossrank.cascade import Cascade
@@ -70,6 +79,8 @@ class _LoadedRerankers:
 class ConfiguredReranker(BaseModel):
     """The fields that say which reranker ranks. It is loaded at the first call, once, whichever thread is first.
 
+    A field that is assigned is checked; one that is refused stays what it was.
+
     Attributes:
         model: as `Reranker` takes it: 'default', a folder, a catalogue name or a hub id.
         provider: as for `Reranker`, likewise the others up to `trust_remote_code`.
@@ -85,7 +96,7 @@ class ConfiguredReranker(BaseModel):
             pickles, but cannot be written as data.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
 
     model: str = Field(default="default", min_length=1)
     provider: ProviderChoice = "auto"
@@ -116,6 +127,24 @@ class ConfiguredReranker(BaseModel):
                 f"reranker= together with {', '.join(both)}: a loaded reranker has its own; give either"
             )
         return self
+
+    if not TYPE_CHECKING:  # where a class has this, type checkers let any name be assigned
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Assign a field as it was checked, or nothing.
+
+            Raises:
+                ValidationError: of pydantic, a `ValueError`: the value is outside its range, or does not go with the
+                    others.
+            """
+            fields, given = self.__dict__.copy(), self.model_fields_set.copy()
+            try:
+                super().__setattr__(name, value)
+            except ValidationError:
+                # pydantic assigns before it calls `_check`, and leaves it at that where `_check` refuses.
+                object.__setattr__(self, "__dict__", fields)
+                object.__setattr__(self, "__pydantic_fields_set__", given)
+                raise
 
     @field_serializer("reranker")
     def _serialized(self, reranker: ArtifactReranker | Cascade | None) -> None:

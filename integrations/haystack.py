@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Self
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
     from crossrank.engine.call.results import RankResult
     from crossrank.engine.text.windows import LongDocumentsChoice
     from crossrank.models.manifest import Activation, PrecisionChoice, ProviderChoice
+
+
+_OWN_ACTIVATION: Activation = "identity"
+"""Of a model that is loaded here: it gives logits, of which both kinds of scores are made."""
+
+
+class _Asked(NamedTuple):
+    """What a call asks, checked. `sigmoid`: whether scores are to be made of what the reranker gives."""
+
+    documents: list[Document]
+    top_k: int
+    sigmoid: bool
+    threshold: float | None
 
 
 @component
@@ -81,12 +95,12 @@ class CrossrankRanker:
                 one cannot be written as data.
 
         Raises:
-            InvalidInputError: `top_k` is less than 1.
+            InvalidInputError: `top_k` is less than 1, or `score_threshold` is no number.
             ValidationError: of pydantic, a `ValueError`: another option is outside its range.
         """
         self.top_k = whole_number("top_k", top_k, 1)
         self.scale_score = scale_score
-        self.score_threshold = score_threshold
+        self.score_threshold = _threshold(score_threshold)
         self.meta_fields_to_embed = list(meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
         options: dict[str, Any] = {
@@ -102,7 +116,7 @@ class CrossrankRanker:
             "reranker": reranker,
         }
         if reranker is None:
-            options["activation"] = "identity"  # logits, of which both kinds of scores are made
+            options["activation"] = _OWN_ACTIVATION
         fields = ConfiguredReranker.model_fields
         self._configured = ConfiguredReranker(
             **{name: value for name, value in options.items() if value != fields[name].default}
@@ -172,15 +186,14 @@ class CrossrankRanker:
             `documents`: copies of the best, best first, with their scores.
 
         Raises:
-            InvalidInputError: `top_k` is less than 1, or logits are asked of a reranker or cascade that was given
-                and has none to show.
+            InvalidInputError: `top_k` is less than 1, `score_threshold` is no number, or logits are asked of a reranker
+                or cascade that was given and has none to show; nothing was scored then.
             CrossrankError: otherwise as `Reranker` and its `rank`.
         """
-        options = self._options(top_k, scale_score, score_threshold)
-        documents = _one_for_each_id(documents)
-        if not documents:
+        asked = self._checked(documents, top_k, scale_score, score_threshold)
+        if not asked.documents:
             return {"documents": []}
-        return self._answer(documents, self._configured.rank(query, self._texts(documents)), *options)
+        return _answer(asked, self._configured.rank(query, self._texts(asked.documents)))
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -198,21 +211,25 @@ class CrossrankRanker:
             Overloaded: it would wait for more than about four seconds.
             CrossrankError: otherwise as `run`.
         """
-        options = self._options(top_k, scale_score, score_threshold)
-        documents = _one_for_each_id(documents)
-        if not documents:
+        asked = self._checked(documents, top_k, scale_score, score_threshold)
+        if not asked.documents:
             return {"documents": []}
-        return self._answer(documents, await self._configured.rank_async(query, self._texts(documents)), *options)
+        return _answer(asked, await self._configured.rank_async(query, self._texts(asked.documents)))
 
-    def _options(
-        self, top_k: int | None, scale_score: bool | None, score_threshold: float | None
-    ) -> tuple[int, bool, float | None]:
-        return (
-            # The component's too: it may have been assigned.
-            whole_number("top_k", self.top_k if top_k is None else top_k, 1, otherwise=", or None for a call"),
-            self.scale_score if scale_score is None else scale_score,
-            self.score_threshold if score_threshold is None else score_threshold,
-        )
+    def _checked(
+        self, documents: list[Document], top_k: int | None, scale_score: bool | None, score_threshold: float | None
+    ) -> _Asked:
+        # The component's limits too: they may have been assigned.
+        top_k = whole_number("top_k", self.top_k if top_k is None else top_k, 1, otherwise=", or None for a call")
+        threshold = _threshold(self.score_threshold if score_threshold is None else score_threshold)
+        scale_score = self.scale_score if scale_score is None else scale_score
+        activation = self._activation()
+        if activation == "sigmoid" and not scale_score:
+            raise InvalidInputError(
+                f"scale_score=False with {self._configured.reranker!r}, whose scores are between 0 and 1 already; "
+                "give one with activation='identity'"
+            )
+        return _Asked(_one_for_each_id(documents), top_k, bool(scale_score) and activation == "identity", threshold)
 
     def _texts(self, documents: list[Document]) -> list[str]:
         return [
@@ -229,32 +246,37 @@ class CrossrankRanker:
             for document in documents
         ]
 
-    def _answer(
-        self, documents: list[Document], ranking: RankResult, top_k: int, scale_score: bool, threshold: float | None
-    ) -> dict[str, list[Document]]:
-        scores = [item.score for item in ranking]
-        if self._activation() == "identity" and scale_score:
-            numbers = activate(np.asarray([score for score in scores if score is not None], np.float32), "sigmoid")
-            scores[: len(numbers)] = numbers.tolist()  # what has no score comes last
-        elif self._activation() == "sigmoid" and not scale_score:
-            raise InvalidInputError(
-                f"scale_score=False with {self._configured.reranker!r}, whose scores are between 0 and 1 already; "
-                "give one with activation='identity'"
-            )
-        ranked = [
-            dataclasses.replace(documents[item.index], score=score)
-            for item, score in zip(ranking, scores, strict=True)
-            if threshold is None or (score is not None and score >= threshold)
-        ]
-        return {"documents": ranked[:top_k]}
-
     def _activation(self) -> Activation:
-        reranker = self._configured.ready()
+        """That of a reranker that was given, or of the one to load, which is not loaded for this."""
+        reranker = self._configured.reranker
+        if reranker is None:
+            return _OWN_ACTIVATION
         rerankers = reranker.rerankers if isinstance(reranker, Cascade) else (reranker,)
         activations = {one.info().activation for one in rerankers}
         if len(activations) > 1:
             raise InvalidInputError(f"{reranker!r} mixes activations; give stages the same one")
         return activations.pop()
+
+
+def _answer(asked: _Asked, ranking: RankResult) -> dict[str, list[Document]]:
+    scores = [item.score for item in ranking]
+    if asked.sigmoid:
+        numbers = activate(np.asarray([score for score in scores if score is not None], np.float32), "sigmoid")
+        scores[: len(numbers)] = numbers.tolist()  # what has no score comes last
+    ranked = [
+        dataclasses.replace(asked.documents[item.index], score=score)
+        for item, score in zip(ranking, scores, strict=True)
+        if asked.threshold is None or (score is not None and score >= asked.threshold)
+    ]
+    return {"documents": ranked[: asked.top_k]}
+
+
+def _threshold(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise InvalidInputError(f"score_threshold={value!r}: a number expected, or None for no threshold")
+    return float(value)
 
 
 def _one_for_each_id(documents: list[Document]) -> list[Document]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from crossrank.cascade import Cascade
 from crossrank.errors import InvalidInputError, MissingDependencyError
@@ -40,8 +40,6 @@ class CrossrankRerank(ConfiguredReranker, BaseDocumentCompressor):
     """
 
     top_n: int | None = Field(default=3, ge=1)
-
-    model_config = ConfigDict(validate_assignment=True)
 
     def compress_documents(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from crossrank.errors import InvalidInputError, MissingDependencyError
 from crossrank.integrations.configured_reranker import ConfiguredReranker
@@ -44,8 +44,6 @@ class CrossrankRerank(ConfiguredReranker, BaseNodePostprocessor):
     """
 
     top_n: int | None = Field(default=2, ge=1)
-
-    model_config = ConfigDict(validate_assignment=True)
 
     @classmethod
     def class_name(cls) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from crossrank.compat.activations import OF_MODEL, ActivationFn, checked_activation
 from crossrank.compat.inputs import chosen_prompt
@@ -16,6 +16,7 @@ from crossrank.compat.options import (
     refuse_model_options,
 )
 from crossrank.compat.scorer import PairScorer
+from crossrank.engine.closing import ClosedOnLeaving
 from crossrank.errors import InvalidInputError
 from crossrank.models.artifact import Artifact
 from crossrank.resolve import resolve_model
@@ -23,7 +24,6 @@ from crossrank.resolve import resolve_model
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from crossrank.models.manifest import Precision, PrecisionChoice
 
@@ -39,7 +39,7 @@ _ABSENT = frozenset(
 """What sentence-transformers' class has besides: torch modules, training, saving, process pools."""
 
 
-class OpenCrossEncoder:
+class OpenCrossEncoder(ClosedOnLeaving):
     """A model that is loaded until it is closed."""
 
     def __init__(  # noqa: PLR0913  sentence-transformers' signature
@@ -205,16 +205,6 @@ class OpenCrossEncoder:
     def close(self) -> None:
         """Free the sessions. Closing twice does nothing."""
         self._scorer.close()
-
-    def __enter__(self) -> Self:
-        """Use as a context manager; leaving it closes."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse what the class does not have: assigning it would change nothing."""

@@ -84,7 +84,7 @@ def read_device(device: object) -> Device:
     raise InvalidInputError(f"device={device!r:.100}: 'cpu', 'cuda' or 'cuda:0' expected; crossrank runs on no other")
 
 
-def find_model(model_name_or_path: object, *, local_files_only: bool) -> str | Path:
+def find_model(model_name_or_path: str | Path | None, *, local_files_only: bool) -> str | Path:
     """The model's name as `Reranker` takes it.
 
     Raises:
@@ -93,7 +93,7 @@ def find_model(model_name_or_path: object, *, local_files_only: bool) -> str | P
     """
     if model_name_or_path is None:
         raise InvalidInputError("model_name_or_path is None: a checkpoint folder, a hub id or 'default' expected")
-    model = absolute_model(model_name_or_path)  # type: ignore[arg-type]  # it checks the type
+    model = absolute_model(model_name_or_path)
     if isinstance(model, Path) or model in EMBEDDED_MODELS:
         return model
     if local_files_only:

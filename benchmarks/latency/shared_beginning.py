@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from crossrank.engine.runtime.causal_session import CausalSession
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.export.decoder.graph import write_graph
 from crossrank.export.decoder.share_beginning import share_beginning
 from crossrank.export.decoder.weights import DecoderWeights, Layer, Linear

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossrank.engine.call.score_cache import digest
 from crossrank.engine.text.documents import TEXT_FIELD
-from crossrank.engine.text.encoding import EncodedDocuments
+from crossrank.engine.text.encoded import EncodedDocuments
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import cut
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from crossrank.engine.call.score_cache import KnownScore, ScoreCache
     from crossrank.engine.plan.cost import CostModel
-    from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
+    from crossrank.engine.text.encoded import EncodedQuery
+    from crossrank.engine.text.encoding import PairEncoder
     from crossrank.engine.text.windows import Windows
 
 _CHARACTERS_PER_TOKEN = 4

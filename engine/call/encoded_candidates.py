@@ -15,7 +15,7 @@ import numpy as np
 from crossrank.engine.call.candidates import kept_tokens
 from crossrank.engine.call.results import DocumentWindow
 from crossrank.engine.call.score_cache import KnownScore
-from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs
+from crossrank.engine.text.encoded import EncodedDocuments, EncodedPairs
 from crossrank.engine.text.longest_first import cut_longer_queries
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.engine.text.windows import aggregate, cut
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from crossrank.engine.schedule.encoding_pieces import EncodingSpeed, Piece, Pieces
     from crossrank.engine.schedule.request import FailedPair
     from crossrank.engine.text.documents import Document
-    from crossrank.engine.text.encoding import EncodedQuery, PairEncoder
+    from crossrank.engine.text.encoded import EncodedQuery
+    from crossrank.engine.text.encoding import PairEncoder
     from crossrank.engine.text.windows import WindowCuts, Windows
 
 

@@ -19,7 +19,7 @@ from crossrank.engine.call.encoded_candidates import DocumentScores, candidate_p
 from crossrank.engine.schedule.encoders import OutOfTime
 from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.run_results import GIVE_UP_AFTER
-from crossrank.engine.text.encoding import EncodedDocuments
+from crossrank.engine.text.encoded import EncodedDocuments
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from crossrank.engine.schedule.request import FailedPair, Outcome, Terms
     from crossrank.engine.schedule.scheduler import Scheduler
     from crossrank.engine.schedule.time_limit import TimeLimit
-    from crossrank.engine.text.encoding import EncodedPairs
+    from crossrank.engine.text.encoded import EncodedPairs
 
 _CHUNKS_AT_ONCE = 2
 """One that is scored and one that waits behind it, so that workers never wait for an encoding."""

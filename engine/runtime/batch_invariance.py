@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.engine.plan.batch_kinds import SinglePairs
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.plan.batch_kinds import BatchKind
-    from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
+    from crossrank.engine.text.encoded import EncodedPairs
+    from crossrank.engine.text.encoding import PairEncoder
     from crossrank.models.manifest import ReferencePair
 
 LENGTH_AT_LOAD = 16

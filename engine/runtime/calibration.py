@@ -21,7 +21,7 @@ import numpy as np
 
 from crossrank.engine.plan.batch_kinds import GridShapes
 from crossrank.engine.plan.cost import CostModel
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.errors import CacheFolderError
 from crossrank.models.user_folders import used_folder, user_folder
 

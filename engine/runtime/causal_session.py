@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from crossrank.engine.runtime.session import GraphSession, checked_logits, open_session, run_failed
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from crossrank.engine.runtime.causal_session import CausalSession
     from crossrank.engine.runtime.runner import RunBatch
     from crossrank.engine.runtime.session import GraphSession
-    from crossrank.engine.text.encoding import TokenArrays
+    from crossrank.engine.text.encoded import TokenArrays
     from crossrank.models.manifest import Manifest
 
 _log = logging.getLogger("crossrank")

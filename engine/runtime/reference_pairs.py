@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.engine.text.encoding import EncodedPairs
+    from crossrank.engine.text.encoded import EncodedPairs
     from crossrank.models.manifest import Graph, Precision
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 3e-2, "int8": 0.5}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from crossrank.engine.text.encoding import TokenArrays
+    from crossrank.engine.text.encoded import TokenArrays
     from crossrank.models.manifest import Manifest, Provider
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

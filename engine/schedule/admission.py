@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.plan.run_times import RunTimes
     from crossrank.engine.schedule.request import Outcome, Terms
-    from crossrank.engine.text.encoding import EncodedPairs
+    from crossrank.engine.text.encoded import EncodedPairs
 
 LONGEST_WAIT = 4.0
 """Seconds that a call beside an event loop may wait for others: enough for the bursts of a machine that is 70% busy,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.plan.planner import Batch
-    from crossrank.engine.text.encoding import EncodedPairs
+    from crossrank.engine.text.encoded import EncodedPairs
     from crossrank.errors import CrossrankError
 
 HIGHEST_PRIORITY, LOWEST_PRIORITY = 4, -4

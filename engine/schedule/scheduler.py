@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from crossrank.engine.schedule.admission import AdmittedCall
     from crossrank.engine.schedule.request import Terms
     from crossrank.engine.schedule.statistics import BatchObserver, RerankerStats
-    from crossrank.engine.text.encoding import EncodedPairs, PairEncoder
+    from crossrank.engine.text.encoded import EncodedPairs
+    from crossrank.engine.text.encoding import PairEncoder
 
 
 class Scheduler:

@@ -15,7 +15,7 @@ from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.runtime.session import NoNumberError
 from crossrank.engine.schedule.queue_commands import RunFinished, WorkerDied
 from crossrank.engine.schedule.statistics import BatchObserved
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable

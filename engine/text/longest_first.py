@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossrank.engine.text.encoding import EncodedQuery
+from crossrank.engine.text.encoded import EncodedQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from crossrank.engine.text.encoding import EncodedDocuments, PairEncoder
+    from crossrank.engine.text.encoded import EncodedDocuments
+    from crossrank.engine.text.encoding import PairEncoder
 
 
 def query_tokens_kept(

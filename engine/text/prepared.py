@@ -15,7 +15,7 @@ from crossrank.errors import InvalidInputError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from crossrank.engine.text.encoding import EncodedDocuments
+    from crossrank.engine.text.encoded import EncodedDocuments
 
 
 @dataclass(frozen=True, slots=True)

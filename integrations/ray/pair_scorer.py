@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crossrank.engine.config import RerankerConfig
+from crossrank.engine.text.documents import TEXT_FIELD
 from crossrank.errors import InvalidInputError
 from crossrank.integrations.ray.assigned import assigned
 from crossrank.reranker import Reranker
@@ -151,13 +152,21 @@ class PairScorer:
             )
         queries, documents = _values(batch, options.query), _values(batch, options.document)
         for row, (query, document) in enumerate(zip(queries, documents, strict=True)):
-            if not isinstance(query, str) or not isinstance(document, str | Mapping):
-                name, value = (options.document, document) if isinstance(query, str) else (options.query, query)
-                whole = reprlib.repr({column: _values(batch, column)[row] for column in columns})
-                raise InvalidInputError(
-                    f"row {row} of a batch: {name}={value!r}, a string expected; the row is {whole}. Leave such rows "
-                    "out with Dataset.filter, or fill them"
+            text = document.get(TEXT_FIELD) if isinstance(document, Mapping) else document
+            if not isinstance(query, str):
+                wrong = f"{options.query}={query!r:.100}, a string expected"
+            elif not isinstance(text, str):
+                wrong = (
+                    f"{options.document}={document!r:.100}, a string expected, or a struct with one as {TEXT_FIELD!r}"
                 )
+            else:
+                continue
+            # Not the representation of one mapping, which would leave out all but four columns.
+            whole = ", ".join(f"{column!r}: {reprlib.repr(_values(batch, column)[row])}" for column in columns)
+            raise InvalidInputError(
+                f"row {row} of a batch: {wrong}; the row is {{{whole}}}. Leave such rows out with Dataset.filter, or "
+                "fill them"
+            )
         return _with_column(batch, options.score, self._reranker.score_pairs(zip(queries, documents, strict=True)))
 
 

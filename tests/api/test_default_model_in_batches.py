@@ -15,7 +15,7 @@ from tiny_checkpoints import make_texts
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
 from crossrank.engine.runtime.session import GraphSession
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.models.artifact import Artifact
 from crossrank.models.embedded import embedded_artifact
 from crossrank.models.manifest import Manifest

@@ -120,6 +120,26 @@ def test_a_copy_with_another_model_ranks_with_that():
     configured.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "wrong", "message"),
+    [
+        ({}, "threads", 0, "threads=0"),
+        ({"max_length": 64}, "max_length", -1, "max_length=-1"),
+        ({}, "precision", "int4", "precision"),
+        ({}, "model", "", "model"),
+        ({"precision": "int8"}, "reranker", Cascade.__new__(Cascade), "reranker= together with precision"),
+        ({"reranker": Cascade.__new__(Cascade)}, "model", MODEL, "reranker= together with model"),
+    ],
+    ids=str,
+)
+def test_what_is_refused_when_it_is_assigned_leaves_everything_as_it_was(options, name, wrong, message):
+    configured = ConfiguredReranker(**options)
+    with pytest.raises(ValidationError, match=message):
+        setattr(configured, name, wrong)
+    assert configured == ConfiguredReranker(**options)
+    assert configured.model_fields_set == set(options)
+
+
 def test_a_loaded_reranker_is_used_and_stays_open_but_cannot_be_written_as_data(logits):
     with Reranker(MODEL) as reranker:
         configured = ConfiguredReranker(reranker=reranker)

@@ -14,6 +14,7 @@ from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 
 from crossrank import Cascade, InvalidInputError, Reranker, Stage
+from crossrank.integrations import configured_reranker
 from crossrank.integrations.haystack import CrossrankRanker
 
 MODULE = "crossrank.integrations.haystack"
@@ -175,16 +176,49 @@ def test_a_loaded_reranker_is_used_but_cannot_be_written(documents, logits, scor
 
 
 def test_scores_between_0_and_1_are_not_scaled_again_and_have_no_logits(documents, scores):
-    with Reranker(MODEL, activation="sigmoid") as reranker, Reranker(MODEL, activation="identity") as other:
+    with Reranker(MODEL, activation="sigmoid") as reranker:
         ranker = CrossrankRanker(reranker=reranker)
         close(ranker.run(query=QUERY, documents=documents), scores)
         with pytest.raises(InvalidInputError, match="between 0 and 1 already"):
             ranker.run(query=QUERY, documents=documents, scale_score=False)
-        with (
-            Cascade([Stage(reranker, keep=2), Stage(other)]) as cascade,
-            pytest.raises(InvalidInputError, match="mixes activations"),
+
+
+def test_what_is_refused_is_refused_before_anything_is_scored(documents):
+    with Reranker(MODEL, activation="sigmoid") as reranker, Reranker(MODEL, activation="identity") as other:
+        cascade = Cascade([Stage(reranker, keep=2), Stage(other)])
+        for given, options, message in (
+            (reranker, {"top_k": 0}, "top_k=0"),
+            (reranker, {"scale_score": False}, "between 0 and 1 already"),
+            (reranker, {"score_threshold": math.nan}, "score_threshold=nan"),
+            (reranker, {"score_threshold": "0.5"}, "score_threshold='0.5'"),
+            (reranker, {"score_threshold": True}, "score_threshold=True"),
+            (cascade, {}, "mixes activations"),
         ):
-            CrossrankRanker(reranker=cascade).run(query=QUERY, documents=documents)
+            ranker = CrossrankRanker(reranker=given)
+            with pytest.raises(InvalidInputError, match=message):
+                ranker.run(query=QUERY, documents=documents, **options)
+            with pytest.raises(InvalidInputError, match=message):
+                asyncio.run(ranker.run_async(query=QUERY, documents=documents, **options))
+            assert (reranker.stats().runs, other.stats().runs) == (0, 0), message
+
+
+def test_a_component_that_is_closed_while_it_ranks_does_not_load_its_model_again(documents, scores, monkeypatch):
+    loaded = []
+
+    class ClosedMeanwhile(Reranker):
+        def __init__(self, **options):
+            loaded.append(options)
+            super().__init__(**options)
+
+        def rank(self, *arguments, **options):
+            ranking = super().rank(*arguments, **options)
+            ranker.close()
+            return ranking
+
+    monkeypatch.setattr(configured_reranker, "Reranker", ClosedMeanwhile)
+    ranker = CrossrankRanker(model=MODEL)
+    close(ranker.run(query=QUERY, documents=documents), scores)
+    assert len(loaded) == 1
 
 
 def test_a_document_without_a_score_comes_last_and_passes_no_threshold(documents):
@@ -211,7 +245,9 @@ def test_warming_up_twice_loads_once_and_no_documents_load_nothing(documents, sc
     assert asyncio.run(nothing.run_async(query=QUERY, documents=[])) == {"documents": []}
 
 
-@pytest.mark.parametrize("options", [{"precision": "int4"}, {"threads": 0}, {"model": ""}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"precision": "int4"}, {"threads": 0}, {"model": ""}, {"score_threshold": math.nan}], ids=str
+)
 def test_options_that_mean_nothing_are_refused_at_once(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         CrossrankRanker(**options)

@@ -82,6 +82,17 @@ def test_a_limit_is_checked_when_it_is_assigned(documents, wrong):
     assert len(made.compress_documents(documents, QUERY)) == 1
 
 
+@pytest.mark.parametrize("adapter", [CrossrankRerank, CrossrankCrossEncoder])
+def test_an_option_is_checked_when_it_is_assigned_and_stays_what_it_was(adapter):
+    made = adapter(model=MODEL)
+    with pytest.raises(ValueError, match="threads=0"):
+        made.threads = 0
+    assert (made.threads, made.model_fields_set) == (None, {"model"})
+    made.threads = 1
+    assert made.ready().info().threads == 1
+    made.close()
+
+
 def test_asynchronous_calls_give_the_same(compressor, documents, logits):
     async def main():
         return await asyncio.gather(*(compressor.acompress_documents(documents, QUERY) for _ in range(5)))

@@ -58,7 +58,9 @@ def test_a_limit_is_checked_when_it_is_assigned(wrong):
     made = CrossrankRerank(model=MODEL, top_n=2)
     with pytest.raises(ValueError, match="top_n"):
         made.top_n = wrong
-    assert made.top_n == 2
+    with pytest.raises(ValueError, match=f"threads={wrong}"):
+        made.threads = wrong
+    assert (made.top_n, made.threads) == (2, None)
 
 
 def test_asynchronous_calls_give_the_same(postprocessor, nodes, logits):

@@ -170,6 +170,24 @@ class TestWithoutACluster:
         )
         assert as_text["relevance"].tobytes() == as_struct["relevance"].tobytes()
 
+    @pytest.mark.parametrize("struct", [{"text": None}, {"text": 7}, {"body": "bees make honey"}], ids=str)
+    @pytest.mark.parametrize("kind", ["numpy", "pandas", "pyarrow"])
+    def test_a_struct_without_a_text_is_refused_with_its_row(self, scorer, struct, kind):
+        import pandas as pd
+        import pyarrow as pa
+
+        others = {f"other_{number}": [number] for number in range(6)}
+        table = {"question": ["bees"], "passage": [struct], **others, "key": ["a"]}
+        batch = {
+            "numpy": lambda: {name: np.array(values, object) for name, values in table.items()},
+            "pandas": lambda: pd.DataFrame(table),
+            "pyarrow": lambda: pa.table(table),
+        }[kind]()
+        with pytest.raises(InvalidInputError, match="a string expected, or a struct with one as 'text'") as no:
+            scorer(batch)
+        assert f"row 0 of a batch: passage={struct}" in str(no.value)
+        assert all(f"{name!r}: {values[0]!r}" in str(no.value) for name, values in table.items())
+
     def test_an_empty_batch_gets_an_empty_column(self, scorer):
         empty = np.array([], object)
         scored = scorer({"question": empty, "passage": empty})["relevance"]

@@ -1,4 +1,4 @@
-"""Calls of a `CrossEncoder` that sentence-transformers refuses, and that it takes and `crossrank.compat` refuses.
+"""Pairs for a `CrossEncoder`, and calls that sentence-transformers refuses, or takes and `crossrank.compat` refuses.
 
 Each was seen with sentence-transformers 6.2; `tests/api/compat/test_beside_sentence_transformers.py` makes sure of it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tiny_checkpoints import make_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     Call = Callable[[Any], object]
 
 PAIRS = [("the river", "cold water"), ("who reads", "every reader measures wind-tunnel results"), ("a", "")]
+
+LONG = "the river heats cold water " * 20
+MANY = [*make_pairs(20, seed=61), *PAIRS, ("", ""), ("who", LONG), (LONG, "cold water"), (LONG, LONG)]
+"""Also empty ones, and such as are longer than the model takes by the document, by the query and by both."""
 
 REFUSED_BY_BOTH: dict[str, Call] = {
     "a pair without a document": lambda model: model.predict([("a",)]),

@@ -14,7 +14,7 @@ from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.engine.schedule.request import Terms
 from crossrank.engine.schedule.scheduler import Scheduler
-from crossrank.engine.text.encoding import EncodedDocuments, EncodedPairs, EncodedQuery, TokenArrays
+from crossrank.engine.text.encoded import EncodedDocuments, EncodedPairs, EncodedQuery, TokenArrays
 
 COST = CostModel(run=1e-4, row=1e-6, token=1e-4, token_squared=1e-9)
 """About a millisecond for ten tokens."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from crossrank.engine.plan.shape_grid import ShapeGrid
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 
 GRID = ShapeGrid((8, 16, 32), 128)
 VOCABULARY = 90

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from crossrank.benchmarks.harness.workloads import Workload
-    from crossrank.engine.text.encoding import EncodedPairs
+    from crossrank.engine.text.encoded import EncodedPairs
     from crossrank.models.artifact import Artifact
 
 

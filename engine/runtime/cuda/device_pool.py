@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from crossrank.engine.runtime.cuda.grid_runner import GridRunner
     from crossrank.engine.runtime.runner import RunResult
-    from crossrank.engine.text.encoding import TokenArrays
+    from crossrank.engine.text.encoded import TokenArrays
 
 _THREADS_PER_DEVICE = 2
 """One waits for the run on the device while the other assembles the next batch."""

@@ -26,7 +26,7 @@ from crossrank.engine.runtime.cuda.options import FIRST_GRAPH_ID, NOT_CAPTURED, 
 from crossrank.engine.runtime.cuda.shape_buffers import GraphInterface, ShapeBuffers, pinned_memory, run_options
 from crossrank.engine.runtime.runner import RunResult
 from crossrank.engine.runtime.session import checked_inputs, checked_logits, checked_output, open_session, run_failed
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.plan.shape_grid import Shape
-    from crossrank.engine.text.encoding import TokenArrays
+    from crossrank.engine.text.encoded import TokenArrays
 
 _IDS, _MASK = "input_ids", "attention_mask"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crossrank.engine.runtime.batch_invariance import rows_of_length, scores_ignore_other_pairs
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 
 
 def rows(count, length=6):

@@ -13,7 +13,7 @@ from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.runtime import causal_session
 from crossrank.engine.runtime.causal_session import CausalSession, open_graph
 from crossrank.engine.runtime.reference_pairs import artifact_encoder, encode_pairs
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.errors import ArtifactError, InferenceError
 from crossrank.models.artifact import Artifact
 

@@ -8,7 +8,7 @@ from tiny_artifacts import copy_artifact, rewrite_manifest
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.runtime.session import checked_logits
-from crossrank.engine.text.encoding import TokenArrays
+from crossrank.engine.text.encoded import TokenArrays
 from crossrank.errors import ArtifactError, InferenceError
 
 INT64 = TensorProto.INT64
