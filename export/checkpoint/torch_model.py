@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
@@ -10,11 +12,15 @@ from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.modular_model import with_head
 from crossrank.export.checkpoint.newer_config import installed_transformers
 from crossrank.export.checkpoint.quiet import quiet_libraries
+from crossrank.models.artifact import sha256_of
 
 if TYPE_CHECKING:
     from crossrank.export.checkpoint.checkpoint import Checkpoint
 
 SEGMENTS = "token_type_ids"
+
+_COPIED_CODE = "transformers_modules."
+"""Begins the name of every module that transformers makes of a checkpoint's own code."""
 
 _FIRST_WITH_DTYPE = Version("4.56")
 """Of transformers: earlier ones call the option `torch_dtype`."""
@@ -51,8 +57,8 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             one transformers chooses by default, as users of the checkpoint run it.
 
     Raises:
-        UnsupportedCheckpointError: transformers cannot load it, or weights of it are missing (transformers would
-            fill those with random numbers).
+        UnsupportedCheckpointError: transformers cannot load it, takes code of another checkpoint for it, or weights of
+            it are missing (transformers would fill those with random numbers).
     """
     import torch
     from transformers import AutoConfig
@@ -88,6 +94,7 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             raise  # a disk error, to which the export's message adds what to do
         # safetensors, pickle and transformers each raise errors of their own over damaged weights.
         raise UnsupportedCheckpointError(f"transformers cannot load {checkpoint.folder}: {error}") from error
+    _check_code(model, checkpoint)
     missing = set(loading["missing_keys"])
     if checkpoint.head and getattr(model, "pooler", None) is not None:
         # The modules pool; what the class would pool with besides is not read.
@@ -100,6 +107,21 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"  # noqa: PLR2004
         )
     return model.eval()
+
+
+def _check_code(model: Any, checkpoint: Checkpoint) -> None:
+    """Refuse a model that runs other code than the checkpoint's own.
+
+    transformers 5 remembers, for the rest of the process, the model class that it first loaded for a configuration
+    class: a second checkpoint with the same configuration code and other model code would be given the first one's.
+    """
+    own = set(checkpoint.source.code_sha256.values())
+    for kind in type(model).__mro__:
+        if own and kind.__module__.startswith(_COPIED_CODE) and sha256_of(Path(inspect.getfile(kind))) not in own:
+            raise UnsupportedCheckpointError(
+                f"transformers gives {checkpoint.source.id} the class {kind.__name__} of a checkpoint with other code "
+                f"that this process loaded before; export {checkpoint.source.id} in a process of its own"
+            )
 
 
 def _auto_class(checkpoint: Checkpoint) -> Any:

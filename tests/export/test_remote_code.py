@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_cases import write_pairs
+from packaging.version import Version
 from remote_checkpoint import write_remote_checkpoint
 from tiny_checkpoints import MAX_LENGTH, make_pairs
 
@@ -172,18 +174,52 @@ def test_what_is_missing_of_a_tokenizers_code_is_named(reference, error, message
         read_checkpoint(own_tokenizer, trust_remote_code=True, local_files_only=True)
 
 
-def test_a_package_that_its_code_imports_is_named(checkpoint, tmp_path):
+def change_code(checkpoint: Path, old: str, new: str) -> None:
+    """Change the model's code, and the configuration's too: transformers 5 keeps a class of models for each of that."""
     path = checkpoint / "modeling_rotary_reranker.py"
-    path.write_text("import a_package_nobody_has\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    code = path.read_text(encoding="utf-8")
+    assert old in code
+    path.write_text(code.replace(old, new), encoding="utf-8")
+    with (checkpoint / "configuration_rotary_reranker.py").open("a", encoding="utf-8") as file:
+        file.write(f"\n# for {new!r}\n")
+
+
+def test_code_of_another_checkpoint_that_was_loaded_before_is_never_taken_for_its_own(checkpoint, tmp_path):
+    def export_to(name: str) -> np.ndarray:
+        report = export(
+            checkpoint,
+            tmp_path / name,
+            trust_remote_code=True,
+            precisions=["fp32"],
+            verification_pairs=write_pairs(tmp_path / f"{name}.jsonl"),
+        )
+        with ArtifactReranker(report.artifact, provider="cpu", activation="identity") as reranker:
+            return np.asarray(reranker.score_pairs(make_pairs(8, seed=2)))
+
+    before = export_to("before")
+    path = checkpoint / "modeling_rotary_reranker.py"
+    code = path.read_text(encoding="utf-8")
+    path.write_text(
+        code.replace("logits=self.classifier(x[:, 0])", "logits=3 * self.classifier(x[:, 0])"), encoding="utf-8"
+    )
+
+    if Version(importlib.metadata.version("transformers")) >= Version("5"):
+        with pytest.raises(UnsupportedCheckpointError, match="other code that this process loaded before"):
+            export_to("after")
+        assert not (tmp_path / "after").exists()
+    else:
+        np.testing.assert_allclose(export_to("after"), 3 * before, atol=1e-4, rtol=0)
+
+
+def test_a_package_that_its_code_imports_is_named(checkpoint, tmp_path):
+    change_code(checkpoint, "from torch import nn\n", "from torch import nn\nimport a_package_nobody_has\n")
     with pytest.raises(UnsupportedCheckpointError, match="a_package_nobody_has"):
         export(checkpoint, tmp_path / "artifact", trust_remote_code=True)
     assert not (tmp_path / "artifact").exists()
 
 
 def test_code_that_branches_on_its_data_is_refused_with_the_exporters_reason(checkpoint, tmp_path):
-    path = checkpoint / "modeling_rotary_reranker.py"
-    code = path.read_text(encoding="utf-8")
-    path.write_text(code.replace("        for layer", "        if x.sum() > 0:\n            x = -x\n        for layer"))
+    change_code(checkpoint, "        for layer", "        if x.sum() > 0:\n            x = -x\n        for layer")
     with pytest.raises(ExportError, match=r"torch\.onnx failed to export rotary \(rotary-reranker\)"):
         export(
             checkpoint,
