@@ -118,7 +118,14 @@ def _load_tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[tuple[str, str]],
 
     def encode(pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         with quiet_libraries():
-            encoded = tokenizer([pair[0]], [pair[1]], truncation="only_second", max_length=checkpoint.max_length)
+            encoded = tokenizer(
+                [pair[0]],
+                [pair[1]],
+                truncation="only_second",
+                max_length=checkpoint.max_length,
+                # Where no file names a class, transformers 5 leaves them out unless asked.
+                return_token_type_ids=checkpoint.uses_segment_ids,
+            )
         types = encoded.get("token_type_ids") if checkpoint.uses_segment_ids else None
         return encoded["input_ids"][0], types[0] if types else None
 
