@@ -1,4 +1,4 @@
-"""Scores kept in a folder, so that an evaluation goes on where an earlier one was stopped.
+"""Scores kept in a folder, so that an evaluation or a tuning goes on where an earlier one was stopped.
 
 A file holds one query's scores by one model: `MODEL/TEXTS.json`, named by the digest of the model with the options that
 its scores and times depend on, and by the digest of the query's text with its candidates' texts. A change of any of
@@ -33,7 +33,7 @@ class QueryScores:
 
     Attributes:
         scores: float32 (candidates,), in the candidates' order.
-        seconds: what scoring took, from the texts on.
+        seconds: what scoring took: of an evaluation from the texts on, of a tuning from the encoded documents on.
     """
 
     scores: npt.NDArray[np.float32]
