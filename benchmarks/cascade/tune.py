@@ -23,6 +23,7 @@ from crossrank.benchmarks.cascade.tuning_figures import (
 from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.harness.sampling import ratio_per_round
 from crossrank.cascade import Cascade
+from crossrank.errors import InvalidInputError
 from crossrank.evaluation.beir import read_collection
 from crossrank.evaluation.dependencies import require_ir_measures
 from crossrank.evaluation.kept_scores import KeptScores
@@ -103,8 +104,14 @@ def _opened(plan: TuningPlan, stack: ExitStack) -> tuple[Reranker, Reranker]:
 
 def _check_collections(plan: TuningPlan) -> None:
     """Refuse collections that cannot be tuned on, before hours are spent on scoring others."""
+    names: set[str] = set()
     for folder in plan.collections:
         collection = read_collection(folder)
+        if collection.name in names:  # figures are named by it, and one would hide the other's
+            raise InvalidInputError(
+                f"{folder}: another collection is called {collection.name!r} too; folders of different names expected"
+            )
+        names.add(collection.name)
         chosen_candidates(folder, collection, plan.queries, plan.candidates)
         if collection.judgements and plan.measure == "ndcg":
             require_ir_measures()

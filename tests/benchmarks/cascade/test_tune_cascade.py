@@ -272,6 +272,13 @@ def test_judgements_without_a_relevant_document_for_any_query_are_refused(collec
         tune(plan_of(tiny_artifact, collection))
 
 
+def test_collections_of_one_name_are_refused(tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored"))
+    folders = [write_collection(tmp_path / name / "dev") for name in ("a", "b")]
+    with pytest.raises(InvalidInputError, match=r"b/dev: another collection is called 'dev' too"):
+        tune(plan_of(tiny_artifact, *folders))
+
+
 def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
     monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InvalidInputError, match="is not there"):
