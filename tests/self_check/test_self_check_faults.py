@@ -155,6 +155,13 @@ def test_constant_memory_passes_and_a_leak_fails(subject):
     assert growing.figures["growth_mib"]["host"] > memory.ALLOWED_MIB
 
 
+@pytest.mark.parametrize(("calls", "verdict"), [(1, "n.a."), (2, "PASS")])
+def test_one_sample_of_memory_shows_no_growth(subject, calls, verdict):
+    result = check_memory(subject, "fp32", calls)
+    assert result.verdict == verdict
+    assert ("two calls or more expected" in result.detail) is (calls == 1)
+
+
 def test_memory_of_the_device_counts_where_it_is_reported(subject, monkeypatch):
     reported = iter(range(1000, 3000, 10))
     monkeypatch.setattr(memory, "used_mebibytes", lambda device: next(reported))
