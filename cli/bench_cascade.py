@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossrank.benchmarks.cascade.tuning_plan import MAX_LENGTHS, Measure, TuningPlan
-from crossrank.cli.bench_output import Outputs, check_files, check_folder, numbers_of, run_benchmark, write_file
+from crossrank.cli.bench_output import Outputs, check_files, check_folder, numbers_of, run_benchmark
 from crossrank.cli.common import FAILURE, err, out
 from crossrank.cli.options import JsonFileOption, MarkdownOption, PlotsOption, ThreadsOption, model_names
+from crossrank.evaluation.output_file import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

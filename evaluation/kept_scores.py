@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from crossrank.evaluation.output_file import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,8 +71,6 @@ class KeptScores:
         """Keep scores; arguments as for `read`."""
         if self._folder is None:
             return
-        path = _path(self._folder, model, texts)
-        path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "schema": _SCHEMA,
             "model": model,
@@ -79,9 +78,7 @@ class KeptScores:
             "seconds": entry.seconds,
             "scores": entry.scores.tolist(),
         }
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(path)
+        write_file(_path(self._folder, model, texts), json.dumps(record))
 
 
 def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
