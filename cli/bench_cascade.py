@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossrank.benchmarks.cascade.tuning_plan import MAX_LENGTHS, Measure, TuningPlan
-from crossrank.cli.bench_output import Outputs, check_files, numbers_of, run_benchmark, write_file
+from crossrank.cli.bench_output import Outputs, check_files, check_folder, numbers_of, run_benchmark
 from crossrank.cli.common import FAILURE, err, out
 from crossrank.cli.options import JsonFileOption, MarkdownOption, PlotsOption, ThreadsOption, model_names
+from crossrank.evaluation.output_file import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def cascade_command(
     threads: ThreadsOption = None,
     confirm: Annotated[int, typer.Option(min=0, help="Queries to run the chosen cascade and the full model on.")] = 2,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Store scores here; a later run reuses them.")
+        Path | None, typer.Option(metavar="FOLDER", help="Keep scores here; a later run reuses them.")
     ] = None,
     toml: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the cascade for --cascade.")] = None,
     json_file: JsonFileOption = None,
@@ -79,7 +80,9 @@ def cascade_command(
         scores=scores,
         confirm=confirm,
     )
-    check_files({"--scores": scores, "--toml": toml})
+    check_files({"--toml": toml})
+    if scores is not None:
+        check_folder("--scores", scores)
     outputs = Outputs(json_file, markdown, plots)
     run = describe_run()
     chosen: str | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 
 from crossrank.cli.common import err, out, plain_table
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.output_file import write_file
 from crossrank.models.manifest import Precision
 
 if TYPE_CHECKING:
@@ -195,21 +196,6 @@ def check_folder(option: str, folder: Path) -> None:
         raise InvalidInputError(f"{option}: {existing} is no folder; a folder to write to expected")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InvalidInputError(f"{option}: {existing} may not be written to; a writable folder expected")
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a text as UTF-8, whole or not at all where its folder allows that; the folder is created if necessary."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    special = path.is_symlink() or (path.exists() and not path.is_file())  # /dev/stdout, a pipe
-    if special or not os.access(path.parent, os.W_OK):
-        path.write_text(text, encoding="utf-8")
-        return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def print_tables(tables: Iterable[ReportTable]) -> None:

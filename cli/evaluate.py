@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from crossrank.cli.bench_output import check_files, check_folder, print_tables, some_of, with_progress, write_file
+from crossrank.cli.bench_output import check_files, check_folder, print_tables, some_of, with_progress
 from crossrank.cli.options import (
     JsonFileOption,
     MarkdownOption,
@@ -21,6 +21,7 @@ from crossrank.cli.options import (
 )
 from crossrank.errors import InvalidInputError
 from crossrank.evaluation.measures import Gain
+from crossrank.evaluation.output_file import write_file
 from crossrank.models.manifest import PrecisionChoice, ProviderChoice
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def evaluate_command(
     from crossrank.evaluation.report_table import tables_to_markdown
     from crossrank.export_cache import cache_folder
 
+    _check_length(max_length, cascade)
     check_files({"--json": json_file, "--markdown": markdown, "--plot": plot})
     for option, folder in (("--save-run", save_run), ("--scores", scores)):
         if folder is not None:
@@ -136,6 +138,11 @@ def evaluate_command(
             write_file(markdown, tables_to_markdown([table], plots=images))
         if save_run is not None:
             _write_runs(evaluation, save_run)
+
+
+def _check_length(max_length: int | None, cascades: list[str] | None) -> None:
+    if cascades and max_length is not None:
+        raise InvalidInputError("--cascade names the lengths of its stages: --max-length does not go with it")
 
 
 def _add(models: dict[str, Model], name: str, model: Model) -> None:

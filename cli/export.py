@@ -10,7 +10,7 @@ import typer
 
 from crossrank.cli.common import json_text, out, plain_table
 from crossrank.cli.inspect import fidelity_cells, pass_line
-from crossrank.cli.options import PositiveLabelOption, TrustRemoteCodeOption, stated_label
+from crossrank.cli.options import PositiveLabelOption, TrustRemoteCodeOption
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.errors import InvalidInputError
 from crossrank.export.dependencies import Exporter
@@ -105,7 +105,7 @@ def export_command(
         report = make(
             force=force,
             activation=activation,
-            positive_label=stated_label(positive_label),
+            positive_label=positive_label,
             max_length=max_length,
             verification_pairs=verification_pairs,
             min_kendall_tau=min_kendall_tau,

@@ -59,7 +59,7 @@ TrustRemoteCodeOption: TypeAlias = Annotated[
 PositiveLabelOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--positive-label", help="Of several labels: index or name of the one whose probability is the score."
+        "--positive-label", help="Of several labels: name, else index, of the one whose probability is the score."
     ),
 ]
 PrintJsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print for programs.")]
@@ -99,13 +99,3 @@ QueriesOption: TypeAlias = Annotated[
 ]
 RoundsOption: TypeAlias = Annotated[int, typer.Option("--rounds", min=1, help="How often everything is measured.")]
 PeersOption: TypeAlias = Annotated[str | None, typer.Option("--peers", help="Which peers, comma-separated.")]
-
-
-def stated_label(text: str | None) -> int | str | None:
-    """The index of a label, or its name, of what a command was given."""
-    if text is None:
-        return None
-    try:
-        return int(text) if text.isdecimal() else text
-    except ValueError:  # more digits than Python converts: no index in any case
-        return text

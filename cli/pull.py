@@ -13,7 +13,6 @@ from crossrank.cli.options import (
     PrintJsonOption,
     TrustRemoteCodeOption,
     model_names,
-    stated_label,
 )
 from crossrank.cli.progress import ProgressDisplay
 from crossrank.models.artifact import Artifact
@@ -50,7 +49,7 @@ def pull_command(
             precision=precision,
             revision=revision,
             file=file,
-            positive_label=stated_label(positive_label),
+            positive_label=positive_label,
             trust_remote_code=trust_remote_code,
             update=update,
             progress=progress.show,

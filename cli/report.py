@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from crossrank.cli.bench_output import check_files, with_progress, write_file
+from crossrank.cli.bench_output import check_files, with_progress
 from crossrank.cli.common import FAILURE, err
 from crossrank.cli.options import embedded_names
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.output_file import write_file
 from crossrank.models.embedded import EMBEDDED_MODELS, embedded_artifact
 from crossrank.models.manifest import Provider
 

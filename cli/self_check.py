@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from crossrank.cli.bench_output import check_files, with_progress, write_file
+from crossrank.cli.bench_output import check_files, with_progress
 from crossrank.cli.common import FAILURE, out, plain_table
 from crossrank.cli.options import ModelOption
+from crossrank.evaluation.output_file import write_file
 from crossrank.models.manifest import ProviderChoice
 
 if TYPE_CHECKING:

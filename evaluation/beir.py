@@ -17,14 +17,15 @@ _QRELS_COLUMNS = 3
 
 
 def read_collection(folder: str | Path, run: str | Path | None = None) -> Collection:
-    """Read a BEIR folder. The judgements are `qrels/test.tsv` or the only file there.
+    """Read a BEIR folder. The judgements are `qrels/test.tsv` or the only `*.tsv` file there.
 
     Args:
         folder: the collection's.
         run: TREC run of the first stage; None takes the folder's only `*.trec` file, if it has one.
 
     Raises:
-        InvalidInputError: a file is missing or holds something else; the message has the file and line.
+        InvalidInputError: a file is missing or holds something else, or several could be meant; the message has the
+            file and line.
     """
     folder = Path(folder)
     documents = {
@@ -34,15 +35,14 @@ def read_collection(folder: str | Path, run: str | Path | None = None) -> Collec
     queries = {name: str(record["text"]) for name, record in _records(folder / "queries.jsonl")}
     if not documents or not queries:
         raise InvalidInputError(f"{folder}: {len(documents)} documents and {len(queries)} queries; some expected")
-    qrels = sorted((folder / "qrels").glob("*.tsv"))
-    chosen = [path for path in qrels if path.name == "test.tsv"] or qrels[:1]
+    qrels = _judgement_file(folder / "qrels")
     runs = [Path(run)] if run is not None else sorted(folder.glob("*.trec"))
     if len(runs) > 1:
         raise InvalidInputError(f"{folder} has {len(runs)} *.trec files; one run expected, or none")
     return Collection(
         documents,
         queries,
-        _read_judgements(chosen[0]) if chosen else {},
+        {} if qrels is None else _read_judgements(qrels),
         read_run(runs[0], documents) if runs else {},
         folder.absolute().name,
     )
@@ -81,12 +81,22 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, record
 
 
+def _judgement_file(folder: Path) -> Path | None:
+    files = sorted(folder.glob("*.tsv"))
+    found = [path for path in files if path.name == "test.tsv"] or files
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{folder} has {', '.join(path.name for path in found)}; test.tsv or a single file expected"
+        )
+    return found[0] if found else None
+
+
 def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
     for number, line in numbered_lines(path):
         fields = line.split("\t")
         grade = whole_number(fields[-1])
-        if number == 1 and grade is None:
+        if number == 1 and _is_column_name(fields[-1]):
             continue  # the header
         if len(fields) != _QRELS_COLUMNS or grade is None:
             raise InvalidInputError(
@@ -94,3 +104,12 @@ def _read_judgements(path: Path) -> dict[str, dict[str, int]]:
             )
         add_judgement(judgements, fields[0], fields[1], grade, f"{path}, line {number}")
     return judgements
+
+
+def _is_column_name(text: str) -> bool:
+    """Whether a field says something, and no number; a wrong grade such as 1.0 is no name of a column."""
+    try:
+        float(text)
+    except ValueError:
+        return bool(text.strip())
+    return False

@@ -1,4 +1,4 @@
-"""Scores kept in a folder, so that an evaluation goes on where an earlier one was stopped.
+"""Scores kept in a folder, so that an evaluation or a tuning goes on where an earlier one was stopped.
 
 A file holds one query's scores by one model: `MODEL/TEXTS.json`, named by the digest of the model with the options that
 its scores and times depend on, and by the digest of the query's text with its candidates' texts. A change of any of
@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from crossrank.evaluation.output_file import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class QueryScores:
 
     Attributes:
         scores: float32 (candidates,), in the candidates' order.
-        seconds: what scoring took, from the texts on.
+        seconds: what scoring took: of an evaluation from the texts on, of a tuning from the encoded documents on.
     """
 
     scores: npt.NDArray[np.float32]
@@ -70,8 +71,6 @@ class KeptScores:
         """Keep scores; arguments as for `read`."""
         if self._folder is None:
             return
-        path = _path(self._folder, model, texts)
-        path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "schema": _SCHEMA,
             "model": model,
@@ -79,9 +78,7 @@ class KeptScores:
             "seconds": entry.seconds,
             "scores": entry.scores.tolist(),
         }
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(path)
+        write_file(_path(self._folder, model, texts), json.dumps(record))
 
 
 def digest_of(value: Mapping[str, Any] | Sequence[Any]) -> str:

@@ -83,6 +83,19 @@ def check_model(model: Model, options: OpenOptions) -> None:
         pass
 
 
+def measured_settings(reranker: ArtifactReranker) -> Mapping[str, Any]:
+    """What an open reranker's scores and times depend on, besides the machine; for whoever keeps both."""
+    info = reranker.info()
+    return {
+        "crossrank": __version__,
+        **score_settings(reranker),
+        "devices": info.devices,
+        "threads": info.threads,
+        "max_batch_tokens": info.max_batch_tokens,
+        "onnxruntime": info.onnxruntime_version,
+    }
+
+
 def score_candidates(
     model: Model,
     candidates: Sequence[Candidates],
@@ -106,8 +119,8 @@ def score_candidates(
     progress("loading")
     with _opened(model, options) as scorer, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # cutting at the model's length is part of what is measured
-        settings = [_settings(reranker) for reranker in _rerankers(scorer)]
-        digest = digest_of({"crossrank": __version__, "stages": _stages(scorer), "models": settings})
+        settings = [measured_settings(reranker) for reranker in _rerankers(scorer)]
+        digest = digest_of({"stages": _stages(scorer), "models": settings})
         texts = [own.digest() for own in candidates]
         entries = [kept.read(digest, key, len(own.documents)) for own, key in zip(candidates, texts, strict=True)]
         missing = [index for index, entry in enumerate(entries) if entry is None]
@@ -190,15 +203,3 @@ def _rerankers(scorer: ArtifactReranker | Cascade) -> tuple[ArtifactReranker, ..
 
 def _stages(scorer: ArtifactReranker | Cascade) -> list[tuple[int | None, int | None]]:
     return [] if isinstance(scorer, ArtifactReranker) else [(stage.keep, stage.max_length) for stage in scorer.stages]
-
-
-def _settings(reranker: ArtifactReranker) -> Mapping[str, Any]:
-    """What a reranker's scores and times depend on."""
-    info = reranker.info()
-    return {
-        **score_settings(reranker),
-        "devices": info.devices,
-        "threads": info.threads,
-        "max_batch_tokens": info.max_batch_tokens,
-        "onnxruntime": info.onnxruntime_version,
-    }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossrank.errors import InvalidInputError
+from crossrank.evaluation.output_file import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def read_run(path: str | Path, documents: Container[str] | None = None) -> dict[
 
 
 def write_run(path: str | Path, rankings: Mapping[str, Sequence[tuple[str, float]]], *, tag: str = "crossrank") -> None:
-    """Write a run; its folder is made if it does not exist.
+    """Write a run, whole or not at all; its folder is made if it does not exist.
 
     trec_eval orders by score and ignores ranks. So that every tool reads the order given, a score that is not below
     the one before it is written as the next lower float32.
@@ -77,9 +78,7 @@ def write_run(path: str | Path, rankings: Mapping[str, Sequence[tuple[str, float
                     raise InvalidInputError(f"{what} {name!r}: a run file takes names without blanks only")
             before = min(np.float32(score), np.nextafter(before, np.float32(-np.inf)))
             lines.append(f"{query} Q0 {document} {rank} {before} {tag}\n")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_file(Path(path), "".join(lines))
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -66,8 +66,12 @@ def check_memory(
                 if subject.provider == "cuda":
                     _append_known(device, used_mebibytes(subject.device))
     figures: dict[str, Any] = {"calls": calls, "allowed_mib": ALLOWED_MIB, "host_mib": host, "device_mib": device}
-    growths = {name: growth(samples) for name, samples in (("host", host), ("device", device)) if samples}
-    figures["growth_mib"] = growths
+    measured = {name: samples for name, samples in (("host", host), ("device", device)) if samples}
+    if measured and calls == 1:
+        return CheckResult(
+            NAME, None, "1 call: nothing to compare it with; two calls or more expected", figures, precision
+        )
+    growths = figures["growth_mib"] = {name: growth(samples) for name, samples in measured.items()}
     if not growths:
         return CheckResult(NAME, None, "neither /proc nor nvidia-smi reports memory here", figures, precision)
     detail = ", ".join(f"{name} {value:+.1f} MiB" for name, value in growths.items())

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crossrank.benchmarks.cascade.predictor import Predictor, possible_chains, predicted_trial
-from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
+from crossrank.benchmarks.cascade.stage_scores import score_stages
 from crossrank.benchmarks.cascade.tuning_figures import (
     Confirmation,
     ConfirmedSeconds,
@@ -23,8 +23,10 @@ from crossrank.benchmarks.cascade.tuning_figures import (
 from crossrank.benchmarks.harness.candidates import chosen_candidates
 from crossrank.benchmarks.harness.sampling import ratio_per_round
 from crossrank.cascade import Cascade
+from crossrank.errors import InvalidInputError
 from crossrank.evaluation.beir import read_collection
 from crossrank.evaluation.dependencies import require_ir_measures
+from crossrank.evaluation.kept_scores import KeptScores
 from crossrank.reranker import Reranker
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
     Raises:
         CrossrankError: the model or a folder cannot be used, or ir-measures is missing.
     """
-    score_file = ScoreFile(plan.scores)
     _check_collections(plan)
     with ExitStack() as stack:
         early, full = _opened(plan, stack)
@@ -65,7 +66,7 @@ def tune_cascade(plan: TuningPlan, *, progress: Callable[[str], None] = lambda _
                 early_lengths=lengths,
                 queries=plan.queries,
                 candidates=plan.candidates,
-                score_file=score_file,
+                kept=KeptScores(plan.scores),
                 progress=progress,
             )
             for folder in plan.collections
@@ -103,8 +104,14 @@ def _opened(plan: TuningPlan, stack: ExitStack) -> tuple[Reranker, Reranker]:
 
 def _check_collections(plan: TuningPlan) -> None:
     """Refuse collections that cannot be tuned on, before hours are spent on scoring others."""
+    names: set[str] = set()
     for folder in plan.collections:
         collection = read_collection(folder)
+        if collection.name in names:  # figures are named by it, and one would hide the other's
+            raise InvalidInputError(
+                f"{folder}: another collection is called {collection.name!r} too; folders of different names expected"
+            )
+        names.add(collection.name)
         chosen_candidates(folder, collection, plan.queries, plan.candidates)
         if collection.judgements and plan.measure == "ndcg":
             require_ir_measures()

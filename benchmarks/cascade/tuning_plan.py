@@ -34,7 +34,7 @@ class TuningPlan:
         max_lengths: lengths of the stages before the last.
         stages: largest number of stages of a cascade, 2 or 3.
         threads: of the reranker.
-        scores: file that stores scores for later runs; None stores none.
+        scores: folder that keeps scores for later runs; None keeps none.
         confirm: queries of each collection on which the chosen cascade is run, in turn with the full model.
     """
 

@@ -160,7 +160,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_anything_is_measured(mo
         command += ["--collection", str(tmp_path)]
     (tmp_path / "file").touch()
     unwritable = [tmp_path / "file" / "below"]
-    unwritable += [tmp_path / "file"] if option == "--plots" else [tmp_path]
+    unwritable += [tmp_path / "file"] if option in {"--plots", "--scores"} else [tmp_path]
     for path in unwritable:
         done = CliRunner().invoke(app, [*command, option, str(path)])
         assert done.exit_code == 2, done.output

@@ -1,11 +1,13 @@
 """`crossrank export`: the options reach the exporter, and its report is printed for people or for programs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from crossrank.errors import FidelityError, MissingDependencyError
+from crossrank.models.artifact import Artifact
 from crossrank.models.manifest import Fidelity, PassRecord, Verification
 
 
@@ -76,7 +78,7 @@ def test_every_option_reaches_the_exporter(crossrank, exporter):
         "force": True,
         "trust_remote_code": True,
         "activation": "sigmoid",
-        "positive_label": 1,
+        "positive_label": "1",
         "max_length": 128,
         "name": "mine",
         "revision": "v1",
@@ -93,11 +95,24 @@ def test_a_label_may_be_named(crossrank, exporter):
     assert calls[0][1]["positive_label"] == "relevant"
 
 
-@pytest.mark.parametrize("name", ["\u00b2", "9" * 5000, "--1"])
-def test_what_is_no_index_is_a_labels_name(crossrank, exporter, name):
+@pytest.mark.parametrize("name", ["1", "0", "\u00b2", "9" * 5000, "--1"])
+def test_a_label_is_passed_on_as_it_is_written(crossrank, exporter, name):
     calls = exporter()
     assert crossrank("export", "owner/name", "out", f"--positive-label={name}").exit_code == 0
     assert calls[0][1]["positive_label"] == name
+
+
+def test_digits_name_the_label_of_that_name_before_the_one_at_that_index(crossrank, tiny_checkpoint, tmp_path):
+    folder = tmp_path / "swapped"
+    shutil.copytree(tiny_checkpoint("bert", num_labels=2), folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"id2label": {"0": "1", "1": "0"}, "label2id": {"1": 0, "0": 1}}
+    (folder / "config.json").write_text(json.dumps(config | names))
+    options = ("--precision", "fp32", "--positive-label", "1", "--min-kendall-tau", "0.5")
+    result = crossrank("export", folder, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    manifest = Artifact.open(tmp_path / "out").manifest
+    assert (manifest.label_names, manifest.positive_label) == (("1", "0"), 0)
 
 
 def test_an_onnx_file_is_imported(crossrank, exporter):

@@ -31,6 +31,11 @@ def test_every_option_of_pull_reaches_the_resolution(crossrank, resolved):
     assert resolved[1] == ("owner/name", asked | {"update": True, "trust_remote_code": True})
 
 
+def test_digits_may_be_a_labels_name_so_they_are_passed_on_as_text(crossrank, resolved):
+    assert crossrank("pull", "owner/name", "--positive-label", "1").exit_code == 0
+    assert resolved[0][1]["positive_label"] == "1"
+
+
 def test_pull_says_what_was_made_of_what(crossrank, resolved, tiny_artifact):
     text = crossrank("pull", "owner/name").stdout
     for part in (str(tiny_artifact), "made of", "compared with", "rerank -m owner/name"):

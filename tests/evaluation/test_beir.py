@@ -33,6 +33,10 @@ def test_reading_joins_titles_and_orders_runs_by_rank(collection):
             '{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n',
             r"corpus.jsonl, line 2: .* second time",
         ),
+        ("qrels/test.tsv", "1\ta\t1.0\n1\tc\t1\n", r"test.tsv, line 1: .*a whole number"),
+        ("qrels/test.tsv", "1\ta\tnan\n1\tc\t1\n", r"test.tsv, line 1: .*a whole number"),
+        ("qrels/test.tsv", "1\ta\t" + "9" * 5000, r"test.tsv, line 1: .*a whole number"),
+        ("qrels/test.tsv", "1\ta\t\n1\tc\t1\n", r"test.tsv, line 1: .*a whole number"),
         ("bm25.trec", "1 Q0 a first 2.0 bm25\n", r"bm25.trec, line 1.*rank and score numbers"),
         ("bm25.trec", "1 Q0 a \u00b2 2.0 bm25\n", r"bm25.trec, line 1.*rank and score numbers"),
         ("bm25.trec", "1 Q0 a 1 nan bm25\n", r"bm25.trec, line 1.*rank and score numbers"),
@@ -61,6 +65,24 @@ def test_where_ranks_tie_the_higher_score_is_first(collection):
     lines = ["1 Q0 a 0 1.5 x", "1 Q0 b 0 -2 x", "1 Q0 c 0 9.5 x", "2 Q0 c 1 1 x", "2 Q0 b 1 1e0 x", "2 Q0 a 0 0 x"]
     (collection / "bm25.trec").write_text("\n".join(lines))
     assert read_collection(collection).runs == {"1": ("c", "a", "b"), "2": ("a", "b", "c")}
+
+
+def test_of_several_judgement_files_test_tsv_is_taken_and_without_it_none(collection):
+    qrels = collection / "qrels"
+    (qrels / "dev.tsv").write_text("1\tb\t1\n")
+    (qrels / "train.tsv").write_text("2\ta\t1\n")
+    assert read_collection(collection).judgements == {"1": {"a": 2, "c": 1}, "2": {"b": 1}}
+    (qrels / "test.tsv").unlink()
+    with pytest.raises(InvalidInputError, match=r"qrels has dev.tsv, train.tsv; test.tsv or a single file expected"):
+        read_collection(collection)
+    (qrels / "train.tsv").unlink()
+    assert read_collection(collection).judgements == {"1": {"b": 1}}
+
+
+@pytest.mark.parametrize("header", ["", "query-id\tcorpus-id\tscore\n", "qid\tdocid\trelevance grade\n"])
+def test_a_header_is_a_first_line_without_a_grade(collection, header):
+    (collection / "qrels" / "test.tsv").write_text(header + "1\ta\t2\n")
+    assert read_collection(collection).judgements == {"1": {"a": 2}}
 
 
 def test_a_folder_with_several_runs_needs_one_named(collection, tmp_path):

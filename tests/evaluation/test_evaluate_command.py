@@ -91,6 +91,7 @@ def test_cascades_take_part(command, many_queries, tiny_artifact, tmp_path):
         (["--save-run", "/dev/null/runs"], "--save-run"),
         (["--model", "default", "--model", "default"], "'default' is given twice"),
         (["--depth", "0"], "--depth"),
+        (["--cascade", "default", "--max-length", "32"], "--cascade names the lengths of its stages"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_scored(command, collection, counted, arguments, message):

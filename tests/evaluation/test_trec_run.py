@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ir_measures
 import numpy as np
 import pytest
@@ -50,3 +52,20 @@ def test_names_with_blanks_are_refused(tmp_path, query, document, tag):
 def test_a_run_that_is_missing_is_refused_by_its_path(tmp_path):
     with pytest.raises(InvalidInputError, match=r"no\.trec is not there"):
         read_run(tmp_path / "no.trec")
+
+
+def test_a_run_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x.trec"
+    write_run(path, {"q": [("d", 1.0)]})
+    before = path.read_text()
+    write_text = Path.write_text
+
+    def full(self, text, **options):
+        write_text(self, text[:5], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_run(path, {"q": [("other", 1.0)]})
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]

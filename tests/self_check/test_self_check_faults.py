@@ -35,14 +35,29 @@ def test_the_engine_passes(subject, check, precision):
         ("fp32", lambda engine, pairs, scores: scores + 0.01),
         ("fp16", lambda engine, pairs, scores: np.roll(scores, 1)),
         ("int8", lambda engine, pairs, scores: np.full_like(scores, np.nan)),
+        ("int8", lambda engine, pairs, scores: scores + np.float32(0.4)),
         ("fp32", lambda engine, pairs, scores: scores[:-1]),
     ],
-    ids=["all shifted", "rows moved", "NaN", "one missing"],
+    ids=["all shifted", "rows moved", "NaN", "int8 shifted", "one missing"],
 )
 def test_parity_fails_where_scores_differ_from_those_of_the_plain_graph(subject, precision, fault):
     result = check_parity(with_fault(subject, fault), precision)
     assert result.passed is False
     assert result.figures["to_reference"] > result.figures["tolerance"]
+
+
+def test_what_another_processor_recorded_may_differ_more_than_the_same_graph_here(subject):
+    graphs = [
+        graph.model_copy(update={"reference_logits": tuple(value + 0.4 for value in graph.reference_logits)})
+        if graph.precision == "int8"
+        else graph
+        for graph in subject.artifact.manifest.graphs
+    ]
+    manifest = subject.artifact.manifest.model_copy(update={"graphs": tuple(graphs)})
+    other = dataclasses.replace(subject, artifact=Artifact(subject.artifact.folder, manifest))
+    result = check_parity(other, "int8")
+    assert result.passed is True, result.detail
+    assert result.figures["to_reference"] == 0
 
 
 def test_parity_compares_with_fp32_where_the_artifact_has_it_and_with_the_recorded_logits(subject, tiny_artifact):
@@ -138,6 +153,13 @@ def test_constant_memory_passes_and_a_leak_fails(subject):
     growing = check_memory(with_fault(subject, leak), "fp32", 100)
     assert growing.passed is False
     assert growing.figures["growth_mib"]["host"] > memory.ALLOWED_MIB
+
+
+@pytest.mark.parametrize(("calls", "verdict"), [(1, "n.a."), (2, "PASS")])
+def test_one_sample_of_memory_shows_no_growth(subject, calls, verdict):
+    result = check_memory(subject, "fp32", calls)
+    assert result.verdict == verdict
+    assert ("two calls or more expected" in result.detail) is (calls == 1)
 
 
 def test_memory_of_the_device_counts_where_it_is_reported(subject, monkeypatch):

@@ -14,7 +14,7 @@ from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, MissingDependencyError, Reranker, Stage
 from crossrank.benchmarks.cascade import tuning_plan
-from crossrank.benchmarks.cascade.stage_scores import ScoreFile, score_stages
+from crossrank.benchmarks.cascade.stage_scores import score_stages
 from crossrank.benchmarks.cascade.tune import tune_cascade
 from crossrank.benchmarks.cascade.tuning_plan import TuningPlan
 from crossrank.cascade_file import read_stages
@@ -22,6 +22,7 @@ from crossrank.engine.artifact_reranker import ArtifactReranker
 from crossrank.engine.schedule.request import FailedPair
 from crossrank.errors import InferenceError
 from crossrank.evaluation.beir import read_collection
+from crossrank.evaluation.kept_scores import KeptScores
 
 TEXTS = list(dict.fromkeys(make_texts(60, seed=8)))[:30]
 CANDIDATES = 24
@@ -62,7 +63,7 @@ def tune(plan):
 
 def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
     with Reranker(tiny_artifact, threads=1) as reranker:
-        options = {"early_lengths": [16], "score_file": ScoreFile(None)}
+        options = {"early_lengths": [16], "kept": KeptScores(None)}
         scores = score_stages(reranker, reranker, collection, queries=3, candidates=12, **options)
         assert (list(scores.logits), scores.early_encoding_seconds) == ([16, 64], 0)
         assert scores.queries == ("q0", "q2", "q4")
@@ -76,16 +77,68 @@ def test_candidates_are_the_run_then_the_corpus(collection, tiny_artifact):
             score_stages(reranker, reranker, collection, queries=1, candidates=31, **options)
 
 
+def kept_files(folder):
+    return sorted(folder.glob("*/*.json"))
+
+
+def full_logits(artifact, collection, kept, **options):
+    """Logits of the full model for two queries, as kept or scored."""
+    with ArtifactReranker(artifact, **({"threads": 1} | options)) as reranker:
+        scores = score_stages(
+            reranker, reranker, collection, early_lengths=[], queries=2, candidates=12, kept=KeptScores(kept)
+        )
+    return scores.logits[64]
+
+
 def test_stored_scores_of_another_instruction_are_not_used(collection, tiny_artifact, tmp_path):
-    artifact, file = with_instruction(tiny_artifact, tmp_path / "instructed"), ScoreFile(tmp_path / "scores.jsonl")
-    found = []
-    for instruction in (None, "cold water", None):
-        with ArtifactReranker(artifact, threads=1, instruction=instruction) as reranker:
-            options = {"early_lengths": [], "score_file": file, "queries": 2, "candidates": 12}
-            found.append(score_stages(reranker, reranker, collection, **options).logits[64])
+    artifact, kept = with_instruction(tiny_artifact, tmp_path / "instructed"), tmp_path / "kept"
+    found = [full_logits(artifact, collection, kept, instruction=own) for own in (None, "cold water", None)]
     assert not np.array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
-    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 4
+    assert len(kept_files(kept)) == 4
+
+
+def reverse_corpus(folder):
+    lines = (folder / "corpus.jsonl").read_text().splitlines()
+    texts = [json.loads(line)["text"] for line in reversed(lines)]
+    records = [{"_id": f"d{index}", "title": "", "text": text} for index, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def reorder_run(folder):
+    (folder / "bm25.trec").write_text("".join(f"q0 Q0 d{rank + 11} {rank} {20 - rank} x\n" for rank in range(1, 9)))
+
+
+def change_query(folder):
+    queries = (folder / "queries.jsonl").read_text().splitlines()
+    record = json.loads(queries[0]) | {"text": "who reads in winter"}
+    (folder / "queries.jsonl").write_text("\n".join([json.dumps(record), *queries[1:]]))
+
+
+@pytest.mark.parametrize(("change", "scored"), [(reverse_corpus, 2), (reorder_run, 1), (change_query, 1)])
+def test_stored_scores_of_other_texts_are_not_used(tmp_path, tiny_artifact, change, scored):
+    first, second = (write_collection(tmp_path / name / "dev") for name in ("a", "b"))
+    change(second)
+    kept = tmp_path / "kept"
+    full_logits(tiny_artifact, first, kept)
+    found = full_logits(tiny_artifact, second, kept)
+    np.testing.assert_array_equal(found, full_logits(tiny_artifact, second, None))
+    assert len(kept_files(kept)) == 2 + scored
+
+
+def test_times_of_other_threads_and_of_another_onnxruntime_are_not_used(
+    collection, tiny_artifact, tmp_path, monkeypatch
+):
+    kept = tmp_path / "kept"
+    for threads in (1, 2, 1):
+        full_logits(tiny_artifact, collection, kept, threads=threads)
+    assert len(kept_files(kept)) == 4
+    info = ArtifactReranker.info
+    monkeypatch.setattr(
+        ArtifactReranker, "info", lambda self: dataclasses.replace(info(self), onnxruntime_version="0.0")
+    )
+    full_logits(tiny_artifact, collection, kept)
+    assert len(kept_files(kept)) == 6
 
 
 @pytest.mark.parametrize("stages", [2, 3])
@@ -107,9 +160,9 @@ def test_every_trial_predicts_what_the_cascade_ranks(collection, tiny_artifact, 
 
 def test_stages_before_the_last_may_have_a_model_of_their_own(collection, tiny_artifact, tmp_path):
     small = copy_artifact(tiny_artifact, tmp_path / "small model", max_length=40)
-    file = tmp_path / "scores.jsonl"
+    kept = tmp_path / "kept"
     result = tune(
-        plan_of(tiny_artifact, collection, early_model=str(small), share=0.5, max_lengths=(16, 40, 50), scores=file)
+        plan_of(tiny_artifact, collection, early_model=str(small), share=0.5, max_lengths=(16, 40, 50), scores=kept)
     )
     assert {stage.max_length for trial in result.trials for stage in trial.stages} == {16, 40}
     texts = read_collection(collection)
@@ -123,8 +176,7 @@ def test_stages_before_the_last_may_have_a_model_of_their_own(collection, tiny_a
     assert [str(stage.model) for stage in read_stages(tmp_path / "cascade.toml")] == [str(small), str(tiny_artifact)]
     assert f"Stages before the full model, {tiny_artifact}: {small}." in result.tables()[0].note
     assert (result.early_model.max_length, result.model.max_length) == (40, 64)
-    seconds = {json.loads(line)["key"]: json.loads(line)["seconds"] for line in file.read_text().splitlines()}
-    assert len(seconds) == 6 * 3
+    assert len(kept_files(kept)) == 6 * 3
     (measured,) = result.collections
     assert measured.early_encoding_seconds_per_document > 0
     whole_document = measured.encoding_seconds_per_document + measured.seconds_per_document[64]
@@ -186,16 +238,13 @@ def test_the_table_has_the_trials_that_no_faster_one_matches(collection, tiny_ar
 
 
 def test_stored_scores_are_not_computed_again(collection, tiny_artifact, tmp_path, monkeypatch):
-    file = tmp_path / "scores.jsonl"
-    first = tune(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
-    lines = file.read_text().splitlines()
-    assert len(lines) == 3 * 4
+    kept = tmp_path / "kept"
+    first = tune(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=kept))
+    assert len(kept_files(kept)) == 3 * 4
     monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored again"))
-    again = tune(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=file))
+    again = tune(plan_of(tiny_artifact, collection, queries=3, confirm=0, scores=kept))
     assert [trial.quality for trial in again.trials] == [trial.quality for trial in first.trials]
-    file.write_text("\n".join([*lines, '{"key": "x"}']))
-    with pytest.raises(InvalidInputError, match="line 13 holds no scores"):
-        tune(plan_of(tiny_artifact, collection, scores=file))
+    assert again.collections[0].seconds_per_document == first.collections[0].seconds_per_document
 
 
 def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
@@ -210,10 +259,10 @@ def test_a_document_without_a_score_is_named_and_nothing_of_its_call_is_stored(
         return dataclasses.replace(scores, failed={5: FailedPair(InferenceError("no number"), in_run=False)})
 
     monkeypatch.setattr(ArtifactReranker, "score_indices", failing)
-    file = tmp_path / "scores.jsonl"
+    kept = tmp_path / "kept"
     with pytest.raises(InferenceError, match=r"document 'd3' of the collection has no score at 24 tokens: no number"):
-        tune(plan_of(tiny_artifact, collection, queries=3, scores=file))
-    assert [json.loads(line)["key"].split()[:3] for line in file.read_text().splitlines()] == [["small", "q0", "16"]]
+        tune(plan_of(tiny_artifact, collection, queries=3, scores=kept))
+    assert len(kept_files(kept)) == 1, "the first query at 16 tokens"
 
 
 @pytest.mark.parametrize("text", ["q0\td1\t0\n", "other\td1\t1\n"], ids=["nothing relevant", "other queries"])
@@ -221,6 +270,13 @@ def test_judgements_without_a_relevant_document_for_any_query_are_refused(collec
     (collection / "qrels" / "test.tsv").write_text(text)
     with pytest.raises(InvalidInputError, match="small: none of its 6 queries"):
         tune(plan_of(tiny_artifact, collection))
+
+
+def test_collections_of_one_name_are_refused(tiny_artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reranker, "score_indices", lambda *_, **__: pytest.fail("scored"))
+    folders = [write_collection(tmp_path / name / "dev") for name in ("a", "b")]
+    with pytest.raises(InvalidInputError, match=r"b/dev: another collection is called 'dev' too"):
+        tune(plan_of(tiny_artifact, *folders))
 
 
 def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, tiny_artifact, tmp_path, monkeypatch):
@@ -232,14 +288,6 @@ def test_what_cannot_be_tuned_on_is_told_before_anything_is_scored(collection, t
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingDependencyError, match=r"crossrank\[bench\]"):
         tune(plan_of(tiny_artifact, collection))
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000], ids=["not UTF-8", "nested without end"])
-def test_a_file_with_other_content_is_refused(tmp_path, content):
-    file = tmp_path / "scores.jsonl"
-    file.write_bytes(content)
-    with pytest.raises(InvalidInputError, match="line 1 holds no scores"):
-        ScoreFile(file)
 
 
 @pytest.mark.parametrize(
