@@ -230,7 +230,7 @@ def _named_activation(name: str, num_labels: int) -> tuple[Activation, list[str]
             f"probability of the positive label (activation='identity' gives its log-odds)"
         )
         return "sigmoid", [note]
-    if num_labels > 2 and last == "sigmoid":  # noqa: PLR2004
+    if num_labels > 1 and last == "sigmoid":
         raise UnsupportedCheckpointError(
             f"the checkpoint asks for a sigmoid of each of its {num_labels} labels, which then do not exclude each "
             f"other; state activation='sigmoid' (--activation sigmoid) if the softmax probability of one is the score"

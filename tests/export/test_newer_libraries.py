@@ -198,3 +198,9 @@ def test_two_labels_that_do_not_exclude_each_other_are_refused(tiny_checkpoint, 
     change(folder, "config.json", problem_type="multi_label_classification")
     with pytest.raises(UnsupportedCheckpointError, match="independent of each other"):
         read_checkpoint(folder, positive_label=1)
+    sigmoid = "torch.nn.modules.activation.Sigmoid"
+    # A sigmoid of the difference of the logits would be another score, and another ranking, than `predict`'s.
+    change(folder, "config.json", problem_type=None, sentence_transformers={"activation_fn": sigmoid})
+    with pytest.raises(UnsupportedCheckpointError, match=r"sigmoid of each of its 2 labels.*--activation"):
+        read_checkpoint(folder, positive_label=1)
+    assert read_checkpoint(folder, positive_label=1, activation="sigmoid").activation == "sigmoid"
