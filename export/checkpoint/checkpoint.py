@@ -50,7 +50,7 @@ from crossrank.export.checkpoint.transformer_config import (
     usable_length,
     uses_segment_ids,
 )
-from crossrank.export.checkpoint.weights import refuse_adapter_and_quantized, weight_digests
+from crossrank.export.checkpoint.weights import refuse_adapter, refuse_quantized, weight_digests
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
 
@@ -177,7 +177,8 @@ def read_checkpoint(
     _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
     code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
     _check_family(where, config, has_code=bool(config.get("auto_map")) or decoder is not None)
-    refuse_adapter_and_quantized(where, config)
+    refuse_adapter(where)
+    refuse_quantized(where, config)
     architecture = read_architecture(config)
     modules: tuple[HeadModule, ...] = ()
     if added.modules:
@@ -200,6 +201,7 @@ def read_checkpoint(
     layout, answers = read_layout(decoder, settings, tokenizer, where.id)
     length = usable_length(config, limit, pad_token_id, max_length)
     fetch_weights(where, local_files_only=local_files_only)
+    refuse_adapter(where)
     return Checkpoint(
         source=Source(
             kind=where.kind,
