@@ -143,7 +143,6 @@ def read_onnx_file(
         max_length=usable_length(config, limit, pad_token_id, max_length),
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
-        dtype={"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision],
         tokenizer=tokenizer,
         notes=(*notes, *head.notes, *added.notes),
         sentence_transformers=added,

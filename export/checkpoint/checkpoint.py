@@ -99,9 +99,9 @@ class Checkpoint:
         max_length: usable tokens of a pair, special tokens included.
         pad_token_id: id that fills padded batches.
         uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
-        dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
         label_names: of several labels, in their order; empty where they have none.
+        length_stated: whether the caller stated `max_length`, and not the checkpoint.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
         sentence_transformers: what sentence-transformers adds to the transformer.
@@ -123,9 +123,9 @@ class Checkpoint:
     max_length: int
     pad_token_id: int
     uses_segment_ids: bool
-    dtype: str
     tokenizer: Tokenizer
     label_names: tuple[str, ...] = ()
+    length_stated: bool = False
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
     sentence_transformers: SentenceTransformers = field(default_factory=SentenceTransformers)
@@ -218,9 +218,9 @@ def read_checkpoint(
         activation=head.activation,
         label_names=head.label_names,
         max_length=length,
+        length_stated=max_length is not None,
         pad_token_id=pad_token_id,
         uses_segment_ids=decoder is None and uses_segment_ids(config, settings.values, settings.class_name),
-        dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
