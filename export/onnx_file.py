@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from crossrank.export.checkpoint.complete_tokenizer import TokenizerSettings
     from crossrank.export.hub.ready_graph import ReadyGraph
     from crossrank.models.catalogue import CatalogueEntry
     from crossrank.models.manifest import Activation, Precision
@@ -105,6 +106,7 @@ def read_onnx_file(
     name = fetched.hub_id if fetched is not None else folder.resolve().name
     added = read_sentence_transformers(folder, name, whole_graph=True)
     settings = read_tokenizer_settings(folder, config, added.tokenizer)
+    _refuse_tokenizer_code(folder, settings)
     tokenizer = complete_tokenizer(folder, settings, added)
     known = find_entry(name)
     inside = output.activation in ("sigmoid", "softmax")
@@ -210,6 +212,15 @@ def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[st
     if stated == "identity":
         note += "; activation 'identity' was not taken, because it would leave them out"
     return [note]
+
+
+def _refuse_tokenizer_code(folder: Path, settings: TokenizerSettings) -> None:
+    if settings.values.get("auto_map"):
+        raise UnsupportedCheckpointError(
+            f"the tokenizer of {folder} is Python code of its own, which an import does not run; export the checkpoint "
+            f"with trust_remote_code=True (--trust-remote-code), or take auto_map out of tokenizer_config.json where "
+            f"tokenizer.json alone reads texts as that code does"
+        )
 
 
 def _stated_label(output: ScoreOutput, stated: int | str | None) -> int | str | None:
