@@ -257,7 +257,7 @@ def read_tokenizer(
     check_tokenizer_files(folder, trust_remote_code=trust_remote_code)
     if (folder / TOKENIZER_NAME).is_file() and not settings.values.get("auto_map"):
         return complete_tokenizer(folder, settings, added)
-    tokenizer = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code)
+    tokenizer = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code, overrides=added.tokenizer)
     refuse_truncation_side(tokenizer.truncation_side, folder)
     if added.lower_case:
         lower_first(tokenizer.backend_tokenizer)
