@@ -119,7 +119,8 @@ def _load_tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[tuple[str, str]],
     def encode(pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         with quiet_libraries():
             encoded = tokenizer([pair[0]], [pair[1]], truncation="only_second", max_length=checkpoint.max_length)
-        types = encoded.get("token_type_ids") if checkpoint.uses_segment_ids else None
+        # As for a checkpoint: a model of one segment has no embedding for a second.
+        types = None if checkpoint.config.get("type_vocab_size") == 1 else encoded.get("token_type_ids")
         return encoded["input_ids"][0], types[0] if types else None
 
     return encode, f"transformers {importlib.metadata.version('transformers')} {way}"
@@ -133,7 +134,7 @@ def _by_tokenizers(checkpoint: Checkpoint) -> Callable[[tuple[str, str]], Any]:
 
     def encode(pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         encoding = tokenizer.encode(*pair)
-        return encoding.ids, encoding.type_ids if checkpoint.uses_segment_ids else None
+        return encoding.ids, encoding.type_ids
 
     return encode
 
