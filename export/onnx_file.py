@@ -12,7 +12,7 @@ from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
 from crossrank.export.checkpoint.decoders import refuse_decoder_file
 from crossrank.export.checkpoint.json_files import read_json
-from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.scoring_head import read_label_names, read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
 from crossrank.export.checkpoint.source import read_licence
 from crossrank.export.checkpoint.transformer_config import (
@@ -28,9 +28,11 @@ from crossrank.export.graph.score_output import ScoreOutput, examine_output
 from crossrank.export.graph.stored_precision import stored_precision
 from crossrank.models.artifact import sha256_of
 from crossrank.models.catalogue import find_entry
+from crossrank.models.labels import label_index
 from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnx
@@ -113,7 +115,7 @@ def read_onnx_file(
     head = read_scoring_head(
         config,
         added,
-        positive_label=_stated_label(output, positive_label),
+        positive_label=_stated_label(output, positive_label, read_label_names(config), form.labels),
         activation="sigmoid" if inside else activation,
         usual_activation=known.activation if known else None,
         num_labels=form.labels,
@@ -223,10 +225,15 @@ def _refuse_tokenizer_code(folder: Path, settings: TokenizerSettings) -> None:
         )
 
 
-def _stated_label(output: ScoreOutput, stated: int | str | None) -> int | str | None:
+def _stated_label(
+    output: ScoreOutput, stated: int | str | None, names: Mapping[int, str], labels: int
+) -> int | str | None:
     if output.picked is None:
         return stated
-    if stated is not None and str(stated) != str(output.picked):
+    found = None if stated is None else label_index(stated, names, labels)
+    if stated is not None and found is None:
+        return stated  # whoever looks it up next names the labels there are
+    if found not in (None, output.picked):
         raise InvalidInputError(
             f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; "
             f"leave it out"
