@@ -175,7 +175,13 @@ def read_checkpoint(
     generates = decoder is not None and decoder.generates
     added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
     _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
-    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
+    code = read_code(
+        where,
+        config,
+        trusted=trust_remote_code,
+        has_modules=bool(added.modules),
+        local_files_only=local_files_only,
+    )
     _check_family(where, config, has_code=bool(config.get("auto_map")) or decoder is not None)
     refuse_adapter(where)
     refuse_quantized(where, config)
