@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crossrank.engine.text.documents import encodable
 from crossrank.errors import ArtifactError, InvalidInputError
+from crossrank.export.checkpoint.one_segment import with_one_segment
 from crossrank.export.checkpoint.tokenizer import TOKENIZER_NAME, write_tokenizer
 from crossrank.export.graph.files import EXTERNAL_DATA_FROM, save_graph
 from crossrank.export.graph.interface import check_interface, input_names
@@ -293,6 +294,13 @@ def checked_name(name: str | None) -> str | None:
 
 
 def with_segments(checkpoint: Checkpoint, model: onnx.ModelProto) -> Checkpoint:
-    """The checkpoint's description, without segment ids where the graph does not take them."""
-    takes = "token_type_ids" in input_names(model)
-    return replace(checkpoint, uses_segment_ids=checkpoint.uses_segment_ids and takes)
+    """The checkpoint's description with the segment ids that the graph is to be given: its own, zeros, or none.
+
+    Raises:
+        UnsupportedCheckpointError: it is to be given zeros, and the tokenizer cannot be made to number tokens so.
+    """
+    if "token_type_ids" not in input_names(model):
+        return replace(checkpoint, uses_segment_ids=False)
+    if checkpoint.uses_segment_ids:
+        return checkpoint
+    return replace(checkpoint, tokenizer=with_one_segment(checkpoint.tokenizer))

@@ -12,7 +12,7 @@ from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
 from crossrank.export.checkpoint.decoders import refuse_decoder_file
 from crossrank.export.checkpoint.json_files import read_json
-from crossrank.export.checkpoint.scoring_head import read_scoring_head
+from crossrank.export.checkpoint.scoring_head import read_label_names, read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
 from crossrank.export.checkpoint.source import read_licence
 from crossrank.export.checkpoint.transformer_config import (
@@ -28,13 +28,16 @@ from crossrank.export.graph.score_output import ScoreOutput, examine_output
 from crossrank.export.graph.stored_precision import stored_precision
 from crossrank.models.artifact import sha256_of
 from crossrank.models.catalogue import find_entry
+from crossrank.models.labels import label_index
 from crossrank.models.manifest import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnx
 
+    from crossrank.export.checkpoint.complete_tokenizer import TokenizerSettings
     from crossrank.export.hub.ready_graph import ReadyGraph
     from crossrank.models.catalogue import CatalogueEntry
     from crossrank.models.manifest import Activation, Precision
@@ -105,13 +108,14 @@ def read_onnx_file(
     name = fetched.hub_id if fetched is not None else folder.resolve().name
     added = read_sentence_transformers(folder, name, whole_graph=True)
     settings = read_tokenizer_settings(folder, config, added.tokenizer)
+    _refuse_tokenizer_code(folder, settings)
     tokenizer = complete_tokenizer(folder, settings, added)
     known = find_entry(name)
     inside = output.activation in ("sigmoid", "softmax")
     head = read_scoring_head(
         config,
         added,
-        positive_label=_stated_label(output, positive_label),
+        positive_label=_stated_label(output, positive_label, read_label_names(config), form.labels),
         activation="sigmoid" if inside else activation,
         usual_activation=known.activation if known else None,
         num_labels=form.labels,
@@ -143,7 +147,6 @@ def read_onnx_file(
         max_length=usable_length(config, limit, pad_token_id, max_length),
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
-        dtype={"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision],
         tokenizer=tokenizer,
         notes=(*notes, *head.notes, *added.notes),
         sentence_transformers=added,
@@ -213,10 +216,24 @@ def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[st
     return [note]
 
 
-def _stated_label(output: ScoreOutput, stated: int | str | None) -> int | str | None:
+def _refuse_tokenizer_code(folder: Path, settings: TokenizerSettings) -> None:
+    if settings.values.get("auto_map"):
+        raise UnsupportedCheckpointError(
+            f"the tokenizer of {folder} is Python code of its own, which an import does not run; export the checkpoint "
+            f"with trust_remote_code=True (--trust-remote-code), or take auto_map out of tokenizer_config.json where "
+            f"tokenizer.json alone reads texts as that code does"
+        )
+
+
+def _stated_label(
+    output: ScoreOutput, stated: int | str | None, names: Mapping[int, str], labels: int
+) -> int | str | None:
     if output.picked is None:
         return stated
-    if stated is not None and str(stated) != str(output.picked):
+    found = None if stated is None else label_index(stated, names, labels)
+    if stated is not None and found is None:
+        return stated  # whoever looks it up next names the labels there are
+    if found not in (None, output.picked):
         raise InvalidInputError(
             f"positive_label {stated!r} was given, but the file itself picks label {output.picked} of its softmax; "
             f"leave it out"

@@ -178,7 +178,7 @@ class _CheckpointReader(ModelReader):
             step.size = weight_bytes(graph)
         del model
         assembly.checkpoint = with_segments(checkpoint, graph)
-        assembly.place_tokenizer(checkpoint.tokenizer)
+        assembly.place_tokenizer(assembly.checkpoint.tokenizer)
         encoder = assembly.encoder()
         with recorder.step("load the reference"):
             reference = load_reference(checkpoint)

@@ -50,7 +50,7 @@ from crossrank.export.checkpoint.transformer_config import (
     usable_length,
     uses_segment_ids,
 )
-from crossrank.export.checkpoint.weights import refuse_adapter_and_quantized, weight_digests
+from crossrank.export.checkpoint.weights import refuse_adapter, refuse_quantized, weight_digests
 from crossrank.models.catalogue import find_entry
 from crossrank.models.manifest import Source
 
@@ -99,9 +99,9 @@ class Checkpoint:
         max_length: usable tokens of a pair, special tokens included.
         pad_token_id: id that fills padded batches.
         uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
-        dtype: type its weights are stored in, such as "float16"; empty where the configuration does not say.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
         label_names: of several labels, in their order; empty where they have none.
+        length_stated: whether the caller stated `max_length`, and not the checkpoint.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
         sentence_transformers: what sentence-transformers adds to the transformer.
@@ -123,9 +123,9 @@ class Checkpoint:
     max_length: int
     pad_token_id: int
     uses_segment_ids: bool
-    dtype: str
     tokenizer: Tokenizer
     label_names: tuple[str, ...] = ()
+    length_stated: bool = False
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
     sentence_transformers: SentenceTransformers = field(default_factory=SentenceTransformers)
@@ -175,9 +175,16 @@ def read_checkpoint(
     generates = decoder is not None and decoder.generates
     added = SentenceTransformers() if generates else read_sentence_transformers(where.folder, where.id)
     _check_head(where, config, has_modules=bool(added.modules), decoder=decoder)
-    code = read_code(where, config, trusted=trust_remote_code, local_files_only=local_files_only)
+    code = read_code(
+        where,
+        config,
+        trusted=trust_remote_code,
+        has_modules=bool(added.modules),
+        local_files_only=local_files_only,
+    )
     _check_family(where, config, has_code=bool(config.get("auto_map")) or decoder is not None)
-    refuse_adapter_and_quantized(where, config)
+    refuse_adapter(where)
+    refuse_quantized(where, config)
     architecture = read_architecture(config)
     modules: tuple[HeadModule, ...] = ()
     if added.modules:
@@ -200,6 +207,7 @@ def read_checkpoint(
     layout, answers = read_layout(decoder, settings, tokenizer, where.id)
     length = usable_length(config, limit, pad_token_id, max_length)
     fetch_weights(where, local_files_only=local_files_only)
+    refuse_adapter(where)
     return Checkpoint(
         source=Source(
             kind=where.kind,
@@ -216,9 +224,9 @@ def read_checkpoint(
         activation=head.activation,
         label_names=head.label_names,
         max_length=length,
+        length_stated=max_length is not None,
         pad_token_id=pad_token_id,
         uses_segment_ids=decoder is None and uses_segment_ids(config, settings.values, settings.class_name),
-        dtype=str(config.get("dtype") or config.get("torch_dtype") or ""),
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         notes=(
@@ -255,7 +263,7 @@ def read_tokenizer(
     check_tokenizer_files(folder, trust_remote_code=trust_remote_code)
     if (folder / TOKENIZER_NAME).is_file() and not settings.values.get("auto_map"):
         return complete_tokenizer(folder, settings, added)
-    tokenizer = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code)
+    tokenizer = load_transformers_tokenizer(folder, trust_remote_code=trust_remote_code, overrides=added.tokenizer)
     refuse_truncation_side(tokenizer.truncation_side, folder)
     if added.lower_case:
         lower_first(tokenizer.backend_tokenizer)

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from crossrank.export.checkpoint.source import CheckpointSource
 
-MODEL_CLASS = "AutoModelForSequenceClassification"
-"""The key of `auto_map` under which a checkpoint's own cross-encoder is."""
-
+# Keys of `auto_map`, each the name of the class of transformers that loads what stands under it.
+_WITH_HEAD, _WITHOUT_HEAD = "AutoModelForSequenceClassification", "AutoModel"
 _TOKENIZER_CLASS = "AutoTokenizer"
 _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -29,7 +28,12 @@ _ELSEWHERE = "--"
 
 
 def read_code(
-    where: CheckpointSource, config: Mapping[str, Any], *, trusted: bool, local_files_only: bool = False
+    where: CheckpointSource,
+    config: Mapping[str, Any],
+    *,
+    trusted: bool,
+    has_modules: bool = False,
+    local_files_only: bool = False,
 ) -> dict[str, str]:
     """The Python files that loading a checkpoint's model and tokenizer runs; code in another hub repository is fetched.
 
@@ -37,6 +41,7 @@ def read_code(
         where: the checkpoint.
         config: its `config.json`.
         trusted: whether the caller allows its code to run.
+        has_modules: whether modules follow a transformer without a head.
         local_files_only: fetch nothing; the code must be in the hub's cache.
 
     Returns:
@@ -60,10 +65,12 @@ def read_code(
             f"{where.id} brings Python code of its own ({keys}); nothing of it runs "
             f"unless you pass trust_remote_code=True (--trust-remote-code)"
         )
-    if model_classes and MODEL_CLASS not in model_classes:
+    loaded_by = _WITHOUT_HEAD if has_modules else _WITH_HEAD
+    if model_classes and loaded_by not in model_classes:
         raise UnsupportedCheckpointError(
-            f"{where.id} brings code for {', '.join(sorted(model_classes))} and none for {MODEL_CLASS}, which loads a "
-            f"cross-encoder; the auto_map of its config.json lacks that"
+            f"{where.id} brings code for {', '.join(sorted(model_classes))} and none for {loaded_by}, which loads "
+            f"{'the transformer before its modules' if has_modules else 'a cross-encoder'}; the auto_map of its "
+            f"config.json lacks that"
         )
     digests: dict[str, str] = {}
     for reference, (_, config_file) in named.items():

@@ -89,7 +89,7 @@ SCORE_FILES = (
     ScoreFile(
         "model.safetensors, pytorch_model.bin and their shards",
         "the weights, in float32",
-        "missing or misshapen weights, NaN, pointers of Git LFS, an adapter alone",
+        "missing or misshapen weights, NaN, pointers of Git LFS",
         "checkpoint.weights",
     ),
     ScoreFile(

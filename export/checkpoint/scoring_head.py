@@ -99,7 +99,7 @@ def read_scoring_head(
             not have.
     """
     checked_activation(activation)
-    names = _label_names(config)
+    names = read_label_names(config)
     count = num_labels if num_labels is not None else _label_count(config, names)
     if count < 1:
         raise UnsupportedCheckpointError(f"the checkpoint's head has {count} labels; one or more expected")
@@ -137,7 +137,8 @@ def checked_activation(activation: Activation | None) -> Activation | None:
     return activation
 
 
-def _label_names(config: Mapping[str, Any]) -> dict[int, str]:
+def read_label_names(config: Mapping[str, Any]) -> dict[int, str]:
+    """The names that `config.json` gives labels, by their index."""
     names = config.get("id2label")
     if not isinstance(names, dict):
         return {}
@@ -230,7 +231,7 @@ def _named_activation(name: str, num_labels: int) -> tuple[Activation, list[str]
             f"probability of the positive label (activation='identity' gives its log-odds)"
         )
         return "sigmoid", [note]
-    if num_labels > 2 and last == "sigmoid":  # noqa: PLR2004
+    if num_labels > 1 and last == "sigmoid":
         raise UnsupportedCheckpointError(
             f"the checkpoint asks for a sigmoid of each of its {num_labels} labels, which then do not exclude each "
             f"other; state activation='sigmoid' (--activation sigmoid) if the softmax probability of one is the score"

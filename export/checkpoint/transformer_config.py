@@ -29,7 +29,24 @@ _DIMENSIONS = {
 # Families whose tokenizers emit no segment ids by default (transformers' `model_input_names`).
 _WITHOUT_SEGMENTS = frozenset({"roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert"})
 _CLASSES_WITHOUT_SEGMENTS = frozenset(
-    f"{name}Tokenizer" for name in ("Camembert", "DistilBert", "MPNet", "Roberta", "XLMRoberta")
+    f"{name}Tokenizer"
+    for name in (
+        "Bart",
+        "BigBird",
+        "Camembert",
+        "DistilBert",
+        "GPT2",
+        "GPTNeoX",
+        "Gemma",
+        "Llama",
+        "Longformer",
+        "MBart",
+        "MPNet",
+        "Qwen2",
+        "Roberta",
+        "T5",
+        "XLMRoberta",
+    )
 )
 # Families whose configuration means zero segment embeddings where it does not say.
 _NO_SEGMENTS_UNLESS_SAID = frozenset({"deberta", "deberta-v2"})
@@ -116,7 +133,8 @@ def read_pad_token_id(config: Mapping[str, Any], tokenizer_config: Mapping[str, 
 def uses_segment_ids(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], tokenizer_class: str = "") -> bool:
     """Whether the checkpoint was trained to see which text a token belongs to.
 
-    That takes an embedding for each of two segments and a tokenizer that hands the ids out.
+    That takes an embedding for each of two segments and a tokenizer that hands the ids out, whatever is usual in the
+    family of the model.
 
     Args:
         config: `config.json`.
@@ -130,5 +148,5 @@ def uses_segment_ids(config: Mapping[str, Any], tokenizer_config: Mapping[str, A
     if isinstance(names, list):
         return "token_type_ids" in names
     if tokenizer_class:
-        return tokenizer_class not in _CLASSES_WITHOUT_SEGMENTS and config.get("model_type") not in _WITHOUT_SEGMENTS
+        return tokenizer_class not in _CLASSES_WITHOUT_SEGMENTS
     return config.get("model_type") not in _WITHOUT_SEGMENTS

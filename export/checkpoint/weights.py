@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crossrank.export.checkpoint.source import CheckpointSource
 
 _SINGLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ADAPTER = ("adapter_config.json", "adapter_model.*")
 
 
 def find_weights(folder: Path) -> list[Path]:
@@ -47,21 +48,33 @@ def weight_digests(folder: Path, head: Iterable[HeadModule] = ()) -> dict[str, s
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 
-def refuse_adapter_and_quantized(where: CheckpointSource, config: Mapping[str, Any]) -> None:
-    """Refuse weights that are not all of a model, or not in floating point.
+def refuse_adapter(where: CheckpointSource) -> None:
+    """Refuse an adapter; of a hub checkpoint its weights are there only once weights were fetched.
+
+    Args:
+        where: the checkpoint.
+
+    Raises:
+        UnsupportedCheckpointError: there is one.
+    """
+    found = next((path.name for pattern in _ADAPTER for path in sorted(where.folder.glob(pattern))), None)
+    if found is not None:
+        raise UnsupportedCheckpointError(
+            f"{where.id} holds an adapter ({found}), which may or may not be in its weights already; merge it "
+            f"into its base model and save that alone"
+        )
+
+
+def refuse_quantized(where: CheckpointSource, config: Mapping[str, Any]) -> None:
+    """Refuse weights that are not in floating point.
 
     Args:
         where: the checkpoint.
         config: its `config.json`.
 
     Raises:
-        UnsupportedCheckpointError: there is an adapter, or the weights are quantized.
+        UnsupportedCheckpointError: the weights are quantized.
     """
-    if any(where.folder.glob("adapter_model.*")):
-        raise UnsupportedCheckpointError(
-            f"{where.id} holds an adapter (adapter_model), which may or may not be in its weights already; merge it "
-            f"into its base model and save that alone"
-        )
     quantization = config.get("quantization_config")
     if quantization:
         raise UnsupportedCheckpointError(
@@ -87,9 +100,6 @@ def _listed_weights(folder: Path) -> list[Path]:
             if missing or not shards:
                 raise UnsupportedCheckpointError(f"{folder} lacks weight files its index names: {', '.join(missing)}")
             return [folder / shard for shard in shards]
-    hint = ""
-    if (folder / "adapter_config.json").is_file():
-        hint = "; it holds an adapter only: merge it into its base model and save that"
     raise UnsupportedCheckpointError(
-        f"{folder} has no weights; expected model.safetensors or pytorch_model.bin (or their shards){hint}"
+        f"{folder} has no weights; expected model.safetensors or pytorch_model.bin (or their shards)"
     )

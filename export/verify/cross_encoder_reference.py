@@ -112,15 +112,23 @@ def _load(checkpoint: Checkpoint) -> Any:
     import torch
     from sentence_transformers import CrossEncoder
 
+    # Its own limit unless the caller stated another, so that one the export misread shows.
+    length = checkpoint.max_length if checkpoint.length_stated else None
     try:
         with quiet_libraries():
-            return CrossEncoder(
+            model = CrossEncoder(
                 str(checkpoint.folder),
+                max_length=length,
                 device="cpu",
                 trust_remote_code=checkpoint.trust_remote_code,
                 local_files_only=True,
                 model_kwargs={"torch_dtype": torch.float32},
             )
+            if length is not None and checkpoint.sentence_transformers.has_modules:
+                # What a checkpoint gives every call of its tokenizer goes over the limit of the model.
+                for options in getattr(model[0], "processing_kwargs", {}).values():
+                    options.pop("max_length", None)
+            return model
     except MemoryError:
         raise
     except Exception as error:

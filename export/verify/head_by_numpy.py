@@ -26,13 +26,14 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
 
 
+# By the class's name: torch.nn.Tanh is torch.nn.modules.activation.Tanh.
 _ACTIVATIONS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "torch.nn.modules.linear.Identity": lambda x: x,
-    "torch.nn.modules.activation.Tanh": np.tanh,
-    "torch.nn.modules.activation.ReLU": lambda x: np.where(x > 0, x, 0.0),
-    "torch.nn.modules.activation.GELU": lambda x: x * (1.0 + _ERF(x / math.sqrt(2.0))) / 2.0,
-    "torch.nn.modules.activation.Sigmoid": _sigmoid,
-    "torch.nn.modules.activation.SiLU": lambda x: x * _sigmoid(x),
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.where(x > 0, x, 0.0),
+    "GELU": lambda x: x * (1.0 + _ERF(x / math.sqrt(2.0))) / 2.0,
+    "Sigmoid": _sigmoid,
+    "SiLU": lambda x: x * _sigmoid(x),
 }
 _NORM_EPSILON = 1e-5  # of torch.nn.LayerNorm, which the configuration does not state
 
@@ -71,7 +72,7 @@ class HeadByNumpy:
                 weights = _weights(folder)
                 values = np.einsum("bi,oi->bo", values, weights["linear.weight"]) + weights.get("linear.bias", 0.0)
                 activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-                values = _ACTIVATIONS[activation](values)
+                values = _ACTIVATIONS[activation.rpartition(".")[2]](values)
         return SimpleNamespace(logits=torch.from_numpy(values.astype(np.float32)))
 
 

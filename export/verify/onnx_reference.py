@@ -124,9 +124,10 @@ def _load_tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[tuple[str, str]],
                 truncation="only_second",
                 max_length=checkpoint.max_length,
                 # Where no file names a class, transformers 5 leaves them out unless asked.
-                return_token_type_ids=checkpoint.uses_segment_ids,
+                return_token_type_ids=checkpoint.uses_segment_ids or None,
             )
-        types = encoded.get("token_type_ids") if checkpoint.uses_segment_ids else None
+        # As for a checkpoint: a model of one segment has no embedding for a second.
+        types = None if checkpoint.config.get("type_vocab_size") == 1 else encoded.get("token_type_ids")
         return encoded["input_ids"][0], types[0] if types else None
 
     return encode, f"transformers {importlib.metadata.version('transformers')} {way}"
@@ -140,7 +141,7 @@ def _by_tokenizers(checkpoint: Checkpoint) -> Callable[[tuple[str, str]], Any]:
 
     def encode(pair: tuple[str, str]) -> tuple[list[int], list[int] | None]:
         encoding = tokenizer.encode(*pair)
-        return encoding.ids, encoding.type_ids if checkpoint.uses_segment_ids else None
+        return encoding.ids, encoding.type_ids
 
     return encode
 

@@ -5,6 +5,8 @@ Only where sentence-transformers is installed: `make transformers-5` and `make n
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from export_cases import write_pairs
@@ -50,6 +52,39 @@ def test_a_checkpoint_that_sentence_transformers_saved_scores_as_it_does_there(f
     pairs = make_pairs(48, seed=32)
     expected = sentence_transformers.CrossEncoder(str(saved), device="cpu").predict(pairs)
     with ArtifactReranker(report.artifact, provider="cpu", precision="fp32") as reranker:
+        np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("length", [20, 56])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"processor_kwargs": {"do_lower_case": False, "model_max_length": 40}},
+        {"processing_kwargs": {"text": {"max_length": 40, "truncation": True}}},
+    ],
+)
+def test_a_stated_length_cuts_pairs_where_predict_cuts_them_with_it(settings, length, tiny_checkpoint, tmp_path):
+    pytest.importorskip("sentence_transformers.base", reason="these settings came with 6")
+    saved = tmp_path / "saved"
+    sentence_transformers.CrossEncoder(str(tiny_checkpoint("bert")), device="cpu", max_length=40).save_pretrained(
+        str(saved)
+    )
+    file = saved / "sentence_bert_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    report = export(
+        saved,
+        tmp_path / "out",
+        precisions=["fp32"],
+        max_length=length,
+        verification_pairs=write_pairs(tmp_path / "pairs.jsonl"),
+    )
+
+    assert "CrossEncoder.predict" in report.verification.reference
+    pairs = make_pairs(48, seed=34)
+    model = sentence_transformers.CrossEncoder(str(saved), device="cpu", max_length=length)
+    expected = model.predict(pairs, processing_kwargs={"text": {"max_length": length}})
+    with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", truncation="longest_first") as reranker:
         np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
 
 

@@ -330,6 +330,16 @@ def test_folders_that_are_no_tokenizers(file, pairs, tmp_path):
         import_onnx(file, tmp_path / "empty", tmp_path / "out", verification_pairs=pairs)
 
 
+@pytest.mark.parametrize("auto_map", [{"AutoTokenizer": ["t.T", None]}, ["t.T", None]])
+def test_a_tokenizer_that_is_code_of_its_own_is_refused(auto_map, file, folder, pairs, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    settings = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"auto_map": auto_map}), encoding="utf-8")
+    with pytest.raises(UnsupportedCheckpointError, match=r"code of its own, which an import does not run.*auto_map"):
+        import_onnx(file, copy, tmp_path / "out", verification_pairs=pairs)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["", "caf\udce9"])
 def test_a_name_no_manifest_holds_is_refused_at_once(name, file, folder, tmp_path):
     with pytest.raises(InvalidInputError, match="name="):

@@ -134,6 +134,26 @@ class TestActivationInside:
         with pytest.raises(InvalidInputError, match="picks label 1"):
             bring(graph, labels=2, positive_label=0)
 
+    def test_the_label_the_file_picks_may_be_stated_by_its_name(self, raw_graph, tiny_checkpoint, pairs, tmp_path):
+        graph = append(
+            raw_graph("bert", num_labels=2), SOFTMAX, ("Gather", [np.array(1)], {"axis": 1}), shape=("batch",)
+        )
+        onnx.save(graph, tmp_path / "model.onnx")
+        folder = Path(shutil.copytree(tiny_checkpoint("bert", num_labels=2), tmp_path / "folder"))
+        config = json.loads((folder / "config.json").read_text()) | {"id2label": {"0": "other", "1": "Relevant"}}
+        (folder / "config.json").write_text(json.dumps(config))
+
+        def bring(stated):
+            return import_onnx(
+                tmp_path / "model.onnx", folder, tmp_path / "out", verification_pairs=pairs, positive_label=stated
+            )
+
+        with pytest.raises(InvalidInputError, match="picks label 1"):
+            bring("other")
+        with pytest.raises(InvalidInputError, match="'duplicate' is no label"):
+            bring("duplicate")
+        assert bring("relevant").artifact.is_dir()
+
     @pytest.mark.parametrize(
         ("nodes", "operator"),
         [

@@ -240,18 +240,20 @@ def test_a_graph_that_misreads_a_module_is_found_out(ettin, tmp_path, monkeypatc
         bring(ettin, tmp_path, precisions=["fp32"])
 
 
-def test_the_reference_reads_as_torch_computes(ettin):
+@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.GELU", "torch.nn.GELU"])
+def test_the_reference_reads_as_torch_computes(activation, copy):
     """Without sentence-transformers the modules are computed in numpy; they are what torch makes of them."""
     from crossrank.export.checkpoint.torch_model import load_transformer
     from crossrank.export.verify.head_by_numpy import HeadByNumpy
     from crossrank.export.verify.reference import TorchReference
 
-    checkpoint = read_checkpoint(ettin)
+    change(copy, "2_Dense/config.json", activation_function=activation)
+    checkpoint = read_checkpoint(copy)
     reference = TorchReference(
         checkpoint, HeadByNumpy(load_transformer(checkpoint, for_export=False), checkpoint.folder)
     )
     pairs = make_pairs(9, seed=4)
-    expected = scores_of_modules(ettin, pairs, max_length=MAX_LENGTH)[:, 0]
+    expected = scores_of_modules(copy, pairs, max_length=MAX_LENGTH)[:, 0]
     np.testing.assert_allclose(reference.logits(pairs, batch_size=4), expected, atol=1e-5, rtol=0)
 
 

@@ -140,6 +140,18 @@ def test_the_limit_is_the_one_sentence_transformers_cuts_to(keys, length, tmp_pa
     assert read_checkpoint(folder).max_length == length
 
 
+def test_options_of_the_tokenizer_hold_where_it_has_no_json(tmp_path):
+    folder = copied("sentence-transformers-6-processor", tmp_path)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n", encoding="utf-8")
+    by_json = read_checkpoint(folder).tokenizer
+    (folder / "tokenizer.json").unlink()
+    by_vocabulary = read_checkpoint(folder).tokenizer
+    text = "The River carries Cold water"
+    assert by_vocabulary.encode(text).ids == by_json.encode(text).ids
+    assert by_json.encode(text).ids != by_json.encode(text.lower()).ids, "a tokenizer that lowers would prove nothing"
+
+
 def test_without_modules_its_settings_are_not_read_and_a_limit_among_them_is_noted(tmp_path):
     """As `CrossEncoder` of sentence-transformers 6.2 does, which then reads the transformer's own files alone."""
     folder = copied("sentence-transformers-6-lower-case", tmp_path)
@@ -198,3 +210,9 @@ def test_two_labels_that_do_not_exclude_each_other_are_refused(tiny_checkpoint, 
     change(folder, "config.json", problem_type="multi_label_classification")
     with pytest.raises(UnsupportedCheckpointError, match="independent of each other"):
         read_checkpoint(folder, positive_label=1)
+    sigmoid = "torch.nn.modules.activation.Sigmoid"
+    # A sigmoid of the difference of the logits would be another score, and another ranking, than `predict`'s.
+    change(folder, "config.json", problem_type=None, sentence_transformers={"activation_fn": sigmoid})
+    with pytest.raises(UnsupportedCheckpointError, match=r"sigmoid of each of its 2 labels.*--activation"):
+        read_checkpoint(folder, positive_label=1)
+    assert read_checkpoint(folder, positive_label=1, activation="sigmoid").activation == "sigmoid"

@@ -14,6 +14,7 @@ from export_cases import write_pairs
 from packaging.version import Version
 from remote_checkpoint import write_remote_checkpoint
 from tiny_checkpoints import MAX_LENGTH, make_pairs
+from tiny_modules import write_modules
 
 from crossrank import Reranker
 from crossrank.engine.artifact_reranker import ArtifactReranker
@@ -115,6 +116,41 @@ def change(folder: Path, file: str = "config.json", **values: object) -> None:
 def test_what_is_missing_is_named(auto_map, message, checkpoint):
     change(checkpoint, auto_map=auto_map)
     with pytest.raises(UnsupportedCheckpointError, match=message):
+        read_checkpoint(checkpoint, trust_remote_code=True)
+
+
+def test_a_model_of_modules_brings_code_for_its_transformer_alone(checkpoint, tiny_checkpoint, tmp_path):
+    modeling = checkpoint / "modeling_rotary_reranker.py"
+    code = modeling.read_text(encoding="utf-8")
+    for former, now in (
+        ("RotaryRerankerForSequenceClassification", "RotaryModel"),
+        ("SequenceClassifierOutput(logits=self.classifier(x[:, 0]))", "BaseModelOutput(last_hidden_state=x)"),
+        ("SequenceClassifierOutput", "BaseModelOutput"),
+    ):
+        code = code.replace(former, now)
+    modeling.write_text(code, encoding="utf-8")
+    classes = {
+        "AutoConfig": "configuration_rotary_reranker.RotaryRerankerConfig",
+        "AutoModel": "modeling_rotary_reranker.RotaryModel",
+    }
+    change(checkpoint, auto_map=classes, architectures=["RotaryModel"])
+    modules = write_modules(tiny_checkpoint("xlm-roberta"), tmp_path / "modules", kinds=("Pooling", "Dense"))
+    for path in modules.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, checkpoint / path.name)
+        elif not (checkpoint / path.name).exists():
+            shutil.copy(path, checkpoint)
+
+    report = export(
+        checkpoint,
+        tmp_path / "artifact",
+        precisions=["fp32"],
+        verification_pairs=write_pairs(tmp_path / "pairs.jsonl"),
+        trust_remote_code=True,
+    )
+    assert set(report.source.code_sha256) == FILES
+    change(checkpoint, auto_map={"AutoConfig": classes["AutoConfig"]})
+    with pytest.raises(UnsupportedCheckpointError, match="none for AutoModel,"):
         read_checkpoint(checkpoint, trust_remote_code=True)
 
 

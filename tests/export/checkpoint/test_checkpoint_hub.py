@@ -82,6 +82,17 @@ def test_a_checkpoint_that_is_refused_is_refused_before_its_weights_are_fetched(
     assert "model.safetensors" not in hub.fetched
 
 
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_beside_the_weights_is_refused_the_first_time_too(file, hub, repository, tmp_path):
+    (repository / file).write_text("{}")
+
+    for time in ("first", "second"):
+        reported = read_from(hub, tmp_path / "home")
+        assert reported.get("error") == "UnsupportedCheckpointError", time
+        assert "adapter" in reported["message"]
+    assert ("model.safetensors" in hub.fetched) == (file == "adapter_model.safetensors"), "seen as early as can be"
+
+
 def test_code_is_fetched_with_consent_alone(hub, tmp_path):
     read_from(hub, tmp_path / "home", trust=True)
     assert "modeling.py" in hub.fetched
