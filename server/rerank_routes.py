@@ -88,10 +88,10 @@ class RerankRoutes:
             self._note(record, served, queries, documents)
             time_left = self._time_left(request, asked.deadline_ms)
             work = score_pairs(served.reranker, queries, documents, time_left, asked.instruction)
-            logits, tokens = await unless_gone(request, work)
-            self._count(len(logits), tokens)
+            scores = await unless_gone(request, work)
+            self._count(len(documents), int(scores.tokens.sum()))
             raw = _raw(asked.raw_scores, served)
-            return JSONResponse(score_answer(logits, tokens, request_id=record.id, model=served.name, raw=raw))
+            return JSONResponse(score_answer(scores, request_id=record.id, model=served.name, raw=raw))
 
     async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
         asked = checked(RerankRequest, body)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossrank.server.failures import Refusal
 from crossrank.server.reading import ClientGone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
     from crossrank.async_reranker import AsyncReranker
+    from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankResult
     from crossrank.engine.text.prepared import Documents
 
@@ -106,32 +106,26 @@ async def score_pairs(
     documents: Sequence[str],
     time_left: Callable[[], float] | None,
     instruction: str | None = None,
-) -> tuple[list[float], int]:
-    """Logits of pairs in their order, and the tokens that were read.
+) -> DocumentScores:
+    """Logits of pairs in their order, all of them there.
 
     Raises:
         Refusal: a pair has no score.
-        CrossrankError: as `AsyncReranker.rank`.
+        CrossrankError: as `AsyncReranker.score_pairs`.
     """
-    of_query: dict[str, list[int]] = {}
-    for place, query in enumerate(queries):
-        of_query.setdefault(query, []).append(place)
-    jobs = [
-        Job(query, [documents[place] for place in places], time_left, instruction=instruction)
-        for query, places in of_query.items()
-    ]
-    calls = [asyncio.ensure_future(rank(reranker, job)) for job in jobs]
-    try:
-        rankings = await asyncio.gather(*calls)
-    finally:
-        for call in calls:
-            call.cancel()
-    logits = [0.0] * len(queries)
-    for places, ranking in zip(of_query.values(), rankings, strict=True):
-        _check_complete(ranking, partial(_pair_name, places), tei=False)
-        for item in ranking:
-            logits[places[item.index]] = item.score or 0.0
-    return logits, sum(ranking.tokens for ranking in rankings)
+    scores = await reranker.pair_scores(
+        zip(queries, documents, strict=True),
+        deadline_ms=None if time_left is None else time_left(),
+        instruction=instruction,
+    )
+    _check_complete(
+        {index: str(failure.error) for index, failure in scores.failed.items()},
+        scored=int(scores.scored.sum()),
+        count=len(scores.scored),
+        items="text_2",
+        tei=False,
+    )
+    return scores
 
 
 def check(ranking: RankResult, job: Job) -> None:
@@ -141,7 +135,13 @@ def check(ranking: RankResult, job: Job) -> None:
         Refusal: see there.
     """
     if job.all_or_nothing:
-        _check_complete(ranking, lambda index: f"{job.items}[{index}]", tei=job.tei)
+        _check_complete(
+            ranking.failures,
+            scored=ranking.scored,
+            count=ranking.scored + len(ranking.unscored),
+            items=job.items,
+            tei=job.tei,
+        )
     if not job.may_cut and (ranking.truncated_documents or ranking.query_truncated):
         cut = min((item.index for item in ranking if item.truncated), default=None)
         name = "query" if cut is None else f"{job.items}[{cut}]"
@@ -155,19 +155,15 @@ def check(ranking: RankResult, job: Job) -> None:
         )
 
 
-def _pair_name(places: Sequence[int], index: int) -> str:
-    return f"text_2[{places[index]}]"
-
-
-def _check_complete(ranking: RankResult, name: Callable[[int], str], *, tei: bool) -> None:
-    if ranking.failures:
-        place, reason = next(iter(ranking.failures.items()))
-        raise Refusal(424 if tei else 500, f"{name(place)}: {reason}", "inference_failed", param=name(place), tei=tei)
-    if ranking.unscored:
+def _check_complete(failures: Mapping[int, str], *, scored: int, count: int, items: str, tei: bool) -> None:
+    if failures:
+        place = min(failures)
+        name = f"{items}[{place}]"
+        raise Refusal(424 if tei else 500, f"{name}: {failures[place]}", "inference_failed", param=name, tei=tei)
+    if scored < count:
         raise Refusal(
             504,
-            f"{ranking.scored} of {ranking.scored + len(ranking.unscored)} documents were scored by the deadline, and "
-            "all were asked for",
+            f"{scored} of {count} documents were scored by the deadline, and all were asked for",
             "deadline_exceeded",
             tei=tei,
         )

@@ -62,25 +62,25 @@ def test_documents_that_fail_are_named_and_the_others_scored():
         assert (everything.status_code, everything.json()["error"]["param"]) == (500, "documents[2]")
         backend = await client.post("/rerank", json={**TEXTS, "all_or_nothing": True})
         assert (backend.status_code, backend.json()["error_type"]) == (424, "Backend")
-        queries = ["a", "b", "c", "d", "e", "f", "g"]
-        score = await client.post("/score", json={"text_1": queries, "text_2": DOCUMENTS})
-        assert score.status_code == 200  # a query each: none has a third document
-        score = await client.post("/score", json={"text_1": ["a", *"bbbbbb"], "text_2": DOCUMENTS})
-        assert (score.status_code, score.json()["error"]["param"]) == (500, "text_2[3]")
+        for queries in (QUERY, list("abcdefg"), ["a", *"bbbbbb"]):
+            score = await client.post("/score", json={"text_1": queries, "text_2": DOCUMENTS})
+            assert (score.status_code, score.json()["error"]["param"]) == (500, "text_2[2]"), queries
 
-    stubbed(StubReranker(unscored=(2,), because="failed"), _skip_short(check))
+    stubbed(StubReranker(unscored=(2,), because="failed"), check)
 
 
-def _skip_short(check):
-    async def run(client):
-        stub = client.service.models.rerankers[0]
-        original = stub.ranking
-        stub.ranking = lambda query, documents, keep, unscored, because: original(
-            query, documents, keep, tuple(index for index in unscored if index < len(documents)), because
-        )
-        await check(client)
+def test_a_score_request_with_many_queries_is_one_call_and_waits_for_no_part_of_itself():
+    stub = StubReranker(unscored=(4, 1))
 
-    return run
+    async def check(client):
+        for queries in ([f"question {number}" for number in range(len(DOCUMENTS))], [*"aabbaab"]):
+            stub.calls.clear()
+            answer = await client.post("/score", json={"text_1": queries, "text_2": DOCUMENTS, "deadline_ms": 100})
+            assert len(stub.calls) == 1
+            assert answer.status_code == 504
+            assert "5 of 7 documents" in answer.json()["message"]
+
+    stubbed(stub, check)
 
 
 def test_header_and_field_set_the_deadline_and_the_earlier_one_counts():
