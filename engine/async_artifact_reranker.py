@@ -101,7 +101,7 @@ class AsyncArtifactReranker:
         priority: int = 0,
         instruction: str | None = None,
     ) -> DocumentScores:
-        """The logits that `score_pairs` makes scores of, with what it raises or warns of: what is missing, what was cut.
+        """The logits of pairs and what is missing or was cut, which `score_pairs` raises or warns of.
 
         Raises:
             InvalidInputError: an item is no pair of a string and a document; the message names its position.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from crossrank.async_reranker import AsyncReranker
 from crossrank.engine.runtime.cores import available_cores
-from crossrank.errors import CrossrankError
 from crossrank.server.failures import Refusal
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class ServedModels:
         """Load all of them in a thread; `ready` or `error` says how it went."""
         try:
             await asyncio.to_thread(self._load)
-        except (CrossrankError, OSError) as error:
+        except Exception as error:  # whatever it is: who waits for `ready` must not wait for ever
             self.error = error
             raise
         self.ready = not self._closing.is_set()

@@ -68,8 +68,10 @@ class Service:
         began = time.monotonic()
         try:
             await self.models.load()
-        except (CrossrankError, OSError) as error:
-            logger.error("the models could not be loaded: %s", error)  # noqa: TRY400  the message says what to do
+        except Exception as error:
+            # The messages of expected errors say what to do; of others only the traceback does.
+            unexpected = not isinstance(error, CrossrankError | OSError)
+            logger.error("the models could not be loaded: %s", error, exc_info=unexpected)  # noqa: TRY400
             self._when_failed()
             return
         for reranker in self.models.rerankers:

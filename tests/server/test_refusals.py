@@ -9,7 +9,7 @@ import pytest
 from served_app import DOCUMENTS, QUERY, client_of
 from stub_reranker import StubReranker, stub_opener
 
-from crossrank.errors import InferenceError, Overloaded
+from crossrank.errors import InferenceError, ModelNotFoundError, Overloaded
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 SCORING = {
@@ -285,26 +285,28 @@ def test_503_while_draining_and_on_every_probe_that_asks():
     stubbed(check)
 
 
-def test_503_while_models_are_loaded_and_when_that_fails():
+@pytest.mark.parametrize("error", [ModelNotFoundError, OSError, RuntimeError, MemoryError])
+def test_503_while_models_are_loaded_and_when_that_fails(error, caplog):
     import threading
 
     import httpx
     from served_app import running_app
 
-    from crossrank.errors import ModelNotFoundError
     from crossrank.server.app import create_app
     from crossrank.server.settings import ServerSettings
 
-    go, fail = threading.Event(), []
+    go, fail, told = threading.Event(), [], []
 
     def opener(settings, threads):
         go.wait(30)
         if fail:
-            raise ModelNotFoundError("nothing goes by that name")
+            raise error("nothing goes by that name")
         return StubReranker()
 
     async def main():
-        app = create_app(ServerSettings(), opener=opener)
+        app = create_app(
+            ServerSettings(), opener=opener, on_start=lambda service: service.on_failure(lambda: told.append(1))
+        )
         async with (
             running_app(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
@@ -316,12 +318,16 @@ def test_503_while_models_are_loaded_and_when_that_fails():
             assert (await client.get("/health")).status_code == 200
             fail.append(True)
             go.set()
-            while (await client.get("/health")).status_code == 200:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(10):
+                while not told:
+                    await asyncio.sleep(0.01)
             assert "nothing goes by that name" in (await client.get("/health")).json()["error"]
             assert (await client.get("/ready")).json()["status"] == "failed"
 
-    asyncio.run(main())
+    with caplog.at_level("ERROR", "crossrank.server"):
+        asyncio.run(main())
+    logged = [record for record in caplog.records if "the models could not be loaded" in record.getMessage()]
+    assert [bool(record.exc_info) for record in logged] == [error in (RuntimeError, MemoryError)]
 
 
 def test_unknown_routes_and_methods_have_the_same_shape():
