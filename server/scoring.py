@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from crossrank.engine.call.ranking import first_stage_order
+from crossrank.engine.call.results import RankedDocument, RankResult
+from crossrank.engine.text.documents import document_texts
 from crossrank.server.failures import Refusal
 from crossrank.server.reading import ClientGone
 
@@ -16,10 +19,12 @@ if TYPE_CHECKING:
 
     from crossrank.async_reranker import AsyncReranker
     from crossrank.engine.call.encoded_candidates import DocumentScores
-    from crossrank.engine.call.results import RankResult
     from crossrank.engine.text.prepared import Documents
 
 _Result = TypeVar("_Result")
+
+_MOST_TOKENS = 2**31 - 1
+"""More than any text has that is read; JSON's numbers have no end."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,14 @@ async def rank(reranker: AsyncReranker, job: Job) -> RankResult:
         Refusal: a document has no score and the job wants all, or was cut and must not be.
         CrossrankError: as `AsyncReranker.rank`.
     """
+    documents = await _documents(reranker, job)
+    if documents is None:
+        ranking = _nothing_scored(job)
+        check(ranking, job)
+        return ranking
     ranking = await reranker.rank(
         job.query,
-        await _documents(reranker, job),
+        documents,
         return_documents=job.return_documents,
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
@@ -82,9 +92,15 @@ async def improving_ranks(reranker: AsyncReranker, job: Job) -> AsyncGenerator[R
         Refusal: as for `rank`.
         CrossrankError: as for `rank`.
     """
+    documents = await _documents(reranker, job)
+    if documents is None:
+        ranking = _nothing_scored(job)
+        check(ranking, job)
+        yield ranking
+        return
     rankings = reranker.aiter_rank(
         job.query,
-        await _documents(reranker, job),
+        documents,
         return_documents=job.return_documents,
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
@@ -198,12 +214,44 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _documents(reranker: AsyncReranker, job: Job) -> Documents:
-    """The documents, encoded and shortened where a request wants less of them read than the model takes."""
-    most = job.max_tokens_per_document
-    if most is None:
+async def _documents(reranker: AsyncReranker, job: Job) -> Documents | None:
+    """The documents, encoded and shortened where a request wants less of them read than the model takes.
+
+    None where the deadline came before they were encoded.
+    """
+    if job.max_tokens_per_document is None:
         return job.documents
+    most = min(job.max_tokens_per_document, _MOST_TOKENS)
     info = reranker.info()
     if most >= info.max_length and info.long_documents == "truncate":
         return job.documents
-    return (await reranker.prepare(job.documents)).shortened(most)
+    try:
+        async with asyncio.timeout(None if job.time_left is None else job.time_left() / 1000):
+            return (await reranker.prepare(job.documents)).shortened(most)
+    except TimeoutError:
+        return None
+
+
+def _nothing_scored(job: Job) -> RankResult:
+    """What the engine answers at a deadline that comes before the first score; mistakes are refused then, too."""
+    count = len(job.documents)
+    document_texts(job.documents)
+    order = first_stage_order(job.first_stage_scores, count).tolist()
+    documents = [
+        RankedDocument(
+            index,
+            None,
+            job.documents[index] if job.return_documents else None,
+            truncated=False,
+            unscored_because="deadline",
+        )
+        for index in order
+    ]
+    return RankResult(
+        tuple(documents),
+        scored=0,
+        truncated_documents=0,
+        query_truncated=False,
+        unscored=tuple(order),
+        unscored_because="deadline" if count else None,
+    )

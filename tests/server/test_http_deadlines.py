@@ -149,6 +149,33 @@ def test_the_engines_own_partial_rankings_lose_no_document(tiny_artifact, deadli
     asyncio.run(main())
 
 
+def test_a_deadline_ends_the_encoding_of_documents_of_which_less_is_read():
+    stub = StubReranker()
+
+    async def never(documents):
+        await asyncio.Event().wait()
+
+    stub.prepare = never
+
+    async def check(client):
+        body = {**BODY, "max_tokens_per_doc": 8, "deadline_ms": 50, "first_stage_scores": [*range(len(DOCUMENTS))]}
+        last_first = list(range(len(DOCUMENTS)))[::-1]
+        async with asyncio.timeout(10):
+            answer = await client.post("/v2/rerank", json=body)
+            assert answer.json()["results"] == []
+            assert answer.json()["incomplete"] == {"because": "deadline", "scored": 0, "unscored": last_first}
+            streamed = await client.post("/v2/rerank", json={**body, "stream": True})
+            event, done = streamed.text.split("\n\n")[:-1]
+            assert json.loads(event.split("data: ")[1])["incomplete"]["unscored"] == last_first
+            assert done.startswith("event: done")
+            everything = await client.post("/v2/rerank", json={**body, "all_or_nothing": True})
+            assert everything.status_code == 504
+            wrong = await client.post("/v2/rerank", json={**body, "documents": ["a", {"title": "b"}]})
+            assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "documents[1]")
+
+    stubbed(stub, check)
+
+
 async def ask(app, body, receive_more, path=b"/v2/rerank"):
     """Call the application with a body; `receive_more` gives what comes after it. Returns what was sent."""
     sent, messages = [], [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]

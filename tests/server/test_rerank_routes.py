@@ -143,6 +143,19 @@ async def test_max_tokens_per_doc_reads_no_more_of_each_document(client):
     assert cut["usage"]["total_tokens"] == nothing["usage"]["total_tokens"] + 3 < whole["usage"]["total_tokens"]
 
 
+def test_a_limit_of_tokens_may_be_any_number(tiny_artifact):
+    models = {"windows": {"source": str(tiny_artifact), "long_documents": "windows"}}
+
+    async def main():
+        async with client_of(None, models=models) as client:
+            body = {"query": QUERY, "documents": DOCUMENTS}
+            whole = await post(client, "/v2/rerank", **body)
+            large = await post(client, "/v2/rerank", **body, max_tokens_per_doc=10**40)
+            assert large["results"] == whole["results"]
+
+    asyncio.run(main())
+
+
 @served
 async def test_what_would_change_scores_and_is_not_served_is_refused(client):
     for option in ({"truncate_prompt_tokens": 8}, {"relevant_spans": {}}):
