@@ -17,6 +17,7 @@ from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
 from crossrank.server.request_checks import (
     DEADLINE_HEADER,
+    check_finite,
     check_prompt_tokens,
     check_servable,
     check_size,
@@ -84,7 +85,7 @@ class RerankRoutes:
             check_prompt_tokens(asked.truncate_prompt_tokens, served)
             queries, documents = asked.pairs()
             record = record_of(request.scope)
-            check_size(self._service.settings, documents, set(queries), "text_2", asked.instruction)
+            check_size(self._service.settings, documents, set(queries), ("text_1", "text_2"), asked.instruction)
             self._note(record, served, queries, documents)
             time_left = self._time_left(request, asked.deadline_ms)
             work = score_pairs(served.reranker, queries, documents, time_left, asked.instruction)
@@ -99,7 +100,7 @@ class RerankRoutes:
         check_servable(asked, served)
         documents = asked.texts()
         record = record_of(request.scope)
-        check_size(self._service.settings, documents, [asked.query], "documents", asked.instruction)
+        check_size(self._service.settings, documents, [asked.query], ("query", "documents"), asked.instruction)
         self._note(record, served, [asked.query], documents)
         job = Job(
             asked.query,
@@ -134,7 +135,7 @@ class RerankRoutes:
         asked = checked(TextsRequest, body)
         served = self._service.models.find(None)
         record = record_of(request.scope)
-        check_size(self._service.settings, asked.texts, [asked.query], "texts", asked.instruction)
+        check_size(self._service.settings, asked.texts, [asked.query], ("query", "texts"), asked.instruction)
         self._note(record, served, [asked.query], asked.texts)
         job = Job(
             asked.query,
@@ -235,11 +236,12 @@ class RerankRoutes:
     async def _body(self, request: Request) -> dict[str, Any]:
         body = await self._service.bodies.read(request)
         try:
-            value = from_json(body, allow_inf_nan=False)  # an answer may have to give it back
+            value = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise Refusal(422, f"the body is no JSON: {error}", "invalid_json") from None
         if not isinstance(value, dict):
             raise Refusal(422, f"the body is a JSON {type(value).__name__}: an object expected", "invalid_input")
+        check_finite(value)
         return value
 
     def _time_left(self, request: Request, deadline_ms: float | None) -> Callable[[], float] | None:
@@ -296,4 +298,4 @@ def _incomplete_headers(ranking: RankResult) -> dict[str, str]:
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    return f"event: {name}\ndata: {json.dumps(data, allow_nan=False, separators=(',', ':'))}\n\n".encode()

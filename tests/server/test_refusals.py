@@ -95,6 +95,26 @@ def test_what_is_no_json_object_is_422():
     stubbed(check)
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ('"documents": ["a", {"text": "b", "n": 1e999}]', "documents[1]"),
+        ('"documents": [{"text": "b", "n": {"of": [0.5, -1e999]}}]', "documents[0]"),
+        ('"documents": ["a"], "deadline_ms": 1e999', "deadline_ms"),
+        ('"documents": ["a"], "deadline_ms": 1' + "0" * 400, "deadline_ms"),
+        ('"documents": ["a"], "first_stage_scores": [1e999]', "first_stage_scores[0]"),
+    ],
+)
+def test_numbers_that_no_answer_could_give_back_are_422(fields, param):
+    async def check(client):
+        for option in ("return_documents", "stream"):
+            content = f'{{"query": "q", "return_documents": true, "{option}": true, {fields}}}'
+            answer = await client.post("/v2/rerank", content=content, headers={"Content-Type": "application/json"})
+            refused(answer, 422, "invalid_input", param)
+
+    stubbed(check)
+
+
 def test_other_content_types_and_encodings_are_415():
     async def check(client):
         content = json.dumps(BODY).encode()
@@ -137,6 +157,13 @@ def test_too_many_documents_or_characters_are_refused_with_the_first_too_many():
         refused(long, 422, "too_many_characters", "documents[1]")
         score = await client.post("/score", json={"text_1": "q" * 90, "text_2": ["a" * 20]})
         refused(score, 422, "too_many_characters", "text_2[0]")
+        for documents in ([], ["a"]):
+            query = await client.post("/v2/rerank", json={"query": "q" * 101, "documents": documents})
+            refused(query, 422, "too_many_characters", "query")
+            texts = await client.post("/rerank", json={"query": "q" * 101, "texts": documents})
+            assert (texts.status_code, texts.json()["param"]) == (422, "query")
+        queries = await client.post("/score", json={"text_1": "q" * 101, "text_2": ["a"]})
+        refused(queries, 422, "too_many_characters", "text_1")
         assert (await client.post("/v2/rerank", json={"query": "q", "documents": ["a"] * 5})).status_code == 200
 
     stubbed(check, max_documents=5, max_characters=100)
