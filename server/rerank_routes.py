@@ -92,7 +92,9 @@ class RerankRoutes:
             scores = await unless_gone(request, work)
             self._count(len(documents), int(scores.tokens.sum()))
             raw = _raw(asked.raw_scores, served)
-            return JSONResponse(score_answer(scores, request_id=record.id, model=served.name, raw=raw))
+            answer = score_answer(scores, request_id=record.id, model=served.name, raw=raw)
+            cut = _truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
+            return JSONResponse(answer, headers=cut)
 
     async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
         asked = checked(RerankRequest, body)
@@ -129,7 +131,7 @@ class RerankRoutes:
             return await self._stream(request, served, job, answer)
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
-        return JSONResponse(answer(ranking), headers=_incomplete_headers(ranking))
+        return JSONResponse(answer(ranking), headers=_headers(ranking))
 
     async def _texts(self, request: Request, body: dict[str, Any]) -> Response:
         asked = checked(TextsRequest, body)
@@ -150,7 +152,7 @@ class RerankRoutes:
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
         answer = texts_answer(ranking, asked.texts, raw=_raw(asked.raw_scores, served), return_text=asked.return_text)
-        return JSONResponse(answer, headers=_incomplete_headers(ranking))
+        return JSONResponse(answer, headers=_headers(ranking))
 
     async def _stream(
         self,
@@ -171,21 +173,42 @@ class RerankRoutes:
             await rankings.aclose()
             raise
 
+        record, metrics = record_of(request.scope), self._service.metrics
+        record.streamed = True
+        counted = False
+
+        def failed(code: str) -> None:
+            nonlocal counted
+            counted = True
+            record.details["error"] = code
+            metrics.failures.labels(code).inc()
+
         async def events() -> AsyncIterator[bytes]:
+            nonlocal counted
             ranking = first
             try:
                 yield _event("ranking", answer(ranking))
                 async for ranking in rankings:
                     yield _event("ranking", answer(ranking))
-                self._ranked(ranking, record_of(request.scope))
-                yield b"event: done\ndata: [DONE]\n\n"
             except (CrossrankError, Refusal) as error:
                 refusal = error if isinstance(error, Refusal) else refusal_of(error)
+                failed(refusal.code)
                 yield _event("error", refusal.body())
+                return
+            except Exception:
+                failed("internal_error")
+                raise
+            self._ranked(ranking, record)
+            counted = True
+            metrics.successes.labels("rerank").inc()
+            yield b"event: done\ndata: [DONE]\n\n"
 
         async def ended() -> None:
             # Also where the client went away: what has not started is dropped.
             self._service.in_progress -= 1
+            if not counted:
+                record.details["error"] = "hung_up"
+                metrics.hung_up.inc()
             await rankings.aclose()
 
         self._service.in_progress += 1  # until the stream has ended, which is after its handler
@@ -216,7 +239,8 @@ class RerankRoutes:
             metrics.failures.labels("internal_error").inc()
             raise
         else:
-            metrics.successes.labels(method).inc()
+            if not record.streamed:  # else it is known at its end
+                metrics.successes.labels(method).inc()
         finally:
             service.in_progress -= 1
             metrics.in_progress.dec()
@@ -291,10 +315,16 @@ def _raw(asked: bool | None, served: ServedModel) -> bool:
     return served.settings.raw_scores if asked is None else asked
 
 
-def _incomplete_headers(ranking: RankResult) -> dict[str, str]:
-    """The same flag for clients whose answer has no place for it, such as text-embeddings-inference's array."""
-    missing = incomplete(ranking)
-    return {} if missing is None else {"X-Incomplete": f"{missing['because']}; unscored={len(ranking.unscored)}"}
+def _headers(ranking: RankResult) -> dict[str, str]:
+    """What clients are told whose answer has no place for it, such as text-embeddings-inference's array."""
+    headers = _truncated_header(ranking.truncated_documents, query=ranking.query_truncated)
+    if (missing := incomplete(ranking)) is not None:
+        headers["X-Incomplete"] = f"{missing['because']}; unscored={len(ranking.unscored)}"
+    return headers
+
+
+def _truncated_header(documents: int, *, query: bool) -> dict[str, str]:
+    return {"X-Truncated": f"{documents}{'; query' * query}"} if documents or query else {}
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -237,6 +237,7 @@ def test_a_stream_that_nobody_reads_on_is_dropped():
         while not stub.cancelled:
             await asyncio.sleep(0.01)
         assert client.service.in_progress == 0
+        assert "crossrank_hung_up_total 1.0" in (await client.get("/metrics")).text
 
     stubbed(stub, check)
 

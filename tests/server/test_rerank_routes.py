@@ -127,6 +127,26 @@ async def test_score_keeps_the_order_of_the_texts(client, expected):
 
 
 @served
+async def test_every_answer_says_how_many_texts_were_cut(client):
+    long, query = "wind tunnel " * 600, {"query": QUERY}
+    texts = ["short", long, long + "models"]
+    for path, body in (
+        ("/score", {"text_1": QUERY, "text_2": texts}),
+        ("/score", {"text_1": ["a", "b", "c"], "text_2": texts}),
+        ("/rerank", {**query, "texts": texts}),
+        ("/v2/rerank", {**query, "documents": texts}),
+    ):
+        assert (await client.post(path, json=body)).headers["X-Truncated"] == "2", path
+    for path, body in (
+        ("/score", {"text_1": long, "text_2": ["short"]}),
+        ("/rerank", {"query": long, "texts": ["short"]}),
+    ):
+        assert (await client.post(path, json=body)).headers["X-Truncated"].endswith("; query"), path
+    for path, body in (("/score", {"text_1": QUERY, "text_2": ["short"]}), ("/rerank", {**query, "texts": ["short"]})):
+        assert "X-Truncated" not in (await client.post(path, json=body)).headers, path
+
+
+@served
 async def test_score_refuses_numbers_that_do_not_go_together(client):
     answer = await post(client, "/score", 422, text_1=["a", "b"], text_2=["c", "d", "e"])
     assert answer["error"]["param"] == "text_1"
