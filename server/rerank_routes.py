@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from crossrank.errors import CrossrankError
-from crossrank.server.answers import incomplete, rerank_answer, score_answer, texts_answer
+from crossrank.server.answer_headers import ranking_headers, truncated_header
+from crossrank.server.answers import rerank_answer, score_answer, texts_answer
+from crossrank.server.event_stream import EVENTS, EventStream, event
 from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
 from crossrank.server.request_checks import (
@@ -29,11 +30,10 @@ from crossrank.server.requests import RerankRequest, ScoreRequest, TextsRequest
 from crossrank.server.scoring import Job, improving_ranks, rank, score_pairs, unless_gone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
 
     from crossrank.engine.call.results import RankResult
     from crossrank.server.request_records import Record
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from crossrank.server.service import Service
 
 logger = logging.getLogger("crossrank.server")
-
-_EVENTS = "text/event-stream"
 
 
 class RerankRoutes:
@@ -93,7 +91,7 @@ class RerankRoutes:
             self._count(len(documents), int(scores.tokens.sum()))
             raw = _raw(asked.raw_scores, served)
             answer = score_answer(scores, request_id=record.id, model=served.name, raw=raw)
-            cut = _truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
+            cut = truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
             return JSONResponse(answer, headers=cut)
 
     async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
@@ -127,11 +125,11 @@ class RerankRoutes:
                 return_documents=asked.return_documents,
             )
 
-        if asked.stream or _EVENTS in request.headers.get("accept", ""):
+        if asked.stream or EVENTS in request.headers.get("accept", ""):
             return await self._stream(request, served, job, answer)
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
-        return JSONResponse(answer(ranking), headers=_headers(ranking))
+        return JSONResponse(answer(ranking), headers=ranking_headers(ranking))
 
     async def _texts(self, request: Request, body: dict[str, Any]) -> Response:
         asked = checked(TextsRequest, body)
@@ -152,7 +150,7 @@ class RerankRoutes:
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
         answer = texts_answer(ranking, asked.texts, raw=_raw(asked.raw_scores, served), return_text=asked.return_text)
-        return JSONResponse(answer, headers=_headers(ranking))
+        return JSONResponse(answer, headers=ranking_headers(ranking))
 
     async def _stream(
         self,
@@ -187,13 +185,13 @@ class RerankRoutes:
             nonlocal counted
             ranking = first
             try:
-                yield _event("ranking", answer(ranking))
+                yield event("ranking", answer(ranking))
                 async for ranking in rankings:
-                    yield _event("ranking", answer(ranking))
+                    yield event("ranking", answer(ranking))
             except (CrossrankError, Refusal) as error:
                 refusal = error if isinstance(error, Refusal) else refusal_of(error)
                 failed(refusal.code)
-                yield _event("error", refusal.body())
+                yield event("error", refusal.body())
                 return
             except Exception:
                 failed("internal_error")
@@ -212,7 +210,7 @@ class RerankRoutes:
             await rankings.aclose()
 
         self._service.in_progress += 1  # until the stream has ended, which is after its handler
-        return _Stream(events(), ended)
+        return EventStream(events(), ended)
 
     @contextmanager
     def _accepted(self, request: Request, method: str) -> Iterator[None]:
@@ -297,35 +295,5 @@ class RerankRoutes:
         self._service.metrics.tokens.inc(tokens)
 
 
-class _Stream(StreamingResponse):
-    """Server-sent events; says when they ended, whoever ended them."""
-
-    def __init__(self, events: AsyncIterator[bytes], ended: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(events, media_type=_EVENTS, headers={"Cache-Control": "no-store"})
-        self._ended = ended
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._ended()
-
-
 def _raw(asked: bool | None, served: ServedModel) -> bool:
     return served.settings.raw_scores if asked is None else asked
-
-
-def _headers(ranking: RankResult) -> dict[str, str]:
-    """What clients are told whose answer has no place for it, such as text-embeddings-inference's array."""
-    headers = _truncated_header(ranking.truncated_documents, query=ranking.query_truncated)
-    if (missing := incomplete(ranking)) is not None:
-        headers["X-Incomplete"] = f"{missing['because']}; unscored={len(ranking.unscored)}"
-    return headers
-
-
-def _truncated_header(documents: int, *, query: bool) -> dict[str, str]:
-    return {"X-Truncated": f"{documents}{'; query' * query}"} if documents or query else {}
-
-
-def _event(name: str, data: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data, allow_nan=False, separators=(',', ':'))}\n\n".encode()

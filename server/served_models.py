@@ -106,7 +106,7 @@ class ServedModels:
                 "model %s: %s, %s on %s, %d threads", name, info.model, info.precision, info.provider, info.threads
             )
 
-    def find(self, name: str | None, *, tei: bool = False) -> ServedModel:
+    def find(self, name: str | None) -> ServedModel:
         """A model by the name a request gives; the first where it gives none.
 
         Raises:
@@ -119,10 +119,9 @@ class ServedModels:
                 f"model {name!r} is not served here; served: {names}. 'crossrank serve -m {name}=SOURCE' serves it",
                 "model_not_found",
                 param="model",
-                tei=tei,
             )
         if not self.ready:
-            raise Refusal(503, "models are still being loaded", "not_ready", retry_after=_RETRY_LOADING, tei=tei)
+            raise Refusal(503, "models are still being loaded", "not_ready", retry_after=_RETRY_LOADING)
         return self._served[name if name is not None else next(iter(self._settings.models))]
 
     @property

@@ -79,7 +79,7 @@ class Service:
         logger.info("ready: models loaded in %.2f s", time.monotonic() - began)
         self._when_ready()
 
-    def check_open(self, *, tei: bool = False) -> None:
+    def check_open(self) -> None:
         """Refuse what comes when the process is to end, or where nothing can be scored.
 
         Raises:
@@ -92,10 +92,9 @@ class Service:
                 "draining",
                 retry_after=1.0,
                 headers={"Connection": "close"},
-                tei=tei,
             )
         if self.models.error is not None:
-            raise Refusal(503, f"the models could not be loaded: {self.models.error}", "not_ready", tei=tei)
+            raise Refusal(503, f"the models could not be loaded: {self.models.error}", "not_ready")
 
     def check_key(self, request: Request) -> None:
         """Refuse a request without a valid key, before its body is read.
