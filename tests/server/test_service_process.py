@@ -103,7 +103,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path):
         done = subprocess.run(
             [*SERVE, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
         )
-        assert done.returncode != 0, workers
+        assert done.returncode == 3, workers
         assert "the models could not be loaded" in done.stderr
 
 
