@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from crossrank.engine.artifact_reranker import ArtifactReranker
+    from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankResult, RerankerInfo
     from crossrank.engine.schedule.statistics import BatchObserver, Health, RerankerStats
     from crossrank.engine.text.documents import Document
@@ -91,6 +92,25 @@ class AsyncArtifactReranker:
         call = pairs_call(self._caller(deadline_ms, priority), pairs, instruction)
         scores = await wait_beside_loop(call.scores(), call.encoders)
         return call.complete_scores(scores, name_in("pairs"))
+
+    async def pair_scores(
+        self,
+        pairs: Iterable[tuple[str, Document]],
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        instruction: str | None = None,
+    ) -> DocumentScores:
+        """The logits of pairs and what is missing or was cut, which `score_pairs` raises or warns of.
+
+        Raises:
+            InvalidInputError: an item is no pair of a string and a document; the message names its position.
+            InferenceError: onnxruntime failed for all pairs.
+            Overloaded: it would wait too long; `expected_wait` and `retry_after` say how long and until when.
+            ClosedError: `aclose` was called.
+        """
+        call = pairs_call(self._caller(deadline_ms, priority), pairs, instruction)
+        return await wait_beside_loop(call.scores(), call.encoders)
 
     async def rank(
         self,

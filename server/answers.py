@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.call.results import RankedDocument, RankResult
     from crossrank.server.served_models import ServedModel
     from crossrank.server.settings import ServerSettings
@@ -74,16 +75,16 @@ def texts_answer(ranking: RankResult, texts: Sequence[str], *, raw: bool, return
     ]
 
 
-def score_answer(logits: Sequence[float], tokens: int, *, request_id: str, model: str, raw: bool) -> dict[str, Any]:
+def score_answer(found: DocumentScores, *, request_id: str, model: str, raw: bool) -> dict[str, Any]:
     """VLLM's answer to `/score`: the scores in the texts' order."""
-    scores = _scores(np.asarray(logits, dtype=np.float32), raw=raw)
+    scores = _scores(found.logits, raw=raw)
     return {
         "id": request_id,
         "object": "list",
         "created": int(time.time()),
         "model": model,
         "data": [{"index": index, "object": "score", "score": score} for index, score in enumerate(scores)],
-        "usage": usage(tokens),
+        "usage": usage(int(found.tokens.sum())),
     }
 
 

@@ -7,11 +7,14 @@ read, and connections without number.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from crossrank.server.failures import Refusal
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,9 +26,10 @@ LARGEST_HEAD = 32 * 1024
 
 _BODY_MARGIN = 5.0
 """Seconds that an application's own refusal of a slow body gets before the connection is closed without one."""
+_TOO_MANY = json.dumps(Refusal(503, "too many connections", "busy").body(), separators=(",", ":")).encode()
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
-    b'Content-Length: 82\r\n\r\n{"message":"too many connections","detail":"too many connections","error":"busy"}\n'
+    b"Content-Length: %d\r\n\r\n%s" % (len(_TOO_MANY), _TOO_MANY)
 )
 
 

@@ -110,21 +110,21 @@ def refusal_of(error: CrossrankError, *, tei: bool = False) -> Refusal:
     return Refusal(500, message, "internal_error", tei=tei)
 
 
-def refusal_of_body(error: ValidationError, *, tei: bool = False) -> Refusal:
+def refusal_of_body(error: ValidationError) -> Refusal:
     """What is wrong in a request's body: the first problem, and the position of the item."""
     problems = error.errors(include_url=False, include_context=False, include_input=True)
     first = problems[0]
-    param = _path(first["loc"])
+    param = position(first["loc"])
     given = first.get("input")
     shown = f" ({type(given).__name__} given)" if param and first["type"] != "missing" else ""
     message = f"{param or 'body'}: {first['msg']}{shown}"
     if len(problems) > 1:
         message += f" (problems in all: {len(problems)})"
     code = "invalid_json" if first["type"] == "json_invalid" else "invalid_input"
-    return Refusal(422, message, code, param=param, tei=tei)
+    return Refusal(422, message, code, param=param)
 
 
-def _path(location: tuple[int | str, ...]) -> str | None:
+def position(location: tuple[int | str, ...]) -> str | None:
     """('documents', 3, 'str') as 'documents[3]': the names of union members are no part of what was sent."""
     text = ""
     for place, part in enumerate(location):

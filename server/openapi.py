@@ -254,8 +254,12 @@ def _scoring(requests: list[str], answer: str, summary: str, tag: str) -> dict[s
         },
         "responses": {
             "200": {
-                "description": "The answer. Where documents have no score, the header X-Incomplete says why.",
-                "headers": {"X-Incomplete": {"schema": {"type": "string"}, "example": "deadline; unscored=12"}},
+                "description": "The answer. Where documents have no score, the header X-Incomplete says why; where "
+                "some were cut, X-Truncated says how many, and whether a query was.",
+                "headers": {
+                    "X-Incomplete": {"schema": {"type": "string"}, "example": "deadline; unscored=12"},
+                    "X-Truncated": {"schema": {"type": "string"}, "example": "3; query"},
+                },
                 "content": {"application/json": {"schema": {"$ref": _SCHEMAS + answer}}},
             },
             **{

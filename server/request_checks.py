@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from crossrank.server.failures import Refusal, refusal_of_body
+from crossrank.server.failures import Refusal, position, refusal_of_body
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -30,6 +31,18 @@ def checked(kind: type[_Model], body: dict[str, Any]) -> _Model:
         return kind.model_validate(body)
     except ValidationError as error:
         raise refusal_of_body(error) from None
+
+
+def check_finite(body: dict[str, Any]) -> None:
+    """Refuse numbers such as 1e999, which JSON can write and an answer that gives them back cannot.
+
+    Raises:
+        Refusal: 422, with the position of the first.
+    """
+    location = _infinite_at(body)
+    if location is not None:
+        param = position(location)
+        raise Refusal(422, f"{param}: a number beyond all floats; smaller ones expected", "invalid_input", param=param)
 
 
 def check_servable(asked: RerankRequest, served: ServedModel) -> None:
@@ -76,14 +89,22 @@ def check_size(
     settings: ServerSettings,
     documents: Sequence[str | dict[str, Any]],
     queries: Collection[str],
-    name: str,
+    names: tuple[str, str],
     instruction: str | None,
 ) -> None:
     """Refuse more documents or characters than the settings allow.
 
+    Args:
+        settings: have the limits.
+        documents: of the request.
+        queries: different ones.
+        names: what the request calls queries and documents.
+        instruction: goes before each query.
+
     Raises:
-        Refusal: 422, with the first document too many.
+        Refusal: 422, with the first document too many, or the queries where they alone are too long.
     """
+    query_name, name = names
     if len(documents) > settings.max_documents:
         raise Refusal(
             422,
@@ -91,18 +112,14 @@ def check_size(
             "too_many_documents",
             param=f"{name}[{settings.max_documents}]",
         )
-    characters = sum(map(len, queries)) + len(queries) * len(instruction or "")  # one goes before each query
+    characters = sum(map(len, queries)) + len(queries) * len(instruction or "")
+    if characters > settings.max_characters:
+        raise _too_long(settings, query_name)
     for place, document in enumerate(documents):
         text = document if isinstance(document, str) else document.get("text")
         characters += len(text) if isinstance(text, str) else 0
         if characters > settings.max_characters:
-            raise Refusal(
-                422,
-                f"with {name}[{place}] the request has more than {settings.max_characters} characters, the most "
-                "that are read (max_characters)",
-                "too_many_characters",
-                param=f"{name}[{place}]",
-            )
+            raise _too_long(settings, f"{name}[{place}]")
 
 
 def header_number(text: str | None) -> float | None:
@@ -125,3 +142,23 @@ def header_number(text: str | None) -> float | None:
             param=DEADLINE_HEADER,
         )
     return number
+
+
+def _infinite_at(value: object) -> tuple[int | str, ...] | None:
+    if isinstance(value, float):
+        return () if math.isinf(value) else None
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        if (rest := _infinite_at(part)) is not None:
+            return (key, *rest)
+    return None
+
+
+def _too_long(settings: ServerSettings, name: str) -> Refusal:
+    return Refusal(
+        422,
+        f"with {name} the request has more than {settings.max_characters} characters, the most that are read "
+        "(max_characters)",
+        "too_many_characters",
+        param=name,
+    )

@@ -35,6 +35,7 @@ class Record:
         began: when its head had come, on the monotonic clock.
         status: of the answer; 0 before it.
         complete: whether the whole answer was sent.
+        streamed: whether its answer goes on after its handler.
         details: what the access log says besides: model, documents, what was not scored.
         texts: query and documents; only in the log where that is asked for.
     """
@@ -43,6 +44,7 @@ class Record:
     began: float = field(default_factory=time.monotonic)
     status: int = 0
     complete: bool = False
+    streamed: bool = False
     details: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, Any] = field(default_factory=dict)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from crossrank.errors import CrossrankError
-from crossrank.server.answers import incomplete, rerank_answer, score_answer, texts_answer
+from crossrank.server.answer_headers import ranking_headers, truncated_header
+from crossrank.server.answers import rerank_answer, score_answer, texts_answer
+from crossrank.server.event_stream import EVENTS, EventStream, event
 from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
 from crossrank.server.request_checks import (
     DEADLINE_HEADER,
+    check_finite,
     check_prompt_tokens,
     check_servable,
     check_size,
@@ -28,11 +30,10 @@ from crossrank.server.requests import RerankRequest, ScoreRequest, TextsRequest
 from crossrank.server.scoring import Job, improving_ranks, rank, score_pairs, unless_gone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
 
     from crossrank.engine.call.results import RankResult
     from crossrank.server.request_records import Record
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from crossrank.server.service import Service
 
 logger = logging.getLogger("crossrank.server")
-
-_EVENTS = "text/event-stream"
 
 
 class RerankRoutes:
@@ -84,14 +83,16 @@ class RerankRoutes:
             check_prompt_tokens(asked.truncate_prompt_tokens, served)
             queries, documents = asked.pairs()
             record = record_of(request.scope)
-            check_size(self._service.settings, documents, set(queries), "text_2", asked.instruction)
+            check_size(self._service.settings, documents, set(queries), ("text_1", "text_2"), asked.instruction)
             self._note(record, served, queries, documents)
             time_left = self._time_left(request, asked.deadline_ms)
             work = score_pairs(served.reranker, queries, documents, time_left, asked.instruction)
-            logits, tokens = await unless_gone(request, work)
-            self._count(len(logits), tokens)
+            scores = await unless_gone(request, work)
+            self._count(len(documents), int(scores.tokens.sum()))
             raw = _raw(asked.raw_scores, served)
-            return JSONResponse(score_answer(logits, tokens, request_id=record.id, model=served.name, raw=raw))
+            answer = score_answer(scores, request_id=record.id, model=served.name, raw=raw)
+            cut = truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
+            return JSONResponse(answer, headers=cut)
 
     async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
         asked = checked(RerankRequest, body)
@@ -99,7 +100,7 @@ class RerankRoutes:
         check_servable(asked, served)
         documents = asked.texts()
         record = record_of(request.scope)
-        check_size(self._service.settings, documents, [asked.query], "documents", asked.instruction)
+        check_size(self._service.settings, documents, [asked.query], ("query", "documents"), asked.instruction)
         self._note(record, served, [asked.query], documents)
         job = Job(
             asked.query,
@@ -124,17 +125,17 @@ class RerankRoutes:
                 return_documents=asked.return_documents,
             )
 
-        if asked.stream or _EVENTS in request.headers.get("accept", ""):
+        if asked.stream or EVENTS in request.headers.get("accept", ""):
             return await self._stream(request, served, job, answer)
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
-        return JSONResponse(answer(ranking), headers=_incomplete_headers(ranking))
+        return JSONResponse(answer(ranking), headers=ranking_headers(ranking))
 
     async def _texts(self, request: Request, body: dict[str, Any]) -> Response:
         asked = checked(TextsRequest, body)
         served = self._service.models.find(None)
         record = record_of(request.scope)
-        check_size(self._service.settings, asked.texts, [asked.query], "texts", asked.instruction)
+        check_size(self._service.settings, asked.texts, [asked.query], ("query", "texts"), asked.instruction)
         self._note(record, served, [asked.query], asked.texts)
         job = Job(
             asked.query,
@@ -149,7 +150,7 @@ class RerankRoutes:
         ranking = await unless_gone(request, rank(served.reranker, job))
         self._ranked(ranking, record)
         answer = texts_answer(ranking, asked.texts, raw=_raw(asked.raw_scores, served), return_text=asked.return_text)
-        return JSONResponse(answer, headers=_incomplete_headers(ranking))
+        return JSONResponse(answer, headers=ranking_headers(ranking))
 
     async def _stream(
         self,
@@ -170,25 +171,46 @@ class RerankRoutes:
             await rankings.aclose()
             raise
 
+        record, metrics = record_of(request.scope), self._service.metrics
+        record.streamed = True
+        counted = False
+
+        def failed(code: str) -> None:
+            nonlocal counted
+            counted = True
+            record.details["error"] = code
+            metrics.failures.labels(code).inc()
+
         async def events() -> AsyncIterator[bytes]:
+            nonlocal counted
             ranking = first
             try:
-                yield _event("ranking", answer(ranking))
+                yield event("ranking", answer(ranking))
                 async for ranking in rankings:
-                    yield _event("ranking", answer(ranking))
-                self._ranked(ranking, record_of(request.scope))
-                yield b"event: done\ndata: [DONE]\n\n"
+                    yield event("ranking", answer(ranking))
             except (CrossrankError, Refusal) as error:
                 refusal = error if isinstance(error, Refusal) else refusal_of(error)
-                yield _event("error", refusal.body())
+                failed(refusal.code)
+                yield event("error", refusal.body())
+                return
+            except Exception:
+                failed("internal_error")
+                raise
+            self._ranked(ranking, record)
+            counted = True
+            metrics.successes.labels("rerank").inc()
+            yield b"event: done\ndata: [DONE]\n\n"
 
         async def ended() -> None:
             # Also where the client went away: what has not started is dropped.
             self._service.in_progress -= 1
+            if not counted:
+                record.details["error"] = "hung_up"
+                metrics.hung_up.inc()
             await rankings.aclose()
 
         self._service.in_progress += 1  # until the stream has ended, which is after its handler
-        return _Stream(events(), ended)
+        return EventStream(events(), ended)
 
     @contextmanager
     def _accepted(self, request: Request, method: str) -> Iterator[None]:
@@ -215,7 +237,8 @@ class RerankRoutes:
             metrics.failures.labels("internal_error").inc()
             raise
         else:
-            metrics.successes.labels(method).inc()
+            if not record.streamed:  # else it is known at its end
+                metrics.successes.labels(method).inc()
         finally:
             service.in_progress -= 1
             metrics.in_progress.dec()
@@ -235,11 +258,12 @@ class RerankRoutes:
     async def _body(self, request: Request) -> dict[str, Any]:
         body = await self._service.bodies.read(request)
         try:
-            value = from_json(body, allow_inf_nan=False)  # an answer may have to give it back
+            value = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise Refusal(422, f"the body is no JSON: {error}", "invalid_json") from None
         if not isinstance(value, dict):
             raise Refusal(422, f"the body is a JSON {type(value).__name__}: an object expected", "invalid_input")
+        check_finite(value)
         return value
 
     def _time_left(self, request: Request, deadline_ms: float | None) -> Callable[[], float] | None:
@@ -271,29 +295,5 @@ class RerankRoutes:
         self._service.metrics.tokens.inc(tokens)
 
 
-class _Stream(StreamingResponse):
-    """Server-sent events; says when they ended, whoever ended them."""
-
-    def __init__(self, events: AsyncIterator[bytes], ended: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(events, media_type=_EVENTS, headers={"Cache-Control": "no-store"})
-        self._ended = ended
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._ended()
-
-
 def _raw(asked: bool | None, served: ServedModel) -> bool:
     return served.settings.raw_scores if asked is None else asked
-
-
-def _incomplete_headers(ranking: RankResult) -> dict[str, str]:
-    """The same flag for clients whose answer has no place for it, such as text-embeddings-inference's array."""
-    missing = incomplete(ranking)
-    return {} if missing is None else {"X-Incomplete": f"{missing['because']}; unscored={len(ranking.unscored)}"}
-
-
-def _event(name: str, data: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

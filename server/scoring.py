@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from crossrank.engine.call.ranking import first_stage_order
+from crossrank.engine.call.results import RankedDocument, RankResult
+from crossrank.engine.text.documents import document_texts
 from crossrank.server.failures import Refusal
 from crossrank.server.reading import ClientGone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
     from crossrank.async_reranker import AsyncReranker
-    from crossrank.engine.call.results import RankResult
+    from crossrank.engine.call.encoded_candidates import DocumentScores
     from crossrank.engine.text.prepared import Documents
 
 _Result = TypeVar("_Result")
+
+_MOST_TOKENS = 2**31 - 1
+"""More than any text has that is read; JSON's numbers have no end."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,14 @@ async def rank(reranker: AsyncReranker, job: Job) -> RankResult:
         Refusal: a document has no score and the job wants all, or was cut and must not be.
         CrossrankError: as `AsyncReranker.rank`.
     """
+    documents = await _documents(reranker, job)
+    if documents is None:
+        ranking = _nothing_scored(job)
+        check(ranking, job)
+        return ranking
     ranking = await reranker.rank(
         job.query,
-        await _documents(reranker, job),
+        documents,
         return_documents=job.return_documents,
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
@@ -82,9 +92,15 @@ async def improving_ranks(reranker: AsyncReranker, job: Job) -> AsyncGenerator[R
         Refusal: as for `rank`.
         CrossrankError: as for `rank`.
     """
+    documents = await _documents(reranker, job)
+    if documents is None:
+        ranking = _nothing_scored(job)
+        check(ranking, job)
+        yield ranking
+        return
     rankings = reranker.aiter_rank(
         job.query,
-        await _documents(reranker, job),
+        documents,
         return_documents=job.return_documents,
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
@@ -106,32 +122,26 @@ async def score_pairs(
     documents: Sequence[str],
     time_left: Callable[[], float] | None,
     instruction: str | None = None,
-) -> tuple[list[float], int]:
-    """Logits of pairs in their order, and the tokens that were read.
+) -> DocumentScores:
+    """Logits of pairs in their order, all of them there.
 
     Raises:
         Refusal: a pair has no score.
-        CrossrankError: as `AsyncReranker.rank`.
+        CrossrankError: as `AsyncReranker.score_pairs`.
     """
-    of_query: dict[str, list[int]] = {}
-    for place, query in enumerate(queries):
-        of_query.setdefault(query, []).append(place)
-    jobs = [
-        Job(query, [documents[place] for place in places], time_left, instruction=instruction)
-        for query, places in of_query.items()
-    ]
-    calls = [asyncio.ensure_future(rank(reranker, job)) for job in jobs]
-    try:
-        rankings = await asyncio.gather(*calls)
-    finally:
-        for call in calls:
-            call.cancel()
-    logits = [0.0] * len(queries)
-    for places, ranking in zip(of_query.values(), rankings, strict=True):
-        _check_complete(ranking, partial(_pair_name, places), tei=False)
-        for item in ranking:
-            logits[places[item.index]] = item.score or 0.0
-    return logits, sum(ranking.tokens for ranking in rankings)
+    scores = await reranker.pair_scores(
+        zip(queries, documents, strict=True),
+        deadline_ms=None if time_left is None else time_left(),
+        instruction=instruction,
+    )
+    _check_complete(
+        {index: str(failure.error) for index, failure in scores.failed.items()},
+        scored=int(scores.scored.sum()),
+        count=len(scores.scored),
+        items="text_2",
+        tei=False,
+    )
+    return scores
 
 
 def check(ranking: RankResult, job: Job) -> None:
@@ -141,7 +151,13 @@ def check(ranking: RankResult, job: Job) -> None:
         Refusal: see there.
     """
     if job.all_or_nothing:
-        _check_complete(ranking, lambda index: f"{job.items}[{index}]", tei=job.tei)
+        _check_complete(
+            ranking.failures,
+            scored=ranking.scored,
+            count=ranking.scored + len(ranking.unscored),
+            items=job.items,
+            tei=job.tei,
+        )
     if not job.may_cut and (ranking.truncated_documents or ranking.query_truncated):
         cut = min((item.index for item in ranking if item.truncated), default=None)
         name = "query" if cut is None else f"{job.items}[{cut}]"
@@ -155,19 +171,15 @@ def check(ranking: RankResult, job: Job) -> None:
         )
 
 
-def _pair_name(places: Sequence[int], index: int) -> str:
-    return f"text_2[{places[index]}]"
-
-
-def _check_complete(ranking: RankResult, name: Callable[[int], str], *, tei: bool) -> None:
-    if ranking.failures:
-        place, reason = next(iter(ranking.failures.items()))
-        raise Refusal(424 if tei else 500, f"{name(place)}: {reason}", "inference_failed", param=name(place), tei=tei)
-    if ranking.unscored:
+def _check_complete(failures: Mapping[int, str], *, scored: int, count: int, items: str, tei: bool) -> None:
+    if failures:
+        place = min(failures)
+        name = f"{items}[{place}]"
+        raise Refusal(424 if tei else 500, f"{name}: {failures[place]}", "inference_failed", param=name, tei=tei)
+    if scored < count:
         raise Refusal(
             504,
-            f"{ranking.scored} of {ranking.scored + len(ranking.unscored)} documents were scored by the deadline, and "
-            "all were asked for",
+            f"{scored} of {count} documents were scored by the deadline, and all were asked for",
             "deadline_exceeded",
             tei=tei,
         )
@@ -202,12 +214,44 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _documents(reranker: AsyncReranker, job: Job) -> Documents:
-    """The documents, encoded and shortened where a request wants less of them read than the model takes."""
-    most = job.max_tokens_per_document
-    if most is None:
+async def _documents(reranker: AsyncReranker, job: Job) -> Documents | None:
+    """The documents, encoded and shortened where a request wants less of them read than the model takes.
+
+    None where the deadline came before they were encoded.
+    """
+    if job.max_tokens_per_document is None:
         return job.documents
+    most = min(job.max_tokens_per_document, _MOST_TOKENS)
     info = reranker.info()
     if most >= info.max_length and info.long_documents == "truncate":
         return job.documents
-    return (await reranker.prepare(job.documents)).shortened(most)
+    try:
+        async with asyncio.timeout(None if job.time_left is None else job.time_left() / 1000):
+            return (await reranker.prepare(job.documents)).shortened(most)
+    except TimeoutError:
+        return None
+
+
+def _nothing_scored(job: Job) -> RankResult:
+    """What the engine answers at a deadline that comes before the first score; mistakes are refused then, too."""
+    count = len(job.documents)
+    document_texts(job.documents)
+    order = first_stage_order(job.first_stage_scores, count).tolist()
+    documents = [
+        RankedDocument(
+            index,
+            None,
+            job.documents[index] if job.return_documents else None,
+            truncated=False,
+            unscored_because="deadline",
+        )
+        for index in order
+    ]
+    return RankResult(
+        tuple(documents),
+        scored=0,
+        truncated_documents=0,
+        query_truncated=False,
+        unscored=tuple(order),
+        unscored_because="deadline" if count else None,
+    )

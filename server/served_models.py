@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from crossrank.async_reranker import AsyncReranker
 from crossrank.engine.runtime.cores import available_cores
-from crossrank.errors import CrossrankError
 from crossrank.server.failures import Refusal
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class ServedModels:
         """Load all of them in a thread; `ready` or `error` says how it went."""
         try:
             await asyncio.to_thread(self._load)
-        except (CrossrankError, OSError) as error:
+        except Exception as error:  # whatever it is: who waits for `ready` must not wait for ever
             self.error = error
             raise
         self.ready = not self._closing.is_set()
@@ -107,7 +106,7 @@ class ServedModels:
                 "model %s: %s, %s on %s, %d threads", name, info.model, info.precision, info.provider, info.threads
             )
 
-    def find(self, name: str | None, *, tei: bool = False) -> ServedModel:
+    def find(self, name: str | None) -> ServedModel:
         """A model by the name a request gives; the first where it gives none.
 
         Raises:
@@ -120,10 +119,9 @@ class ServedModels:
                 f"model {name!r} is not served here; served: {names}. 'crossrank serve -m {name}=SOURCE' serves it",
                 "model_not_found",
                 param="model",
-                tei=tei,
             )
         if not self.ready:
-            raise Refusal(503, "models are still being loaded", "not_ready", retry_after=_RETRY_LOADING, tei=tei)
+            raise Refusal(503, "models are still being loaded", "not_ready", retry_after=_RETRY_LOADING)
         return self._served[name if name is not None else next(iter(self._settings.models))]
 
     @property

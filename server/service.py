@@ -68,8 +68,10 @@ class Service:
         began = time.monotonic()
         try:
             await self.models.load()
-        except (CrossrankError, OSError) as error:
-            logger.error("the models could not be loaded: %s", error)  # noqa: TRY400  the message says what to do
+        except Exception as error:
+            # The messages of expected errors say what to do; of others only the traceback does.
+            unexpected = not isinstance(error, CrossrankError | OSError)
+            logger.error("the models could not be loaded: %s", error, exc_info=unexpected)  # noqa: TRY400
             self._when_failed()
             return
         for reranker in self.models.rerankers:
@@ -77,7 +79,7 @@ class Service:
         logger.info("ready: models loaded in %.2f s", time.monotonic() - began)
         self._when_ready()
 
-    def check_open(self, *, tei: bool = False) -> None:
+    def check_open(self) -> None:
         """Refuse what comes when the process is to end, or where nothing can be scored.
 
         Raises:
@@ -90,10 +92,9 @@ class Service:
                 "draining",
                 retry_after=1.0,
                 headers={"Connection": "close"},
-                tei=tei,
             )
         if self.models.error is not None:
-            raise Refusal(503, f"the models could not be loaded: {self.models.error}", "not_ready", tei=tei)
+            raise Refusal(503, f"the models could not be loaded: {self.models.error}", "not_ready")
 
     def check_key(self, request: Request) -> None:
         """Refuse a request without a valid key, before its body is read.

@@ -128,6 +128,11 @@ class OpenCrossEncoder(ClosedOnLeaving):
                 f"num_labels={num_labels!r}: {manifest.name!r} has {manifest.num_labels}; another number would need "
                 "another head; leave it out"
             )
+        if manifest.template is not None:
+            raise InvalidInputError(
+                f"{manifest.name!r} reads a query and a document within a template, which would be cut apart where the "
+                "longer of the two is cut, as CrossEncoder does; crossrank.Reranker takes this model and cuts documents"
+            )
         self._num_labels = manifest.num_labels
         self._stated_activation = activation_fn
         # With two labels the artifact's sigmoid of their difference stands for a softmax that the checkpoint states,

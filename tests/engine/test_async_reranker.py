@@ -46,6 +46,26 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
+def test_pair_scores_tell_what_was_cut_and_what_is_missing(tiny_artifact):
+    texts = ["wind tunnel", "wind tunnel " * 600, ""]
+    pairs = [(query, text) for query in ("a question", "another") for text in texts]
+
+    async def main():
+        async with make(tiny_artifact, activation="identity") as reranker:
+            expected = await reranker.score_pairs(pairs)
+            late = await reranker.pair_scores(pairs, deadline_ms=0)
+            return expected, await reranker.pair_scores(pairs), late
+
+    expected, found, late = asyncio.run(main())
+    np.testing.assert_array_equal(found.logits, expected)
+    assert found.scored.all()
+    assert found.truncated.tolist() == [False, True, False] * 2
+    assert not found.query_truncated
+    assert found.tokens[1] > found.tokens[0] > found.tokens[2] > 0
+    assert not late.scored.any()
+    assert not late.failed
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @given(seed=st.integers(0, 2**32 - 1), callers=st.integers(1, 8))
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -62,25 +62,25 @@ def test_documents_that_fail_are_named_and_the_others_scored():
         assert (everything.status_code, everything.json()["error"]["param"]) == (500, "documents[2]")
         backend = await client.post("/rerank", json={**TEXTS, "all_or_nothing": True})
         assert (backend.status_code, backend.json()["error_type"]) == (424, "Backend")
-        queries = ["a", "b", "c", "d", "e", "f", "g"]
-        score = await client.post("/score", json={"text_1": queries, "text_2": DOCUMENTS})
-        assert score.status_code == 200  # a query each: none has a third document
-        score = await client.post("/score", json={"text_1": ["a", *"bbbbbb"], "text_2": DOCUMENTS})
-        assert (score.status_code, score.json()["error"]["param"]) == (500, "text_2[3]")
+        for queries in (QUERY, list("abcdefg"), ["a", *"bbbbbb"]):
+            score = await client.post("/score", json={"text_1": queries, "text_2": DOCUMENTS})
+            assert (score.status_code, score.json()["error"]["param"]) == (500, "text_2[2]"), queries
 
-    stubbed(StubReranker(unscored=(2,), because="failed"), _skip_short(check))
+    stubbed(StubReranker(unscored=(2,), because="failed"), check)
 
 
-def _skip_short(check):
-    async def run(client):
-        stub = client.service.models.rerankers[0]
-        original = stub.ranking
-        stub.ranking = lambda query, documents, keep, unscored, because: original(
-            query, documents, keep, tuple(index for index in unscored if index < len(documents)), because
-        )
-        await check(client)
+def test_a_score_request_with_many_queries_is_one_call_and_waits_for_no_part_of_itself():
+    stub = StubReranker(unscored=(4, 1))
 
-    return run
+    async def check(client):
+        for queries in ([f"question {number}" for number in range(len(DOCUMENTS))], [*"aabbaab"]):
+            stub.calls.clear()
+            answer = await client.post("/score", json={"text_1": queries, "text_2": DOCUMENTS, "deadline_ms": 100})
+            assert len(stub.calls) == 1
+            assert answer.status_code == 504
+            assert "5 of 7 documents" in answer.json()["message"]
+
+    stubbed(stub, check)
 
 
 def test_header_and_field_set_the_deadline_and_the_earlier_one_counts():
@@ -149,6 +149,33 @@ def test_the_engines_own_partial_rankings_lose_no_document(tiny_artifact, deadli
     asyncio.run(main())
 
 
+def test_a_deadline_ends_the_encoding_of_documents_of_which_less_is_read():
+    stub = StubReranker()
+
+    async def never(documents):
+        await asyncio.Event().wait()
+
+    stub.prepare = never
+
+    async def check(client):
+        body = {**BODY, "max_tokens_per_doc": 8, "deadline_ms": 50, "first_stage_scores": [*range(len(DOCUMENTS))]}
+        last_first = list(range(len(DOCUMENTS)))[::-1]
+        async with asyncio.timeout(10):
+            answer = await client.post("/v2/rerank", json=body)
+            assert answer.json()["results"] == []
+            assert answer.json()["incomplete"] == {"because": "deadline", "scored": 0, "unscored": last_first}
+            streamed = await client.post("/v2/rerank", json={**body, "stream": True})
+            event, done = streamed.text.split("\n\n")[:-1]
+            assert json.loads(event.split("data: ")[1])["incomplete"]["unscored"] == last_first
+            assert done.startswith("event: done")
+            everything = await client.post("/v2/rerank", json={**body, "all_or_nothing": True})
+            assert everything.status_code == 504
+            wrong = await client.post("/v2/rerank", json={**body, "documents": ["a", {"title": "b"}]})
+            assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "documents[1]")
+
+    stubbed(stub, check)
+
+
 async def ask(app, body, receive_more, path=b"/v2/rerank"):
     """Call the application with a body; `receive_more` gives what comes after it. Returns what was sent."""
     sent, messages = [], [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
@@ -210,6 +237,7 @@ def test_a_stream_that_nobody_reads_on_is_dropped():
         while not stub.cancelled:
             await asyncio.sleep(0.01)
         assert client.service.in_progress == 0
+        assert "crossrank_hung_up_total 1.0" in (await client.get("/metrics")).text
 
     stubbed(stub, check)
 

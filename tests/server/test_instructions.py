@@ -67,6 +67,7 @@ def test_a_stream_is_judged_by_it_too(instructed):
         return whole.json()["results"], streamed.text
 
     results, events = asyncio.run(main())
+    assert len(results) == len(DOCUMENTS)
     assert all(str(item["relevance_score"]) in events for item in results)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from openapi_spec_validator import validate
 from prometheus_client.parser import text_string_to_metric_families
 from served_app import DOCUMENTS, QUERY, client_of
 from stub_reranker import StubReranker, stub_opener
 
-from crossrank.errors import Overloaded
+from crossrank.errors import InferenceError, Overloaded
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
+ERRORS = {"failing": InferenceError("the graph failed"), "wrong": RuntimeError("a mistake")}
 
 
 def samples(text):
@@ -53,6 +55,26 @@ def test_prometheus_reads_what_was_served(tiny_artifact):
             assert summary["documents"] == 4 * len(DOCUMENTS)
             assert 0 < summary["latency_seconds"]["p50"] <= summary["latency_seconds"]["p99"]
             assert [model["name"] for model in summary["served"]] == ["tiny"]
+
+    asyncio.run(main())
+
+
+def test_a_stream_is_counted_by_its_end():
+    def fault(query):
+        if query != QUERY:
+            raise ERRORS[query]
+
+    async def main():
+        async with client_of("stub", opener=stub_opener(StubReranker(fault=fault))) as client:
+            for query in (QUERY, "failing", QUERY, "wrong"):
+                with suppress(RuntimeError):
+                    await client.post("/v2/rerank", json={**BODY, "query": query, "stream": True})
+            read = samples((await client.get("/metrics")).text)
+            assert read["te_request_count", "rerank"] == 4
+            assert read["te_request_success", "rerank"] == 2
+            assert read["te_request_failure", "inference_failed"] == 1
+            assert read["te_request_failure", "internal_error"] == 1
+            assert read["crossrank_hung_up_total",] == 0
 
     asyncio.run(main())
 

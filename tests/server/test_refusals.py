@@ -9,7 +9,7 @@ import pytest
 from served_app import DOCUMENTS, QUERY, client_of
 from stub_reranker import StubReranker, stub_opener
 
-from crossrank.errors import InferenceError, Overloaded
+from crossrank.errors import InferenceError, ModelNotFoundError, Overloaded
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 SCORING = {
@@ -95,6 +95,26 @@ def test_what_is_no_json_object_is_422():
     stubbed(check)
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ('"documents": ["a", {"text": "b", "n": 1e999}]', "documents[1]"),
+        ('"documents": [{"text": "b", "n": {"of": [0.5, -1e999]}}]', "documents[0]"),
+        ('"documents": ["a"], "deadline_ms": 1e999', "deadline_ms"),
+        ('"documents": ["a"], "deadline_ms": 1' + "0" * 400, "deadline_ms"),
+        ('"documents": ["a"], "first_stage_scores": [1e999]', "first_stage_scores[0]"),
+    ],
+)
+def test_numbers_that_no_answer_could_give_back_are_422(fields, param):
+    async def check(client):
+        for option in ("return_documents", "stream"):
+            content = f'{{"query": "q", "return_documents": true, "{option}": true, {fields}}}'
+            answer = await client.post("/v2/rerank", content=content, headers={"Content-Type": "application/json"})
+            refused(answer, 422, "invalid_input", param)
+
+    stubbed(check)
+
+
 def test_other_content_types_and_encodings_are_415():
     async def check(client):
         content = json.dumps(BODY).encode()
@@ -137,6 +157,13 @@ def test_too_many_documents_or_characters_are_refused_with_the_first_too_many():
         refused(long, 422, "too_many_characters", "documents[1]")
         score = await client.post("/score", json={"text_1": "q" * 90, "text_2": ["a" * 20]})
         refused(score, 422, "too_many_characters", "text_2[0]")
+        for documents in ([], ["a"]):
+            query = await client.post("/v2/rerank", json={"query": "q" * 101, "documents": documents})
+            refused(query, 422, "too_many_characters", "query")
+            texts = await client.post("/rerank", json={"query": "q" * 101, "texts": documents})
+            assert (texts.status_code, texts.json()["param"]) == (422, "query")
+        queries = await client.post("/score", json={"text_1": "q" * 101, "text_2": ["a"]})
+        refused(queries, 422, "too_many_characters", "text_1")
         assert (await client.post("/v2/rerank", json={"query": "q", "documents": ["a"] * 5})).status_code == 200
 
     stubbed(check, max_documents=5, max_characters=100)
@@ -285,26 +312,28 @@ def test_503_while_draining_and_on_every_probe_that_asks():
     stubbed(check)
 
 
-def test_503_while_models_are_loaded_and_when_that_fails():
+@pytest.mark.parametrize("error", [ModelNotFoundError, OSError, RuntimeError, MemoryError])
+def test_503_while_models_are_loaded_and_when_that_fails(error, caplog):
     import threading
 
     import httpx
     from served_app import running_app
 
-    from crossrank.errors import ModelNotFoundError
     from crossrank.server.app import create_app
     from crossrank.server.settings import ServerSettings
 
-    go, fail = threading.Event(), []
+    go, fail, told = threading.Event(), [], []
 
     def opener(settings, threads):
         go.wait(30)
         if fail:
-            raise ModelNotFoundError("nothing goes by that name")
+            raise error("nothing goes by that name")
         return StubReranker()
 
     async def main():
-        app = create_app(ServerSettings(), opener=opener)
+        app = create_app(
+            ServerSettings(), opener=opener, on_start=lambda service: service.on_failure(lambda: told.append(1))
+        )
         async with (
             running_app(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
@@ -316,12 +345,16 @@ def test_503_while_models_are_loaded_and_when_that_fails():
             assert (await client.get("/health")).status_code == 200
             fail.append(True)
             go.set()
-            while (await client.get("/health")).status_code == 200:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(10):
+                while not told:
+                    await asyncio.sleep(0.01)
             assert "nothing goes by that name" in (await client.get("/health")).json()["error"]
             assert (await client.get("/ready")).json()["status"] == "failed"
 
-    asyncio.run(main())
+    with caplog.at_level("ERROR", "crossrank.server"):
+        asyncio.run(main())
+    logged = [record for record in caplog.records if "the models could not be loaded" in record.getMessage()]
+    assert [bool(record.exc_info) for record in logged] == [error in (RuntimeError, MemoryError)]
 
 
 def test_unknown_routes_and_methods_have_the_same_shape():

@@ -127,6 +127,26 @@ async def test_score_keeps_the_order_of_the_texts(client, expected):
 
 
 @served
+async def test_every_answer_says_how_many_texts_were_cut(client):
+    long, query = "wind tunnel " * 600, {"query": QUERY}
+    texts = ["short", long, long + "models"]
+    for path, body in (
+        ("/score", {"text_1": QUERY, "text_2": texts}),
+        ("/score", {"text_1": ["a", "b", "c"], "text_2": texts}),
+        ("/rerank", {**query, "texts": texts}),
+        ("/v2/rerank", {**query, "documents": texts}),
+    ):
+        assert (await client.post(path, json=body)).headers["X-Truncated"] == "2", path
+    for path, body in (
+        ("/score", {"text_1": long, "text_2": ["short"]}),
+        ("/rerank", {"query": long, "texts": ["short"]}),
+    ):
+        assert (await client.post(path, json=body)).headers["X-Truncated"].endswith("; query"), path
+    for path, body in (("/score", {"text_1": QUERY, "text_2": ["short"]}), ("/rerank", {**query, "texts": ["short"]})):
+        assert "X-Truncated" not in (await client.post(path, json=body)).headers, path
+
+
+@served
 async def test_score_refuses_numbers_that_do_not_go_together(client):
     answer = await post(client, "/score", 422, text_1=["a", "b"], text_2=["c", "d", "e"])
     assert answer["error"]["param"] == "text_1"
@@ -141,6 +161,19 @@ async def test_max_tokens_per_doc_reads_no_more_of_each_document(client):
     nothing = await post(client, "/v2/rerank", query=QUERY, documents=[""], raw_scores=True)
     assert large["results"] == whole["results"] != cut["results"]
     assert cut["usage"]["total_tokens"] == nothing["usage"]["total_tokens"] + 3 < whole["usage"]["total_tokens"]
+
+
+def test_a_limit_of_tokens_may_be_any_number(tiny_artifact):
+    models = {"windows": {"source": str(tiny_artifact), "long_documents": "windows"}}
+
+    async def main():
+        async with client_of(None, models=models) as client:
+            body = {"query": QUERY, "documents": DOCUMENTS}
+            whole = await post(client, "/v2/rerank", **body)
+            large = await post(client, "/v2/rerank", **body, max_tokens_per_doc=10**40)
+            assert large["results"] == whole["results"]
+
+    asyncio.run(main())
 
 
 @served

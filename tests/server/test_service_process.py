@@ -103,7 +103,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path):
         done = subprocess.run(
             [*SERVE, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
         )
-        assert done.returncode != 0, workers
+        assert done.returncode == 3, workers
         assert "the models could not be loaded" in done.stderr
 
 
@@ -212,6 +212,8 @@ def test_connections_too_many_are_refused_and_others_kept(tiny_artifact):
             assert client.get("/health").status_code == 200
         refused = httpx.get(f"{server.url}/health")
         assert (refused.status_code, refused.json()["message"]) == (503, "too many connections")
+        assert refused.json()["detail"] == refused.json()["error"]["message"] == "too many connections"
+        assert (refused.json()["error_type"], refused.headers["Retry-After"]) == ("Unhealthy", "1")
         assert all(client.get("/health").status_code == 200 for client in held)
         held.pop().close()
         until(lambda: httpx.get(f"{server.url}/health").status_code == 200)

@@ -7,8 +7,13 @@ import zlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
+
+from crossrank.engine.call.encoded_candidates import DocumentScores
 from crossrank.engine.call.results import RankedDocument, RankResult, RerankerInfo
+from crossrank.engine.schedule.request import FailedPair
 from crossrank.engine.schedule.statistics import Health, RerankerStats, Statistics
+from crossrank.errors import InferenceError
 
 
 def stub_logit(query: str, text: str) -> float:
@@ -47,6 +52,23 @@ class StubReranker:
         finally:
             self.running -= 1
         return self.ranking(query, documents, return_documents, self.unscored, self.because)
+
+    async def pair_scores(self, pairs, **options):
+        pairs = list(pairs)
+        self.calls.append(SimpleNamespace(pairs=pairs, **options))
+        seconds = self.fault(pairs[0][0]) if self.fault and pairs else None
+        if seconds:
+            await asyncio.sleep(seconds)
+        failed = self.unscored if self.because == "failed" else ()
+        return DocumentScores(
+            np.asarray([stub_logit(*pair) for pair in pairs], dtype=np.float32),
+            np.asarray([index not in self.unscored for index in range(len(pairs))], dtype=np.bool_),
+            np.zeros(len(pairs), dtype=np.bool_),
+            [None] * len(pairs),
+            False,
+            np.asarray([len(document) for _, document in pairs], dtype=np.int64),
+            {index: FailedPair(InferenceError("not a number"), in_run=False) for index in failed},
+        )
 
     async def aiter_rank(self, query, documents, top_k=None, return_documents=True, **options):
         self.calls.append(SimpleNamespace(query=query, documents=documents, **options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cross_encoder_calls import MANY, PAIRS
+from tiny_artifacts import with_instruction
 from tiny_checkpoints import MAX_LENGTH
 
 from crossrank.compat import CrossEncoder, identity, sigmoid
@@ -154,3 +155,9 @@ def test_attributes_are_true_and_those_of_a_torch_module_are_not_there(folder):
 def test_what_would_change_nothing_cannot_be_assigned(model, name):
     with pytest.raises(AttributeError, match=name):
         setattr(model, name, None)
+
+
+def test_a_model_with_a_template_is_refused_with_the_class_that_takes_it(folder, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"template.*crossrank\.Reranker") as refused:
+        CrossEncoder(with_instruction(folder, tmp_path / "templated"))
+    assert "truncation" not in str(refused.value)
