@@ -152,7 +152,7 @@ class DecoderWeights:
         window = getattr(config, "sliding_window", None) or 0
         if kind not in _FIXED_FREQUENCIES:
             why = f"rotary positions of the kind {kind!r}, whose frequencies change with a text's length"
-        elif "sliding_attention" in (getattr(config, "layer_types", None) or ()) and window < checkpoint.max_length:
+        elif _has_windows(config) and window < checkpoint.max_length:
             why = (
                 f"layers that attend to the last {window} tokens only, while a pair may have {checkpoint.max_length}; "
                 f"export it with a max_length of at most {window}"
@@ -162,6 +162,15 @@ class DecoderWeights:
         else:
             return
         raise UnsupportedCheckpointError(f"{checkpoint.source.id} has {why}")
+
+
+def _has_windows(config: Any) -> bool:
+    """Whether some layer attends to the last tokens only; before 4.53, transformers does not list the layers' kinds."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return "sliding_attention" in kinds
+    first = getattr(config, "max_window_layers", None)
+    return bool(getattr(config, "use_sliding_window", False)) and (first is None or first < config.num_hidden_layers)
 
 
 def _head(model: Any, checkpoint: Checkpoint) -> tuple[NDArray[np.float32], int | None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import numpy as np
 import onnx
 import pytest
 from export_cases import transformers_logits
 from own_code import own_scores
+from packaging.version import Version
 from tiny_checkpoints import make_pairs, make_texts
 from tiny_decoders import CLASSIFIERS, LANGUAGE_MODELS, MAX_LENGTH, make_decoder
 
@@ -112,8 +115,10 @@ def test_a_text_that_ends_with_the_padding_token_is_read_as_transformers_reads_i
         ("cold water", "the river <|endoftext|>"),
         ("cold water", "<|endoftext|>"),
         ("cold<|endoftext|>", ""),
-        ("water", "<|endoftext|><|endoftext|> and more"),
     ]
+    # Before 4.49, transformers reads the token before the first padding token, wherever that is.
+    if Version(importlib.metadata.version("transformers")) >= Version("4.49"):
+        pairs.append(("water", "<|endoftext|><|endoftext|> and more"))
     expected = transformers_logits(decoder("qwen2"), pairs, max_length=MAX_LENGTH)[:, 0]
     for tokens in (1, 4096):
         with ArtifactReranker(
