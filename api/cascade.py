@@ -182,9 +182,12 @@ class Cascade(ClosedOnLeaving):
             ClosedError: `close` was called.
         """
         query = query_text(query)
-        items = documents.items if isinstance(documents, PreparedDocuments) else tuple(as_list(documents))
+        prepared = documents if isinstance(documents, PreparedDocuments) else None
+        if prepared is not None:
+            prepared.check_key(self._rerankers[0].prepared_key)
+        items = tuple(as_list(documents)) if prepared is None else prepared.items
         top_k = checked_top_k(top_k, len(items))
-        pool = DocumentPool(items, documents if isinstance(documents, PreparedDocuments) else None)
+        pool = DocumentPool(items, prepared)
         alive = np.arange(len(items))
         ranked: list[RankedDocument] = []
         unscored: list[RankedDocument] = []

@@ -16,20 +16,18 @@ if TYPE_CHECKING:
 
 
 class DocumentPool:
-    """The documents of one call, encoded once for each kind of reranker that reads them."""
+    """The documents of one call, encoded once for each kind of reranker that reads them, or prepared by the caller."""
 
     def __init__(self, items: tuple[Document, ...], prepared: PreparedDocuments | None) -> None:
         self._items = items
-        self._first = prepared
         self._encoded: dict[str, tuple[PreparedDocuments, npt.NDArray[np.int64]]] = {}
+        if prepared is not None:
+            self._encoded[prepared.key] = prepared, np.arange(len(items))
 
     def score(
         self, reranker: ArtifactReranker, query: str, alive: npt.NDArray[np.int64], max_length: int | None
     ) -> DocumentScores:
         """Score the documents with the indices `alive`, ascending."""
-        if self._first is not None:  # documents that the caller prepared; they must fit the first stage
-            self._encoded[reranker.prepared_key] = (reranker.prepare(self._first), np.arange(len(self._items)))
-            self._first = None
         if reranker.prepared_key not in self._encoded:
             documents = self._items if len(alive) == len(self._items) else [self._items[index] for index in alive]
             self._encoded[reranker.prepared_key] = (reranker.prepare(documents), alive)

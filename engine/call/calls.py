@@ -60,7 +60,7 @@ def rank_call(
             return_documents=return_documents,
         )
 
-    return Call(caller, check, caller.model.finder.size(texts, (query,)), early=early)
+    return Call(caller, check, caller.model.finder.size(texts, (query,), instruction=instruction), early=early)
 
 
 def score_call(caller: Caller, query: str, documents: Documents, instruction: str | None = None) -> Call[Arguments]:
@@ -71,7 +71,7 @@ def score_call(caller: Caller, query: str, documents: Documents, instruction: st
         candidates = _candidates(caller.model, query, texts, instruction)
         return Arguments(candidates=candidates, order=np.arange(len(items)))
 
-    return Call(caller, check, caller.model.finder.size(texts, (query,)))
+    return Call(caller, check, caller.model.finder.size(texts, (query,), instruction=instruction))
 
 
 def pairs_call(
@@ -89,7 +89,7 @@ def pairs_call(
         candidates = caller.model.finder.of_texts(queries, indices, texts, instruction)
         return Arguments(candidates=candidates, order=indices)
 
-    return Call(caller, check, caller.model.finder.size(texts, queries))
+    return Call(caller, check, caller.model.finder.size(texts, queries, instruction=instruction))
 
 
 def many_call(
@@ -118,7 +118,7 @@ def many_call(
         candidates = caller.model.finder.of_texts(queries, query_of, flat, instruction)
         return Arguments(candidates=candidates, order=np.arange(len(flat)))
 
-    size = caller.model.finder.size(flat, [queries[index] for index in query_of.tolist()])
+    size = caller.model.finder.size(flat, [queries[index] for index in query_of.tolist()], instruction=instruction)
     return Call(caller, check, size), counts
 
 

@@ -38,7 +38,7 @@ class CallSize(NamedTuple):
 
     Attributes:
         documents: how many pairs.
-        characters: that have to be encoded, of queries and documents together.
+        characters: that have to be encoded or counted, of queries, documents and instruction together.
         tokens: that will be scored, about.
     """
 
@@ -167,6 +167,8 @@ class CandidateFinder:
         documents: Sequence[object] | PreparedDocuments,
         queries: Sequence[object],
         indices: npt.NDArray[np.int64] | None = None,
+        *,
+        instruction: object = None,
     ) -> CallSize:
         """How large a call is: documents and as many queries, or one for all, or none. Nothing is checked yet.
 
@@ -174,6 +176,7 @@ class CandidateFinder:
             documents: of the caller, or prepared.
             queries: of the caller.
             indices: which of the prepared documents, int64 (n,); None for all.
+            instruction: of the caller, whose tokens are counted as well; None for the reranker's.
         """
         of_queries = np.asarray([_characters(query) for query in queries], dtype=np.int64)
         if isinstance(documents, PreparedDocuments):
@@ -190,7 +193,8 @@ class CandidateFinder:
             scored = np.minimum(tokens + special_tokens, encoder.max_length)
         else:
             scored = cut(tokens, np.full(len(tokens), encoder.text_tokens), windows).sizes
-        return CallSize(len(tokens), int(of_queries.sum()) + characters, int(scored.sum()))
+        characters += int(of_queries.sum()) + _characters(instruction)
+        return CallSize(len(tokens), characters, int(scored.sum()))
 
     def distinct(self, texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64], list[bytes] | None]:
         """The different texts in order of appearance, for each text which of them it is, and their cache digests."""

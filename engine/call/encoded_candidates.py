@@ -297,4 +297,5 @@ def prepared_pieces(
     distinct, text_of, digests = finder.distinct(texts)
     encoding = TextEncoding(finder.encoder, finder.windows, [], distinct)
     yield from encoding.pieces(speed)
-    return PreparedDocuments(items, encoding.documents(), text_of, digests, finder.documents_key)
+    label = finder.encoder.document_label_tokens
+    return PreparedDocuments(items, encoding.documents(), text_of, digests, finder.documents_key, label)

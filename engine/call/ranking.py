@@ -33,7 +33,7 @@ def first_stage_order(first_stage_scores: object, count: int) -> npt.NDArray[np.
         return np.arange(count)
     try:
         given = np.asarray(first_stage_scores, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"first_stage_scores: numbers expected ({error})") from error
     if given.shape != (count,):
         raise InvalidInputError(f"first_stage_scores of shape {given.shape}: one number for each of {count} documents")

@@ -49,6 +49,7 @@ class PairEncoder:
             `MIN_TEXT_TOKENS` of them.
         cut_query_tokens: those that a longer query is cut to: half of the text tokens; in a template what stands around
             it and half of the rest, with the model's own instruction.
+        document_label_tokens: those that a template puts before each document's text; 0 without one.
         characters_read: as `TextReader.characters_read`.
         pad_token_id: id that fills the rows of a batch.
         texts: what stands around queries and documents.
@@ -103,10 +104,12 @@ class PairEncoder:
         self.max_query_tokens = self.text_tokens if longest_first else self.text_tokens - 1
         self.cut_query_tokens = self.text_tokens // 2
         self.characters_read = self._reader.characters_read
+        self.document_label_tokens = 0
         self._room: TemplateRoom | None = None
         if template is not None:
-            before_document = len(tokens_of(tokenizer, self.texts.before_document))
-            self._room = TemplateRoom(self._reader, self.texts, max_length, self.text_tokens - before_document)
+            self.document_label_tokens = len(tokens_of(tokenizer, self.texts.before_document))
+            tokens = self.text_tokens - self.document_label_tokens
+            self._room = TemplateRoom(self._reader, self.texts, max_length, tokens)
             self.max_query_tokens = self._room.max_query_tokens
             self.cut_query_tokens = self._room.cut_query_tokens(None)
 

@@ -32,6 +32,7 @@ class PreparedDocuments:
         text_of: for each document its index in `encoded`, int64 (n,).
         digests: of each text, for the score cache; None where the reranker has none.
         key: stands for the tokenizer, the length limit, the room for text and the windows.
+        label_tokens: that a template puts before each text; `encoded` counts them as the document's.
     """
 
     items: tuple[Document, ...]
@@ -39,6 +40,7 @@ class PreparedDocuments:
     text_of: npt.NDArray[np.int64]
     digests: Sequence[bytes] | None
     key: str
+    label_tokens: int = 0
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -46,6 +48,8 @@ class PreparedDocuments:
 
     def shortened(self, tokens: int) -> PreparedDocuments:
         """The same documents, of which at most so many tokens are read each; the score cache is left out for them.
+
+        What a template puts before a document is read whole and not counted.
 
         Args:
             tokens: at least 1.
@@ -55,7 +59,7 @@ class PreparedDocuments:
         """
         if tokens < 1:
             raise InvalidInputError(f"tokens={tokens}: at least 1 expected")
-        lengths = np.minimum(self.encoded.full_lengths, tokens)
+        lengths = np.minimum(self.encoded.full_lengths, self.label_tokens + tokens)
         return dataclasses.replace(self, encoded=dataclasses.replace(self.encoded, full_lengths=lengths), digests=None)
 
     def check_key(self, key: str) -> None:

@@ -6,6 +6,7 @@ instruction is refused: scores would be the same whatever is asked, or judged, a
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from crossrank.errors import InvalidInputError
@@ -45,7 +46,7 @@ class TemplateRoom:
         self._max_length = max_length
         self._tokens = tokens
         self._counted = max(tokens, _COUNTED)
-        self._counts: dict[str, int] = {}
+        self._counts: dict[bytes, int] = {}
 
     def cut_query_tokens(self, instruction: str | None) -> int:
         """What a query that is too long is cut to: what stands around it, and half of what that leaves.
@@ -64,19 +65,21 @@ class TemplateRoom:
             return around + left // 2
         at_least = "at least " if around <= self._counted else "more than "  # not counted to its end
         raise InvalidInputError(
-            f"max_length={self._max_length} leaves {max(left, 0)} tokens to query and document beside this model's "
+            ("" if instruction is None else f"instruction={instruction!r:.80}: it is too long; ")
+            + f"max_length={self._max_length} leaves {max(left, 0)} tokens to query and document beside this model's "
             f"template and instruction; {MIN_TEXT_TOKENS} of each are the least, for which max_length has to be "
-            f"{at_least}{self._max_length + missing}"
-            + ("" if instruction is None else f", or the instruction shorter than {instruction!r:.80}")
+            f"{at_least}{self._max_length + missing}" + ("" if instruction is None else ", or the instruction shorter")
         )
 
     def _around_query(self, before: str) -> int:
         """Tokens around a query; of a very long instruction, more than there is room for."""
-        count = self._counts.get(before)
+        # Not the text itself, which may be of any length.
+        key = hashlib.sha256(before.encode("utf-8", "surrogatepass")).digest()
+        count = self._counts.get(key)
         if count is None:
             (tokens,) = self._reader.read([before], self._counted)
             count = tokens.length + len(self._texts.after_query)
             if len(self._counts) >= _COUNTS_KEPT:
                 self._counts.clear()
-            self._counts[before] = count
+            self._counts[key] = count
         return count

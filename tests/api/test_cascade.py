@@ -144,6 +144,13 @@ def test_prepared_documents_are_accepted(model):
         Cascade([Stage(model)]).rank(QUERY, Reranker(model._model, max_length=16).prepare(["a"]))
 
 
+def test_prepared_documents_fewer_than_a_first_stage_keeps_go_to_a_stage_of_another_tokenizer(model, short):
+    cascade = Cascade([Stage(short, keep=4), Stage(model)])
+    for documents in (DOCUMENTS[:2], DOCUMENTS):
+        prepared = cascade.prepare(documents)
+        assert cascade.rank(QUERY, prepared).documents == cascade.rank(QUERY, documents).documents
+
+
 def test_windows_are_read_by_stages_without_a_length_only(tiny_artifact):
     options = {"provider": "cpu", "precision": "fp32", "long_documents": Windows(tokens=12)}
     with Cascade([Stage(tiny_artifact, keep=4, max_length=SHORT), Stage(tiny_artifact)], **options) as cascade:

@@ -309,6 +309,7 @@ def test_calls_with_and_without_deadlines_share_the_queue(engine, scored):
         ({"first_stage_scores": [1.0]}, r"shape \(1,\)"),
         ({"first_stage_scores": [1.0, float("nan")]}, r"first_stage_scores\[1\] is NaN"),
         ({"first_stage_scores": ["x", "y"]}, "numbers expected"),
+        ({"first_stage_scores": [10**400, 1]}, "numbers expected"),
     ],
 )
 def test_options_outside_their_range_are_refused(engine, options, message):

@@ -1,5 +1,6 @@
 """Results say how many tokens the model read of their pairs."""
 
+from tiny_artifacts import with_instruction
 from tokenizers import Tokenizer
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
@@ -39,3 +40,16 @@ def test_shortened_documents_are_read_as_far_as_they_should_be(tiny_artifact):
         assert {item.index: item.score for item in short}[0] != whole
         assert reranker.rank("a query", prepared.shortened(1000))[0].score is not None
         assert {item.index: item.score for item in reranker.rank("a query", prepared)}[0] == whole
+
+
+def test_a_templates_text_before_the_document_is_not_what_is_shortened(tiny_artifact, tmp_path):
+    labelled = with_instruction(tiny_artifact, tmp_path / "labelled", document="the water: {document}")
+    tokenizer = Tokenizer.from_file(str(labelled / "tokenizer.json"))
+    expected = []
+    with ArtifactReranker(labelled, activation="identity") as reranker:
+        for document, beginning in (("wind tunnel results", "wind"), ("old café", "old")):
+            tokens = len(tokenizer.encode(beginning, add_special_tokens=False).ids)
+            shortened = reranker.prepare([document]).shortened(tokens)
+            expected.append(reranker.score("a query", [beginning])[0])
+            assert abs(reranker.score("a query", shortened)[0] - expected[-1]) < 1e-5
+    assert abs(expected[0] - expected[1]) > 1e-3
