@@ -182,12 +182,11 @@ class Cascade(ClosedOnLeaving):
             ClosedError: `close` was called.
         """
         query = query_text(query)
-        prepared = documents if isinstance(documents, PreparedDocuments) else None
-        if prepared is not None:
-            prepared.check_key(self._rerankers[0].prepared_key)
-        items = tuple(as_list(documents)) if prepared is None else prepared.items
+        if isinstance(documents, PreparedDocuments):
+            documents.check_key(self._rerankers[0].prepared_key)
+        items = documents.items if isinstance(documents, PreparedDocuments) else tuple(as_list(documents))
         top_k = checked_top_k(top_k, len(items))
-        pool = DocumentPool(items, prepared)
+        pool = DocumentPool(items, documents if isinstance(documents, PreparedDocuments) else None)
         alive = np.arange(len(items))
         ranked: list[RankedDocument] = []
         unscored: list[RankedDocument] = []
