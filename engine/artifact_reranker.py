@@ -278,7 +278,8 @@ class ArtifactReranker(OpenModel):
             Logits and what was read of each document, in the order of `indices`; `failed` has those without a logit.
 
         Raises:
-            InvalidInputError: the documents were prepared for another reranker, or `max_length` is outside its range.
+            InvalidInputError: the documents were prepared for another reranker, an index is of none of them, or
+                `max_length` is outside its range.
             InferenceError: all runs failed.
             ClosedError: `close` was called.
         """

@@ -130,6 +130,7 @@ def indices_call(
     max_length: int | None,
 ) -> Call[Arguments]:
     """A call that asks for the scores of some prepared documents; for the arguments see `of_prepared`."""
+    indices = _places(indices, len(documents))
 
     def check() -> Arguments:
         candidates = caller.model.finder.of_prepared(
@@ -138,6 +139,18 @@ def indices_call(
         return Arguments(candidates=candidates, order=np.arange(len(indices)))
 
     return Call(caller, check, caller.model.finder.size(documents, (query,), indices))
+
+
+def _places(indices: object, count: int) -> npt.NDArray[np.int64]:
+    found = np.asarray(indices)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise InvalidInputError(
+            f"indices of type {found.dtype} and shape {found.shape}: whole numbers in a row expected"
+        )
+    beyond = found[(found < 0) | (found >= count)]
+    if beyond.size:
+        raise InvalidInputError(f"indices has {beyond[0]}: the {count} documents are 0 to {count - 1}")
+    return found.astype(np.int64)
 
 
 def repeated_call(caller: Caller, query: str, text: str, times: int) -> Call[Arguments]:

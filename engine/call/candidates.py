@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from crossrank.engine.argument_checks import whole_number
 from crossrank.engine.call.score_cache import digest
 from crossrank.engine.text.documents import TEXT_FIELD
 from crossrank.engine.text.encoded import EncodedDocuments
@@ -249,7 +250,9 @@ class CandidateFinder:
         documents.check_key(self.documents_key)
         text_of = documents.text_of if indices is None else documents.text_of[indices]
         query_of = np.zeros(len(text_of), dtype=np.int64)
-        encoder = self.encoder if max_length is None else self.encoder.limited_to(max_length)
+        encoder = (
+            self.encoder if max_length is None else self.encoder.limited_to(whole_number("max_length", max_length, 1))
+        )
         windows = self.windows if max_length is None else None
         digests, encoded = documents.digests, documents.encoded
         repeats = indices is not None or len(encoded) < len(text_of)
