@@ -33,6 +33,7 @@ from crossrank.engine.runtime.logits import activate, relevance_logits
 from crossrank.engine.runtime.onnxruntime_build import load_onnxruntime
 from crossrank.engine.runtime.providers import choose_graph, choose_provider, cuda_device_name
 from crossrank.engine.schedule.scheduler import Scheduler
+from crossrank.engine.schedule.statistics import NOTHING_LOADED
 from crossrank.engine.schedule.time_limit import TimeLimit
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.engine.text.windows import as_windows
@@ -255,6 +256,8 @@ class LoadedModel:
             live.scheduler.close(drain=drain)
             self._at_close = live.scheduler.stats(), live.scheduler.health()
             self._live = None  # it holds the sessions
+        elif self._at_close is None:  # in a child of fork, before its first call
+            self._at_close = NOTHING_LOADED
         if self._cache is not None:
             self._cache.clear()
 

@@ -130,13 +130,13 @@ class Call(Generic[AnyArguments]):
             DeadlineExceeded: not all pairs were scored.
 
         Warns:
-            TruncationWarning: something was longer than the model takes.
+            TruncationWarning: something was longer than the model takes or than `shortened` leaves.
         """
         logits = self.complete_logits(scores, name, advice=". rank() scores the others")
         if scores.anything_truncated:
             # The text is constant, so that Python's default filter shows it once a place and not once a call.
             warnings.warn(
-                "some texts were longer than the model takes and were cut; rank() says which, info() has the limits",
+                "some texts were longer than is read of one and were cut; rank() says which, info() has the limits",
                 TruncationWarning,
                 stacklevel=3,
             )

@@ -6,6 +6,7 @@ windows are read. Who scores the rows, and in how many runs, does not matter her
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -106,8 +107,17 @@ class EncodedCandidates:
         logits, best = aggregate(row_logits, self.cuts, self.windows.aggregation if self.windows else "first")
         windows = self._scored_windows(best)
         if self.cache is not None:
+            query_of = self.rows.query_of[self.cuts.first[:-1]].tolist()
             self.cache.store(
-                (self.keys[index], KnownScore(float(logits[index]), bool(truncated[index]), windows[index]))
+                (
+                    self.keys[index],
+                    KnownScore(
+                        float(logits[index]),
+                        bool(truncated[index]),
+                        self.rows.queries[query_of[index]].truncated,
+                        windows[index],
+                    ),
+                )
                 for index in np.flatnonzero(scored).tolist()
             )
         failed: dict[int, FailedPair] = {}
@@ -232,7 +242,7 @@ def candidate_pieces(
     yield from encoding.pieces(speed)
     candidates.encoded_queries.update(zip(fresh, encoding.queries, strict=True))
     documents = candidates.documents if isinstance(candidates.documents, EncodedDocuments) else encoding.documents()
-    queries = tuple(encoded_query(candidates, index) for index in needed_queries)
+    queries = tuple(candidates.encoded_queries[index] for index in needed_queries)
     if candidates.encoder.longest_first:
         query_texts = [candidates.queries[index] for index in needed_queries]
         queries, query_of = cut_longer_queries(
@@ -260,16 +270,6 @@ def _places(numbers: npt.NDArray[np.int64]) -> tuple[list[int], npt.NDArray[np.i
     return different, np.searchsorted(np.asarray(different, dtype=np.int64), numbers)
 
 
-def encoded_query(candidates: Candidates, index: int) -> EncodedQuery:
-    """A query of candidates, encoded at the first time it is needed."""
-    encoded = candidates.encoded_queries.get(index)
-    if encoded is None:
-        encoded = candidates.encoded_queries[index] = candidates.encoder.encode_query(
-            candidates.queries[index], candidates.instruction
-        )
-    return encoded
-
-
 def _rows(
     encoder: PairEncoder,
     queries: tuple[EncodedQuery, ...],
@@ -281,6 +281,8 @@ def _rows(
     query_lengths = np.asarray([len(query.ids) for query in queries], dtype=np.int64)[query_of]
     cuts = cut(documents.full_lengths[text_of], encoder.text_tokens - query_lengths, windows)
     documents.check_kept(text_of[cuts.document_of], cuts.starts + cuts.sizes)
+    if documents.shortened is not None:
+        cuts = dataclasses.replace(cuts, bounded=cuts.bounded | documents.shortened[text_of])
     if windows is None:  # a row is a pair
         lengths = encoder.max_length - encoder.text_tokens + query_lengths + cuts.sizes
         return EncodedPairs(queries, query_of, documents, documents.offsets[text_of], lengths, cuts.bounded), cuts

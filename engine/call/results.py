@@ -50,8 +50,8 @@ class RankedDocument:
         index: its place in the caller's list.
         score: its score; larger is more relevant. None where it was not scored.
         document: the caller's own object, or None where documents were not asked for.
-        truncated: whether only its beginning was read, because it is longer than the model takes, or has more windows
-            than are read of a document.
+        truncated: whether only its beginning was read, because it is longer than the model takes or than
+            `shortened` leaves of it, or has more windows than are read of a document.
         window: its best window; None where windows are not read.
         stage: number of the cascade's stage that gave the score, or could give none, from 0; None where no cascade
             ranked.

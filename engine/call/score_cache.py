@@ -35,11 +35,13 @@ class KnownScore(NamedTuple):
     Attributes:
         logit: of the document; a float holds every float32 exactly.
         truncated: whether a part of the document was not read.
+        query_truncated: whether a part of the query was not read.
         window: where the best window lies, where windows were read.
     """
 
     logit: float
     truncated: bool
+    query_truncated: bool
     window: DocumentWindow | None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from crossrank.engine.call.chunks import ENCODE_SECONDS_PER_UNIT, Chunk, TimedChunks, even_chunks
 from crossrank.engine.call.drivers import Encode
-from crossrank.engine.call.encoded_candidates import DocumentScores, candidate_pieces, encoded_query
+from crossrank.engine.call.encoded_candidates import DocumentScores, candidate_pieces
 from crossrank.engine.schedule.encoders import OutOfTime
 from crossrank.engine.schedule.encoding_pieces import Piece
 from crossrank.engine.schedule.run_results import GIVE_UP_AFTER
@@ -59,7 +59,7 @@ class Scoring:
         seconds: float,
         characters: int,
     ) -> None:
-        """Nothing is encoded yet, except queries of which the cache knows scores.
+        """Take what the cache knows; nothing is encoded yet.
 
         Args:
             model: turns outputs into logits.
@@ -243,13 +243,11 @@ class Scoring:
             self._check_any_run()
 
     def _take_known(self) -> None:
-        candidates = self._candidates
-        for index, known in enumerate(candidates.known):
+        for index, known in enumerate(self._candidates.known):
             if known is not None:
                 self._logits[index], self._truncated[index] = known.logit, known.truncated
+                self._query_truncated |= known.query_truncated
                 self._windows[index], self._scored[index] = known.window, True
-        queries = set(candidates.query_of[self._scored].tolist())
-        self._query_truncated = any(encoded_query(candidates, index).truncated for index in queries)
 
     def _check_any_run(self) -> None:
         if not self._scored.any() and all(pair.in_run for pair in self._failed.values()):

@@ -251,3 +251,10 @@ class Statistics:
                 time_factor=time_factor,
                 workers_replaced=self.workers_replaced,
             )
+
+
+NOTHING_LOADED = (
+    Statistics().snapshot(refused=0, waiting=0, queue_tokens=0, time_factor=1.0),
+    Health(ok=False, workers=0, workers_wanted=0, workers_replaced=0, last_error=None, closed=True),
+)
+"""Of a reranker that was closed in a process that never loaded its model."""

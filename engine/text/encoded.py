@@ -34,12 +34,14 @@ class EncodedDocuments:
         full_lengths: tokens of each document, int64 (n,); of one that has more than were kept, one more than were.
         spans: first character of each token and the one after its last, int32 (total tokens, 2); None where they were
             not asked for.
+        shortened: whose end is left out whatever there is room for, bool (n,); None where no document's is.
     """
 
     ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     full_lengths: npt.NDArray[np.int64]
     spans: npt.NDArray[np.int32] | None = None
+    shortened: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Number of documents."""

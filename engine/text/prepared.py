@@ -49,7 +49,8 @@ class PreparedDocuments:
     def shortened(self, tokens: int) -> PreparedDocuments:
         """The same documents, of which at most so many tokens are read each; the score cache is left out for them.
 
-        What a template puts before a document is read whole and not counted.
+        What a template puts before a document is read whole and not counted. Results of documents that have more say
+        `truncated`.
 
         Args:
             tokens: at least 1.
@@ -59,8 +60,13 @@ class PreparedDocuments:
         """
         if tokens < 1:
             raise InvalidInputError(f"tokens={tokens}: at least 1 expected")
-        lengths = np.minimum(self.encoded.full_lengths, self.label_tokens + tokens)
-        return dataclasses.replace(self, encoded=dataclasses.replace(self.encoded, full_lengths=lengths), digests=None)
+        most = self.label_tokens + tokens
+        before = self.encoded
+        shortened = before.full_lengths > most
+        if before.shortened is not None:
+            shortened |= before.shortened
+        encoded = dataclasses.replace(before, full_lengths=np.minimum(before.full_lengths, most), shortened=shortened)
+        return dataclasses.replace(self, encoded=encoded, digests=None)
 
     def check_key(self, key: str) -> None:
         """Refuse documents prepared for another reranker.

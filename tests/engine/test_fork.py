@@ -70,6 +70,21 @@ for end in ("del engine; import gc; gc.collect()", "engine.close()"):
     run(tiny_artifact, threads, code)
 
 
+def test_what_a_child_closed_without_scoring_says_of_itself(tiny_artifact):
+    code = """
+score()
+child = os.fork()
+if child == 0:
+    engine.close()
+    assert engine.stats().requests == 0
+    assert engine.health().closed and not engine.health().ok
+    sys.exit(3)
+assert end_of(child) == 3
+assert engine.stats().requests == 2
+"""
+    run(tiny_artifact, "1", code)
+
+
 def test_a_child_forked_while_another_thread_scores_works(tiny_artifact, threads):
     code = """
 expected = score()

@@ -157,7 +157,10 @@ async def test_max_tokens_per_doc_reads_no_more_of_each_document(client):
     long = "wind tunnel results of the old harbour café and more words"
     whole = await post(client, "/v2/rerank", query=QUERY, documents=[long], raw_scores=True)
     large = await post(client, "/v2/rerank", query=QUERY, documents=[long], raw_scores=True, max_tokens_per_doc=4096)
-    cut = await post(client, "/v2/rerank", query=QUERY, documents=[long], raw_scores=True, max_tokens_per_doc=3)
+    body = {"query": QUERY, "documents": [long], "raw_scores": True, "max_tokens_per_doc": 3}
+    answer = await client.post("/v2/rerank", json=body)
+    assert answer.headers["X-Truncated"] == "1"
+    cut = answer.json()
     nothing = await post(client, "/v2/rerank", query=QUERY, documents=[""], raw_scores=True)
     assert large["results"] == whole["results"] != cut["results"]
     assert cut["usage"]["total_tokens"] == nothing["usage"]["total_tokens"] + 3 < whole["usage"]["total_tokens"]

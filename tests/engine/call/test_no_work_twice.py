@@ -151,6 +151,15 @@ def test_a_warning_is_given_for_a_known_pair_too(reranker):
         assert [item.truncated for item in engine.rank("who", [LONG, "short"])].count(True) == 1
 
 
+@pytest.mark.parametrize("truncation", ["only_second", "longest_first"])
+def test_a_known_pair_says_as_well_that_its_query_was_cut(reranker, truncation):
+    engine = reranker(score_cache_bytes=MEGABYTE, truncation=truncation)
+    first = engine.rank(LONG, [LONG, "short"])
+    assert first.query_truncated
+    assert engine.rank(LONG, [LONG, "short"]) == first
+    assert not engine.rank("who", ["short"]).query_truncated
+
+
 def test_what_failed_is_not_kept(reranker, monkeypatch):
     engine = reranker(score_cache_bytes=MEGABYTE)
     with monkeypatch.context() as patch:
@@ -204,7 +213,8 @@ def test_the_bound_on_bytes_holds_for_the_memory_really_taken(window):
         cache = ScoreCache(bound)
         for number in range(entries + 500):
             own = window and DocumentWindow(number + 300, number + 301, number + 302, number + 303)
-            cache.store([(digest(str(number)) + digest("text", str(number)), KnownScore(number + 0.5, False, own))])
+            known = KnownScore(number + 0.5, False, False, own)
+            cache.store([(digest(str(number)) + digest("text", str(number)), known)])
         taken = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert cache.info().size <= bound
@@ -241,13 +251,13 @@ def test_what_time_did_not_allow_is_told_and_not_kept(tiny_checkpoint):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_child_of_fork_starts_with_an_empty_cache_that_nobody_holds():
     cache = ScoreCache(MEGABYTE)
-    cache.store([(b"key", KnownScore(1.0, False, None))])
+    cache.store([(b"key", KnownScore(1.0, False, False, None))])
     with cache._lock:  # as another thread might
         child = os.fork()
         if child == 0:
             os._exit(0 if cache.look_up([b"key"]) == [None] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert cache.look_up([b"key"]) == [KnownScore(1.0, False, None)]
+    assert cache.look_up([b"key"]) == [KnownScore(1.0, False, False, None)]
 
 
 def test_a_pickled_reranker_keeps_its_options_and_starts_with_an_empty_cache(reranker):

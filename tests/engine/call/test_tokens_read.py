@@ -38,6 +38,10 @@ def test_shortened_documents_are_read_as_far_as_they_should_be(tiny_artifact):
         short = reranker.rank("a query", prepared.shortened(2))
         assert short.tokens < reranker.rank("another", prepared).tokens
         assert {item.index: item.score for item in short}[0] != whole
+        assert {item.index: item.truncated for item in short} == {0: True, 1: False}
+        again = prepared.shortened(2).shortened(1000)
+        assert {item.index: item.truncated for item in reranker.rank("a query", again)} == {0: True, 1: False}
+        assert reranker.rank("a query", prepared.shortened(1000)).truncated_documents == 0
         assert reranker.rank("a query", prepared.shortened(1000))[0].score is not None
         assert {item.index: item.score for item in reranker.rank("a query", prepared)}[0] == whole
 
