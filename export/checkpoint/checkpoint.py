@@ -101,6 +101,7 @@ class Checkpoint:
         uses_segment_ids: whether the model distinguishes the two texts by token_type_ids.
         tokenizer: as the library that saved it runs it, truncation and padding taken off.
         label_names: of several labels, in their order; empty where they have none.
+        activation_read: whether the activation is what the checkpoint says, and not stated by caller or catalogue.
         length_stated: whether the caller stated `max_length`, and not the checkpoint.
         trust_remote_code: whether code from the checkpoint may run.
         notes: what was assumed because nothing said it.
@@ -125,6 +126,7 @@ class Checkpoint:
     uses_segment_ids: bool
     tokenizer: Tokenizer
     label_names: tuple[str, ...] = ()
+    activation_read: bool = False
     length_stated: bool = False
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
@@ -223,6 +225,7 @@ def read_checkpoint(
         positive_label=head.positive_label,
         activation=head.activation,
         label_names=head.label_names,
+        activation_read=head.activation_read,
         max_length=length,
         length_stated=max_length is not None,
         pad_token_id=pad_token_id,

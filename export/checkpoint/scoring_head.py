@@ -61,6 +61,7 @@ class ScoringHead:
         positive_label: with several labels, the one that means relevant; 0 with one.
         activation: what the logit goes through by default.
         label_names: of several labels, in their order; empty where they have none.
+        activation_read: whether the activation is what the checkpoint says, and not stated by caller or catalogue.
         notes: what was assumed, in sentences for the export's report.
     """
 
@@ -68,6 +69,7 @@ class ScoringHead:
     positive_label: int
     activation: Activation
     label_names: tuple[str, ...] = ()
+    activation_read: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -114,7 +116,7 @@ def read_scoring_head(
         raise InvalidInputError(
             f"positive_label {positive_label!r} was given, but the checkpoint has a single label; leave it out"
         )
-    chosen, why = _activation(config, sentence_transformers, count, activation, usual_activation)
+    chosen, read, why = _activation(config, sentence_transformers, count, activation, usual_activation)
     return ScoringHead(
         num_labels=count,
         positive_label=label,
@@ -122,6 +124,7 @@ def read_scoring_head(
         label_names=tuple(names[index] for index in range(count))
         if count > 1 and set(names) == {*range(count)}
         else (),
+        activation_read=read,
         notes=tuple(notes + why),
     )
 
@@ -192,9 +195,10 @@ def _activation(
     num_labels: int,
     stated: Activation | None,
     usual: Activation | None,
-) -> tuple[Activation, list[str]]:
+) -> tuple[Activation, bool, list[str]]:
+    """The activation, whether the checkpoint says so, and notes."""
     if stated is not None:
-        return stated, []
+        return stated, False, []
     section = config.get("sentence_transformers")
     of_config = (section.get("activation_fn") if isinstance(section, dict) else None) or config.get(
         "sbert_ce_default_activation_function"
@@ -206,11 +210,12 @@ def _activation(
     if configured is not None:
         path = str(configured)
         if "." not in path or path.startswith("torch."):
-            return _named_activation(path, num_labels)
+            named, notes = _named_activation(path, num_labels)
+            return named, True, notes
         why = "code that sentence-transformers does not run either unless it is trusted"
         ignored = [f"the checkpoint names the activation {path!r}, {why}"]
     if usual is not None:
-        return usual, [*ignored, f"the checkpoint names no activation; {usual} was taken from the catalogue"]
+        return usual, False, [*ignored, f"the checkpoint names no activation; {usual} was taken from the catalogue"]
     if num_labels == 1:
         why = "sentence-transformers' default for one label"
     elif num_labels > 2:  # noqa: PLR2004
@@ -219,7 +224,7 @@ def _activation(
         why = "of the difference of the two logits, which is the softmax of the positive label"
     problem = config.get("problem_type")
     said = f", whatever its problem_type {problem!r}" if problem else ""
-    return "sigmoid", [*ignored, f"the checkpoint names no activation; sigmoid was taken ({why}{said})"]
+    return "sigmoid", True, [*ignored, f"the checkpoint names no activation; sigmoid was taken ({why}{said})"]
 
 
 def _named_activation(name: str, num_labels: int) -> tuple[Activation, list[str]]:

@@ -33,6 +33,9 @@ MAX_DIFFERENCES: Mapping[Precision, float] = {"fp32": MAX_FP32_DIFFERENCE, "int8
 but rounds otherwise where onnxruntime fuses otherwise; a misread text moves a score by more."""
 
 
+_ACTIVATION_PAIRS = 8
+
+
 def load_reference(checkpoint: Checkpoint) -> Reference:
     """The library that saved a checkpoint, where it is installed, with the checkpoint loaded by itself.
 
@@ -100,6 +103,8 @@ def compare_on_probes(
             f"{largest_difference(ours, theirs, scored)}, {MAX_DIFFERENCES[precision]:g} at most expected; "
             f"nothing was written"
         )
+    if isinstance(reference, CrossEncoderReference):
+        reference.check_activation(scored[:_ACTIVATION_PAIRS], ours[:_ACTIVATION_PAIRS])
     if len(scored) < len(probes.scored):
         assembly.probe_notes.append(
             f"the checkpoint itself gives no number for {len(probes.scored) - len(scored)} of {len(probes.scored)} "

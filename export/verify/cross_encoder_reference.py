@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from packaging.version import InvalidVersion, Version
 
-from crossrank.errors import UnsupportedCheckpointError
+from crossrank.engine.runtime.logits import activate
+from crossrank.errors import FidelityError, UnsupportedCheckpointError
 from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.newer_config import installed_transformers, saved_version
 from crossrank.export.checkpoint.quiet import quiet_libraries
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from crossrank.export.verify.reference import TorchReference
 
 _BATCH = 16
+_MAX_SCORE_DIFFERENCE = 1e-3
+"""More than logits may differ, less than one activation differs from another."""
 
 
 def suits_cross_encoder(checkpoint: Checkpoint) -> bool:
@@ -106,6 +109,32 @@ class CrossEncoderReference:
             if advance is not None:
                 advance(start + len(some), len(pairs))
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def check_activation(self, pairs: Sequence[tuple[str, str]], logits: NDArray[np.float32]) -> None:
+        """Compare scores after the activation that the export read with those of `predict`, which reads it by itself.
+
+        Not where caller or catalogue state another, nor with several labels, of which `predict` gives all.
+
+        Args:
+            pairs: n (query, document) pairs.
+            logits: of the export's graph, float32 (n,).
+
+        Raises:
+            FidelityError: they differ.
+        """
+        read = self._checkpoint.activation_read and self._checkpoint.num_labels == 1
+        if not read or not pairs:
+            return
+        with quiet_libraries():
+            theirs = self._model.predict([list(pair) for pair in pairs], batch_size=1, show_progress_bar=False)
+        name = self._checkpoint.activation
+        ours = activate(logits, name)
+        difference = float(np.max(np.abs(ours - np.asarray(theirs, dtype=np.float32).reshape(len(pairs)))))
+        if not difference <= _MAX_SCORE_DIFFERENCE:
+            raise FidelityError(
+                f"the activation {name} was read from the checkpoint, and {self.description} applies another: scores "
+                f"differ by {difference:g}; state the one you want with activation (--activation)"
+            )
 
 
 def _load(checkpoint: Checkpoint) -> Any:

@@ -53,30 +53,43 @@ class _CrossEncoder:
     """Stands in for sentence-transformers' class, whose package the tests do not install."""
 
     shift = 0.0
+    sigmoid = False
 
     def __init__(self, folder: str, **_options: object) -> None:
         self.folder = folder
 
-    def predict(self, pairs, **_options: object):
+    def predict(self, pairs, **options: object):
         logits = transformers_logits(Path(self.folder), [tuple(pair) for pair in pairs], max_length=MAX_LENGTH)
-        return logits[:, 0] + self.shift
+        given = logits[:, 0] + self.shift
+        return given if "activation_fn" in options or not self.sigmoid else 1 / (1 + np.exp(-given))
+
+
+@pytest.fixture
+def saved_by_sentence_transformers(tiny_checkpoint, tmp_path, monkeypatch):
+    """A checkpoint whose activation is the identity, and a stand-in for the library that saved it."""
+
+    def save(**behaviour: object) -> Path:
+        folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+        config = json.loads((folder / "config.json").read_text())
+        config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
+        (folder / "config.json").write_text(json.dumps(config))
+        module = ModuleType("sentence_transformers")
+        module.CrossEncoder = type("CrossEncoder", (_CrossEncoder,), behaviour)
+        monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+        version = importlib.metadata.version
+        monkeypatch.setattr(
+            importlib.metadata, "version", lambda name: "6.2.0" if name == "sentence-transformers" else version(name)
+        )
+        return folder
+
+    return save
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_a_cross_encoder_of_sentence_transformers_is_measured_against_its_predict(
-    shift, tiny_checkpoint, pairs, tmp_path, monkeypatch
+    shift, saved_by_sentence_transformers, pairs, tmp_path
 ):
-    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
-    config = json.loads((folder / "config.json").read_text())
-    config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
-    (folder / "config.json").write_text(json.dumps(config))
-    module = ModuleType("sentence_transformers")
-    module.CrossEncoder = type("CrossEncoder", (_CrossEncoder,), {"shift": shift})
-    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    version = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "6.2.0" if name == "sentence-transformers" else version(name)
-    )
+    folder = saved_by_sentence_transformers(shift=shift)
     options = {"precisions": ["fp32"], "verification_pairs": pairs}
     if shift:
         with pytest.raises(FidelityError):
@@ -84,6 +97,18 @@ def test_a_cross_encoder_of_sentence_transformers_is_measured_against_its_predic
         return
     report = export(folder, tmp_path / "out", **options)
     assert report.verification.reference.startswith("sentence-transformers 6.2.0 CrossEncoder.predict")
+
+
+def test_another_activation_than_predict_applies_is_refused_unless_it_is_stated(
+    saved_by_sentence_transformers, pairs, tmp_path
+):
+    folder = saved_by_sentence_transformers(sigmoid=True)
+    options = {"precisions": ["fp32"], "verification_pairs": pairs}
+    with pytest.raises(FidelityError, match=r"the activation identity was read .* applies another"):
+        export(folder, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    report = export(folder, tmp_path / "out", activation="identity", **options)
+    assert Artifact.open(report.artifact).manifest.activation == "identity"
 
 
 def test_a_tokenizer_read_otherwise_than_the_reference_reads_it_is_found_by_the_probes(
