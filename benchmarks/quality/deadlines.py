@@ -15,7 +15,7 @@ from crossrank.benchmarks.harness.sampling import Percentiles, percentiles
 from crossrank.evaluation.beir import read_judged_collection
 from crossrank.evaluation.dependencies import require_ir_measures
 from crossrank.evaluation.measures import ndcg
-from crossrank.evaluation.report_plot import COLOURS, label_axes, new_figure, save_figure, set_ticks
+from crossrank.evaluation.report_plot import COLOURS, label_axes, new_figure, save_figure
 from crossrank.evaluation.report_table import ReportTable, milliseconds
 from crossrank.reranker import Reranker
 
@@ -109,23 +109,24 @@ class DeadlineFigures:
         return [figures.table() for figures in self.deadlines]
 
     def write_plots(self, folder: Path) -> list[Path]:
-        """Write `deadlines.png`: nDCG@10 against the limit, with lines for the first stage and for no limit."""
+        """Write `deadlines.png`: nDCG@10 of the first stage, then under each limit, then without one.
+
+        The limits are as far apart as each other: what has neither time nor limit has no place on a scale of times.
+        """
         figure, (axes,) = new_figure()
         title = f"ranking {self.deadlines[0].candidates} candidates under a time limit"
-        label_axes(axes, title, "time limit, milliseconds", "nDCG@10", log_x=True)
-        ticks: list[float] = []
+        label_axes(axes, title, "time limit, milliseconds", "nDCG@10")
+        limits = sorted({limit.limit_ms for each in self.deadlines for limit in each.limits if limit.limit_ms})
         for figures, colour in zip(self.deadlines, itertools.cycle(COLOURS), strict=False):
-            name = figures.collection
-            points = {limit.limit_ms: limit.ndcg for limit in figures.limits if limit.limit_ms is not None}
-            ticks += points
-            axes.plot(list(points), list(points.values()), marker="o", markersize=4, color=colour, label=name)
-            lines = {f"{name}, first-stage order": (figures.first_stage, ":")}
+            label = figures.collection
+            points = {0: figures.first_stage}
             for limit in figures.limits:
+                points[limits.index(limit.limit_ms) + 1 if limit.limit_ms else len(limits) + 1] = limit.ndcg
                 if limit.limit_ms is None and limit.seconds is not None:
-                    lines[f"{name}, no limit ({limit.seconds.p50:.1f} s)"] = (limit.ndcg, "--")
-            for label, (value, style) in lines.items():
-                axes.axhline(value, color=colour, linewidth=1, linestyle=style, label=label)
-        set_ticks(axes, ticks)
+                    label = f"{label}, without a limit {limit.seconds.p50:.1f} s"
+            places = sorted(points)
+            axes.plot(places, [points[place] for place in places], marker="o", markersize=5, color=colour, label=label)
+        axes.set_xticks(range(len(limits) + 2), ["first stage", *(f"{limit:g}" for limit in limits), "no limit"])
         return [save_figure(figure, folder / "deadlines.png")]
 
 
