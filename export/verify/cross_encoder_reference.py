@@ -101,11 +101,8 @@ class CrossEncoderReference:
         parts: list[NDArray[np.float32]] = []
         for start in range(0, len(pairs), _BATCH):
             some = [list(pair) for pair in pairs[start : start + _BATCH]]
-            with quiet_libraries():
-                outputs = self._model.predict(
-                    some, batch_size=1, show_progress_bar=False, activation_fn=torch.nn.Identity()
-                )
-            parts.append(one_logit(np.asarray(outputs, dtype=np.float32), self._checkpoint))
+            outputs = self._predict(some, activation_fn=torch.nn.Identity())
+            parts.append(one_logit(outputs, self._checkpoint))
             if advance is not None:
                 advance(start + len(some), len(pairs))
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
@@ -125,16 +122,32 @@ class CrossEncoderReference:
         read = self._checkpoint.activation_read and self._checkpoint.num_labels == 1
         if not read or not pairs:
             return
-        with quiet_libraries():
-            theirs = self._model.predict([list(pair) for pair in pairs], batch_size=1, show_progress_bar=False)
+        theirs = self._predict([list(pair) for pair in pairs]).reshape(len(pairs))
         name = self._checkpoint.activation
-        ours = activate(logits, name)
-        difference = float(np.max(np.abs(ours - np.asarray(theirs, dtype=np.float32).reshape(len(pairs)))))
+        difference = float(np.max(np.abs(activate(logits, name) - theirs)))
         if not difference <= _MAX_SCORE_DIFFERENCE:
             raise FidelityError(
                 f"the activation {name} was read from the checkpoint, and {self.description} applies another: scores "
                 f"differ by {difference:g}; state the one you want with activation (--activation)"
             )
+
+    def _predict(self, pairs: list[list[str]], **options: Any) -> NDArray[np.float32]:
+        """What `predict` gives.
+
+        Raises:
+            UnsupportedCheckpointError: the model fails; code of the checkpoint's own may raise anything.
+        """
+        try:
+            with quiet_libraries():
+                outputs = self._model.predict(pairs, batch_size=1, show_progress_bar=False, **options)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            raise UnsupportedCheckpointError(
+                f"the model of {self._checkpoint.source.id} itself fails in {self.description}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return np.asarray(outputs, dtype=np.float32)
 
 
 def _load(checkpoint: Checkpoint) -> Any:

@@ -126,6 +126,11 @@ def test_a_model_of_modules_brings_code_for_its_transformer_alone(checkpoint, ti
         ("RotaryRerankerForSequenceClassification", "RotaryModel"),
         ("SequenceClassifierOutput(logits=self.classifier(x[:, 0]))", "BaseModelOutput(last_hidden_state=x)"),
         ("SequenceClassifierOutput", "BaseModelOutput"),
+        # sentence-transformers asks for it whether a model takes it or not.
+        (
+            "def forward(self, input_ids, attention_mask):",
+            "def forward(self, input_ids, attention_mask, return_dict=None):",
+        ),
     ):
         code = code.replace(former, now)
     modeling.write_text(code, encoding="utf-8")

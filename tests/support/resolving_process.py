@@ -64,6 +64,9 @@ class ResolvingProcess:
             torch: whether torch, transformers and optimum can be imported.
             offline: whether HF_HUB_OFFLINE is set.
         """
+        # Older versions of transformers announce that they look for files of still older ones, unless this says they did.
+        (home / "hub" / "hub").mkdir(parents=True)
+        (home / "hub" / "hub" / "version.txt").write_text("1", encoding="utf-8")
         environment = hub.environment(home) | {"HF_HUB_OFFLINE": str(int(offline)), "HF_TOKEN": "hf_secret"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(pairs), str(torch)],

@@ -16,7 +16,7 @@ from export_cases import transformers_logits, write_pairs
 from tiny_checkpoints import FAMILIES, MAX_LENGTH
 
 from crossrank.engine.text.encoding import PairEncoder
-from crossrank.errors import FidelityError
+from crossrank.errors import FidelityError, UnsupportedCheckpointError
 from crossrank.export import export, import_onnx
 from crossrank.export.verify.probes import make_probes
 from crossrank.models.artifact import Artifact
@@ -53,12 +53,14 @@ class _CrossEncoder:
     """Stands in for sentence-transformers' class, whose package the tests do not install."""
 
     shift = 0.0
-    sigmoid = False
+    sigmoid = broken = False
 
     def __init__(self, folder: str, **_options: object) -> None:
         self.folder = folder
 
     def predict(self, pairs, **options: object):
+        if self.broken:
+            raise TypeError("forward() got an unexpected keyword argument 'return_dict'")
         logits = transformers_logits(Path(self.folder), [tuple(pair) for pair in pairs], max_length=MAX_LENGTH)
         given = logits[:, 0] + self.shift
         return given if "activation_fn" in options or not self.sigmoid else 1 / (1 + np.exp(-given))
@@ -97,6 +99,15 @@ def test_a_cross_encoder_of_sentence_transformers_is_measured_against_its_predic
         return
     report = export(folder, tmp_path / "out", **options)
     assert report.verification.reference.startswith("sentence-transformers 6.2.0 CrossEncoder.predict")
+
+
+def test_a_model_that_fails_in_predict_is_refused_with_its_own_error(saved_by_sentence_transformers, pairs, tmp_path):
+    folder = saved_by_sentence_transformers(broken=True)
+    with pytest.raises(
+        UnsupportedCheckpointError, match=r"itself fails in sentence-transformers 6\.2\.0 .*return_dict"
+    ):
+        export(folder, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_activation_than_predict_applies_is_refused_unless_it_is_stated(
