@@ -103,7 +103,7 @@ def test_an_import_gives_zeros_whatever_way_the_tokenizer_numbers_segments(
     onnx.save(raw_graph("bert"), tmp_path / "model.onnx")
     options = {"verification_pairs": pairs, "max_length": LENGTH}
     if kind == "none" and Version(importlib.metadata.version("transformers")) >= Version("5"):
-        # From 5 on transformers puts BERT's tokens around a pair although the file has none, and says nothing of segments.
+        # From 5 on transformers puts BERT's tokens around a pair although the file has none.
         with pytest.raises(FidelityError, match="as different token ids"):
             import_onnx(tmp_path / "model.onnx", without_ids, tmp_path / "out", **options)
         return
