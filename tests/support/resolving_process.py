@@ -47,8 +47,8 @@ for line in sys.stdin:
 
 
 _NOT_OURS = re.compile(
-    # Some versions of huggingface-hub warn of downloads that break off, with the address on one line and what they do on
-    # the next; the oldest transformers announces that it looks for files of still older ones.
+    # Some versions of huggingface-hub warn of downloads that break off, with the address on one line and what they do
+    # on the next; the oldest transformers announces that it looks for files of still older ones.
     r"Error while downloading from http://127\.0\.0\.1:|Trying to resume download\.\.\.$|Max retries exceeded\.$"
     r"|The cache for model files in Transformers v4\.22\.0 has been updated\.|0it \[00:00, \?it/s\]$|$"
 )
