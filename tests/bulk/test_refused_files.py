@@ -135,3 +135,22 @@ def test_a_file_that_changes_while_it_is_scored_gives_no_output(tmp_path, small_
     with pytest.raises(InvalidInputError, match=r"changed while"):
         run_job(pairs, tmp_path / "out.jsonl", scorer=Changing())
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_scores_of_texts_that_were_in_a_file_for_a_while_are_not_kept_for_those_before(tmp_path, small_blocks):
+    rows = make_rows(600)  # more than is read ahead
+    others = [row | {"document": row["document"].replace("text", "next")} for row in rows]
+    pairs, out = write_rows(tmp_path / "a.jsonl", rows), tmp_path / "out.jsonl"
+    run_job(pairs, tmp_path / "undisturbed.jsonl")
+
+    class Changing(StubScorer):
+        def score(self, given):
+            if not self.calls:
+                write_rows(pairs, others)
+            return super().score(given)
+
+    with pytest.raises(InvalidInputError, match=r"changed while"):
+        run_job(pairs, out, scorer=Changing())
+    write_rows(pairs, rows)
+    run_job(pairs, out)
+    assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
