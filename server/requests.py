@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
 
-from crossrank.engine.text.documents import TEXT_FIELD
 from crossrank.server.failures import Refusal
 
 _LOWEST_PRIORITY = -4
@@ -161,7 +160,7 @@ class ScoreRequest(_Scored):
         return queries, documents
 
 
-def _joined(document: str | dict[str, Any], fields: list[str], place: int) -> str | dict[str, Any]:
+def _joined(document: str | dict[str, Any], fields: list[str], place: int) -> str:
     if isinstance(document, str):
         return document
     values = [document[name] for name in fields if name in document]
@@ -172,4 +171,4 @@ def _joined(document: str | dict[str, Any], fields: list[str], place: int) -> st
             "invalid_input",
             param=f"documents[{place}]",
         )
-    return {**document, TEXT_FIELD: "\n".join(values)}
+    return "\n".join(values)

@@ -107,7 +107,6 @@ class RerankRoutes:
             documents,
             self._time_left(request, asked.deadline_ms),
             all_or_nothing=asked.all_or_nothing,
-            return_documents=asked.return_documents,
             priority=asked.engine_priority,
             first_stage_scores=asked.first_stage_scores,
             max_tokens_per_document=asked.max_tokens_per_doc,
@@ -122,7 +121,7 @@ class RerankRoutes:
                 model=served.name,
                 raw=raw,
                 top_n=asked.top_n,
-                return_documents=asked.return_documents,
+                documents=asked.documents if asked.return_documents else None,
             )
 
         if asked.stream or EVENTS in request.headers.get("accept", ""):

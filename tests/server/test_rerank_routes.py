@@ -81,6 +81,16 @@ async def test_rank_fields_are_read_in_their_order(client):
 
 
 @served
+async def test_documents_come_back_as_they_were_whichever_of_their_fields_are_read(client):
+    documents = [{"title": "old café", "text": "wind"}, {"title": "results", "id": 7}, "a text"]
+    body = {"query": QUERY, "documents": documents, "rank_fields": ["title", "text"], "return_documents": True}
+    for more in ({}, {"max_tokens_per_doc": 5}):
+        answer = await post(client, "/v1/rerank", **body, **more)
+        returned = {item["index"]: item["document"] for item in answer["results"]}
+        assert returned == {0: documents[0], 1: documents[1], 2: {"text": "a text"}}
+
+
+@served
 async def test_raw_scores_are_logits(client, expected):
     answer = await post(client, "/rerank", query=QUERY, documents=DOCUMENTS, raw_scores=True)
     raw = [item["relevance_score"] for item in answer["results"]]
