@@ -47,6 +47,7 @@ def rerank_answer(
     raw: bool,
     top_n: int | None,
     documents: Sequence[str | dict[str, Any]] | None,
+    infinity: bool = False,
 ) -> dict[str, Any]:
     """One answer for Cohere, Jina, vLLM and infinity: each finds the fields that it reads.
 
@@ -57,6 +58,7 @@ def rerank_answer(
         raw: as for `scored_documents`.
         top_n: how many results at most; 0 and None give all.
         documents: as the request has them; None where results carry none.
+        infinity: whether the client is infinity's, which refuses an answer that calls itself a list.
     """
     results = []
     for item, score in scored_documents(ranking, raw=raw)[: top_n or None]:
@@ -67,7 +69,7 @@ def rerank_answer(
         results.append(result)
     answer: dict[str, Any] = {
         "id": request_id,
-        "object": "list",
+        "object": "rerank" if infinity else "list",
         "created": int(time.time()),
         "model": model,
         "results": results,

@@ -89,6 +89,11 @@ class RerankRequest(_Scored):
         return [_joined(document, self.rank_fields, place) for place, document in enumerate(self.documents)]
 
     @property
+    def of_infinity(self) -> bool:
+        """Whether infinity's client asks: of those that send `documents` it alone sends `raw_scores`, and always."""
+        return self.raw_scores is not None
+
+    @property
     def engine_priority(self) -> int:
         """Cohere's priority, where larger numbers go later, on the engine's scale."""
         return max(_LOWEST_PRIORITY, -self.priority)

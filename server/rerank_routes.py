@@ -64,16 +64,16 @@ class RerankRoutes:
     async def rerank(self, request: Request) -> Response:
         """Cohere, Jina, vLLM, infinity."""
         with self._accepted(request, "rerank"):
-            return await self._rerank(request, await self._body(request))
+            return await self._documents(request, await self._body(request))
 
     async def rerank_or_texts(self, request: Request) -> Response:
         """The same, and text-embeddings-inference's request where the body has `texts`."""
         with self._accepted(request, "rerank"):
             body = await self._body(request)
             if "texts" in body and "documents" not in body:
-                with self._as_tei():
+                with _refused_as(tei=True):
                     return await self._texts(request, body)
-            return await self._rerank(request, body)
+            return await self._documents(request, body)
 
     async def score(self, request: Request) -> Response:
         """Scores in the texts' order, as vLLM gives them."""
@@ -94,8 +94,11 @@ class RerankRoutes:
             cut = truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
             return JSONResponse(answer, headers=cut)
 
-    async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
-        asked = checked(RerankRequest, body)
+    async def _documents(self, request: Request, body: dict[str, Any]) -> Response:
+        with _refused_as(infinity=body.get("raw_scores") is not None):
+            return await self._rerank(request, checked(RerankRequest, body))
+
+    async def _rerank(self, request: Request, asked: RerankRequest) -> Response:
         served = self._service.models.find(asked.model)
         check_servable(asked, served)
         documents = asked.texts()
@@ -122,6 +125,7 @@ class RerankRoutes:
                 raw=raw,
                 top_n=asked.top_n,
                 documents=asked.documents if asked.return_documents else None,
+                infinity=asked.of_infinity,
             )
 
         if asked.stream or EVENTS in request.headers.get("accept", ""):
@@ -243,17 +247,6 @@ class RerankRoutes:
             metrics.in_progress.dec()
             metrics.durations.observe(record.milliseconds / 1000)
 
-    @contextmanager
-    def _as_tei(self) -> Iterator[None]:
-        """Errors as text-embeddings-inference's clients read them."""
-        try:
-            yield
-        except Refusal as refusal:
-            refusal.tei = True
-            raise
-        except CrossrankError as error:
-            raise refusal_of(error, tei=True) from error
-
     async def _body(self, request: Request) -> dict[str, Any]:
         body = await self._service.bodies.read(request)
         try:
@@ -292,6 +285,20 @@ class RerankRoutes:
     def _count(self, documents: int, tokens: int) -> None:
         self._service.metrics.documents.inc(documents)
         self._service.metrics.tokens.inc(tokens)
+
+
+@contextmanager
+def _refused_as(*, tei: bool = False, infinity: bool = False) -> Iterator[None]:
+    """Errors as the clients of text-embeddings-inference or infinity read them."""
+    try:
+        yield
+    except Refusal as refusal:
+        refusal.tei, refusal.infinity = tei, infinity
+        raise
+    except CrossrankError as error:
+        answer = refusal_of(error, tei=tei)
+        answer.infinity = infinity
+        raise answer from error
 
 
 def _raw(asked: bool | None, served: ServedModel) -> bool:

@@ -91,6 +91,21 @@ async def test_documents_come_back_as_they_were_whichever_of_their_fields_are_re
 
 
 @served
+async def test_what_infinitys_client_sends_is_answered_as_it_reads_it(client, expected):
+    # What it always sends, also of what its user leaves out; it raises at any other `object`, and reads FastAPI's 422.
+    body = {"query": QUERY, "documents": DOCUMENTS, "return_documents": False, "raw_scores": False}
+    answer = await post(client, "/rerank", **body, model="default/not-specified")
+    assert answer["object"] == "rerank"
+    assert answer["model"] == "tiny"
+    assert [item["index"] for item in answer["results"]] == expected.order
+    refused = await post(client, "/rerank", 422, **body | {"documents": ["a", {"title": "no text"}]})
+    (mistake,) = refused["detail"]
+    assert mistake == {"loc": ["body", "documents[1]"], "msg": refused["message"], "type": "invalid_input"}
+    assert refused["message"].startswith("documents[1]")
+    assert (await client.post("/rerank", json={**body, "model": "other"})).json()["detail"].startswith("model 'other'")
+
+
+@served
 async def test_raw_scores_are_logits(client, expected):
     answer = await post(client, "/rerank", query=QUERY, documents=DOCUMENTS, raw_scores=True)
     raw = [item["relevance_score"] for item in answer["results"]]
