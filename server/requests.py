@@ -35,7 +35,31 @@ class _Scored(BaseModel):
     )
 
 
-class RerankRequest(_Scored):
+class VllmOptions(_Scored):
+    """What vLLM's requests may say, of rankings and of scores."""
+
+    use_activation: StrictBool | None = Field(
+        default=None, description="vLLM's `raw_scores`: false asks for logits. `raw_scores` counts first."
+    )
+    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
+        default=None, description="Refused where it is less than the model reads; `max_tokens_per_doc` cuts documents."
+    )
+    truncation_side: Literal["left", "right"] | None = Field(
+        default=None, description="Texts are cut at their end: 'left' is refused."
+    )
+    max_tokens_per_query: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="Not served: refused where it is neither 0, vLLM's word for no limit, nor null."
+    )
+
+    @property
+    def raw(self) -> bool | None:
+        """Whether logits are asked for; None where the request does not say."""
+        if self.raw_scores is not None or self.use_activation is None:
+            return self.raw_scores
+        return not self.use_activation
+
+
+class RerankRequest(VllmOptions):
     """A request of Cohere (v1, v2), Jina, vLLM or infinity."""
 
     model_config = ConfigDict(
@@ -63,9 +87,6 @@ class RerankRequest(_Scored):
     )
     max_chunks_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
         default=None, description="Must allow what the model is served with: one chunk, or its windows."
-    )
-    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
-        default=None, description="Refused where it is less than the model reads; `max_tokens_per_doc` cuts documents."
     )
     priority: Annotated[StrictInt, Field(ge=0)] = Field(
         default=0, description="0 goes first; each step up to 4 later counts as twice the work."
@@ -129,7 +150,7 @@ class TextsRequest(_Scored):
         return self.truncate is not False and self.truncation_direction == "right"
 
 
-class ScoreRequest(_Scored):
+class ScoreRequest(VllmOptions):
     """vLLM's request for scores in the texts' order: one text with many, or as many as there are of the other."""
 
     model_config = ConfigDict(
@@ -141,8 +162,8 @@ class ScoreRequest(_Scored):
     model: StrictStr | None = None
     text_1: StrictStr | list[StrictStr] = Field(description="The query, or a query for each text.")
     text_2: StrictStr | list[StrictStr] = Field(description="The documents.")
-    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
-        default=None, description="Refused where it is less than the model reads."
+    max_tokens_per_doc: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="Not served here: refused where it is neither 0, vLLM's word for no limit, nor null."
     )
 
     def pairs(self) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ from crossrank.server.reading import ClientGone
 from crossrank.server.request_checks import (
     DEADLINE_HEADER,
     check_finite,
-    check_prompt_tokens,
+    check_scores_servable,
     check_servable,
     check_size,
     checked,
@@ -80,7 +80,7 @@ class RerankRoutes:
         with self._accepted(request, "score"):
             asked = checked(ScoreRequest, await self._body(request))
             served = self._service.models.find(asked.model)
-            check_prompt_tokens(asked.truncate_prompt_tokens, served)
+            check_scores_servable(asked, served)
             queries, documents = asked.pairs()
             record = record_of(request.scope)
             check_size(self._service.settings, documents, set(queries), ("text_1", "text_2"), asked.instruction)
@@ -89,7 +89,7 @@ class RerankRoutes:
             work = score_pairs(served.reranker, queries, documents, time_left, asked.instruction)
             scores = await unless_gone(request, work)
             self._count(len(documents), int(scores.tokens.sum()))
-            raw = _raw(asked.raw_scores, served)
+            raw = _raw(asked.raw, served)
             answer = score_answer(scores, request_id=record.id, model=served.name, raw=raw)
             cut = truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
             return JSONResponse(answer, headers=cut)
@@ -115,7 +115,7 @@ class RerankRoutes:
             max_tokens_per_document=asked.max_tokens_per_doc,
             instruction=asked.instruction,
         )
-        raw = _raw(asked.raw_scores, served)
+        raw = _raw(asked.raw, served)
 
         def answer(ranking: RankResult) -> dict[str, Any]:
             return rerank_answer(

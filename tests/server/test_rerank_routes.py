@@ -113,6 +113,36 @@ async def test_raw_scores_are_logits(client, expected):
 
 
 @served
+async def test_vllms_word_for_logits_is_understood(client, expected):
+    body = {"query": QUERY, "documents": DOCUMENTS}
+    pairs = {"text_1": QUERY, "text_2": DOCUMENTS}
+    for options, scale in (
+        ({"use_activation": False}, expected.logits),
+        ({"use_activation": True}, expected.scores),
+        ({"use_activation": None}, expected.scores),
+        ({"use_activation": False, "raw_scores": False}, expected.scores),
+    ):
+        ranked = await post(client, "/rerank", **body, **options)
+        scores = [item["relevance_score"] for item in ranked["results"]]
+        np.testing.assert_allclose(scores, scale[expected.order], atol=1e-6)
+        scored = await post(client, "/score", **pairs, **options)
+        np.testing.assert_allclose([item["score"] for item in scored["data"]], scale, atol=1e-6)
+
+
+@served
+async def test_limits_of_vllm_that_would_change_scores_are_refused_and_its_words_for_none_are_not(client):
+    body, pairs = {"query": QUERY, "documents": ["a"]}, {"text_1": QUERY, "text_2": ["a"]}
+    for path, asked in (("/rerank", body), ("/score", pairs)):
+        for option in ({"max_tokens_per_query": 4}, {"truncation_side": "left"}):
+            answer = await post(client, path, 422, **asked, **option)
+            assert (answer["error"]["code"], answer["error"]["param"]) == ("not_supported", next(iter(option)))
+        await post(client, path, **asked, max_tokens_per_query=0, truncation_side="right")
+    answer = await post(client, "/score", 422, **pairs, max_tokens_per_doc=4)
+    assert answer["error"]["param"] == "max_tokens_per_doc"
+    await post(client, "/score", **pairs, max_tokens_per_doc=0)
+
+
+@served
 async def test_texts_get_the_bare_array_of_text_embeddings_inference(client, expected):
     answer = await post(client, "/rerank", query=QUERY, texts=DOCUMENTS, return_text=True)
     assert [item["index"] for item in answer] == expected.order
