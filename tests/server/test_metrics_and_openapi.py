@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from contextlib import suppress
 
 from openapi_spec_validator import validate
@@ -11,6 +13,7 @@ from served_app import DOCUMENTS, QUERY, client_of
 from stub_reranker import StubReranker, stub_opener
 
 from crossrank.errors import InferenceError, Overloaded
+from crossrank.server.metrics import Metrics
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 ERRORS = {"failing": InferenceError("the graph failed"), "wrong": RuntimeError("a mistake")}
@@ -57,6 +60,37 @@ def test_prometheus_reads_what_was_served(tiny_artifact):
             assert [model["name"] for model in summary["served"]] == ["tiny"]
 
     asyncio.run(main())
+
+
+def test_a_worker_that_died_has_no_requests_in_progress_and_its_counts_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    worker = (
+        "import sys, time\n"
+        "from crossrank.server.metrics import Metrics\n"
+        "metrics = Metrics()\n"
+        "metrics.in_progress.inc()\n"
+        "metrics.requests.labels('rerank').inc()\n"
+        "print('counted', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for process in workers:
+            process.stdout.readline()
+        metrics = Metrics()
+        assert samples(metrics.exposition()[0].decode())["crossrank_requests_in_progress",] == 2
+        workers[0].kill()
+        workers[0].wait()
+        read = samples(metrics.exposition()[0].decode())
+        assert read["crossrank_requests_in_progress",] == metrics.summary()["in_progress"] == 1
+        assert read["te_request_count", "rerank"] == 2
+    finally:
+        for process in workers:
+            process.kill()
+            process.communicate()
 
 
 def test_a_stream_is_counted_by_its_end():
