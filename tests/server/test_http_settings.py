@@ -130,3 +130,13 @@ def test_a_file_of_keys_without_a_key_is_refused(tmp_path):
         Keys.read(tmp_path / "keys")
     with pytest.raises(InvalidInputError, match="cannot be read"):
         Keys.read(tmp_path / "missing")
+
+
+def test_keys_are_whole_lines_whatever_mark_the_file_begins_with(tmp_path):
+    from crossrank.server.keys import Keys
+
+    (tmp_path / "keys").write_text("\ufefffirst\n  # a comment\nsecond # of team A\n", encoding="utf-8")
+    keys = Keys.read(tmp_path / "keys")
+    assert keys.accept("Bearer first")
+    assert keys.accept("Bearer second # of team A")
+    assert not keys.accept("Bearer second")
