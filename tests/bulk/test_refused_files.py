@@ -93,11 +93,14 @@ def test_files_of_different_columns_are_refused_unless_those_to_carry_are_named(
     assert run_job(tmp_path / "[ab].csv", tmp_path / "out.csv", layout=Layout(keep=("id",))).rows == 6
 
 
+@pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.tsv", "out.parquet"])
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
-def test_a_column_to_keep_that_is_nowhere_is_refused(tmp_path, form):
+def test_a_column_to_keep_that_is_nowhere_is_refused(tmp_path, form, out):
     pairs = write_rows(tmp_path / f"a.{form}", make_rows(3))
     with pytest.raises(InvalidInputError, match=r"'ident'"):
-        run_job(pairs, tmp_path / "out.jsonl", layout=Layout(keep=("ident",)))
+        run_job(pairs, tmp_path / out, layout=Layout(keep=("ident",)))
+    assert file_names(tmp_path) == {pairs.name}
+    assert run_job(pairs, tmp_path / out, layout=Layout(keep=("id",))).rows == 3
 
 
 @pytest.mark.parametrize("finished", [False, True])
