@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 from served_app import DOCUMENTS, QUERY, client_of
@@ -111,6 +112,24 @@ def test_numbers_that_no_answer_could_give_back_are_422(fields, param):
             content = f'{{"query": "q", "return_documents": true, "{option}": true, {fields}}}'
             answer = await client.post("/v2/rerank", content=content, headers={"Content-Type": "application/json"})
             refused(answer, 422, "invalid_input", param)
+
+    stubbed(check)
+
+
+def test_others_are_served_while_the_values_of_a_large_body_are_looked_through(monkeypatch):
+    answered = threading.Event()
+
+    def look_through(body):
+        assert "more" not in body or answered.wait(5), "nobody else was served"
+
+    monkeypatch.setattr("crossrank.server.rerank_routes.check_finite", look_through)
+
+    async def check(client):
+        large = asyncio.create_task(client.post("/v2/rerank", json={**BODY, "more": [0] * 300_000}))
+        await asyncio.sleep(0)
+        assert (await client.post("/v2/rerank", json=BODY)).status_code == 200
+        answered.set()
+        assert (await large).status_code == 200
 
     stubbed(check)
 
