@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
 
 from crossrank.server.failures import Refusal
+
+
+class _AtFirst(FailFast):
+    """Pydantic's own has no hash, which types within a union need."""
+
+    __hash__ = object.__hash__
+
+
+_Item = TypeVar("_Item")
+Items: TypeAlias = Annotated[list[_Item], _AtFirst()]
+"""A list that is refused at its first bad item: a body has room for millions, and each would be a kilobyte of error."""
 
 _LOWEST_PRIORITY = -4
 _EXAMPLE_DOCUMENTS = ["Vaccines train immune cells with a harmless piece of a germ.", "Stock prices fell on Monday."]
@@ -72,14 +93,14 @@ class RerankRequest(VllmOptions):
 
     model: StrictStr | None = Field(default=None, description="Which of the served models; the first where not given.")
     query: StrictStr
-    documents: list[StrictStr | dict[str, Any]] = Field(
+    documents: Items[StrictStr | dict[str, Any]] = Field(
         description="Texts, or mappings with a `text` field, or with the fields that `rank_fields` names."
     )
     top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(
         default=None, description="How many results at most; 0 and null give all."
     )
     return_documents: StrictBool = Field(default=False, description="Whether results carry their documents.")
-    rank_fields: list[StrictStr] | None = Field(
+    rank_fields: Items[StrictStr] | None = Field(
         default=None, min_length=1, description="Fields of the documents to read, in this order, a line each."
     )
     max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
@@ -92,7 +113,7 @@ class RerankRequest(VllmOptions):
         default=0, description="0 goes first; each step up to 4 later counts as twice the work."
     )
     relevant_spans: Any = Field(default=None, description="Not served: refused where given.")
-    first_stage_scores: list[StrictFloat | StrictInt] | None = Field(
+    first_stage_scores: Items[StrictFloat | StrictInt] | None = Field(
         default=None, description="A number a document, larger is scored earlier; matters under a deadline."
     )
     stream: StrictBool = Field(
@@ -130,7 +151,7 @@ class TextsRequest(_Scored):
     )
 
     query: StrictStr
-    texts: list[StrictStr]
+    texts: Items[StrictStr]
     truncate: StrictBool | None = Field(
         default=None, description="false refuses texts that are longer than the model takes; else they are cut."
     )
@@ -160,8 +181,8 @@ class ScoreRequest(VllmOptions):
     )
 
     model: StrictStr | None = None
-    text_1: StrictStr | list[StrictStr] = Field(description="The query, or a query for each text.")
-    text_2: StrictStr | list[StrictStr] = Field(description="The documents.")
+    text_1: StrictStr | Items[StrictStr] = Field(description="The query, or a query for each text.")
+    text_2: StrictStr | Items[StrictStr] = Field(description="The documents.")
     max_tokens_per_doc: Annotated[StrictInt, Field(ge=0)] | None = Field(
         default=None, description="Not served here: refused where it is neither 0, vLLM's word for no limit, nor null."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 
 import pytest
@@ -112,6 +113,27 @@ def test_numbers_that_no_answer_could_give_back_are_422(fields, param):
             content = f'{{"query": "q", "return_documents": true, "{option}": true, {fields}}}'
             answer = await client.post("/v2/rerank", content=content, headers={"Content-Type": "application/json"})
             refused(answer, 422, "invalid_input", param)
+
+    stubbed(check)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "bad"),
+    [
+        ("/v2/rerank", {"query": "q"}, "documents"),
+        ("/v2/rerank", {"query": "q", "documents": ["a"]}, "first_stage_scores"),
+        ("/v2/rerank", {"query": "q", "documents": ["a"]}, "rank_fields"),
+        ("/rerank", {"query": "q"}, "texts"),
+        ("/score", {"text_1": "q"}, "text_2"),
+        ("/score", {"text_2": "d"}, "text_1"),
+    ],
+)
+def test_of_a_list_that_is_wrong_all_over_only_the_first_item_is_looked_at(path, body, bad):
+    async def check(client):
+        answer = await client.post(path, json={**body, bad: [None] * 1000})
+        assert answer.status_code == 422
+        found = re.search(r"problems in all: (\d+)", answer.json()["message"])
+        assert found is None or int(found[1]) <= 3
 
     stubbed(check)
 
