@@ -30,6 +30,8 @@ Items: TypeAlias = Annotated[list[_Item], _AtFirst()]
 """A list that is refused at its first bad item: a body has room for millions, and each would be a kilobyte of error."""
 
 _LOWEST_PRIORITY = -4
+_NAMED_FIELDS = 10
+"""Of `rank_fields` in a message, at most."""
 _EXAMPLE_DOCUMENTS = ["Vaccines train immune cells with a harmless piece of a germ.", "Stock prices fell on Monday."]
 
 
@@ -101,7 +103,9 @@ class RerankRequest(VllmOptions):
     )
     return_documents: StrictBool = Field(default=False, description="Whether results carry their documents.")
     rank_fields: Items[StrictStr] | None = Field(
-        default=None, min_length=1, description="Fields of the documents to read, in this order, a line each."
+        default=None,
+        min_length=1,
+        description="Fields of the documents to read, in this order, a line each, once each.",
     )
     max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
         default=None, description="Tokens read of each document at most; the model's maximum holds as well."
@@ -128,7 +132,8 @@ class RerankRequest(VllmOptions):
         """
         if self.rank_fields is None:
             return list(self.documents)
-        return [_joined(document, self.rank_fields, place) for place, document in enumerate(self.documents)]
+        ranks = {name: rank for rank, name in reversed(list(enumerate(self.rank_fields)))}
+        return [_joined(document, ranks, place) for place, document in enumerate(self.documents)]
 
     @property
     def of_infinity(self) -> bool:
@@ -207,14 +212,17 @@ class ScoreRequest(VllmOptions):
         return queries, documents
 
 
-def _joined(document: str | dict[str, Any], fields: list[str], place: int) -> str:
+def _joined(document: str | dict[str, Any], ranks: dict[str, int], place: int) -> str:
+    """A document's fields that are named, in the names' order; each once, so that no text grows."""
     if isinstance(document, str):
         return document
-    values = [document[name] for name in fields if name in document]
+    # By the document's own fields: the names may be many more.
+    values = [document[name] for name in sorted(document.keys() & ranks.keys(), key=ranks.__getitem__)]
     if not values or not all(isinstance(value, str) for value in values):
+        names = ", ".join(sorted(ranks, key=ranks.__getitem__)[:_NAMED_FIELDS])
         raise Refusal(
             422,
-            f"documents[{place}]: texts expected in at least one of the fields {', '.join(fields)} (rank_fields)",
+            f"documents[{place}]: texts expected in at least one of the fields {names} (rank_fields)",
             "invalid_input",
             param=f"documents[{place}]",
         )

@@ -81,6 +81,17 @@ async def test_rank_fields_are_read_in_their_order(client):
 
 
 @served
+async def test_a_field_that_is_named_again_and_again_is_read_once(client):
+    documents = [{"title": "old café", "text": "wind"}, {"text": "harbour"}]
+    answer = await post(
+        client, "/v1/rerank", query=QUERY, documents=documents, rank_fields=["text", "title", *["text", "no"] * 5000]
+    )
+    plain = await post(client, "/v1/rerank", query=QUERY, documents=["wind\nold café", "harbour"])
+    assert answer["results"] == plain["results"]
+    assert answer["usage"] == plain["usage"]
+
+
+@served
 async def test_documents_come_back_as_they_were_whichever_of_their_fields_are_read(client):
     documents = [{"title": "old café", "text": "wind"}, {"title": "results", "id": 7}, "a text"]
     body = {"query": QUERY, "documents": documents, "rank_fields": ["title", "text"], "return_documents": True}
