@@ -116,6 +116,21 @@ def check_vllm_options(asked: VllmOptions, served: ServedModel) -> None:
         )
 
 
+def check_count(settings: ServerSettings, count: int, name: str) -> None:
+    """Refuse more documents than the settings allow; `check_size` does, this is for before the documents are read.
+
+    Raises:
+        Refusal: 422, with the first document too many.
+    """
+    if count > settings.max_documents:
+        raise Refusal(
+            422,
+            f"{name}: {count} given, at most {settings.max_documents} expected (max_documents)",
+            "too_many_documents",
+            param=f"{name}[{settings.max_documents}]",
+        )
+
+
 def check_size(
     settings: ServerSettings,
     documents: Sequence[str | dict[str, Any]],
@@ -136,13 +151,7 @@ def check_size(
         Refusal: 422, with the first document too many, or the queries where they alone are too long.
     """
     query_name, name = names
-    if len(documents) > settings.max_documents:
-        raise Refusal(
-            422,
-            f"{name}: {len(documents)} given, at most {settings.max_documents} expected (max_documents)",
-            "too_many_documents",
-            param=f"{name}[{settings.max_documents}]",
-        )
+    check_count(settings, len(documents), name)
     characters = sum(map(len, queries)) + len(queries) * len(instruction or "")
     if characters > settings.max_characters:
         raise _too_long(settings, query_name)

@@ -19,6 +19,7 @@ from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
 from crossrank.server.request_checks import (
     DEADLINE_HEADER,
+    check_count,
     check_finite,
     check_scores_servable,
     check_servable,
@@ -105,6 +106,7 @@ class RerankRoutes:
     async def _rerank(self, request: Request, asked: RerankRequest) -> Response:
         served = self._service.models.find(asked.model)
         check_servable(asked, served)
+        check_count(self._service.settings, len(asked.documents), "documents")
         documents = asked.texts()
         record = record_of(request.scope)
         check_size(self._service.settings, documents, [asked.query], ("query", "documents"), asked.instruction)

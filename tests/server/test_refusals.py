@@ -117,6 +117,15 @@ def test_numbers_that_no_answer_could_give_back_are_422(fields, param):
     stubbed(check)
 
 
+def test_too_many_documents_are_refused_before_their_fields_are_read():
+    async def check(client):
+        documents = [{"title": "a"}, {"title": 5}, {"title": "c"}]
+        body = {"query": QUERY, "documents": documents, "rank_fields": ["title"]}
+        refused(await client.post("/v1/rerank", json=body), 422, "too_many_documents", "documents[2]")
+
+    stubbed(check, max_documents=2)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "bad"),
     [
