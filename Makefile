@@ -46,7 +46,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 # Environments of clients of the HTTP service whose requirements exclude each other; without them their tests are skipped.
-clients: .clients/chains/installed .clients/aiperf/installed .clients/kserve/installed
+clients: .clients/chains/installed .clients/infinity/installed .clients/aiperf/installed .clients/kserve/installed
 
 .clients/%/installed: tests/server/clients/%.txt
 	$(PYTHON) -m venv .clients/$*

@@ -67,7 +67,7 @@ class _Findings:
         bad: rows without a query or document, the first in words.
         bad_count: how many there are.
         schema: of the columns that are carried.
-        kept: columns to keep that some object of JSON lines has.
+        kept: columns to keep that some row has; those of JSON lines that no object has are in the schema, too.
         widened: carried columns whose values have several types, so that the output has another than some of them.
     """
 
@@ -115,6 +115,7 @@ def check_files(
                     "expected; name those to carry to the output (keep=, --keep)"
                 )
             names = frozenset(carried.names)
+            found.kept |= names
             _merge(found, carried, str(file.path))
         start = found.rows
         for rows in read_rows(file, layout, None if schema is None else _needed(layout, output, carried.names)):
@@ -266,7 +267,6 @@ def _check_widened(files: Sequence[PairFile], layout: Layout, found: _Findings) 
 
 def _check_found(found: _Findings, layout: Layout, output: Output) -> None:
     if found.schema is not None:
-        found.kept.update(found.schema.names)
         output.check_columns(found.schema)
     missing = [name for name in layout.keep or () if name not in found.kept]
     if found.rows and missing:

@@ -21,7 +21,7 @@ from crossrank.bulk.work_file import WorkFile
 from crossrank.errors import InferenceError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -127,7 +127,7 @@ class ScoringJob:
         total = sum(one.rows for one in checked)
         started, resumed = time.perf_counter(), work.counts()
         self._refuse_unscored(resumed.unscored, work.path)
-        self._score(work, scorer, resumed.rows, total)
+        self._score(work, scorer, resumed.rows, checked)
         seconds = time.perf_counter() - started
         counts = work.counts()
         # The columns may be others than those of the process that wrote it.
@@ -155,8 +155,10 @@ class ScoringJob:
         self._clear(work)
         return self._summary(counts._asdict(), resumed=resumed.rows, finished_before=False, seconds=seconds)
 
-    def _score(self, work: WorkFile, scorer: PairScorer, start: int, total: int) -> None:
+    def _score(self, work: WorkFile, scorer: PairScorer, start: int, checked: Sequence[CheckedFile]) -> None:
         """Score the blocks from a row on and keep them in their order."""
+        total = sum(one.rows for one in checked)
+        files = {one.file: one for one in checked}
         self._tell("scoring", start, total)
         pool = ThreadPoolExecutor(BLOCKS_AT_ONCE, thread_name_prefix="crossrank-bulk")
         waiting: deque[tuple[Block, Future[PairScores]]] = deque()
@@ -165,11 +167,11 @@ class ScoringJob:
             for block in read_blocks(self._files, self._layout, start) if start < total else ():
                 waiting.append((block, pool.submit(scorer.score, block.pairs)))
                 if len(waiting) > BLOCKS_AT_ONCE:
-                    done += self._keep(work, *waiting[0])
+                    done += self._keep(work, files, *waiting[0])
                     waiting.popleft()
                     self._tell("scoring", done, total)
             while waiting:
-                done += self._keep(work, *waiting[0])
+                done += self._keep(work, files, *waiting[0])
                 waiting.popleft()
                 self._tell("scoring", done, total)
         finally:
@@ -181,8 +183,14 @@ class ScoringJob:
         if done != total:
             raise changed_while_read()
 
-    def _keep(self, work: WorkFile, block: Block, future: Future[PairScores]) -> int:
+    def _keep(
+        self, work: WorkFile, files: Mapping[PairFile, CheckedFile], block: Block, future: Future[PairScores]
+    ) -> int:
         found = future.result()
+        # Otherwise texts that were in a file only for a while leave scores, which a next process takes for those of the
+        # texts that were there before and are there again.
+        for file in dict.fromkeys(file for file, _ in block.places):
+            files[file].check_unchanged()
         if found.failed and self._on_error == "fail":
             first = min(found.failed)
             others = f" (and {len(found.failed) - 1} more of its block)" if len(found.failed) > 1 else ""

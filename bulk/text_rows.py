@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _LONGEST_VALUE = 2**31 - 1
 """Characters of a value in CSV and TSV; Python's own limit is 128 KiB."""
+
+_LIMIT = threading.Lock()
+"""Held by the thread that has changed Python's limit."""
 
 
 @contextmanager
@@ -112,9 +116,8 @@ def _records(file: PairFile, text: io.TextIOWrapper, layout: Layout) -> Iterator
                 yield number, line.split(file.delimiter)
         return
     reader = csv.reader(text, delimiter=file.delimiter, strict=True)
-    limit = csv.field_size_limit(_LONGEST_VALUE)  # of the whole process, so it is put back
     try:
-        for values in reader:
+        while (values := _next_record(reader)) is not None:
             if values:
                 yield reader.line_num, values
     except csv.Error as error:
@@ -122,8 +125,20 @@ def _records(file: PairFile, text: io.TextIOWrapper, layout: Layout) -> Iterator
             f"{file.place(reader.line_num)}: {error}. Quotes enclose a whole value and are doubled within it; "
             "where a quote is a character like others, say so (quotes=False, --no-quotes)"
         ) from error
-    finally:
-        csv.field_size_limit(limit)
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    """The next record, however long its values; None at the end.
+
+    Python's limit is one for the whole process, so it is another only while a record is read: rows are read for hours,
+    and other threads, with a job of their own perhaps, go on meanwhile.
+    """
+    with _LIMIT:
+        limit = csv.field_size_limit(_LONGEST_VALUE)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(limit)
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

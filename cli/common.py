@@ -38,7 +38,7 @@ _NO_TERMINAL_WIDTH = 1_000_000
 _PLAIN: _ConsoleOptions = {"highlight": False, "markup": False, "emoji": False}
 
 
-class FileContentError(CrossrankError):
+class FileContentError(InvalidInputError):
     """A file given to a command does not have the format it should have."""
 
 

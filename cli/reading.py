@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from crossrank.cli.common import FileContentError
 from crossrank.engine.text.documents import TEXT_FIELD
+from crossrank.errors import CrossrankError
 
 STANDARD_INPUT = "-"
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -28,10 +29,11 @@ def read_documents(file: str, input_format: InputFormat) -> list[str | dict[str,
     Raises:
         FileContentError: the file is not UTF-8, or a line is not a JSON object with a text field; the message has the
             number of the line.
+        CrossrankError: standard input is closed.
         OSError: the file cannot be read.
     """
     if file == STANDARD_INPUT and sys.stdin is None:
-        raise FileContentError("standard input is closed; documents on standard input, or a file as argument, expected")
+        raise CrossrankError("standard input is closed; documents on standard input, or a file as argument, expected")
     raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
     try:
         text = raw.decode("utf-8-sig")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from crossrank.engine.call.results import RankResult
     from crossrank.models.manifest import PrecisionChoice, ProviderChoice
 
 Model: TypeAlias = str | Path | ArtifactReranker | Cascade
@@ -187,14 +188,28 @@ def _score(scorer: ArtifactReranker | Cascade, own: Candidates) -> npt.NDArray[n
 
     Scores of a cascade's stages do not compare, so a document's is how many rank below it.
     """
-    if isinstance(scorer, ArtifactReranker):
+    if isinstance(scorer, ArtifactReranker) and scorer.info().activation == "identity":
         return scorer.score(own.query, own.documents)
     ranking = scorer.rank(own.query, own.documents, return_documents=False)
     for index, reason in ranking.failures.items():
         raise InferenceError(f"documents[{index}] has no score for the query {own.query!r:.100}: {reason}")
     scores = np.empty(len(own.documents), dtype=np.float32)
-    scores[[item.index for item in ranking]] = np.arange(len(scores))[::-1]
+    falling = np.arange(len(scores))[::-1] if isinstance(scorer, Cascade) else _falling(ranking)
+    scores[[item.index for item in ranking]] = falling
     return scores
+
+
+def _falling(ranking: RankResult) -> list[np.float32]:
+    """Scores of a ranking, each below the one before it.
+
+    `rank` goes by logits, which an activation may make the same float32: that one becomes the next lower number.
+    """
+    falling: list[np.float32] = []
+    bound = np.float32(np.inf)
+    for item in ranking:
+        bound = min(np.float32(item.score), np.nextafter(bound, np.float32(-np.inf)))
+        falling.append(bound)
+    return falling
 
 
 def _rerankers(scorer: ArtifactReranker | Cascade) -> tuple[ArtifactReranker, ...]:

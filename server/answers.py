@@ -40,18 +40,36 @@ def _scores(logits: npt.NDArray[np.float32], *, raw: bool) -> list[float]:
 
 
 def rerank_answer(
-    ranking: RankResult, *, request_id: str, model: str, raw: bool, top_n: int | None, return_documents: bool
+    ranking: RankResult,
+    *,
+    request_id: str,
+    model: str,
+    raw: bool,
+    top_n: int | None,
+    documents: Sequence[str | dict[str, Any]] | None,
+    infinity: bool = False,
 ) -> dict[str, Any]:
-    """One answer for Cohere, Jina, vLLM and infinity: each finds the fields that it reads."""
+    """One answer for Cohere, Jina, vLLM and infinity: each finds the fields that it reads.
+
+    Args:
+        ranking: of a reranker that gives logits.
+        request_id: of the request.
+        model: the name it is served under.
+        raw: as for `scored_documents`.
+        top_n: how many results at most; 0 and None give all.
+        documents: as the request has them; None where results carry none.
+        infinity: whether the client is infinity's, which refuses an answer that calls itself a list.
+    """
     results = []
     for item, score in scored_documents(ranking, raw=raw)[: top_n or None]:
         result: dict[str, Any] = {"index": item.index, "relevance_score": score}
-        if return_documents:
-            result["document"] = {TEXT_FIELD: item.document} if isinstance(item.document, str) else item.document
+        if documents is not None:
+            document = documents[item.index]
+            result["document"] = {TEXT_FIELD: document} if isinstance(document, str) else document
         results.append(result)
     answer: dict[str, Any] = {
         "id": request_id,
-        "object": "list",
+        "object": "rerank" if infinity else "list",
         "created": int(time.time()),
         "model": model,
         "results": results,

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _TEI_TYPES = {413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
 """What text-embeddings-inference calls a failure, by its status."""
 
+UNUSABLE = 422
+"""HTTP's status of a body that is understood and cannot be used."""
+
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -54,6 +57,7 @@ class Refusal(Exception):  # noqa: N818  most are no errors of the service
         retry_after: seconds after which it is worth another try.
         headers: further headers.
         tei: whether the request was text-embeddings-inference's, whose `error` is a text.
+        infinity: whether it was infinity's, whose client takes `detail` of a 422 for FastAPI's list of mistakes.
     """
 
     status: int
@@ -63,6 +67,7 @@ class Refusal(Exception):  # noqa: N818  most are no errors of the service
     retry_after: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     tei: bool = False
+    infinity: bool = False
 
     def body(self) -> dict[str, Any]:
         """The body: `message` for Cohere, `detail` for FastAPI services and Jina, `error` for OpenAI's shape."""
@@ -74,9 +79,10 @@ class Refusal(Exception):  # noqa: N818  most are no errors of the service
         }
         if self.retry_after is not None:
             details["retry_after"] = round(self.retry_after, 3)
+        mistakes = [{"loc": ["body", *([self.param] if self.param else [])], "msg": self.message, "type": self.code}]
         return {
             "message": self.message,
-            "detail": self.message,
+            "detail": mistakes if self.infinity and self.status == UNUSABLE else self.message,
             "error": self.message if self.tei else details,
             "error_type": _TEI_TYPES.get(self.status, "Backend"),
             **({"code": self.code, "param": self.param} if self.tei else {}),

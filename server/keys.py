@@ -34,7 +34,7 @@ class Keys:
             InvalidInputError: it cannot be read, or has no keys.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"the file of keys {path} cannot be read: {error}") from error
         return cls(line.strip() for line in lines if line.strip() and not line.strip().startswith("#"))

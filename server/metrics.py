@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from crossrank.async_reranker import AsyncReranker
     from crossrank.engine.schedule.statistics import BatchObserved
 
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -40,7 +42,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Start at zero."""
-        self._several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._several = _FOLDER in os.environ
         self._own = CollectorRegistry()
         registry = self._own
         self.requests = Counter("te_request_count", "Scoring requests.", ["method"], registry=registry)
@@ -144,9 +146,31 @@ class Metrics:
     def _registry(self) -> CollectorRegistry:
         if not self._several:
             return self._own
+        _forget_the_dead(Path(os.environ[_FOLDER]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Remove what workers that died said of themselves: requests in progress and the queue ended with them.
+
+    prometheus_client leaves this to whoever starts the workers, which is uvicorn, and that does not know of it.
+    """
+    for file in folder.glob("gauge_live*_*.db"):
+        process = file.stem.rpartition("_")[2]
+        if process.isdigit() and not _is_alive(int(process)):
+            file.unlink(missing_ok=True)  # another worker may have been asked, too
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _percentile(buckets: dict[float, float], share: float) -> float | None:

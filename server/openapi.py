@@ -38,7 +38,7 @@ _ANSWERS: dict[str, Any] = {
         "required": ["id", "object", "created", "model", "results", "usage", "meta"],
         "properties": {
             "id": _TEXT,
-            "object": {"const": "list"},
+            "object": {"enum": ["list", "rerank"], "description": "'rerank' for requests with raw_scores."},
             "created": _WHOLE,
             "model": _TEXT,
             "results": {
@@ -112,7 +112,19 @@ _ANSWERS: dict[str, Any] = {
         "required": ["message", "detail", "error", "error_type"],
         "properties": {
             "message": _TEXT,
-            "detail": _TEXT,
+            "detail": {
+                "anyOf": [
+                    _TEXT,
+                    {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {"loc": {"type": "array"}, "msg": _TEXT, "type": _TEXT},
+                        },
+                        "description": "For requests with documents and raw_scores.",
+                    },
+                ]
+            },
             "error": {
                 "anyOf": [
                     {

@@ -12,7 +12,7 @@ from crossrank.server.failures import Refusal, position, refusal_of_body
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from crossrank.server.requests import RerankRequest
+    from crossrank.server.requests import RerankRequest, ScoreRequest, VllmOptions
     from crossrank.server.served_models import ServedModel
     from crossrank.server.settings import ServerSettings
 
@@ -53,7 +53,7 @@ def check_servable(asked: RerankRequest, served: ServedModel) -> None:
     """
     if asked.relevant_spans is not None:
         raise Refusal(422, "relevant_spans is not served here; leave it out", "not_supported", param="relevant_spans")
-    check_prompt_tokens(asked.truncate_prompt_tokens, served)
+    check_vllm_options(asked, served)
     if asked.max_chunks_per_doc is None:
         return
     windows = served.reranker.info().long_documents
@@ -68,21 +68,67 @@ def check_servable(asked: RerankRequest, served: ServedModel) -> None:
         )
 
 
-def check_prompt_tokens(given: int | None, served: ServedModel) -> None:
-    """Refuse a limit that the model would not keep.
+def check_scores_servable(asked: ScoreRequest, served: ServedModel) -> None:
+    """Refuse what would change scores and is not served.
 
     Raises:
         Refusal: 422.
     """
-    if given is None or given == -1 or given >= served.reranker.info().max_length:
-        return
-    raise Refusal(
-        422,
-        f"truncate_prompt_tokens={given}: the model reads up to {served.reranker.info().max_length} tokens of a pair, "
-        "and requests cannot lower that; max_tokens_per_doc cuts documents",
-        "not_supported",
-        param="truncate_prompt_tokens",
-    )
+    check_vllm_options(asked, served)
+    if asked.max_tokens_per_doc:
+        raise Refusal(
+            422,
+            f"max_tokens_per_doc={asked.max_tokens_per_doc}: /score reads what the model takes; /rerank cuts documents",
+            "not_supported",
+            param="max_tokens_per_doc",
+        )
+
+
+def check_vllm_options(asked: VllmOptions, served: ServedModel) -> None:
+    """Refuse limits that the model would not keep.
+
+    Raises:
+        Refusal: 422.
+    """
+    given, longest = asked.truncate_prompt_tokens, served.reranker.info().max_length
+    if given is not None and given != -1 and given < longest:
+        raise Refusal(
+            422,
+            f"truncate_prompt_tokens={given}: the model reads up to {longest} tokens of a pair, and requests cannot "
+            "lower that; max_tokens_per_doc cuts documents",
+            "not_supported",
+            param="truncate_prompt_tokens",
+        )
+    if asked.truncation_side == "left":
+        raise Refusal(
+            422,
+            "truncation_side='left': texts are cut at their end; leave the field out",
+            "not_supported",
+            param="truncation_side",
+        )
+    if asked.max_tokens_per_query:
+        raise Refusal(
+            422,
+            f"max_tokens_per_query={asked.max_tokens_per_query}: of a query is read what the model takes; send less, "
+            "and leave the field out",
+            "not_supported",
+            param="max_tokens_per_query",
+        )
+
+
+def check_count(settings: ServerSettings, count: int, name: str) -> None:
+    """Refuse more documents than the settings allow; `check_size` does, this is for before the documents are read.
+
+    Raises:
+        Refusal: 422, with the first document too many.
+    """
+    if count > settings.max_documents:
+        raise Refusal(
+            422,
+            f"{name}: {count} given, at most {settings.max_documents} expected (max_documents)",
+            "too_many_documents",
+            param=f"{name}[{settings.max_documents}]",
+        )
 
 
 def check_size(
@@ -105,13 +151,7 @@ def check_size(
         Refusal: 422, with the first document too many, or the queries where they alone are too long.
     """
     query_name, name = names
-    if len(documents) > settings.max_documents:
-        raise Refusal(
-            422,
-            f"{name}: {len(documents)} given, at most {settings.max_documents} expected (max_documents)",
-            "too_many_documents",
-            param=f"{name}[{settings.max_documents}]",
-        )
+    check_count(settings, len(documents), name)
     characters = sum(map(len, queries)) + len(queries) * len(instruction or "")
     if characters > settings.max_characters:
         raise _too_long(settings, query_name)

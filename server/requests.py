@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
 
-from crossrank.engine.text.documents import TEXT_FIELD
 from crossrank.server.failures import Refusal
 
+
+class _AtFirst(FailFast):
+    """Pydantic's own has no hash, which types within a union need."""
+
+    __hash__ = object.__hash__
+
+
+_Item = TypeVar("_Item")
+Items: TypeAlias = Annotated[list[_Item], _AtFirst()]
+"""A list that is refused at its first bad item: a body has room for millions, and each would be a kilobyte of error."""
+
 _LOWEST_PRIORITY = -4
+_NAMED_FIELDS = 10
+"""Of `rank_fields` in a message, at most."""
 _EXAMPLE_DOCUMENTS = ["Vaccines train immune cells with a harmless piece of a germ.", "Stock prices fell on Monday."]
 
 
@@ -36,7 +58,31 @@ class _Scored(BaseModel):
     )
 
 
-class RerankRequest(_Scored):
+class VllmOptions(_Scored):
+    """What vLLM's requests may say, of rankings and of scores."""
+
+    use_activation: StrictBool | None = Field(
+        default=None, description="vLLM's `raw_scores`: false asks for logits. `raw_scores` counts first."
+    )
+    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
+        default=None, description="Refused where it is less than the model reads; `max_tokens_per_doc` cuts documents."
+    )
+    truncation_side: Literal["left", "right"] | None = Field(
+        default=None, description="Texts are cut at their end: 'left' is refused."
+    )
+    max_tokens_per_query: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="Not served: refused where it is neither 0, vLLM's word for no limit, nor null."
+    )
+
+    @property
+    def raw(self) -> bool | None:
+        """Whether logits are asked for; None where the request does not say."""
+        if self.raw_scores is not None or self.use_activation is None:
+            return self.raw_scores
+        return not self.use_activation
+
+
+class RerankRequest(VllmOptions):
     """A request of Cohere (v1, v2), Jina, vLLM or infinity."""
 
     model_config = ConfigDict(
@@ -49,15 +95,17 @@ class RerankRequest(_Scored):
 
     model: StrictStr | None = Field(default=None, description="Which of the served models; the first where not given.")
     query: StrictStr
-    documents: list[StrictStr | dict[str, Any]] = Field(
+    documents: Items[StrictStr | dict[str, Any]] = Field(
         description="Texts, or mappings with a `text` field, or with the fields that `rank_fields` names."
     )
     top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(
         default=None, description="How many results at most; 0 and null give all."
     )
     return_documents: StrictBool = Field(default=False, description="Whether results carry their documents.")
-    rank_fields: list[StrictStr] | None = Field(
-        default=None, min_length=1, description="Fields of the documents to read, in this order, a line each."
+    rank_fields: Items[StrictStr] | None = Field(
+        default=None,
+        min_length=1,
+        description="Fields of the documents to read, in this order, a line each, once each.",
     )
     max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
         default=None, description="Tokens read of each document at most; the model's maximum holds as well."
@@ -65,14 +113,11 @@ class RerankRequest(_Scored):
     max_chunks_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
         default=None, description="Must allow what the model is served with: one chunk, or its windows."
     )
-    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
-        default=None, description="Refused where it is less than the model reads; `max_tokens_per_doc` cuts documents."
-    )
     priority: Annotated[StrictInt, Field(ge=0)] = Field(
         default=0, description="0 goes first; each step up to 4 later counts as twice the work."
     )
     relevant_spans: Any = Field(default=None, description="Not served: refused where given.")
-    first_stage_scores: list[StrictFloat | StrictInt] | None = Field(
+    first_stage_scores: Items[StrictFloat | StrictInt] | None = Field(
         default=None, description="A number a document, larger is scored earlier; matters under a deadline."
     )
     stream: StrictBool = Field(
@@ -87,7 +132,13 @@ class RerankRequest(_Scored):
         """
         if self.rank_fields is None:
             return list(self.documents)
-        return [_joined(document, self.rank_fields, place) for place, document in enumerate(self.documents)]
+        ranks = {name: rank for rank, name in reversed(list(enumerate(self.rank_fields)))}
+        return [_joined(document, ranks, place) for place, document in enumerate(self.documents)]
+
+    @property
+    def of_infinity(self) -> bool:
+        """Whether infinity's client asks: of those that send `documents` it alone sends `raw_scores`, and always."""
+        return self.raw_scores is not None
 
     @property
     def engine_priority(self) -> int:
@@ -105,7 +156,7 @@ class TextsRequest(_Scored):
     )
 
     query: StrictStr
-    texts: list[StrictStr]
+    texts: Items[StrictStr]
     truncate: StrictBool | None = Field(
         default=None, description="false refuses texts that are longer than the model takes; else they are cut."
     )
@@ -125,7 +176,7 @@ class TextsRequest(_Scored):
         return self.truncate is not False and self.truncation_direction == "right"
 
 
-class ScoreRequest(_Scored):
+class ScoreRequest(VllmOptions):
     """vLLM's request for scores in the texts' order: one text with many, or as many as there are of the other."""
 
     model_config = ConfigDict(
@@ -135,10 +186,10 @@ class ScoreRequest(_Scored):
     )
 
     model: StrictStr | None = None
-    text_1: StrictStr | list[StrictStr] = Field(description="The query, or a query for each text.")
-    text_2: StrictStr | list[StrictStr] = Field(description="The documents.")
-    truncate_prompt_tokens: Annotated[StrictInt, Field(ge=-1)] | None = Field(
-        default=None, description="Refused where it is less than the model reads."
+    text_1: StrictStr | Items[StrictStr] = Field(description="The query, or a query for each text.")
+    text_2: StrictStr | Items[StrictStr] = Field(description="The documents.")
+    max_tokens_per_doc: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="Not served here: refused where it is neither 0, vLLM's word for no limit, nor null."
     )
 
     def pairs(self) -> tuple[list[str], list[str]]:
@@ -161,15 +212,18 @@ class ScoreRequest(_Scored):
         return queries, documents
 
 
-def _joined(document: str | dict[str, Any], fields: list[str], place: int) -> str | dict[str, Any]:
+def _joined(document: str | dict[str, Any], ranks: dict[str, int], place: int) -> str:
+    """A document's fields that are named, in the names' order; each once, so that no text grows."""
     if isinstance(document, str):
         return document
-    values = [document[name] for name in fields if name in document]
+    # By the document's own fields: the names may be many more.
+    values = [document[name] for name in sorted(document.keys() & ranks.keys(), key=ranks.__getitem__)]
     if not values or not all(isinstance(value, str) for value in values):
+        names = ", ".join(sorted(ranks, key=ranks.__getitem__)[:_NAMED_FIELDS])
         raise Refusal(
             422,
-            f"documents[{place}]: texts expected in at least one of the fields {', '.join(fields)} (rank_fields)",
+            f"documents[{place}]: texts expected in at least one of the fields {names} (rank_fields)",
             "invalid_input",
             param=f"documents[{place}]",
         )
-    return {**document, TEXT_FIELD: "\n".join(values)}
+    return "\n".join(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from crossrank.server.failures import Refusal, refusal_of
 from crossrank.server.reading import ClientGone
 from crossrank.server.request_checks import (
     DEADLINE_HEADER,
+    check_count,
     check_finite,
-    check_prompt_tokens,
+    check_scores_servable,
     check_servable,
     check_size,
     checked,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from crossrank.server.service import Service
 
 logger = logging.getLogger("crossrank.server")
+
+_LARGE_BODY = 1 << 18
+"""Bytes from which on a body's values are looked through beside the event loop: ten megabytes may be five million."""
 
 
 class RerankRoutes:
@@ -64,23 +69,23 @@ class RerankRoutes:
     async def rerank(self, request: Request) -> Response:
         """Cohere, Jina, vLLM, infinity."""
         with self._accepted(request, "rerank"):
-            return await self._rerank(request, await self._body(request))
+            return await self._documents(request, await self._body(request))
 
     async def rerank_or_texts(self, request: Request) -> Response:
         """The same, and text-embeddings-inference's request where the body has `texts`."""
         with self._accepted(request, "rerank"):
             body = await self._body(request)
             if "texts" in body and "documents" not in body:
-                with self._as_tei():
+                with _refused_as(tei=True):
                     return await self._texts(request, body)
-            return await self._rerank(request, body)
+            return await self._documents(request, body)
 
     async def score(self, request: Request) -> Response:
         """Scores in the texts' order, as vLLM gives them."""
         with self._accepted(request, "score"):
             asked = checked(ScoreRequest, await self._body(request))
             served = self._service.models.find(asked.model)
-            check_prompt_tokens(asked.truncate_prompt_tokens, served)
+            check_scores_servable(asked, served)
             queries, documents = asked.pairs()
             record = record_of(request.scope)
             check_size(self._service.settings, documents, set(queries), ("text_1", "text_2"), asked.instruction)
@@ -89,15 +94,19 @@ class RerankRoutes:
             work = score_pairs(served.reranker, queries, documents, time_left, asked.instruction)
             scores = await unless_gone(request, work)
             self._count(len(documents), int(scores.tokens.sum()))
-            raw = _raw(asked.raw_scores, served)
+            raw = _raw(asked.raw, served)
             answer = score_answer(scores, request_id=record.id, model=served.name, raw=raw)
             cut = truncated_header(int(scores.truncated.sum()), query=scores.query_truncated)
             return JSONResponse(answer, headers=cut)
 
-    async def _rerank(self, request: Request, body: dict[str, Any]) -> Response:
-        asked = checked(RerankRequest, body)
+    async def _documents(self, request: Request, body: dict[str, Any]) -> Response:
+        with _refused_as(infinity=body.get("raw_scores") is not None):
+            return await self._rerank(request, checked(RerankRequest, body))
+
+    async def _rerank(self, request: Request, asked: RerankRequest) -> Response:
         served = self._service.models.find(asked.model)
         check_servable(asked, served)
+        check_count(self._service.settings, len(asked.documents), "documents")
         documents = asked.texts()
         record = record_of(request.scope)
         check_size(self._service.settings, documents, [asked.query], ("query", "documents"), asked.instruction)
@@ -107,13 +116,12 @@ class RerankRoutes:
             documents,
             self._time_left(request, asked.deadline_ms),
             all_or_nothing=asked.all_or_nothing,
-            return_documents=asked.return_documents,
             priority=asked.engine_priority,
             first_stage_scores=asked.first_stage_scores,
             max_tokens_per_document=asked.max_tokens_per_doc,
             instruction=asked.instruction,
         )
-        raw = _raw(asked.raw_scores, served)
+        raw = _raw(asked.raw, served)
 
         def answer(ranking: RankResult) -> dict[str, Any]:
             return rerank_answer(
@@ -122,7 +130,8 @@ class RerankRoutes:
                 model=served.name,
                 raw=raw,
                 top_n=asked.top_n,
-                return_documents=asked.return_documents,
+                documents=asked.documents if asked.return_documents else None,
+                infinity=asked.of_infinity,
             )
 
         if asked.stream or EVENTS in request.headers.get("accept", ""):
@@ -244,17 +253,6 @@ class RerankRoutes:
             metrics.in_progress.dec()
             metrics.durations.observe(record.milliseconds / 1000)
 
-    @contextmanager
-    def _as_tei(self) -> Iterator[None]:
-        """Errors as text-embeddings-inference's clients read them."""
-        try:
-            yield
-        except Refusal as refusal:
-            refusal.tei = True
-            raise
-        except CrossrankError as error:
-            raise refusal_of(error, tei=True) from error
-
     async def _body(self, request: Request) -> dict[str, Any]:
         body = await self._service.bodies.read(request)
         try:
@@ -263,7 +261,10 @@ class RerankRoutes:
             raise Refusal(422, f"the body is no JSON: {error}", "invalid_json") from None
         if not isinstance(value, dict):
             raise Refusal(422, f"the body is a JSON {type(value).__name__}: an object expected", "invalid_input")
-        check_finite(value)
+        if len(body) > _LARGE_BODY:
+            await asyncio.to_thread(check_finite, value)
+        else:
+            check_finite(value)
         return value
 
     def _time_left(self, request: Request, deadline_ms: float | None) -> Callable[[], float] | None:
@@ -293,6 +294,20 @@ class RerankRoutes:
     def _count(self, documents: int, tokens: int) -> None:
         self._service.metrics.documents.inc(documents)
         self._service.metrics.tokens.inc(tokens)
+
+
+@contextmanager
+def _refused_as(*, tei: bool = False, infinity: bool = False) -> Iterator[None]:
+    """Errors as the clients of text-embeddings-inference or infinity read them."""
+    try:
+        yield
+    except Refusal as refusal:
+        refusal.tei, refusal.infinity = tei, infinity
+        raise
+    except CrossrankError as error:
+        answer = refusal_of(error, tei=tei)
+        answer.infinity = infinity
+        raise answer from error
 
 
 def _raw(asked: bool | None, served: ServedModel) -> bool:

@@ -36,7 +36,6 @@ class Job:
         documents: as the engine takes them.
         time_left: gives the milliseconds until the deadline at the moment; None where there is no deadline.
         all_or_nothing: whether a document without a score is worth no answer.
-        return_documents: whether results carry their documents.
         priority: the engine's.
         first_stage_scores: a number for each document; None where their order says it.
         max_tokens_per_document: tokens that are read of each; None reads what the model takes.
@@ -50,7 +49,6 @@ class Job:
     documents: Sequence[str | dict[str, Any]]
     time_left: Callable[[], float] | None
     all_or_nothing: bool = False
-    return_documents: bool = False
     priority: int = 0
     first_stage_scores: Sequence[float] | None = None
     max_tokens_per_document: int | None = None
@@ -75,7 +73,7 @@ async def rank(reranker: AsyncReranker, job: Job) -> RankResult:
     ranking = await reranker.rank(
         job.query,
         documents,
-        return_documents=job.return_documents,
+        return_documents=False,
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
         priority=job.priority,
@@ -101,7 +99,7 @@ async def improving_ranks(reranker: AsyncReranker, job: Job) -> AsyncGenerator[R
     rankings = reranker.aiter_rank(
         job.query,
         documents,
-        return_documents=job.return_documents,
+        return_documents=False,
         deadline_ms=None if job.time_left is None else job.time_left(),
         first_stage_scores=job.first_stage_scores,
         priority=job.priority,
@@ -241,7 +239,7 @@ def _nothing_scored(job: Job) -> RankResult:
         RankedDocument(
             index,
             None,
-            job.documents[index] if job.return_documents else None,
+            None,
             truncated=False,
             unscored_because="deadline",
         )

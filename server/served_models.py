@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("crossrank.server")
 
 _RETRY_LOADING = 2.0
+_UNNAMED = "default/not-specified"
+"""What infinity's client sends as the model where its user names none."""
 
 
 class ServedModel:
@@ -112,6 +114,8 @@ class ServedModels:
         Raises:
             Refusal: no model has that name (404), or models are still loaded (503).
         """
+        if name == _UNNAMED and name not in self._settings.models:
+            name = None
         if name is not None and name not in self._settings.models:
             names = ", ".join(self._settings.models)
             raise Refusal(

@@ -147,7 +147,7 @@ def read_settings(
             f"{config_file}: unknown settings {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
     values: dict[str, Any] = {}
-    origins = Origins()
+    origins, of_file = Origins(), f"file {config_file}"
     for name in known:
         variable = ENVIRONMENT_PREFIX + name.upper()
         if flags.get(name) is not None:
@@ -157,12 +157,14 @@ def read_settings(
             values[name] = text.split(",") if name == "models" else text
             origins[name] = f"environment {variable}"
         elif name in in_file:
-            values[name], origins[name] = in_file[name], f"file {config_file}"
+            values[name], origins[name] = in_file[name], of_file
         else:
             origins[name] = "default"
     for_all = {name: values.pop(name) for name in MODEL_OPTIONS if name in values}
     if "models" in values or for_all:
-        values["models"] = _models(values.get("models", {"default": {"source": DEFAULT_MODEL}}), for_all)
+        # A model's table is of the file, so what a flag or a variable says of all models goes before it.
+        first = {name: value for name, value in for_all.items() if origins[name] != of_file}
+        values["models"] = _models(values.get("models", {"default": {"source": DEFAULT_MODEL}}), for_all, first)
     try:
         return ServerSettings.model_validate(values), origins
     except ValidationError as error:
@@ -202,8 +204,14 @@ def _toml(path: Path) -> dict[str, Any]:
         raise InvalidInputError(f"the settings file {path} is no TOML: {error}") from error
 
 
-def _models(given: Any, for_all: Mapping[str, Any]) -> dict[str, Any]:
-    """Models by name, from `[models.NAME]` tables or from a list of 'NAME=SOURCE'."""
+def _models(given: Any, for_all: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """Models by name, from `[models.NAME]` tables or from a list of 'NAME=SOURCE'.
+
+    Args:
+        given: the tables or the list.
+        for_all: options of all models.
+        first: those of them that go before a model's own.
+    """
     if isinstance(given, Mapping):
         named = {
             name: {"source": options} if isinstance(options, str) else dict(options) for name, options in given.items()
@@ -217,7 +225,7 @@ def _models(given: Any, for_all: Mapping[str, Any]) -> dict[str, Any]:
             if name in named:
                 raise InvalidInputError(f"two models are called {name!r}: give one another name, as NAME=SOURCE")
             named[name] = {"source": source or name}
-    return {name: {"source": name, **for_all, **options} for name, options in named.items()}
+    return {name: {"source": name, **for_all, **options, **first} for name, options in named.items()}
 
 
 def _in_words(error: ValidationError, origins: Origins) -> str:
@@ -226,7 +234,9 @@ def _in_words(error: ValidationError, origins: Origins) -> str:
         place = [str(part) for part in problem["loc"]]
         name = ".".join(place) or "settings"
         option = place[-1] if place else ""
-        origin = origins.get(place[0] if place else "", origins.get(option, "default"))
+        origin = origins.get(option, "default")
+        if origin == "default":  # of a model's own table
+            origin = origins.get(place[0] if place else "", "default")
         given = "" if isinstance(problem["input"], dict | BaseModel) else f"={problem['input']!r}"
         problems.append(f"{name}{given} ({origin}): {problem['msg']}")
     return "; ".join(problems)

@@ -235,3 +235,19 @@ def test_a_block_ends_early_where_its_texts_are_long(tmp_path, monkeypatch):
     run_job(write_rows(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl", scorer=scorer)
     assert sorted([len(text) for _, text in call] for call in scorer.calls) == [[40, 40], [90, 5], [200]]
     assert read_scored(tmp_path / "out.jsonl") == scored(rows)
+
+
+def test_a_job_leaves_others_their_limit_of_values_and_is_not_held_to_it(tmp_path, small_blocks):
+    rows = make_rows(600)
+    rows[500]["document"] = "x" * 200_000
+    pairs = write_rows(tmp_path / "a.csv", rows)
+    limits = []
+
+    class Told:
+        def append(self, progress):  # in the thread that reads, between two rows
+            limits.append(csv.field_size_limit())
+
+    before = csv.field_size_limit()
+    assert run_job(pairs, tmp_path / "out.csv", told=Told()).rows == 600
+    assert len(limits) > 60
+    assert set(limits) == {before}

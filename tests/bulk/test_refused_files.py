@@ -93,11 +93,14 @@ def test_files_of_different_columns_are_refused_unless_those_to_carry_are_named(
     assert run_job(tmp_path / "[ab].csv", tmp_path / "out.csv", layout=Layout(keep=("id",))).rows == 6
 
 
+@pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.tsv", "out.parquet"])
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
-def test_a_column_to_keep_that_is_nowhere_is_refused(tmp_path, form):
+def test_a_column_to_keep_that_is_nowhere_is_refused(tmp_path, form, out):
     pairs = write_rows(tmp_path / f"a.{form}", make_rows(3))
     with pytest.raises(InvalidInputError, match=r"'ident'"):
-        run_job(pairs, tmp_path / "out.jsonl", layout=Layout(keep=("ident",)))
+        run_job(pairs, tmp_path / out, layout=Layout(keep=("ident",)))
+    assert file_names(tmp_path) == {pairs.name}
+    assert run_job(pairs, tmp_path / out, layout=Layout(keep=("id",))).rows == 3
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -135,3 +138,22 @@ def test_a_file_that_changes_while_it_is_scored_gives_no_output(tmp_path, small_
     with pytest.raises(InvalidInputError, match=r"changed while"):
         run_job(pairs, tmp_path / "out.jsonl", scorer=Changing())
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_scores_of_texts_that_were_in_a_file_for_a_while_are_not_kept_for_those_before(tmp_path, small_blocks):
+    rows = make_rows(600)  # more than is read ahead
+    others = [row | {"document": row["document"].replace("text", "next")} for row in rows]
+    pairs, out = write_rows(tmp_path / "a.jsonl", rows), tmp_path / "out.jsonl"
+    run_job(pairs, tmp_path / "undisturbed.jsonl")
+
+    class Changing(StubScorer):
+        def score(self, given):
+            if not self.calls:
+                write_rows(pairs, others)
+            return super().score(given)
+
+    with pytest.raises(InvalidInputError, match=r"changed while"):
+        run_job(pairs, out, scorer=Changing())
+    write_rows(pairs, rows)
+    run_job(pairs, out)
+    assert out.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()

@@ -220,7 +220,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named_with_its_line(rerank, tmp
     path = tmp_path / "documents.jsonl"
     path.write_bytes(content)
     for result in (rerank(path), rerank("-", "--input-format", "jsonl", stdin=content)):
-        assert (result.exit_code, result.stdout) == (1, "")
+        assert (result.exit_code, result.stdout) == (2, "")
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
 

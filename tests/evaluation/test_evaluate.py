@@ -103,6 +103,25 @@ def test_open_rerankers_and_cascades_are_evaluated_and_stay_open(many_queries, t
             assert scores == sorted(set(scores), reverse=True), "stages do not compare, ranks do"
 
 
+def test_an_open_reranker_is_judged_by_its_ranking_also_where_its_activation_saturates(
+    many_queries, tiny_artifact, monkeypatch
+):
+    from crossrank.engine.runtime.session import GraphSession
+
+    original = GraphSession.run
+    monkeypatch.setattr(GraphSession, "run", lambda self, arrays: original(self, arrays) + 40)  # sigmoid(40) is 1
+    read = read_collection(many_queries)
+    with Reranker(tiny_artifact, precision="fp32", activation="sigmoid") as reranker:
+        (_, model) = evaluate(many_queries, {"open": reranker}, queries=3).models
+        for query, ranking in model.rankings.items():
+            names = read.runs[query]
+            texts = [read.documents[name] for name in names]
+            ranked = reranker.rank(read.queries[query], texts)
+            assert {item.score for item in ranked} == {1.0}
+            assert [name for name, _ in ranking] == [names[item.index] for item in ranked]
+            assert [score for _, score in ranking] == pytest.approx([1.0] * len(names), abs=1e-5)
+
+
 def test_a_document_that_a_cascade_cannot_score_is_named_with_its_query(many_queries, tiny_artifact, monkeypatch):
     score_indices = ArtifactReranker.score_indices
 

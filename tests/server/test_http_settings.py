@@ -50,6 +50,28 @@ def test_models_come_as_pairs_or_tables_and_options_for_all_of_them(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("flags", "environment", "origin"),
+    [
+        ({"precision": "fp32", "raw_scores": False}, {}, "flag"),
+        ({}, {"CROSSRANK_PRECISION": "fp32", "CROSSRANK_RAW_SCORES": "false"}, "environment CROSSRANK_PRECISION"),
+    ],
+)
+def test_what_a_flag_or_a_variable_says_of_all_models_goes_before_their_tables(tmp_path, flags, environment, origin):
+    file = tmp_path / "serve.toml"
+    file.write_text(
+        'precision = "auto"\n[models.a]\nprecision = "int8"\nraw_scores = true\nthreads = 3\n[models.b]\n',
+        encoding="utf-8",
+    )
+    settings, origins = read_settings(flags, config_file=file, environment=environment)
+    assert {name: (model.precision, model.raw_scores) for name, model in settings.models.items()} == {
+        "a": ("fp32", False),
+        "b": ("fp32", False),
+    }
+    assert settings.models["a"].threads == 3
+    assert f"model a = a, precision=fp32 ({origin}), threads=3  (file {file})" in describe_settings(settings, origins)
+
+
+@pytest.mark.parametrize(
     ("flags", "environment", "text", "expected"),
     [
         ({"port": 70000}, {}, "", r"port=70000 \(flag\)"),
@@ -61,6 +83,10 @@ def test_models_come_as_pairs_or_tables_and_options_for_all_of_them(tmp_path):
         ({"models": ["a=1", "a=2"]}, {}, "", "two models are called 'a'"),
         ({"models": ["a="]}, {}, "", "NAME=SOURCE or SOURCE expected"),
         ({"max_buffered_bytes": 5}, {}, "", "no room for one body"),
+        ({}, {"CROSSRANK_THREADS": "many"}, "", r"threads='many' \(environment CROSSRANK_THREADS\)"),
+        ({}, {"CROSSRANK_THREADS": "many"}, "[models.a]", r"threads='many' \(environment CROSSRANK_THREADS\)"),
+        ({}, {}, "[models.a]\nthreads = 0", r"models.a.threads=0 \(file "),
+        ({"models": ["a"]}, {}, "threads = 0", r"models.a.threads=0 \(file "),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_origin(tmp_path, flags, environment, text, expected):
@@ -104,3 +130,13 @@ def test_a_file_of_keys_without_a_key_is_refused(tmp_path):
         Keys.read(tmp_path / "keys")
     with pytest.raises(InvalidInputError, match="cannot be read"):
         Keys.read(tmp_path / "missing")
+
+
+def test_keys_are_whole_lines_whatever_mark_the_file_begins_with(tmp_path):
+    from crossrank.server.keys import Keys
+
+    (tmp_path / "keys").write_text("\ufefffirst\n  # a comment\nsecond # of team A\n", encoding="utf-8")
+    keys = Keys.read(tmp_path / "keys")
+    assert keys.accept("Bearer first")
+    assert keys.accept("Bearer second # of team A")
+    assert not keys.accept("Bearer second")

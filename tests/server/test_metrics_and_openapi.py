@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 from openapi_spec_validator import validate
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,8 +15,10 @@ from served_app import DOCUMENTS, QUERY, client_of
 from stub_reranker import StubReranker, stub_opener
 
 from crossrank.errors import InferenceError, Overloaded
+from crossrank.server.metrics import Metrics
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
+NAMED_METRIC = re.compile("`((?:te|crossrank)_[a-z_]+)`")
 ERRORS = {"failing": InferenceError("the graph failed"), "wrong": RuntimeError("a mistake")}
 
 
@@ -59,6 +65,37 @@ def test_prometheus_reads_what_was_served(tiny_artifact):
     asyncio.run(main())
 
 
+def test_a_worker_that_died_has_no_requests_in_progress_and_its_counts_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    worker = (
+        "import sys, time\n"
+        "from crossrank.server.metrics import Metrics\n"
+        "metrics = Metrics()\n"
+        "metrics.in_progress.inc()\n"
+        "metrics.requests.labels('rerank').inc()\n"
+        "print('counted', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for process in workers:
+            process.stdout.readline()
+        metrics = Metrics()
+        assert samples(metrics.exposition()[0].decode())["crossrank_requests_in_progress",] == 2
+        workers[0].kill()
+        workers[0].wait()
+        read = samples(metrics.exposition()[0].decode())
+        assert read["crossrank_requests_in_progress",] == metrics.summary()["in_progress"] == 1
+        assert read["te_request_count", "rerank"] == 2
+    finally:
+        for process in workers:
+            process.kill()
+            process.communicate()
+
+
 def test_a_stream_is_counted_by_its_end():
     def fault(query):
         if query != QUERY:
@@ -75,6 +112,23 @@ def test_a_stream_is_counted_by_its_end():
             assert read["te_request_failure", "inference_failed"] == 1
             assert read["te_request_failure", "internal_error"] == 1
             assert read["crossrank_hung_up_total",] == 0
+
+    asyncio.run(main())
+
+
+def test_every_number_that_the_documentation_names_is_there_under_that_name(tiny_artifact):
+    pages = ("http.md", "guides/operate-and-observe.md")
+    docs = Path(__file__).parents[2] / "docs"
+    named = {name for page in pages for name in NAMED_METRIC.findall((docs / page).read_text(encoding="utf-8"))}
+    assert len(named) > 10
+
+    async def main():
+        async with client_of(tiny_artifact) as client:
+            await client.post("/v2/rerank", json={**BODY, "deadline_ms": 0})
+            await client.post("/v2/rerank", json={})
+            exposed = {name for name, *_ in samples((await client.get("/metrics")).text)}
+        whole = {re.sub("_(bucket|sum|count)$", "", name) for name in exposed if not name.endswith("_request_count")}
+        assert named <= exposed | whole, named - exposed - whole
 
     asyncio.run(main())
 

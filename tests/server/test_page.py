@@ -75,6 +75,9 @@ def test_the_page_reranks_by_keyboard_and_needs_no_network():
                 rows = driver.find_elements(By.CSS_SELECTOR, "#results tr")
                 assert len(rows) == 3
                 assert LINES[1] in rows[0].text
+                cells = [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
+                shown = {int(number): document for _, _, number, document in cells}
+                assert shown == {number: line for number, line in enumerate(LINES, start=1) if line}
                 assert "<b>Bees</b>" in text(driver, "results")  # as text, not as a part of the page
                 until(lambda: text(driver, "answered") != "0")
                 unnamed = "return [...document.querySelectorAll('input,textarea,select')].filter(e => !e.labels.length)"

@@ -152,6 +152,22 @@ def test_langchain_and_llamaindex(url, expected):
         close(ranked, expected[:3])
 
 
+def test_infinity(url, expected):
+    done = subprocess.run(
+        [python_of("infinity"), Path(__file__).parent / "clients" / "ask_with_infinity.py", url, QUERY],
+        input=json.dumps(DOCUMENTS),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    read = json.loads(done.stdout)
+    close(read["ranked"], expected[:3])
+    location, message = read["mistake"]
+    assert location == ["body", "documents[5]"]
+    assert message.startswith("documents[5]: ")
+
+
 @pytest.mark.parametrize("endpoint", ["cohere-rankings", "hf-tei-rankings"])
 def test_aiperf(url, tmp_path, endpoint):
     rows = [{"texts": [{"name": "query", "contents": [QUERY]}, {"name": "passages", "contents": DOCUMENTS}]}]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import threading
 
 import pytest
 from served_app import DOCUMENTS, QUERY, client_of
@@ -111,6 +113,54 @@ def test_numbers_that_no_answer_could_give_back_are_422(fields, param):
             content = f'{{"query": "q", "return_documents": true, "{option}": true, {fields}}}'
             answer = await client.post("/v2/rerank", content=content, headers={"Content-Type": "application/json"})
             refused(answer, 422, "invalid_input", param)
+
+    stubbed(check)
+
+
+def test_too_many_documents_are_refused_before_their_fields_are_read():
+    async def check(client):
+        documents = [{"title": "a"}, {"title": 5}, {"title": "c"}]
+        body = {"query": QUERY, "documents": documents, "rank_fields": ["title"]}
+        refused(await client.post("/v1/rerank", json=body), 422, "too_many_documents", "documents[2]")
+
+    stubbed(check, max_documents=2)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "bad"),
+    [
+        ("/v2/rerank", {"query": "q"}, "documents"),
+        ("/v2/rerank", {"query": "q", "documents": ["a"]}, "first_stage_scores"),
+        ("/v2/rerank", {"query": "q", "documents": ["a"]}, "rank_fields"),
+        ("/rerank", {"query": "q"}, "texts"),
+        ("/score", {"text_1": "q"}, "text_2"),
+        ("/score", {"text_2": "d"}, "text_1"),
+    ],
+)
+def test_of_a_list_that_is_wrong_all_over_only_the_first_item_is_looked_at(path, body, bad):
+    async def check(client):
+        answer = await client.post(path, json={**body, bad: [None] * 1000})
+        assert answer.status_code == 422
+        found = re.search(r"problems in all: (\d+)", answer.json()["message"])
+        assert found is None or int(found[1]) <= 3
+
+    stubbed(check)
+
+
+def test_others_are_served_while_the_values_of_a_large_body_are_looked_through(monkeypatch):
+    answered = threading.Event()
+
+    def look_through(body):
+        assert "more" not in body or answered.wait(5), "nobody else was served"
+
+    monkeypatch.setattr("crossrank.server.rerank_routes.check_finite", look_through)
+
+    async def check(client):
+        large = asyncio.create_task(client.post("/v2/rerank", json={**BODY, "more": [0] * 300_000}))
+        await asyncio.sleep(0)
+        assert (await client.post("/v2/rerank", json=BODY)).status_code == 200
+        answered.set()
+        assert (await large).status_code == 200
 
     stubbed(check)
 

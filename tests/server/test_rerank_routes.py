@@ -81,10 +81,76 @@ async def test_rank_fields_are_read_in_their_order(client):
 
 
 @served
+async def test_a_field_that_is_named_again_and_again_is_read_once(client):
+    documents = [{"title": "old café", "text": "wind"}, {"text": "harbour"}]
+    answer = await post(
+        client, "/v1/rerank", query=QUERY, documents=documents, rank_fields=["text", "title", *["text", "no"] * 5000]
+    )
+    plain = await post(client, "/v1/rerank", query=QUERY, documents=["wind\nold café", "harbour"])
+    assert answer["results"] == plain["results"]
+    assert answer["usage"] == plain["usage"]
+
+
+@served
+async def test_documents_come_back_as_they_were_whichever_of_their_fields_are_read(client):
+    documents = [{"title": "old café", "text": "wind"}, {"title": "results", "id": 7}, "a text"]
+    body = {"query": QUERY, "documents": documents, "rank_fields": ["title", "text"], "return_documents": True}
+    for more in ({}, {"max_tokens_per_doc": 5}):
+        answer = await post(client, "/v1/rerank", **body, **more)
+        returned = {item["index"]: item["document"] for item in answer["results"]}
+        assert returned == {0: documents[0], 1: documents[1], 2: {"text": "a text"}}
+
+
+@served
+async def test_what_infinitys_client_sends_is_answered_as_it_reads_it(client, expected):
+    # What it always sends, also of what its user leaves out; it raises at any other `object`, and reads FastAPI's 422.
+    body = {"query": QUERY, "documents": DOCUMENTS, "return_documents": False, "raw_scores": False}
+    answer = await post(client, "/rerank", **body, model="default/not-specified")
+    assert answer["object"] == "rerank"
+    assert answer["model"] == "tiny"
+    assert [item["index"] for item in answer["results"]] == expected.order
+    refused = await post(client, "/rerank", 422, **body | {"documents": ["a", {"title": "no text"}]})
+    (mistake,) = refused["detail"]
+    assert mistake == {"loc": ["body", "documents[1]"], "msg": refused["message"], "type": "invalid_input"}
+    assert refused["message"].startswith("documents[1]")
+    assert (await client.post("/rerank", json={**body, "model": "other"})).json()["detail"].startswith("model 'other'")
+
+
+@served
 async def test_raw_scores_are_logits(client, expected):
     answer = await post(client, "/rerank", query=QUERY, documents=DOCUMENTS, raw_scores=True)
     raw = [item["relevance_score"] for item in answer["results"]]
     np.testing.assert_array_equal(np.float32(raw), expected.logits[expected.order])
+
+
+@served
+async def test_vllms_word_for_logits_is_understood(client, expected):
+    body = {"query": QUERY, "documents": DOCUMENTS}
+    pairs = {"text_1": QUERY, "text_2": DOCUMENTS}
+    for options, scale in (
+        ({"use_activation": False}, expected.logits),
+        ({"use_activation": True}, expected.scores),
+        ({"use_activation": None}, expected.scores),
+        ({"use_activation": False, "raw_scores": False}, expected.scores),
+    ):
+        ranked = await post(client, "/rerank", **body, **options)
+        scores = [item["relevance_score"] for item in ranked["results"]]
+        np.testing.assert_allclose(scores, scale[expected.order], atol=1e-6)
+        scored = await post(client, "/score", **pairs, **options)
+        np.testing.assert_allclose([item["score"] for item in scored["data"]], scale, atol=1e-6)
+
+
+@served
+async def test_limits_of_vllm_that_would_change_scores_are_refused_and_its_words_for_none_are_not(client):
+    body, pairs = {"query": QUERY, "documents": ["a"]}, {"text_1": QUERY, "text_2": ["a"]}
+    for path, asked in (("/rerank", body), ("/score", pairs)):
+        for option in ({"max_tokens_per_query": 4}, {"truncation_side": "left"}):
+            answer = await post(client, path, 422, **asked, **option)
+            assert (answer["error"]["code"], answer["error"]["param"]) == ("not_supported", next(iter(option)))
+        await post(client, path, **asked, max_tokens_per_query=0, truncation_side="right")
+    answer = await post(client, "/score", 422, **pairs, max_tokens_per_doc=4)
+    assert answer["error"]["param"] == "max_tokens_per_doc"
+    await post(client, "/score", **pairs, max_tokens_per_doc=0)
 
 
 @served
