@@ -112,6 +112,20 @@ def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
         closing.result(WAIT)
 
 
+def test_closing_starts_what_waits_for_others_to_share_its_run(reranker):
+    engine = reranker(max_wait_ms=600_000, threads=1)
+    assert engine.info().batching == "padded", "nothing is waited for where runs are not shared"
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(engine.score, "q", ["a", "b"])
+        until(lambda: engine.stats().waiting_requests == 1)
+        closing = threading.Thread(target=engine.close, daemon=True)
+        closing.start()
+        try:
+            assert call.result(WAIT).shape == (2,)
+        finally:
+            engine.close(drain=False)
+
+
 @pytest.mark.parametrize("place", ["__init__", "__enter__", "submit", "leave"])
 def test_an_interrupt_anywhere_leaves_nobody_inside(reranker, monkeypatch, place):
     engine = reranker(max_queue_tokens=50)
