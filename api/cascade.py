@@ -193,6 +193,7 @@ class Cascade(ClosedOnLeaving):
         failures: dict[int, str] = {}
         runs: list[StageRun] = []
         query_truncated = False
+        tokens = 0
         for number, (stage, reranker) in enumerate(zip(self._stages, self._rerankers, strict=True)):
             started = time.perf_counter()
             scores, scored = None, 0
@@ -212,6 +213,7 @@ class Cascade(ClosedOnLeaving):
             if scores is None:
                 continue
             query_truncated = query_truncated or scores.query_truncated
+            tokens += int(scores.tokens[scores.scored].sum())
             best = best_first(scores)
             promoted, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
             returned = items if return_documents else None
@@ -229,6 +231,7 @@ class Cascade(ClosedOnLeaving):
             unscored=tuple(item.index for item in unscored),
             unscored_because="failed" if unscored else None,
             failures=dict(sorted(failures.items())),
+            tokens=tokens,
             stages=tuple(runs),
         )
 

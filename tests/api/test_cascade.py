@@ -93,6 +93,14 @@ def test_three_stages(model, short):
     assert [run.max_length for run in ranking.stages] == [SHORT, SHORT, 64]
 
 
+def test_the_tokens_of_all_stages_are_told(model, short):
+    cascade = Cascade([Stage(model, keep=4, max_length=SHORT), Stage(model)])
+    ranking = cascade.rank(QUERY, DOCUMENTS, top_k=1)
+    kept = [DOCUMENTS[item.index] for item in cascade.rank(QUERY, DOCUMENTS)[:4]]
+    assert ranking.tokens == short.rank(QUERY, DOCUMENTS).tokens + model.rank(QUERY, kept).tokens
+    assert cascade.rank(QUERY, DOCUMENTS[:3]).tokens == model.rank(QUERY, DOCUMENTS[:3]).tokens
+
+
 def test_equal_scores_keep_the_callers_order(model):
     cascade = Cascade([Stage(model, keep=2, max_length=SHORT), Stage(model)])
     ranking = cascade.rank(QUERY, [{"text": "cold water", "id": number} for number in range(5)])
