@@ -152,6 +152,15 @@ def test_prepared_documents_are_accepted(model):
         Cascade([Stage(model)]).rank(QUERY, Reranker(model._model, max_length=16).prepare(["a"]))
 
 
+def test_a_stage_of_another_tokenizer_reads_no_more_of_shortened_documents(model, short):
+    cascade = Cascade([Stage(model, keep=3), Stage(short)])
+    ranking = cascade.rank(QUERY, cascade.prepare(DOCUMENTS).shortened(4).shortened(1000))
+    expected = short.rank(QUERY, short.prepare(DOCUMENTS).shortened(4))
+    scores = {item.index: (item.score, item.truncated) for item in expected}
+    assert [(item.score, item.truncated) for item in ranking[:3]] == [scores[item.index] for item in ranking[:3]]
+    assert ranking.truncated_documents == expected.truncated_documents > 0
+
+
 def test_prepared_documents_fewer_than_a_first_stage_keeps_go_to_a_stage_of_another_tokenizer(model, short):
     cascade = Cascade([Stage(short, keep=4), Stage(model)])
     for documents in (DOCUMENTS[:2], DOCUMENTS):
