@@ -155,7 +155,8 @@ class QueueOwner:
         if not self._closing.drain:
             return True
         # In this order: a call that has left has put its last request into the inbox before.
-        return self._admission.waited_for(self._closing.blocked) == 0 and self.commands.empty()
+        waited_for = self._admission.waited_for(self._closing.blocked, self._closing.thread)
+        return waited_for == 0 and self.commands.empty()
 
     def _next_timeout(self) -> float | None:
         """Seconds until something is to be done without a command; None for never."""
