@@ -1,12 +1,14 @@
 """Cascades: which documents reach the next stage, their order, shared models and encodings, refused input."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_runner import FakeRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_artifacts import copy_artifact
 from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, Reranker, Stage, Windows
@@ -127,6 +129,16 @@ def test_one_model_is_loaded_once_and_documents_are_encoded_once(tiny_artifact, 
         cascade.rank(QUERY, DOCUMENTS)
         assert sessions == [1]
         assert sorted(encoded) == sorted(DOCUMENTS)
+
+
+def test_a_folder_of_an_embedded_models_name_is_not_taken_for_that_model(tiny_artifact, tmp_path, monkeypatch):
+    copy_artifact(tiny_artifact, tmp_path / "default")
+    monkeypatch.chdir(tmp_path)
+    with Cascade([Stage("default", keep=1), Stage(Path("default"))], provider="cpu", threads=1) as cascade:
+        ranking = cascade.rank(QUERY, DOCUMENTS[:2])
+        assert [run.model for run in ranking.stages] == ["default", "tiny-bert"]
+    with Cascade([Stage("./default", keep=1), Stage(tmp_path / "default")], provider="cpu", threads=1) as cascade:
+        assert cascade.rerankers[0] is cascade.rerankers[1]
 
 
 def test_a_stage_of_another_tokenizer_encodes_only_what_reaches_it(model, short, monkeypatch):
