@@ -170,7 +170,7 @@ class QueueOwner:
         return min(max(0.0, at - self._clock()), _LONGEST_WAIT if self._closing is None else _DRAINING_WAIT)
 
     def _held_until(self) -> float | None:
-        """When an idle engine starts what waits for others to share its run; None for now. Closing, it waits for none."""
+        """When an idle engine starts what waits for others to share its run; None for at once, as while closing."""
         if self._in_flight or self._closing is not None:
             return None
         return self._queue.held_until(self._max_wait)
