@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_runner import WAIT, until
 
+from crossrank.engine.loaded_model import LoadedModel
 from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.errors import ClosedError
 
@@ -79,6 +80,24 @@ def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
     assert (engine.stats().requests, engine.stats().pairs) == (2, 10)
     assert engine.health().closed
     assert not engine.health().ok
+
+
+@pytest.mark.parametrize("ask", ["stats", "health"])
+def test_who_asks_for_counts_while_another_thread_closes_gets_them(reranker, monkeypatch, ask):
+    engine = reranker()
+    engine.score("q", ["d"])
+    scheduler = LoadedModel.scheduler
+
+    def closed_at_this_moment(self):
+        monkeypatch.undo()
+        engine.close()
+        return scheduler(self)
+
+    monkeypatch.setattr(LoadedModel, "scheduler", closed_at_this_moment)
+    told = getattr(engine, ask)()
+    assert told == getattr(engine, ask)()
+    assert engine.health().closed
+    assert engine.stats().requests == 1
 
 
 def test_closing_without_draining_refuses_what_waits(reranker):
