@@ -18,6 +18,7 @@ from crossrank.engine.text.documents import as_list, checked_top_k, query_text
 from crossrank.engine.text.prepared import PreparedDocuments
 from crossrank.errors import InferenceError, InvalidInputError
 from crossrank.reranker import Reranker
+from crossrank.resolve import absolute_model
 from crossrank.stages import CascadeResult, StageRun, checked_stages
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Cascade(ClosedOnLeaving):
             long_documents=long_documents,
             score_cache_bytes=score_cache_bytes,
         )
-        self._made: dict[str, Reranker] = {}
+        self._made: dict[str | Path, Reranker] = {}
         self._open()
 
     @classmethod
@@ -193,6 +194,7 @@ class Cascade(ClosedOnLeaving):
         failures: dict[int, str] = {}
         runs: list[StageRun] = []
         query_truncated = False
+        tokens = 0
         for number, (stage, reranker) in enumerate(zip(self._stages, self._rerankers, strict=True)):
             started = time.perf_counter()
             scores, scored = None, 0
@@ -212,6 +214,7 @@ class Cascade(ClosedOnLeaving):
             if scores is None:
                 continue
             query_truncated = query_truncated or scores.query_truncated
+            tokens += int(scores.tokens[scores.scored].sum())
             best = best_first(scores)
             promoted, dropped = best[: stage.keep or 0], best[stage.keep or 0 :]
             returned = items if return_documents else None
@@ -229,6 +232,7 @@ class Cascade(ClosedOnLeaving):
             unscored=tuple(item.index for item in unscored),
             unscored_because="failed" if unscored else None,
             failures=dict(sorted(failures.items())),
+            tokens=tokens,
             stages=tuple(runs),
         )
 
@@ -270,7 +274,7 @@ class Cascade(ClosedOnLeaving):
     def _reranker(self, model: str | Path | ArtifactReranker) -> ArtifactReranker:
         if isinstance(model, ArtifactReranker):
             return model
-        name = str(model)
+        name = absolute_model(model)  # "default" is the embedded model, Path("default") a folder
         if name not in self._made:
             self._made[name] = self._make(model)
         return self._made[name]

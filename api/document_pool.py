@@ -20,6 +20,7 @@ class DocumentPool:
 
     def __init__(self, items: tuple[Document, ...], prepared: PreparedDocuments | None) -> None:
         self._items = items
+        self._tokens_read = None if prepared is None else prepared.tokens_read
         self._encoded: dict[str, tuple[PreparedDocuments, npt.NDArray[np.int64]]] = {}
         if prepared is not None:
             self._encoded[prepared.key] = prepared, np.arange(len(items))
@@ -30,6 +31,9 @@ class DocumentPool:
         """Score the documents with the indices `alive`, ascending."""
         if reranker.prepared_key not in self._encoded:
             documents = self._items if len(alive) == len(self._items) else [self._items[index] for index in alive]
-            self._encoded[reranker.prepared_key] = (reranker.prepare(documents), alive)
+            prepared = reranker.prepare(documents)
+            if self._tokens_read is not None:
+                prepared = prepared.shortened(self._tokens_read)
+            self._encoded[reranker.prepared_key] = prepared, alive
         prepared, indices = self._encoded[reranker.prepared_key]
         return reranker.score_indices(query, prepared, np.searchsorted(indices, alive), max_length=max_length)

@@ -65,7 +65,8 @@ class Reranker(ArtifactReranker):
             max_batch_tokens: padded tokens of one run at most, which bounds memory; None takes the provider's default.
             max_queue_tokens: tokens of all callers that may wait at most; None sets no bound: each waiting caller
                 is a thread, so the number of threads is a bound.
-            max_wait_ms: how long an idle engine waits for other requests to share its first run, if runs can be shared.
+            max_wait_ms: how long an idle engine waits for other requests to share its first run, if runs can be shared;
+                not while a call with a deadline waits.
             long_documents: 'truncate' reads the beginning of documents that are too long for the model, 'windows' reads
                 all of them, window by window; `Windows` sets their size, stride, number and aggregation.
             score_cache_bytes: size of the score cache in bytes; with it the same query and text are scored once. None

@@ -65,6 +65,8 @@ class StageRun:
 class CascadeResult(RankResult):
     """A ranking by a cascade. Scores of different stages are not comparable: a later stage's documents come first.
 
+    `tokens` are those of all stages together.
+
     Attributes:
         stages: what each stage did.
     """

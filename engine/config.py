@@ -59,7 +59,8 @@ class RerankerConfig:
         max_batch_tokens: padded tokens in one run at most; a longer pair runs alone. None takes the provider's default.
         max_queue_tokens: tokens of all callers that may wait at most; None sets no bound for synchronous callers, and
             ten million for asynchronous ones. Those are also refused where they would wait for more than four seconds.
-        max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared.
+        max_wait_ms: how long an idle engine waits for more pairs to share its first run, where runs may be shared; not
+            while a call with a deadline waits.
         truncation: what is cut of a pair that is too long, in the tokenizers library's words: 'only_second' cuts the
             document, 'longest_first' whichever of query and document is longer, as sentence-transformers does.
         long_documents: 'truncate' reads the beginning of documents that are too long, 'windows' all of them, window by

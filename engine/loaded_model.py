@@ -6,6 +6,7 @@ It belongs to one process. Its sessions are made when it is made, and anew at th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -182,11 +183,15 @@ class LoadedModel:
 
     def stats(self) -> RerankerStats:
         """Counts since the model was loaded in this process; also after `close`."""
-        return self._at_close[0] if self._at_close else self.scheduler().stats()
+        with contextlib.suppress(ClosedError):
+            return self._at_close[0] if self._at_close else self.scheduler().stats()
+        return (self._at_close or NOTHING_LOADED)[0]  # another thread closed it at this moment
 
     def health(self) -> Health:
         """Whether the threads live; also after `close`."""
-        return self._at_close[1] if self._at_close else self.scheduler().health()
+        with contextlib.suppress(ClosedError):
+            return self._at_close[1] if self._at_close else self.scheduler().health()
+        return (self._at_close or NOTHING_LOADED)[1]
 
     def observe(self, observer: BatchObserver | None) -> None:
         """Call a function with every run in this process; None ends that."""

@@ -129,7 +129,10 @@ def cut_texts(ranking: RankResult) -> list[str]:
     """In words, what was cut to the model's length."""
     warnings = []
     if ranking.truncated_documents:
-        warnings.append(f"{ranking.truncated_documents} documents were longer than is read of one and were cut")
+        warnings.append(
+            f"{ranking.truncated_documents} documents were longer than the model takes, or than was asked to be read, "
+            "and were cut"
+        )
     if ranking.query_truncated:
         warnings.append("the query was longer than the model takes and was cut")
     return warnings

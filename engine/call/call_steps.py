@@ -136,8 +136,8 @@ class Call(Generic[AnyArguments]):
         if scores.anything_truncated:
             # The text is constant, so that Python's default filter shows it once a place and not once a call.
             warnings.warn(
-                "some texts were longer than the model takes, or than was asked for, and were cut; rank() says which, "
-                "info() has the limits",
+                "some texts were longer than the model takes, or than shortened() leaves, and were cut; rank() says "
+                "which, info() has the limits",
                 TruncationWarning,
                 stacklevel=3,
             )

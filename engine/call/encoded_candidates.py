@@ -46,7 +46,8 @@ class DocumentScores:
         truncated: whether a part of the document was not read, bool (n,).
         windows: the best window of each, or None where windows are not read.
         query_truncated: whether any query was cut.
-        tokens: that the model read of each pair, its special tokens included, int64 (n,); 0 where its score was known.
+        tokens: that the model read of each pair, its special tokens included, int64 (n,); 0 where its score was known,
+            or where it has none.
         failed: those that have no score whatever time they are given, by their indices.
     """
 

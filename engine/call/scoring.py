@@ -228,7 +228,7 @@ class Scoring:
         self._logits[chunk.indices] = scores.logits
         self._scored[chunk.indices] = scores.scored
         self._truncated[chunk.indices] = scores.truncated & scores.scored
-        self._tokens[chunk.indices] = scores.tokens
+        self._tokens[chunk.indices] = scores.tokens * scores.scored
         if self._candidates.windows is not None:
             for index, window, scored in zip(
                 chunk.indices.tolist(), scores.windows, scores.scored.tolist(), strict=True

@@ -158,7 +158,8 @@ class Admission:
         # Reentrant: a call that nobody holds any more leaves from the garbage collector, in whatever thread it runs.
         self._lock = threading.RLock()
         self._closed = self._abandoned = False
-        self._of_loops: dict[AbstractEventLoop, int] = {}
+        # How many calls need each loop, and the thread that ran it last.
+        self._of_loops: dict[AbstractEventLoop, tuple[int, int]] = {}
         self._open: dict[weakref.ref[AdmittedCall], None] = {}
         self.tokens = 0
         self.calls = 0
@@ -179,7 +180,8 @@ class Admission:
                 bounds = self.bounds if call.loop is None else self.bounds_beside_loop
                 self._check_wait(call, seconds, bounds.seconds)
                 self._check_tokens(call, tokens, seconds, bounds.tokens)
-            of_loop = 0 if call.loop is None else self._of_loops.get(call.loop, 0) + 1
+            count = 0 if call.loop is None else self._of_loops.get(call.loop, (0, 0))[0]
+            of_loop = (count + 1, threading.get_ident())
             self._open[call.reference] = None
             self.tokens += tokens
             self.calls += 1
@@ -220,7 +222,8 @@ class Admission:
         with self._lock:
             if not call.open:
                 return self._closed
-            of_loop = 0 if call.loop is None else self._of_loops.get(call.loop, 0) - 1
+            count, thread = (1, 0) if call.loop is None else self._of_loops.get(call.loop, (1, 0))
+            of_loop = (count - 1, thread)
             self._open.pop(call.reference, None)
             self.tokens -= call.announced
             self.calls -= 1
@@ -229,7 +232,7 @@ class Admission:
             call.open = False
             if call.loop is not None:
                 self._of_loops[call.loop] = of_loop
-                if of_loop <= 0:
+                if count <= 1:
                     del self._of_loops[call.loop]
             return self._closed
 
@@ -239,14 +242,20 @@ class Admission:
             calls = [call for reference in self._open if (call := reference()) is not None]
             return [WaitingWork(call.seconds, call.seconds, call.terms) for call in calls if call.seconds > 0]
 
-    def waited_for(self, blocked: AbstractEventLoop | None) -> int:
-        """Open calls that can still continue.
+    def waited_for(self, blocked: AbstractEventLoop | None, thread: int | None = None) -> int:
+        """Open calls that can still continue: not those of a closed loop, or of one that a waiting thread would run.
 
         Args:
-            blocked: an event loop whose thread waits for their end, or None. Closed loops are left out, too.
+            blocked: an event loop whose thread waits for their end, or None.
+            thread: the number of a thread that waits for their end; it runs no loop meanwhile that it ran last and that
+                has stopped. None for no thread.
         """
         with self._lock:
-            stuck = [count for loop, count in self._of_loops.items() if loop is blocked or loop.is_closed()]
+            stuck = [
+                count
+                for loop, (count, ran_in) in self._of_loops.items()
+                if loop is blocked or loop.is_closed() or (ran_in == thread and not loop.is_running())
+            ]
             return self.calls - sum(stuck)
 
     def close(self) -> None:

@@ -60,10 +60,11 @@ class Recalibrated:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Finish (drain) or refuse what waits, then end; without waiting for calls that need a `blocked` event loop."""
+    """Finish (drain) or refuse what waits, then end; for `blocked` and `thread` see `Admission.waited_for`."""
 
     drain: bool
     blocked: AbstractEventLoop | None = None
+    thread: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,19 +155,25 @@ class QueueOwner:
         if not self._closing.drain:
             return True
         # In this order: a call that has left has put its last request into the inbox before.
-        return self._admission.waited_for(self._closing.blocked) == 0 and self.commands.empty()
+        waited_for = self._admission.waited_for(self._closing.blocked, self._closing.thread)
+        return waited_for == 0 and self.commands.empty()
 
     def _next_timeout(self) -> float | None:
         """Seconds until something is to be done without a command; None for never."""
         at = self._timers[0][0] if self._timers else None
-        if self._in_flight == 0:
-            held = self._queue.held_until(self._max_wait)
-            if held is not None and (at is None or held < at):
-                at = held
+        held = self._held_until()
+        if held is not None and (at is None or held < at):
+            at = held
         if at is None:
             return None if self._closing is None else _DRAINING_WAIT
         # Not longer than platforms can wait, whatever a deadline says.
         return min(max(0.0, at - self._clock()), _LONGEST_WAIT if self._closing is None else _DRAINING_WAIT)
+
+    def _held_until(self) -> float | None:
+        """When an idle engine starts what waits for others to share its run; None for at once, as while closing."""
+        if self._in_flight or self._closing is not None:
+            return None
+        return self._queue.held_until(self._max_wait)
 
     def _obey_all(self, timeout: float | None) -> None:
         """Wait for a command, then obey what else there is: what came in together is put in order together."""
@@ -219,10 +225,9 @@ class QueueOwner:
         self._settle(request)
 
     def _hand_out_runs(self, now: float) -> None:
-        if self._in_flight == 0:
-            held = self._queue.held_until(self._max_wait)
-            if held is not None and now < held:
-                return
+        held = self._held_until()
+        if held is not None and now < held:
+            return
         while len(self._queue) and not self._all_cores_in_flight and self._in_flight < self._most_in_flight:
             run = self._queue.next_run(now, idle=self._in_flight == 0)
             if run is None:

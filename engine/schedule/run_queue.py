@@ -112,10 +112,14 @@ class RunQueue:
     def held_until(self, max_wait: float) -> float | None:
         """When an idle worker should start, if pairs may still come that make the first run fuller; else None.
 
+        Nobody waits for others where a call has a deadline: it would lose its time to pairs that its runs do not take.
+
         Args:
             max_wait: seconds to wait for other pairs at most.
         """
         if max_wait <= 0 or not self._waiting or not self.kind.shares_runs:
+            return None
+        if any(request.terms.deadline is not None for request in self._waiting):
             return None
         if sum(request.waiting_tokens for request in self._waiting) >= self.kind.max_batch_tokens:
             return None

@@ -203,8 +203,8 @@ class Scheduler:
     def close(self, *, drain: bool = True) -> None:
         """Accept no more calls, end the calls in progress, end the threads, and close the runner.
 
-        Called on an event loop it blocks that loop, so calls that need it to submit more get a ClosedError when it runs
-        on.
+        Called on an event loop, or in the thread of one that has stopped, it blocks that loop, so calls that need it to
+        submit more get a ClosedError when it runs on.
 
         Args:
             drain: whether calls in progress get their scores; else they get a ClosedError, and only runs that are in
@@ -213,7 +213,7 @@ class Scheduler:
         self.admission.close()
         if os.getpid() != self._process:
             return
-        self._commands.put(Close(drain, _loop_of_this_thread()))
+        self._commands.put(Close(drain, _loop_of_this_thread(), threading.get_ident()))
         with self._lock:
             thread = self._thread
         if thread is None:

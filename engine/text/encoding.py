@@ -200,9 +200,10 @@ class PairEncoder:
         if self._room is not None:
             self._room.cut_query_tokens(instruction)
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a whole text, however long, without special tokens."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+    def count_tokens(self, text: str, most: int) -> int:
+        """Tokens of a text without special tokens, counted up to one more than `most`."""
+        (tokens,) = self._reader.read([text], most)
+        return tokens.length
 
     def encode_documents(self, texts: Sequence[str]) -> EncodedDocuments:
         """Encode documents as far as a query could leave room for them."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from crossrank.engine.text.encoding import PairEncoder
 
 
+_COUNTED_AT_FIRST, _GROWTH = 4, 4
+"""Rooms that are counted of two long texts, and by how much more where both go on: a text may be of any length."""
+
+
 def query_tokens_kept(
     query_lengths: npt.NDArray[np.int64], document_lengths: npt.NDArray[np.int64], room: int
 ) -> npt.NDArray[np.int64]:
@@ -68,9 +72,16 @@ def cut_longer_queries(
         # One token goes to the longer text. Of texts longer than the room only that was counted.
         uncounted = np.flatnonzero((query_lengths > room) & (document_lengths > room))
         query_lengths, document_lengths = query_lengths.copy(), document_lengths.copy()
+        long_queries, long_documents = _LongTexts(encoder, query_texts), _LongTexts(encoder, document_texts)
         for pair in uncounted.tolist():
-            query_lengths[pair] = encoder.count_tokens(query_texts[query_of[pair]])
-            document_lengths[pair] = encoder.count_tokens(document_texts[text_of[pair]])
+            most = _COUNTED_AT_FIRST * room
+            while True:
+                query = long_queries.count(int(query_of[pair]), most)
+                document = long_documents.count(int(text_of[pair]), most)
+                if min(query, document) <= most:  # counted to its end, and the other as far
+                    break
+                most *= _GROWTH
+            query_lengths[pair], document_lengths[pair] = query, document
     kept = query_tokens_kept(query_lengths, document_lengths, room)
     different, read = np.unique(query_of * (room + 1) + kept, return_inverse=True)
     cut = []
@@ -78,3 +89,20 @@ def cut_longer_queries(
         ids = queries[number].ids
         cut.append(EncodedQuery(ids[:tokens], truncated=tokens < len(ids) or queries[number].truncated))
     return tuple(cut), read
+
+
+class _LongTexts:
+    """Counts the tokens of texts, each as far as it was asked for."""
+
+    def __init__(self, encoder: PairEncoder, texts: Sequence[str]) -> None:
+        self._encoder = encoder
+        self._texts = texts
+        self._counted: dict[int, tuple[int, int]] = {}
+
+    def count(self, number: int, most: int) -> int:
+        """Tokens of the text of a number, counted up to one more than `most` at least."""
+        counted_to, count = self._counted.get(number, (0, 1))
+        if count > counted_to and counted_to < most:  # it goes on
+            count = self._encoder.count_tokens(self._texts[number], most)
+            self._counted[number] = most, count
+        return count

@@ -33,6 +33,7 @@ class PreparedDocuments:
         digests: of each text, for the score cache; None where the reranker has none.
         key: stands for the tokenizer, the length limit, the room for text and the windows.
         label_tokens: that a template puts before each text; `encoded` counts them as the document's.
+        tokens_read: of each document at most; None for as many as there is room for.
     """
 
     items: tuple[Document, ...]
@@ -41,6 +42,7 @@ class PreparedDocuments:
     digests: Sequence[bytes] | None
     key: str
     label_tokens: int = 0
+    tokens_read: int | None = None
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -66,7 +68,8 @@ class PreparedDocuments:
         if before.shortened is not None:
             shortened |= before.shortened
         encoded = dataclasses.replace(before, full_lengths=np.minimum(before.full_lengths, most), shortened=shortened)
-        return dataclasses.replace(self, encoded=encoded, digests=None)
+        least = tokens if self.tokens_read is None else min(tokens, self.tokens_read)
+        return dataclasses.replace(self, encoded=encoded, digests=None, tokens_read=least)
 
     def check_key(self, key: str) -> None:
         """Refuse documents prepared for another reranker.

@@ -104,7 +104,7 @@ class SafeCuts:
             beside = text[cut - 1 : cut + 2]
             allowed = self._known.get(beside)
             if allowed is None:
-                if len(self._known) == _MOST_KNOWN:
+                if len(self._known) >= _MOST_KNOWN:  # other threads add some, too
                     self._known.clear()
                 allowed = self._known[beside] = self.allows(beside[0], beside[1:])
             if allowed:

@@ -1,12 +1,14 @@
 """Cascades: which documents reach the next stage, their order, shared models and encodings, refused input."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_runner import FakeRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_artifacts import copy_artifact
 from tiny_checkpoints import make_texts
 
 from crossrank import Cascade, InvalidInputError, Reranker, Stage, Windows
@@ -93,6 +95,14 @@ def test_three_stages(model, short):
     assert [run.max_length for run in ranking.stages] == [SHORT, SHORT, 64]
 
 
+def test_the_tokens_of_all_stages_are_told(model, short):
+    cascade = Cascade([Stage(model, keep=4, max_length=SHORT), Stage(model)])
+    ranking = cascade.rank(QUERY, DOCUMENTS, top_k=1)
+    kept = [DOCUMENTS[item.index] for item in cascade.rank(QUERY, DOCUMENTS)[:4]]
+    assert ranking.tokens == short.rank(QUERY, DOCUMENTS).tokens + model.rank(QUERY, kept).tokens
+    assert cascade.rank(QUERY, DOCUMENTS[:3]).tokens == model.rank(QUERY, DOCUMENTS[:3]).tokens
+
+
 def test_equal_scores_keep_the_callers_order(model):
     cascade = Cascade([Stage(model, keep=2, max_length=SHORT), Stage(model)])
     ranking = cascade.rank(QUERY, [{"text": "cold water", "id": number} for number in range(5)])
@@ -121,6 +131,16 @@ def test_one_model_is_loaded_once_and_documents_are_encoded_once(tiny_artifact, 
         assert sorted(encoded) == sorted(DOCUMENTS)
 
 
+def test_a_folder_of_an_embedded_models_name_is_not_taken_for_that_model(tiny_artifact, tmp_path, monkeypatch):
+    copy_artifact(tiny_artifact, tmp_path / "default")
+    monkeypatch.chdir(tmp_path)
+    with Cascade([Stage("default", keep=1), Stage(Path("default"))], provider="cpu", threads=1) as cascade:
+        ranking = cascade.rank(QUERY, DOCUMENTS[:2])
+        assert [run.model for run in ranking.stages] == ["default", "tiny-bert"]
+    with Cascade([Stage("./default", keep=1), Stage(tmp_path / "default")], provider="cpu", threads=1) as cascade:
+        assert cascade.rerankers[0] is cascade.rerankers[1]
+
+
 def test_a_stage_of_another_tokenizer_encodes_only_what_reaches_it(model, short, monkeypatch):
     expected = scores_of(short, DOCUMENTS)
     cascade = Cascade([Stage(model, keep=3), Stage(short)])
@@ -142,6 +162,15 @@ def test_prepared_documents_are_accepted(model):
     assert cascade.rank(QUERY, prepared).documents == cascade.rank(QUERY, DOCUMENTS).documents
     with pytest.raises(InvalidInputError, match="other"):
         Cascade([Stage(model)]).rank(QUERY, Reranker(model._model, max_length=16).prepare(["a"]))
+
+
+def test_a_stage_of_another_tokenizer_reads_no_more_of_shortened_documents(model, short):
+    cascade = Cascade([Stage(model, keep=3), Stage(short)])
+    ranking = cascade.rank(QUERY, cascade.prepare(DOCUMENTS).shortened(4).shortened(1000))
+    expected = short.rank(QUERY, short.prepare(DOCUMENTS).shortened(4))
+    scores = {item.index: (item.score, item.truncated) for item in expected}
+    assert [(item.score, item.truncated) for item in ranking[:3]] == [scores[item.index] for item in ranking[:3]]
+    assert ranking.truncated_documents == expected.truncated_documents > 0
 
 
 def test_prepared_documents_fewer_than_a_first_stage_keeps_go_to_a_stage_of_another_tokenizer(model, short):

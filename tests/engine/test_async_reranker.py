@@ -1,6 +1,7 @@
 """The asynchronous reranker: the same scores whoever else calls, and calls that are cancelled, late or refused."""
 
 import asyncio
+import contextlib
 import gc
 import pickle
 import random
@@ -491,6 +492,33 @@ def test_a_task_of_a_loop_that_was_closed_keeps_nothing_from_closing(faked, clos
     assert not any(task.done() for task in waiting)
     for task in waiting:
         task._log_destroy_pending = False
+
+
+def test_closing_does_not_wait_for_a_loop_that_its_own_thread_has_stopped_running(faked):
+    runner = FakeRunner(workers=1, gated=True)
+    shared = faked(runner)
+    sync = shared._reranker
+    finished = threading.Event()
+
+    def run_and_close():
+        with asyncio.Runner() as loops:
+            loop = loops.get_loop()
+            task = loop.create_task(shared.rank("q", [f"cold {number}" for number in range(40)], deadline_ms=600_000))
+            loop.run_until_complete(until(lambda: len(runner.ran) > 0))
+            runner.open_gate()
+            sync.close()
+            finished.set()
+            with contextlib.suppress(ClosedError):  # of a call in parts that had more to submit
+                loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run_and_close, daemon=True)
+    thread.start()
+    try:
+        assert finished.wait(WAIT)
+        thread.join(WAIT)
+        assert not thread.is_alive()
+    finally:
+        sync.close(drain=False)
 
 
 def test_nothing_is_prepared_after_closing(tiny_artifact):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_runner import WAIT, until
 
+from crossrank.engine.loaded_model import LoadedModel
 from crossrank.engine.schedule.admission import AdmittedCall
 from crossrank.errors import ClosedError
 
@@ -81,6 +82,24 @@ def test_closing_frees_the_sessions_and_keeps_the_counts(reranker, monkeypatch):
     assert not engine.health().ok
 
 
+@pytest.mark.parametrize("ask", ["stats", "health"])
+def test_who_asks_for_counts_while_another_thread_closes_gets_them(reranker, monkeypatch, ask):
+    engine = reranker()
+    engine.score("q", ["d"])
+    scheduler = LoadedModel.scheduler
+
+    def closed_at_this_moment(self):
+        monkeypatch.undo()
+        engine.close()
+        return scheduler(self)
+
+    monkeypatch.setattr(LoadedModel, "scheduler", closed_at_this_moment)
+    told = getattr(engine, ask)()
+    assert told == getattr(engine, ask)()
+    assert engine.health().closed
+    assert engine.stats().requests == 1
+
+
 def test_closing_without_draining_refuses_what_waits(reranker):
     engine = reranker(threads=1, max_batch_tokens=1)
     stream = engine.iter_rank("q", [f"some words in winter {index}" for index in range(2000)])
@@ -110,6 +129,20 @@ def test_closing_waits_for_a_call_that_still_encodes(reranker, monkeypatch):
         go_on.set()
         assert call.result(WAIT).shape == (2,)
         closing.result(WAIT)
+
+
+def test_closing_starts_what_waits_for_others_to_share_its_run(reranker):
+    engine = reranker(max_wait_ms=600_000, threads=1)
+    assert engine.info().batching == "padded", "nothing is waited for where runs are not shared"
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(engine.score, "q", ["a", "b"])
+        until(lambda: engine.stats().waiting_requests == 1)
+        closing = threading.Thread(target=engine.close, daemon=True)
+        closing.start()
+        try:
+            assert call.result(WAIT).shape == (2,)
+        finally:
+            engine.close(drain=False)
 
 
 @pytest.mark.parametrize("place", ["__init__", "__enter__", "submit", "leave"])

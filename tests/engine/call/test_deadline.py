@@ -326,3 +326,9 @@ def test_time_to_make_the_ranking_is_left_of_the_limit(reranker, monkeypatch):
     assert engine.rank("who", documents, deadline_ms=20_000).unscored == (0, 1, 2)
     assert len(engine.score("who", documents, deadline_ms=20_000)) == 3, "scores need no ranking"
     assert engine.rank("who", documents).unscored == ()
+
+
+def test_a_call_with_a_deadline_does_not_wait_for_others_to_share_its_run(reranker):
+    engine = reranker(max_wait_ms=PLENTY, threads=1)
+    assert engine.info().batching == "padded", "nothing is waited for where runs are not shared"
+    assert engine.rank("who", ["the river", "cold water"], deadline_ms=10_000).scored == 2

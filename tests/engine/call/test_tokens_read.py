@@ -1,9 +1,13 @@
 """Results say how many tokens the model read of their pairs."""
 
+import asyncio
+
+from fake_runner import FakeRunner
 from tiny_artifacts import with_instruction
 from tokenizers import Tokenizer
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.engine.async_artifact_reranker import AsyncArtifactReranker
 from crossrank.engine.text.windows import Windows
 
 DOCUMENTS = ["wind tunnel results", "", "the old café", "the old café", "wind tunnel " * 400]
@@ -57,3 +61,14 @@ def test_a_templates_text_before_the_document_is_not_what_is_shortened(tiny_arti
             expected.append(reranker.score("a query", [beginning])[0])
             assert abs(reranker.score("a query", shortened)[0] - expected[-1]) < 1e-5
     assert abs(expected[0] - expected[1]) > 1e-3
+
+
+def test_pairs_that_a_deadline_left_without_a_score_count_no_tokens(tiny_artifact, monkeypatch):
+    runner = FakeRunner(workers=1, gated=True)
+    monkeypatch.setattr("crossrank.engine.loaded_model.CpuRunner", lambda *_, **__: runner)
+    pairs = [("q", f"cold water {index}") for index in range(9)]
+    with ArtifactReranker(tiny_artifact, provider="cpu", precision="int8", threads=1) as reranker:
+        found = asyncio.run(AsyncArtifactReranker(reranker).pair_scores(pairs, deadline_ms=200))
+        runner.open_gate()
+    assert not found.scored.any()
+    assert found.tokens.tolist() == [0] * 9

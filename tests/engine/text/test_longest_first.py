@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
@@ -67,6 +68,41 @@ def test_every_pair_is_cut_as_transformers_cuts_it(folder, lengths, max_length):
         (ids,) = expected["input_ids"]
         assert arrays.input_ids[row, : len(ids)].tolist() == ids
         assert arrays.attention_mask[row].sum() == len(ids)
+
+
+class CountingTokenizer:
+    """A tokenizer that counts the characters it is given."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.characters = 0
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def encode(self, text, *pair, **options):
+        self.characters += len(text)
+        return self._tokenizer.encode(text, *pair, **options)
+
+    def encode_batch_fast(self, texts, **options):
+        self.characters += sum(map(len, texts))
+        return self._tokenizer.encode_batch_fast(texts, **options)
+
+
+@pytest.mark.parametrize("longer", ["query", "document"])
+def test_of_two_long_texts_little_more_is_tokenized_than_tells_which_is_longer(tiny_checkpoint, longer):
+    tokenizer = Tokenizer.from_file(str(tiny_checkpoint("bert") / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    counting = CountingTokenizer(tokenizer)
+    encoder = PairEncoder(counting, max_length=LONGEST, pad_token_id=0, longest_first=True)
+    assert encoder.text_tokens % 2, "of an even number there is no token over, and nothing to find out"
+    long, huge = text_of(900, "in"), text_of(200_000, "in")
+    query, document = (huge, long) if longer == "query" else (long, huge)
+    counting.characters = 0
+    arrays = encode(encoder, [(query, document)])
+    assert counting.characters < 20 * len(long) < len(huge) / 10
+    assert arrays.token_type_ids.sum() == encoder.text_tokens // 2 + 1 + (longer == "document")  # a separator, too
 
 
 def test_scores_are_those_of_the_cut_pairs_whatever_else_is_in_the_call(tiny_artifact):

@@ -5,6 +5,7 @@ import re
 import string
 import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tiny_checkpoints import FAMILIES, make_texts
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers.convert_slow_tokenizer import import_protobuf
 
-from crossrank.engine.text import reading
+from crossrank.engine.text import reading, safe_cuts
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.engine.text.reading import TextReader
 from crossrank.engine.text.safe_cuts import SIMPLE, SafeCuts
@@ -444,6 +445,26 @@ def test_of_a_long_text_little_more_is_tokenized_than_is_used(path, characters):
         encode()
         assert sum(characters) < 1500 < len(text) / 100
         assert encoder.characters_read([text], encoder.text_tokens)[0] < 500
+
+
+def test_answers_kept_stay_bounded_although_threads_add_some_at_one_time(monkeypatch):
+    most, threads = 20, 2
+    monkeypatch.setattr(safe_cuts, "_MOST_KNOWN", most)
+    cuts = SafeCuts.of(COMMON["BERT"]())
+    for letter in string.ascii_letters[: most - 1]:
+        cuts.next_cut(f"x{letter} y", 0)
+    together, allows = threading.Barrier(threads, timeout=20), SafeCuts.allows
+
+    def allowed_together(self, left, right):
+        together.wait()
+        return allows(self, left, right)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(threads) as pool:
+        patch.setattr(SafeCuts, "allows", allowed_together)
+        assert all(pool.map(lambda digit: cuts.next_cut(f"x{digit} y", 0), "12"))
+    for letter in string.ascii_letters:
+        cuts.next_cut(f"x{letter} z", 0)
+    assert len(cuts._known) <= most
 
 
 @pytest.mark.parametrize("text", ["QUJDREVG" * 20_000, "\u3042" * 90_000, " " * 90_000])
