@@ -130,9 +130,10 @@ def read_onnx_file(
             f"{file} picks one of the {form.labels} columns of its softmax itself; export it with all of them and name "
             f"the label with positive_label (--positive-label)"
         )
-    if output.operator == "Softmax" and form.labels == 1:
+    if output.activation == "softmax" and form.labels == 1:
+        value = 1 if output.operator == "Softmax" else 0
         raise UnsupportedCheckpointError(
-            f"{file} ends in a Softmax over one label, which is 1 for every pair; export it without"
+            f"{file} ends in a {output.operator} over one label, which is {value} for every pair; export it without"
         )
     pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
     limit = added.max_length if added.max_length is not None else model_max_length(settings)
@@ -207,9 +208,11 @@ def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[st
             f"activation on top would give other scores than the file's; state activation='identity' (--activation "
             f"identity) to carry its scores as they are, or export the model again without it"
         )
+    logarithm = output.operator == "LogSoftmax"
+    gives = "the probability whose logarithm the file gives" if logarithm else "the file's own scores"
     note = (
         f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and "
-        f"its activation gives the file's own scores"
+        f"its activation gives {gives}"
     )
     if stated == "identity":
         note += "; activation 'identity' was not taken, because it would leave them out"
