@@ -137,10 +137,11 @@ def _refuse_unused(unexpected: Iterable[str], model: Any, checkpoint: Checkpoint
         return int(layer[1]) < layers if layer else not checkpoint.head and name.partition(".")[0] in heads
 
     unused = sorted(name for name in unexpected if counts(name))
+    shown = f"{', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}"  # noqa: PLR2004
     if unused:
         raise UnsupportedCheckpointError(
             f"{checkpoint.source.id} has weights that {type(model).__name__} of transformers "
-            f"{installed_transformers()} does not use: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}. Without them its scores would "  # noqa: PLR2004
+            f"{installed_transformers()} does not use: {shown}. Without them its scores would "
             f"not be those it was trained for: merge an adapter into the model and save it again, or install the "
             f"version of transformers that saved the checkpoint"
         )
