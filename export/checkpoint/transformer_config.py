@@ -47,7 +47,7 @@ _CLASSES_WITHOUT_SEGMENTS = frozenset(
         "T5",
         "XLMRoberta",
     )
-)
+) | {"TokenizersBackend"}
 # Families whose configuration means zero segment embeddings where it does not say.
 _NO_SEGMENTS_UNLESS_SAID = frozenset({"deberta", "deberta-v2"})
 
