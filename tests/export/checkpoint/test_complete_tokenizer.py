@@ -104,3 +104,12 @@ def test_what_reads_texts_in_a_way_crossrank_does_not_is_refused(file, keys, mes
     change(folder, file, **keys)
     with pytest.raises(UnsupportedCheckpointError, match=message):
         complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
+
+
+def test_a_tokenizer_that_transformers_cannot_read_is_not_said_to_be_missing(tiny_checkpoint, tmp_path):
+    from crossrank.export.checkpoint.tokenizer import load_transformers_tokenizer
+
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+    change(folder, "tokenizer_config.json", additional_special_tokens=5)
+    with pytest.raises(UnsupportedCheckpointError, match=r"transformers cannot read the tokenizer of .*copy: .*5"):
+        load_transformers_tokenizer(folder)
