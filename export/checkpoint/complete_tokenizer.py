@@ -9,7 +9,7 @@ compare the ids with those of transformers, and an export compares them on its p
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
@@ -79,17 +79,19 @@ class TokenizerSettings:
             `special_tokens_map.json` where it lists none.
         class_name: class of transformers that reads it, without "Fast"; empty where nothing says.
         complete: whether `tokenizer.json` is to be taken as it is, but for added tokens.
+        older_tokens: entries of `added_tokens_decoder` that `added_tokens.json` stands for, where there is none.
     """
 
     values: Mapping[str, Any]
     class_name: str
     complete: bool
+    older_tokens: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_tokenizer_settings(
     folder: Path, config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> TokenizerSettings:
-    """Read `tokenizer_config.json` and `special_tokens_map.json`.
+    """Read `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
 
     Args:
         folder: the checkpoint.
@@ -114,7 +116,20 @@ def read_tokenizer_settings(
             f"separator; crossrank reads special tokens in texts as such. Set it to false in tokenizer_config.json "
             f"where that is wanted"
         )
-    return TokenizerSettings(values, named.removesuffix("Fast"), complete)
+    older = {} if "added_tokens_decoder" in values else _older_tokens(read_json(folder / "added_tokens.json"), values)
+    return TokenizerSettings(values, named.removesuffix("Fast"), complete, older)
+
+
+def _older_tokens(ids: Mapping[str, Any], values: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """What transformers makes of the tokens of `added_tokens.json`, which has nothing but their ids."""
+    more = values.get("additional_special_tokens")
+    named = [*(values.get(name) for name in _NAMED_TOKENS), *(more if isinstance(more, list) else ())]
+    special = [token.get("content") if isinstance(token, dict) else token for token in named]
+    return {
+        index: {"content": content, "normalized": content not in special, "special": content in special}
+        for content, index in ids.items()
+        if isinstance(index, int)
+    }
 
 
 def complete_tokenizer(
@@ -137,7 +152,7 @@ def complete_tokenizer(
     rebuilds = not settings.complete and installed is not None and installed >= FIRST_THAT_REBUILDS
     if rebuilds:
         tokenizer = without_unlisted_tokens(tokenizer, settings.class_name, settings.values)
-    _add_tokens(tokenizer, settings.values)
+    _add_tokens(tokenizer, settings)
     if not settings.complete:
         _set_normalizer(tokenizer, settings)
         _set_prefix_space(tokenizer, settings)
@@ -182,11 +197,14 @@ def refuse_truncation_side(side: object, folder: Path) -> None:
         )
 
 
-def _add_tokens(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
-    present = {repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+def _add_tokens(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
+    values, own = settings.values, tokenizer.get_added_tokens_decoder()
+    present = {repr(token) for token in own.values()}
+    known = {token.content for token in own.values()}
     listed = values.get("added_tokens_decoder")
-    listed = listed if isinstance(listed, dict) else {}
+    # A token that tokenizer.json has under the same id goes over that of the older file.
+    older = {str(index): token for index, token in settings.older_tokens.items() if index not in own}
+    listed = listed if isinstance(listed, dict) else older
     wanted: list[Any] = []
     for index in sorted((key for key in listed if str(key).isdecimal()), key=int):
         token = _token(listed[index], special=False)

@@ -56,6 +56,26 @@ def test_ids_are_those_of_the_auto_tokenizer(family, keys, tiny_checkpoint, tmp_
         assert ours.encode(text).ids == theirs(text)["input_ids"], text
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("special", [False, True])
+def test_tokens_of_an_older_versions_file_are_added(family, special, tiny_checkpoint, tmp_path):
+    """Before `added_tokens_decoder` a slow tokenizer wrote what it added to that file, and left tokenizer.json alone."""
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_checkpoint(family), tmp_path / "copy"))
+    more = {"additional_special_tokens": ["<river>"]} if special else {}
+    change(folder, "tokenizer_config.json", "added_tokens_decoder", **more)
+    tokens = json.loads((folder / "tokenizer.json").read_text())
+    count = max([len(tokens["model"]["vocab"]), *(token["id"] + 1 for token in tokens["added_tokens"])])
+    (folder / "added_tokens.json").write_text(json.dumps({"reader": count + 1, "<river>": count, "[MASK]": 4}))
+
+    ours = complete_tokenizer(folder, read_tokenizer_settings(folder, read_json(folder / "config.json")))
+
+    theirs = AutoTokenizer.from_pretrained(folder)
+    for text in [*TEXTS, "every reader's<river>x"]:
+        assert ours.encode(text).ids == theirs(text)["input_ids"], text
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_a_setting_that_is_not_there_means_its_default_and_not_what_tokenizer_json_has(
     family, tiny_checkpoint, tmp_path
