@@ -154,7 +154,7 @@ def complete_tokenizer(
         tokenizer = without_unlisted_tokens(tokenizer, settings.class_name, settings.values)
     _add_tokens(tokenizer, settings)
     if not settings.complete:
-        _set_normalizer(tokenizer, settings)
+        _set_normalizer(tokenizer, settings, folder)
         _set_prefix_space(tokenizer, settings)
         if rebuilds:
             rebuild(tokenizer, settings.class_name, settings.values)
@@ -215,7 +215,8 @@ def _add_tokens(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
         wanted += _lacking([values.get(name)], known)
     for name in _TOKEN_LISTS:
         more = values.get(name)
-        wanted += _lacking(list(more.values()) if isinstance(more, dict) else more or [], known)
+        more = list(more.values()) if isinstance(more, dict) else more
+        wanted += _lacking(more if isinstance(more, list) else [], known)
     if wanted:
         tokenizer.add_tokens(wanted)
 
@@ -241,8 +242,12 @@ def _token(given: Any, *, special: bool) -> Any:
     return AddedToken(given["content"], special=special or bool(given.get("special")), **flags)
 
 
-def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
-    """BERT's normalizer with the settings of `tokenizer_config.json`, whose absence means their defaults."""
+def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings, folder: Path) -> None:
+    """BERT's normalizer with the settings of `tokenizer_config.json`, whose absence means their defaults.
+
+    Raises:
+        UnsupportedCheckpointError: a setting is neither true nor false.
+    """
     from tokenizers import normalizers
 
     if settings.class_name not in _BERT_CLASSES or tokenizer.normalizer is None:
@@ -250,10 +255,18 @@ def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
     state = json.loads(tokenizer.normalizer.__getstate__())
     if state.get("type") != "BertNormalizer":
         return
-    values = settings.values
-    wanted = {"lowercase": values.get("do_lower_case", True), "strip_accents": values.get("strip_accents")}
+
+    def read(name: str, usual: bool | None) -> bool | None:
+        value = settings.values.get(name, usual)
+        if value is not usual and value not in (False, True):
+            raise UnsupportedCheckpointError(
+                f"tokenizer_config.json of {folder} has {name} {value!r}; true or false expected"
+            )
+        return None if value is None else bool(value)
+
+    wanted = {"lowercase": read("do_lower_case", True), "strip_accents": read("strip_accents", None)}
     if settings.class_name != "MPNetTokenizer":
-        wanted["handle_chinese_chars"] = values.get("tokenize_chinese_chars", True)
+        wanted["handle_chinese_chars"] = read("tokenize_chinese_chars", True)
     if any(state.get(key, value) != value for key, value in wanted.items()):
         state.pop("type")
         tokenizer.normalizer = normalizers.BertNormalizer(**(state | wanted))

@@ -59,7 +59,7 @@ def test_ids_are_those_of_the_auto_tokenizer(family, keys, tiny_checkpoint, tmp_
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("special", [False, True])
 def test_tokens_of_an_older_versions_file_are_added(family, special, tiny_checkpoint, tmp_path):
-    """Before `added_tokens_decoder` a slow tokenizer wrote what it added to that file, and left tokenizer.json alone."""
+    """Before `added_tokens_decoder` a slow tokenizer wrote what it added to that file alone."""
     from transformers import AutoTokenizer
 
     folder = Path(shutil.copytree(tiny_checkpoint(family), tmp_path / "copy"))
@@ -133,3 +133,22 @@ def test_a_tokenizer_that_transformers_cannot_read_is_not_said_to_be_missing(tin
     change(folder, "tokenizer_config.json", additional_special_tokens=5)
     with pytest.raises(UnsupportedCheckpointError, match=r"transformers cannot read the tokenizer of .*copy: .*5"):
         load_transformers_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"do_lower_case": "true"}, {"do_lower_case": None}, {"strip_accents": "no"}, {"tokenize_chinese_chars": 5}]
+)
+def test_a_setting_that_is_neither_true_nor_false_is_refused_by_its_name(keys, tiny_checkpoint, tmp_path):
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+    change(folder, "tokenizer_config.json", **keys)
+    ((name, value),) = keys.items()
+    with pytest.raises(UnsupportedCheckpointError, match=rf"copy has {name} {value!r}; true or false expected"):
+        complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_numbers_that_mean_false_and_true_are_taken(value, tiny_checkpoint, tmp_path):
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+    change(folder, "tokenizer_config.json", do_lower_case=value)
+    tokenizer = complete_tokenizer(folder, read_tokenizer_settings(folder, {}))
+    assert (tokenizer.encode("River").ids == tokenizer.encode("river").ids) == bool(value)
