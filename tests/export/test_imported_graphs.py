@@ -316,6 +316,23 @@ class TestStoredPrecision:
         with pytest.raises(InvalidInputError, match=f"stored in {precision}"):
             bring(graph, precisions=["fp32", "int8"])
 
+    @pytest.mark.parametrize("kind", ["INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+    def test_weights_of_types_that_onnxruntime_only_dequantizes_are_carried(self, kind, raw_graph, bring):
+        graph = raw_graph("bert")
+        tensor = max(graph.graph.initializer, key=lambda item: int(np.prod(item.dims)))
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        scale = np.float32(np.abs(values).max() / 7)
+        steps = np.clip(np.round(values / scale), 0 if kind == "UINT4" else -7, 7).ravel().tolist()
+        steps = [int(step) for step in steps] if "INT" in kind else steps
+        tensor.CopyFrom(helper.make_tensor(f"{name}_stored", getattr(TensorProto, kind), values.shape, steps))
+        graph.graph.initializer.append(numpy_helper.from_array(scale, "scale"))
+        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", [f"{name}_stored", "scale"], [name]))
+        next(entry for entry in graph.opset_import if not entry.domain).version = 21
+        graph.ir_version = 10
+        report = bring(graph)
+        assert [made.precision for made in report.graphs] == ["int8"]
+        assert report.verification.max_abs_difference <= 1e-4
+
     @pytest.mark.parametrize(
         ("domain", "operator"),
         [
