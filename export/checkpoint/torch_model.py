@@ -84,6 +84,8 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             )
             for key, value in checkpoint.config_changes.values.items():
                 setattr(config, key, value)
+            # Or outputs come as a tuple, in which they have no names.
+            config.return_dict, config.torchscript = True, False
             if model_type == "modernbert":
                 config.reference_compile = False
             model, loading = _auto_class(checkpoint).from_pretrained(
