@@ -145,7 +145,7 @@ def read_onnx_file(
         positive_label=0 if column is not None else head.positive_label,
         activation=head.activation,
         label_names=() if column is not None else head.label_names,
-        max_length=usable_length(config, limit, pad_token_id, max_length),
+        max_length=usable_length(config, limit, pad_token_id, max_length, own_setting=added.max_length is not None),
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
         tokenizer=tokenizer,

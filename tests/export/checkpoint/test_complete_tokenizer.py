@@ -130,8 +130,8 @@ def test_a_tokenizer_that_transformers_cannot_read_is_not_said_to_be_missing(tin
     from crossrank.export.checkpoint.tokenizer import load_transformers_tokenizer
 
     folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
-    change(folder, "tokenizer_config.json", additional_special_tokens=5)
-    with pytest.raises(UnsupportedCheckpointError, match=r"transformers cannot read the tokenizer of .*copy: .*5"):
+    change(folder, "tokenizer_config.json", added_tokens_decoder=[])
+    with pytest.raises(UnsupportedCheckpointError, match=r"transformers cannot read the tokenizer of .*copy: .*items"):
         load_transformers_tokenizer(folder)
 
 
