@@ -15,6 +15,7 @@ from crossrank.export.checkpoint.newer_config import installed_transformers, sav
 from crossrank.export.checkpoint.quiet import quiet_libraries
 from crossrank.export.checkpoint.sentence_transformers import SETTINGS
 from crossrank.export.verify.reference import one_logit
+from crossrank.export.verify.verification import rounding_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,8 +130,9 @@ class CrossEncoderReference:
             theirs = self._model.predict([list(pair) for pair in pairs], batch_size=1, show_progress_bar=False)
         name = self._checkpoint.activation
         ours = activate(logits, name)
-        difference = float(np.max(np.abs(ours - np.asarray(theirs, dtype=np.float32).reshape(len(pairs)))))
-        if not difference <= _MAX_SCORE_DIFFERENCE:
+        theirs = np.asarray(theirs, dtype=np.float32).reshape(len(pairs))
+        difference = float(np.max(np.abs(ours - theirs)))
+        if not difference <= _MAX_SCORE_DIFFERENCE * rounding_scale(theirs):
             raise FidelityError(
                 f"the activation {name} was read from the checkpoint, and {self.description} applies another: scores "
                 f"differ by {difference:g}; state the one you want with activation (--activation)"
