@@ -1,4 +1,4 @@
-"""Logits in hundreds and thousands, as of a regression on ratings: float32 has no more digits of them than of others."""
+"""Logits in hundreds and thousands, as of a regression on ratings: float32 has no more digits for them."""
 
 from __future__ import annotations
 
