@@ -12,6 +12,8 @@ from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
 from crossrank.export.checkpoint.decoders import refuse_decoder_file
 from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.newer_config import installed_transformers, saved_version
+from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
 from crossrank.export.checkpoint.scoring_head import read_label_names, read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
 from crossrank.export.checkpoint.source import read_licence
@@ -149,7 +151,10 @@ def read_onnx_file(
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
         tokenizer=tokenizer,
-        notes=(*notes, *head.notes, *added.notes),
+        notes=(
+            *(*notes, *head.notes, *added.notes),
+            *rebuilding_notes(settings.class_name, saved_version(config), installed_transformers()),
+        ),
         sentence_transformers=added,
         config=config,
     )
