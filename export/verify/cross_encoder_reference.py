@@ -96,20 +96,33 @@ class CrossEncoderReference:
 
         Returns:
             Logits, shape (n,); NaN or infinity where the checkpoint gives no number.
+
+        Raises:
+            UnsupportedCheckpointError: `predict` fails on a pair.
         """
         import torch
 
         parts: list[NDArray[np.float32]] = []
         for start in range(0, len(pairs), _BATCH):
             some = [list(pair) for pair in pairs[start : start + _BATCH]]
-            with quiet_libraries():
-                outputs = self._model.predict(
-                    some, batch_size=1, show_progress_bar=False, activation_fn=torch.nn.Identity()
-                )
+            outputs = self._predict(some, activation_fn=torch.nn.Identity())
             parts.append(one_logit(np.asarray(outputs, dtype=np.float32), self._checkpoint))
             if advance is not None:
                 advance(start + len(some), len(pairs))
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def _predict(self, pairs: list[list[str]], **options: Any) -> Any:
+        try:
+            with quiet_libraries():
+                return self._model.predict(pairs, batch_size=1, show_progress_bar=False, **options)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            # Whatever torch or code of the checkpoint's own raises.
+            raise UnsupportedCheckpointError(
+                f"{self._checkpoint.source.id} itself fails in CrossEncoder.predict, scored by {self.description}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def check_activation(self, pairs: Sequence[tuple[str, str]], logits: NDArray[np.float32]) -> None:
         """Compare scores after the activation that the export read with those of `predict`, which reads it by itself.
@@ -122,12 +135,12 @@ class CrossEncoderReference:
 
         Raises:
             FidelityError: they differ.
+            UnsupportedCheckpointError: `predict` fails on a pair.
         """
         read = self._checkpoint.activation_read and self._checkpoint.num_labels == 1
         if not read or not pairs:
             return
-        with quiet_libraries():
-            theirs = self._model.predict([list(pair) for pair in pairs], batch_size=1, show_progress_bar=False)
+        theirs = self._predict([list(pair) for pair in pairs])
         name = self._checkpoint.activation
         ours = activate(logits, name)
         theirs = np.asarray(theirs, dtype=np.float32).reshape(len(pairs))

@@ -437,3 +437,13 @@ def test_an_import_reads_texts_as_transformers_reads_the_folder(
     with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", activation="identity") as reranker:
         np.testing.assert_allclose(reranker.score_pairs(asked), expected, atol=1e-4, rtol=0)
     assert "AutoTokenizer" in report.verification.reference
+
+
+def test_a_file_that_itself_fails_on_a_pair_is_the_reason(tiny_checkpoint, raw_graph, pairs, tmp_path):
+    """The tokenizer has a token that the file has no embedding for, as where one was added and nothing resized."""
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "folder"))
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"additional_special_tokens": ["<mask>"]}))
+    onnx.save(raw_graph("bert"), tmp_path / "model.onnx")
+    with pytest.raises(UnsupportedCheckpointError, match=r"model\.onnx itself fails on the pair .*<mask>.*out of data"):
+        import_onnx(tmp_path / "model.onnx", folder, tmp_path / "out", verification_pairs=pairs)
