@@ -15,6 +15,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from crossrank.errors import ModelNotFoundError
 from crossrank.models.artifact import is_artifact, sha256_of
 from crossrank.models.user_folders import used_folder, user_folder
 
@@ -149,13 +150,23 @@ def find_local_export(checkpoint: Path, precision: Precision, label: int | str |
 
     Raises:
         CacheFolderError: this user has no cache folder, or it cannot be read.
+        ModelNotFoundError: a file of the checkpoint cannot be read.
     """
     # Of folders too: each module of a sentence-transformers model has one.
-    files = sorted(
-        {path for pattern in _DESCRIBING_FILES for depth in ("", "*/") for path in checkpoint.glob(depth + pattern)}
-    )
-    named = ((path.relative_to(checkpoint).as_posix(), sha256_of(path)) for path in files)
+    found = {path for pattern in _DESCRIBING_FILES for depth in ("", "*/") for path in checkpoint.glob(depth + pattern)}
+    files = sorted(path for path in found if path.is_file())
+    named = [(path.relative_to(checkpoint).as_posix(), _digest(path, checkpoint)) for path in files]
     return _local(checkpoint, named, precision, label=label)
+
+
+def _digest(path: Path, checkpoint: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{path.relative_to(checkpoint)} of {checkpoint} cannot be read: {error.strerror or error}; let this user "
+            f"read it, or take it out of the folder where the model needs none"
+        ) from error
 
 
 def find_local_import(

@@ -173,6 +173,8 @@ class Assembly:
             if graph.batching == "single" and not self.checkpoint.causal:
                 graph = graph.model_copy(update={"batching": self._batching(graph)})
         expected = runs.single if reference is None else reference
+        if precision == "fp32" or name == "self":
+            self.bounds = self.bounds.suiting(expected)
         self._runs[precision] = runs
         self._graphs[precision] = graph.model_copy(
             update={

@@ -20,7 +20,11 @@ EXPORTERS: tuple[Exporter, ...] = get_args(Exporter)
 EXPORT_MODULES = ("torch", "transformers", "onnx")
 """What the export of a PyTorch checkpoint imports, besides its exporter."""
 
-_EXPORTER_MODULES: dict[Exporter, str] = {"optimum": "optimum.exporters.onnx", "torch": "onnxscript"}
+_EXPORTER_MODULES: dict[Exporter, tuple[str, ...]] = {
+    # The second one is what an optimum fails to import that suits no transformers as new as the installed one.
+    "optimum": ("optimum.exporters.onnx", "optimum.exporters.onnx.model_configs"),
+    "torch": ("onnxscript",),
+}
 _EXPORTER_EXTRAS: dict[Exporter, str] = {"optimum": "optimum", "torch": "export"}
 _EXPORTER_DISTRIBUTIONS: dict[Exporter, str] = {"optimum": "optimum-onnx", "torch": "onnxscript"}
 
@@ -77,11 +81,11 @@ def require_export(exporter: Exporter | None) -> Exporter:
     purpose = "exporting a checkpoint"
     require(EXPORT_MODULES, extra="export", purpose=purpose)
     if exporter is None:
-        chosen = next((name for name in EXPORTERS if _can_import(_EXPORTER_MODULES[name])), EXPORTERS[-1])
+        chosen = next((name for name in EXPORTERS if all(map(_can_import, _EXPORTER_MODULES[name]))), EXPORTERS[-1])
     else:
         chosen = exporter
         purpose += f" with exporter {exporter!r}"
-    require((_EXPORTER_MODULES[chosen],), extra=_EXPORTER_EXTRAS[chosen], purpose=purpose)
+    require(_EXPORTER_MODULES[chosen], extra=_EXPORTER_EXTRAS[chosen], purpose=purpose)
     return chosen
 
 

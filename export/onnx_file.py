@@ -12,6 +12,8 @@ from crossrank.export.checkpoint.checkpoint import Checkpoint
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, model_max_length, read_tokenizer_settings
 from crossrank.export.checkpoint.decoders import refuse_decoder_file
 from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.newer_config import installed_transformers, saved_version
+from crossrank.export.checkpoint.rebuilt_tokenizer import rebuilding_notes
 from crossrank.export.checkpoint.scoring_head import read_label_names, read_scoring_head
 from crossrank.export.checkpoint.sentence_transformers import read_sentence_transformers
 from crossrank.export.checkpoint.source import read_licence
@@ -130,9 +132,10 @@ def read_onnx_file(
             f"{file} picks one of the {form.labels} columns of its softmax itself; export it with all of them and name "
             f"the label with positive_label (--positive-label)"
         )
-    if output.operator == "Softmax" and form.labels == 1:
+    if output.activation == "softmax" and form.labels == 1:
+        value = 1 if output.operator == "Softmax" else 0
         raise UnsupportedCheckpointError(
-            f"{file} ends in a Softmax over one label, which is 1 for every pair; export it without"
+            f"{file} ends in a {output.operator} over one label, which is {value} for every pair; export it without"
         )
     pad_token_id = read_pad_token_id(config, settings.values, tokenizer)
     limit = added.max_length if added.max_length is not None else model_max_length(settings)
@@ -144,11 +147,14 @@ def read_onnx_file(
         positive_label=0 if column is not None else head.positive_label,
         activation=head.activation,
         label_names=() if column is not None else head.label_names,
-        max_length=usable_length(config, limit, pad_token_id, max_length),
+        max_length=usable_length(config, limit, pad_token_id, max_length, own_setting=added.max_length is not None),
         pad_token_id=pad_token_id,
         uses_segment_ids=uses_segment_ids(config, settings.values, settings.class_name),
         tokenizer=tokenizer,
-        notes=(*notes, *head.notes, *added.notes),
+        notes=(
+            *(*notes, *head.notes, *added.notes),
+            *rebuilding_notes(settings.class_name, saved_version(config), installed_transformers()),
+        ),
         sentence_transformers=added,
         config=config,
     )
@@ -207,9 +213,11 @@ def _activation_notes(output: ScoreOutput, stated: Activation | None) -> list[st
             f"activation on top would give other scores than the file's; state activation='identity' (--activation "
             f"identity) to carry its scores as they are, or export the model again without it"
         )
+    logarithm = output.operator == "LogSoftmax"
+    gives = "the probability whose logarithm the file gives" if logarithm else "the file's own scores"
     note = (
         f"the file ends in a {output.operator}, which was taken off: the artifact's logits are what goes into it, and "
-        f"its activation gives the file's own scores"
+        f"its activation gives {gives}"
     )
     if stated == "identity":
         note += "; activation 'identity' was not taken, because it would leave them out"

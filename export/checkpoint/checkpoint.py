@@ -207,7 +207,7 @@ def read_checkpoint(
     if decoder is not None:
         limit = min(limit, MAX_LENGTH) if isinstance(limit, (int, float)) else MAX_LENGTH
     layout, answers = read_layout(decoder, settings, tokenizer, where.id)
-    length = usable_length(config, limit, pad_token_id, max_length)
+    length = usable_length(config, limit, pad_token_id, max_length, own_setting=added.max_length is not None)
     fetch_weights(where, local_files_only=local_files_only)
     refuse_adapter(where)
     return Checkpoint(

@@ -9,7 +9,7 @@ compare the ids with those of transformers, and an export compares them on its p
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import UnsupportedCheckpointError
@@ -79,17 +79,19 @@ class TokenizerSettings:
             `special_tokens_map.json` where it lists none.
         class_name: class of transformers that reads it, without "Fast"; empty where nothing says.
         complete: whether `tokenizer.json` is to be taken as it is, but for added tokens.
+        older_tokens: entries of `added_tokens_decoder` that `added_tokens.json` stands for, where there is none.
     """
 
     values: Mapping[str, Any]
     class_name: str
     complete: bool
+    older_tokens: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_tokenizer_settings(
     folder: Path, config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> TokenizerSettings:
-    """Read `tokenizer_config.json` and `special_tokens_map.json`.
+    """Read `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
 
     Args:
         folder: the checkpoint.
@@ -114,7 +116,20 @@ def read_tokenizer_settings(
             f"separator; crossrank reads special tokens in texts as such. Set it to false in tokenizer_config.json "
             f"where that is wanted"
         )
-    return TokenizerSettings(values, named.removesuffix("Fast"), complete)
+    older = {} if "added_tokens_decoder" in values else _older_tokens(read_json(folder / "added_tokens.json"), values)
+    return TokenizerSettings(values, named.removesuffix("Fast"), complete, older)
+
+
+def _older_tokens(ids: Mapping[str, Any], values: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """What transformers makes of the tokens of `added_tokens.json`, which has nothing but their ids."""
+    more = values.get("additional_special_tokens")
+    named = [*(values.get(name) for name in _NAMED_TOKENS), *(more if isinstance(more, list) else ())]
+    special = [token.get("content") if isinstance(token, dict) else token for token in named]
+    return {
+        index: {"content": content, "normalized": content not in special, "special": content in special}
+        for content, index in ids.items()
+        if isinstance(index, int)
+    }
 
 
 def complete_tokenizer(
@@ -137,9 +152,9 @@ def complete_tokenizer(
     rebuilds = not settings.complete and installed is not None and installed >= FIRST_THAT_REBUILDS
     if rebuilds:
         tokenizer = without_unlisted_tokens(tokenizer, settings.class_name, settings.values)
-    _add_tokens(tokenizer, settings.values)
+    _add_tokens(tokenizer, settings)
     if not settings.complete:
-        _set_normalizer(tokenizer, settings)
+        _set_normalizer(tokenizer, settings, folder)
         _set_prefix_space(tokenizer, settings)
         if rebuilds:
             rebuild(tokenizer, settings.class_name, settings.values)
@@ -182,11 +197,14 @@ def refuse_truncation_side(side: object, folder: Path) -> None:
         )
 
 
-def _add_tokens(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
-    present = {repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+def _add_tokens(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
+    values, own = settings.values, tokenizer.get_added_tokens_decoder()
+    present = {repr(token) for token in own.values()}
+    known = {token.content for token in own.values()}
     listed = values.get("added_tokens_decoder")
-    listed = listed if isinstance(listed, dict) else {}
+    # A token that tokenizer.json has under the same id goes over that of the older file.
+    older = {str(index): token for index, token in settings.older_tokens.items() if index not in own}
+    listed = listed if isinstance(listed, dict) else older
     wanted: list[Any] = []
     for index in sorted((key for key in listed if str(key).isdecimal()), key=int):
         token = _token(listed[index], special=False)
@@ -197,7 +215,8 @@ def _add_tokens(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
         wanted += _lacking([values.get(name)], known)
     for name in _TOKEN_LISTS:
         more = values.get(name)
-        wanted += _lacking(list(more.values()) if isinstance(more, dict) else more or [], known)
+        more = list(more.values()) if isinstance(more, dict) else more
+        wanted += _lacking(more if isinstance(more, list) else [], known)
     if wanted:
         tokenizer.add_tokens(wanted)
 
@@ -223,8 +242,12 @@ def _token(given: Any, *, special: bool) -> Any:
     return AddedToken(given["content"], special=special or bool(given.get("special")), **flags)
 
 
-def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
-    """BERT's normalizer with the settings of `tokenizer_config.json`, whose absence means their defaults."""
+def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings, folder: Path) -> None:
+    """BERT's normalizer with the settings of `tokenizer_config.json`, whose absence means their defaults.
+
+    Raises:
+        UnsupportedCheckpointError: a setting is neither true nor false.
+    """
     from tokenizers import normalizers
 
     if settings.class_name not in _BERT_CLASSES or tokenizer.normalizer is None:
@@ -232,10 +255,18 @@ def _set_normalizer(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
     state = json.loads(tokenizer.normalizer.__getstate__())
     if state.get("type") != "BertNormalizer":
         return
-    values = settings.values
-    wanted = {"lowercase": values.get("do_lower_case", True), "strip_accents": values.get("strip_accents")}
+
+    def read(name: str, usual: bool | None) -> bool | None:
+        value = settings.values.get(name, usual)
+        if value is not usual and value not in (False, True):
+            raise UnsupportedCheckpointError(
+                f"tokenizer_config.json of {folder} has {name} {value!r}; true or false expected"
+            )
+        return None if value is None else bool(value)
+
+    wanted = {"lowercase": read("do_lower_case", True), "strip_accents": read("strip_accents", None)}
     if settings.class_name != "MPNetTokenizer":
-        wanted["handle_chinese_chars"] = values.get("tokenize_chinese_chars", True)
+        wanted["handle_chinese_chars"] = read("tokenize_chinese_chars", True)
     if any(state.get(key, value) != value for key, value in wanted.items()):
         state.pop("type")
         tokenizer.normalizer = normalizers.BertNormalizer(**(state | wanted))

@@ -81,7 +81,13 @@ SCORE_FILES = (
         "checkpoint.complete_tokenizer",
     ),
     ScoreFile(
-        "added_tokens.json, vocab.txt, vocab.json, merges.txt, *.model",
+        "added_tokens.json",
+        "added tokens, where tokenizer_config.json does not list them",
+        "nothing",
+        "checkpoint.complete_tokenizer",
+    ),
+    ScoreFile(
+        "vocab.txt, vocab.json, merges.txt, *.model",
         "by transformers, where there is no tokenizer.json",
         "a slow tokenizer that does not convert",
         "checkpoint.tokenizer",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export.checkpoint.json_files import read_json
+from crossrank.export.checkpoint.newer_config import installed_transformers
 from crossrank.export.checkpoint.source import refuse_pointer
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 TOKENIZER_NAME = "tokenizer.json"
 _TOKENIZER_FILES = (TOKENIZER_NAME, "vocab*", "*.model")
 """Files that tokenizers come in where they are no code of their own."""
+_FIRST_WITH_LISTS = Version("5")
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
 def check_tokenizer_files(folder: Path, *, trust_remote_code: bool = False) -> None:
@@ -81,7 +86,8 @@ def load_transformers_tokenizer(
 
     from crossrank.export.checkpoint.quiet import quiet_libraries
 
-    reason: object = "it has only a slow tokenizer"
+    reason: object = "its class is slow and has no fast form"
+    options = _extra_tokens_as_version_4_reads_them(folder) | dict(overrides or {})
     try:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -89,16 +95,35 @@ def load_transformers_tokenizer(
                 use_fast=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
-                **(overrides or {}),
+                **options,
             )
         if tokenizer.is_fast:
             return tokenizer
     except Exception as error:
         # Whatever transformers' converters meet comes out as it is.
         reason = error
+    if (folder / TOKENIZER_NAME).is_file():
+        raise UnsupportedCheckpointError(f"transformers cannot read the tokenizer of {folder}: {reason}")
     raise UnsupportedCheckpointError(
         f"{folder} has no fast tokenizer ({TOKENIZER_NAME}), and transformers could not make one: {reason}"
     )
+
+
+def _extra_tokens_as_version_4_reads_them(folder: Path) -> dict[str, Any]:
+    """Options for a list of `extra_special_tokens`, as transformers 5 writes it; version 4 expects an object there."""
+    listed = read_json(folder / "tokenizer_config.json").get("extra_special_tokens")
+    installed = installed_transformers()
+    if not isinstance(listed, list) or installed is None or installed >= _FIRST_WITH_LISTS:
+        return {}
+    from tokenizers import AddedToken
+
+    entries = [{"content": entry} if isinstance(entry, str) else entry for entry in listed]
+    tokens = [
+        AddedToken(entry["content"], special=True, **{flag: bool(entry[flag]) for flag in _FLAGS if flag in entry})
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("content"), str)
+    ]
+    return {"extra_special_tokens": {}, **({"additional_special_tokens": tokens} if tokens else {})}
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,18 @@ from crossrank.export.checkpoint.quiet import quiet_libraries
 from crossrank.models.artifact import sha256_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from crossrank.export.checkpoint.checkpoint import Checkpoint
 
 SEGMENTS = "token_type_ids"
 
 _COPIED_CODE = "transformers_modules."
 """Begins the name of every module that transformers makes of a checkpoint's own code."""
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+_COMPUTED = ("position_ids", "inv_freq", "masked_bias")
+"""Ends of the names of tables that older versions stored and that follow from the configuration."""
 
 _FIRST_WITH_DTYPE = Version("4.56")
 """Of transformers: earlier ones call the option `torch_dtype`."""
@@ -77,6 +84,8 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             )
             for key, value in checkpoint.config_changes.values.items():
                 setattr(config, key, value)
+            # Or outputs come as a tuple, in which they have no names.
+            config.return_dict, config.torchscript = True, False
             if model_type == "modernbert":
                 config.reference_compile = False
             model, loading = _auto_class(checkpoint).from_pretrained(
@@ -106,7 +115,38 @@ def load_transformer(checkpoint: Checkpoint, *, for_export: bool = True) -> Any:
             f"{checkpoint.source.id} lacks weights its architecture needs, or has them in another shape: "
             f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"  # noqa: PLR2004
         )
+    _refuse_unused(loading["unexpected_keys"], model, checkpoint)
     return model.eval()
+
+
+def _refuse_unused(unexpected: Iterable[str], model: Any, checkpoint: Checkpoint) -> None:
+    """Refuse weights that transformers leaves out and that the model was trained with.
+
+    Those lie within a layer or a head that the model has: of an adapter that was not merged, or of a setting that
+    another version of the class has. Other heads, and layers behind those that `config.json` asks for, do no harm.
+
+    Raises:
+        UnsupportedCheckpointError: there are such weights.
+    """
+    layers = checkpoint.architecture.num_hidden_layers
+    heads = {name for name, module in model.named_children() if any(True for _ in module.parameters())}
+    heads.discard(model.base_model_prefix)
+
+    def counts(name: str) -> bool:
+        layer = _LAYER.search(name)
+        if name.endswith(_COMPUTED):
+            return False
+        return int(layer[1]) < layers if layer else not checkpoint.head and name.partition(".")[0] in heads
+
+    unused = sorted(name for name in unexpected if counts(name))
+    shown = f"{', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}"  # noqa: PLR2004
+    if unused:
+        raise UnsupportedCheckpointError(
+            f"{checkpoint.source.id} has weights that {type(model).__name__} of transformers "
+            f"{installed_transformers()} does not use: {shown}. Without them its scores would "
+            f"not be those it was trained for: merge an adapter into the model and save it again, or install the "
+            f"version of transformers that saved the checkpoint"
+        )
 
 
 def _check_code(model: Any, checkpoint: Checkpoint) -> None:

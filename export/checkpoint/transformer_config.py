@@ -47,7 +47,7 @@ _CLASSES_WITHOUT_SEGMENTS = frozenset(
         "T5",
         "XLMRoberta",
     )
-)
+) | {"TokenizersBackend"}
 # Families whose configuration means zero segment embeddings where it does not say.
 _NO_SEGMENTS_UNLESS_SAID = frozenset({"deberta", "deberta-v2"})
 
@@ -74,7 +74,18 @@ def usable_positions(config: Mapping[str, Any], pad_token_id: int) -> int | None
     return positions
 
 
-def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, stated: int | None) -> int:
+def _clips_distances(config: Mapping[str, Any]) -> bool:
+    """Whether a model knows of positions nothing but the distance of two tokens, up to the farthest it tells apart.
+
+    So does DeBERTa-v3: there is no length that it cannot compute, whatever its `max_position_embeddings`.
+    """
+    relative = config.get("model_type") == "deberta-v2" and config.get("relative_attention") is True
+    return relative and config.get("position_biased_input", True) is False
+
+
+def usable_length(
+    config: Mapping[str, Any], limit: object, pad_token_id: int, stated: int | None, *, own_setting: bool = False
+) -> int:
     """Longest pair in tokens, special tokens included.
 
     The truncation inside a `tokenizer.json` is ignored: it is a setting of the training.
@@ -85,6 +96,7 @@ def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, s
             of tokens says nothing.
         pad_token_id: the padding token's id.
         stated: what the caller wants; None for the most the checkpoint takes.
+        own_setting: whether the limit is one that sentence-transformers takes as it is, and not the tokenizer's.
 
     Raises:
         InvalidInputError: the stated length is less than a pair needs or more than the model has positions for.
@@ -94,12 +106,14 @@ def usable_length(config: Mapping[str, Any], limit: object, pad_token_id: int, s
     if stated is not None:
         if isinstance(stated, bool) or not isinstance(stated, int) or stated < MIN_LENGTH:
             raise InvalidInputError(f"max_length {stated!r} is too small; expected an integer of at least {MIN_LENGTH}")
-        if positions is not None and stated > positions:
+        if positions is not None and stated > positions and not _clips_distances(config):
             raise InvalidInputError(
                 f"max_length {stated} is more than the {positions} tokens the model has positions for"
             )
         return stated
     sane = limit if isinstance(limit, (int, float)) and 0 < limit < _SANE_LENGTH else None
+    if own_setting and sane is not None and _clips_distances(config):
+        positions = None
     limits = [int(length) for length in (positions, sane) if length is not None]
     if not limits:
         raise UnsupportedCheckpointError(

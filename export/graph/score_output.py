@@ -21,30 +21,33 @@ ActivationInside = Literal["none", "sigmoid", "softmax", "other"]
 # Nodes that give their first input in another shape or float type.
 _RESHAPES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _PICKS = frozenset({"Gather", "Slice"})
+# Further ones whose first input has the values, whatever else they read.
+_CARRY = frozenset({"Compress", "Expand", "GatherElements", "GatherND", "Pad", "Tile", "Trilu"})
 _ELEMENTWISE = frozenset(
-    {"Add", "Div", "Max", "Mean", "Min", "Mul", "Neg", "Reciprocal", "Sub", "Sum", "Where", "Sqrt", "Pow"}
-    | {"QuantizeLinear", "DequantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum", "Split", "Concat", "Transpose"}
+    {"Add", "Div", "Max", "Mean", "Min", "Mul", "Neg", "Reciprocal", "Sub", "Sum", "Sqrt", "Pow"}
+    | {"QuantizeLinear", "DequantizeLinear", "Split", "Concat", "Transpose", "QLinearAdd", "QLinearConcat"}
+    | {"QLinearMul", "QLinearReduceMean", "QLinearAveragePool", "QLinearGlobalAveragePool", "BiasAdd"}
+    | {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "AveragePool", "GlobalAveragePool"}
 )
-_ACTIVATIONS = frozenset(
-    {
-        "Abs",
-        "ArgMax",
-        "ArgMin",
-        "Atan",
-        "BiasSoftmax",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Exp",
-        "FastGelu",
-        "Gelu",
-        "HardSigmoid",
-    }
-    | {"HardSwish", "Hardmax", "LeakyRelu", "Log", "LogSoftmax", "Mish", "PRelu", "QLinearSigmoid", "QLinearSoftmax"}
-    | {"QLinearLeakyRelu", "QuickGelu", "ReduceL2", "ReduceLogSumExp", "Relu", "Round", "Selu", "Sigmoid", "Sign"}
-    | {"Sin", "Softmax", "Softplus", "Softsign", "Tanh", "ThresholdedRelu", "TopK"}
+_PROBABILITIES = frozenset(
+    {"BiasSoftmax", "HardSigmoid", "Hardmax", "LogSoftmax", "QLinearSigmoid", "QLinearSoftmax", "Sigmoid", "Softmax"}
 )
+_PRODUCTS = frozenset({"Gemm", "MatMul"})
+# Where the way back from the output ends: what comes before a product or a norm belongs to the model.
+_ENDS = frozenset(
+    _PRODUCTS
+    | {"Attention", "BatchNormalization", "BitLinear", "Constant", "ConstantOfShape", "Conv", "ConvInteger"}
+    | {"ConvTranspose", "DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "Einsum"}
+    | {"EmbedLayerNormalization", "EyeLike", "FusedConv", "FusedGemm", "FusedMatMul", "FusedMatMulActivation", "GRU"}
+    | {"GemmFloat8", "GroupNormalization", "GroupQueryAttention", "InstanceNormalization", "LSTM"}
+    | {"LayerNormalization", "MatMulBnb4", "MatMulFpQ4", "MatMulInteger", "MatMulInteger16", "MatMulIntegerToFloat"}
+    | {"MatMulNBits", "MeanVarianceNormalization", "MultiHeadAttention", "NhwcFusedConv", "PackedAttention"}
+    | {"PackedMultiHeadAttention", "QAttention", "QEmbedLayerNormalization", "QGemm", "QLinearConv", "QLinearMatMul"}
+    | {"RMSNormalization", "RNN", "Range", "Shape", "SimplifiedLayerNormalization", "Size", "SkipGroupNorm"}
+    | {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "TransposeMatMul"}
+)
+_FEW_LABELS = 16
+"""A product with a constant of no more rows weighs labels; the hidden states of a model are wider."""
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"})
 """Domains whose operators are known; an operator of any other domain may compute anything."""
@@ -113,23 +116,40 @@ def _last_computation(view: GraphView, output: str) -> tuple[onnx.NodeProto | No
 
 
 def _activation_before_head(view: GraphView, output: str) -> str | None:
-    """The first activation on the way back from the output to whatever product comes first."""
-    names, seen = [output], set()
-    while names:
-        name = names.pop(0)
+    """The first activation on the way back from the output to whatever product comes first.
+
+    An operator that is not known here counts as one. Behind a product that weighs a few labels only those are looked
+    for that make probabilities, since a head may have several layers and activations between them.
+    """
+    waiting, seen = [(output, False)], set()
+    while waiting:
+        name, weighed = waiting.pop(0)
         node = view.producers.get(name)
-        if node is None or name in seen:
+        if node is None or (name, weighed) in seen:
             continue
-        seen.add(name)
-        hidden = _hidden_activation(node)
-        if node.op_type in _ACTIVATIONS or hidden:
-            return hidden or str(node.op_type)
-        if node.op_type in _RESHAPES | _PICKS:
+        seen.add((name, weighed))
+        kind, hidden = str(node.op_type), _hidden_activation(node)
+        if hidden:
+            if not weighed:
+                return hidden
+        elif kind in _RESHAPES | _PICKS | _CARRY:
             # What they pick and the shape they give are no values of the score.
-            names.append(node.input[0])
-        elif node.op_type in _ELEMENTWISE:
-            names += [read for read in node.input if read]
+            waiting.append((node.input[0], weighed))
+        elif kind == "Where":
+            waiting += [(read, weighed) for read in node.input[1:]]
+        elif kind in _ELEMENTWISE:
+            waiting += [(read, weighed) for read in node.input if read]
+        elif kind in _PRODUCTS and _weighs_labels(node, view):
+            waiting += [(read, True) for read in node.input if read]
+        elif kind not in _ENDS and (not weighed or kind in _PROBABILITIES):
+            return kind
     return None
+
+
+def _weighs_labels(product: onnx.NodeProto, view: GraphView) -> bool:
+    """Whether one side of a product is a constant that has a row for each of a few labels."""
+    sides = [view.constant(name) for name in product.input[:2]]
+    return any(side is not None and max(side.shape, default=1) <= _FEW_LABELS for side in sides)
 
 
 def _hidden_activation(node: onnx.NodeProto) -> str:
@@ -163,10 +183,9 @@ def _without_activation(
         if picked is None:
             return None
     name = last.input[0]
-    element = copy.graph.output[0].type.tensor_type.elem_type
     del copy.graph.output[:]
-    # Its shape is found by running it.
-    copy.graph.output.append(onnx.helper.make_tensor_value_info(name, element, None))
+    # Its type, which a cast behind the softmax may have changed, and its shape are found by running it.
+    copy.graph.output.append(onnx.ValueInfoProto(name=name))
     remove_dead(copy.graph)
     return _TakenOff(copy, name, picked)
 

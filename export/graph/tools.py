@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16))
+_BITS_OF_SMALL_TYPES = {
+    getattr(onnx.TensorProto, name): bits
+    for names, bits in (
+        (("INT2", "UINT2"), 2),
+        (("INT4", "UINT4", "FLOAT4E2M1"), 4),
+        (("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"), 8),
+    )
+    for name in names
+    if hasattr(onnx.TensorProto, name)
+}
+"""Types of which onnxruntime makes no tensor at run time, and their widths."""
 LARGE_BYTES = 4096
 """Initializers above this size are weights; shapes, axes and scalars are far below it."""
 
@@ -201,6 +212,11 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in model.graph.initializer:
         if bytes_of(tensor) <= LARGE_BYTES:
             light.graph.initializer.append(tensor)
+            continue
+        bits = _BITS_OF_SMALL_TYPES.get(tensor.data_type)
+        if bits is not None:  # stays as large as it is
+            zeros = bytes(-(-math.prod(tensor.dims) * bits // 8))
+            light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=zeros)
             continue
         shape = f"{tensor.name}/dims"
         light.graph.initializer.append(numpy_helper.from_array(np.asarray(tensor.dims, dtype=np.int64), shape))

@@ -73,8 +73,17 @@ class Folder:
         return f"folder {self.path}"
 
     def take(self, name: str) -> tuple[Path, str]:
-        """A file where it is, and its sha256."""
-        return self.path / name, sha256_of(self.path / name)
+        """A file where it is, and its sha256.
+
+        Raises:
+            ModelNotFoundError: it cannot be read.
+        """
+        try:
+            return self.path / name, sha256_of(self.path / name)
+        except OSError as error:
+            raise ModelNotFoundError(
+                f"{name} of {self.path} cannot be read: {error.strerror or error}; let this user read it"
+            ) from error
 
 
 @dataclass(frozen=True)

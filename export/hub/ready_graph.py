@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from crossrank.export.hub.places import Place
 
-_BESIDE = ("config.json", TOKENIZER_NAME, "tokenizer_config.json", "special_tokens_map.json", "README.md")
+_BESIDE = (
+    *("config.json", TOKENIZER_NAME, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "README.md",
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from crossrank.export.verify.head_by_numpy import HeadByNumpy
 from crossrank.export.verify.language_model_reference import LanguageModelReference
 from crossrank.export.verify.probes import compare_ids, largest_difference, make_probes
 from crossrank.export.verify.reference import TorchReference, refuse_no_numbers
-from crossrank.export.verify.verification import MAX_FP32_DIFFERENCE
+from crossrank.export.verify.verification import MAX_FP32_DIFFERENCE, rounding_scale
 from crossrank.models.manifest import Verification
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def compare_on_probes(
         if as_reference is not None:
             ours = as_reference(ours)
         difference = float(np.max(np.abs(ours - theirs), initial=0.0))
-    if not difference <= MAX_DIFFERENCES[precision]:
+    most = MAX_DIFFERENCES[precision] * rounding_scale(theirs)
+    if not difference <= most:
         raise FidelityError(
             f"the {precision} graph and the reference ({reference.description}) differ by {difference:g} on the pair "
-            f"{largest_difference(ours, theirs, scored)}, {MAX_DIFFERENCES[precision]:g} at most expected; "
-            f"nothing was written"
+            f"{largest_difference(ours, theirs, scored)}, {most:g} at most expected; nothing was written"
         )
     if isinstance(reference, CrossEncoderReference):
         reference.check_activation(scored[:_ACTIVATION_PAIRS], ours[:_ACTIVATION_PAIRS])

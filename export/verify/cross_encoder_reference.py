@@ -15,6 +15,7 @@ from crossrank.export.checkpoint.newer_config import installed_transformers, sav
 from crossrank.export.checkpoint.quiet import quiet_libraries
 from crossrank.export.checkpoint.sentence_transformers import SETTINGS
 from crossrank.export.verify.reference import one_logit
+from crossrank.export.verify.verification import rounding_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,6 +96,9 @@ class CrossEncoderReference:
 
         Returns:
             Logits, shape (n,); NaN or infinity where the checkpoint gives no number.
+
+        Raises:
+            UnsupportedCheckpointError: `predict` fails on a pair.
         """
         import torch
 
@@ -118,6 +122,7 @@ class CrossEncoderReference:
 
         Raises:
             FidelityError: they differ.
+            UnsupportedCheckpointError: `predict` fails on a pair.
         """
         read = self._checkpoint.activation_read and self._checkpoint.num_labels == 1
         if not read or not pairs:
@@ -125,7 +130,7 @@ class CrossEncoderReference:
         theirs = self._predict([list(pair) for pair in pairs]).reshape(len(pairs))
         name = self._checkpoint.activation
         difference = float(np.max(np.abs(activate(logits, name) - theirs)))
-        if not difference <= _MAX_SCORE_DIFFERENCE:
+        if not difference <= _MAX_SCORE_DIFFERENCE * rounding_scale(theirs):
             raise FidelityError(
                 f"the activation {name} was read from the checkpoint, and {self.description} applies another: scores "
                 f"differ by {difference:g}; state the one you want with activation (--activation)"
@@ -144,7 +149,7 @@ class CrossEncoderReference:
             raise
         except Exception as error:
             raise UnsupportedCheckpointError(
-                f"the model of {self._checkpoint.source.id} itself fails in {self.description}: "
+                f"{self._checkpoint.source.id} itself fails in CrossEncoder.predict ({self.description}): "
                 f"{type(error).__name__}: {error}"
             ) from error
         return np.asarray(outputs, dtype=np.float32)

@@ -52,6 +52,7 @@ class OnnxReference:
         except Exception as error:
             # onnxruntime's errors have no common base but Exception.
             raise UnsupportedCheckpointError(f"onnxruntime cannot load {file}: {error}") from error
+        self._file = file
         self._checkpoint = checkpoint
         self._output = output
         self._column = column
@@ -70,11 +71,15 @@ class OnnxReference:
     def logits(
         self, pairs: Sequence[tuple[str, str]], *, advance: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """What the file gives for each pair, to be compared with `as_in_file` of the engine's logits."""
+        """What the file gives for each pair, to be compared with `as_in_file` of the engine's logits.
+
+        Raises:
+            UnsupportedCheckpointError: it fails on a pair.
+        """
         rows = []
         for index, pair in enumerate(pairs):
             ids, types = self._tokenizer(pair)
-            rows.append(np.asarray(self._session.run(None, self._feeds(ids, types))[0], np.float32).reshape(-1))
+            rows.append(np.asarray(self._run(pair, ids, types), np.float32).reshape(-1))
             if advance is not None:
                 advance(index + 1, len(pairs))
         outputs = np.stack(rows) if rows else np.empty((0, 1), np.float32)
@@ -86,6 +91,17 @@ class OnnxReference:
             with np.errstate(over="ignore"):
                 return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), dtype=np.float32)
         return logits
+
+    def _run(self, pair: tuple[str, str], ids: list[int], types: list[int] | None) -> Any:
+        try:
+            return self._session.run(None, self._feeds(ids, types))[0]
+        except Exception as error:
+            # onnxruntime's errors have no common base but Exception.
+            raise UnsupportedCheckpointError(
+                f"{self._file} itself fails on the pair {pair[0]!r:.60}, {pair[1]!r:.60}, which is {len(ids)} tokens "
+                f"with ids up to {max(ids)}: {error}; its tokenizer, or the length its configuration states, is not "
+                f"that of the file"
+            ) from error
 
     def _one_column(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         positive = self._checkpoint.positive_label

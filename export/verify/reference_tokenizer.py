@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _NAMED_TOKENS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
+_INPUTS_OF_BACKEND = ["input_ids", "attention_mask"]
+"""What transformers 5 makes of a text by default; the class that stands for it here makes segment ids besides."""
+
 
 def load_reference_tokenizer(checkpoint: Checkpoint) -> tuple[Any, str]:
     """The tokenizer as transformers runs it, and in words how it was loaded.
@@ -63,6 +66,8 @@ def _by_itself(folder: Path, settings: dict[str, Any]) -> Any:
     options = {name: settings[name] for name in _NAMED_TOKENS if isinstance(settings.get(name), str)}
     if isinstance(settings.get("model_input_names"), list):
         options["model_input_names"] = settings["model_input_names"]
+    elif settings.get("tokenizer_class") == BACKEND_CLASS:
+        options["model_input_names"] = _INPUTS_OF_BACKEND
     with quiet_libraries():
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(folder / TOKENIZER_NAME), add_prefix_space=prefix_space, **options

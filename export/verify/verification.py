@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from crossrank.models.manifest import Batching, Fidelity, Precision
 
 MAX_FP32_DIFFERENCE = 1e-4
-"""Largest logit difference a float32 graph may have from its reference."""
+"""Largest logit difference a float32 graph may have from its reference, where logits are not large."""
+
+_LARGE_LOGIT = 10.0
+"""Beyond it the rounding of float32, which is relative, counts: the difference may be larger by as much as they are."""
 
 MIN_KENDALL_TAU = 0.85
 """Least mean rank correlation an int8 or fp16 graph must have with the float32 one."""
@@ -74,6 +77,11 @@ class Bounds:
         if not -1.0 <= self.min_kendall_tau <= 1.0:
             raise InvalidInputError(f"min_kendall_tau={self.min_kendall_tau!r}: a number from -1 to 1 expected")
 
+    def suiting(self, logits: Iterable[NDArray[np.floating]]) -> Bounds:
+        """The bounds for a model that gives such logits."""
+        scale = max((rounding_scale(some) for some in logits), default=1.0)
+        return replace(self, max_fp32_difference=MAX_FP32_DIFFERENCE * scale)
+
     @staticmethod
     def by_difference(precision: Precision, fidelity: Fidelity) -> bool:
         """Whether a graph is held to the largest difference (otherwise to Kendall's tau).
@@ -87,6 +95,11 @@ class Bounds:
         if self.by_difference(precision, fidelity):
             return fidelity.max_abs_logit_difference <= self.max_fp32_difference
         return fidelity.kendall_tau is not None and fidelity.kendall_tau >= self.min_kendall_tau
+
+
+def rounding_scale(logits: NDArray[np.floating]) -> float:
+    """How much larger than usual a difference between these logits and others may be by rounding alone; at least 1."""
+    return max(1.0, float(np.max(np.abs(logits), initial=0.0)) / _LARGE_LOGIT)
 
 
 def run_graph(

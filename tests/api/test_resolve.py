@@ -262,3 +262,31 @@ def test_the_cache_is_in_the_users_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.setenv("CROSSRANK_CACHE", "~/mine")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "mine"
+
+
+def test_what_only_looks_like_a_file_of_a_checkpoint_does_not_matter(checkpoint, cache, exports):
+    """Folders with such names, and links to files that were left behind."""
+    first = resolve_model(checkpoint, provider="cpu")
+    (checkpoint / "runs.json").mkdir()
+    (checkpoint / "step-10").mkdir()
+    (checkpoint / "step-10" / "optimizer.bin").symlink_to(checkpoint / "nowhere")
+    assert resolve_model(checkpoint, provider="cpu") == first
+
+
+def test_a_file_of_a_checkpoint_that_cannot_be_read_is_named(checkpoint, cache, exports, monkeypatch):
+    def deny(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("crossrank.export_cache.sha256_of", deny)
+    with pytest.raises(ModelNotFoundError, match=r"config\.json of .*checkpoint cannot be read: Permission denied"):
+        resolve_model(checkpoint, provider="cpu")
+
+
+def test_a_ready_file_that_cannot_be_read_is_named(checkpoint, cache, monkeypatch):
+    def deny(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (checkpoint / "model.onnx").write_bytes(b"graph")
+    monkeypatch.setattr("crossrank.export.hub.places.sha256_of", deny)
+    with pytest.raises(ModelNotFoundError, match=r"config\.json of .*checkpoint cannot be read: Permission denied"):
+        resolve_model(checkpoint, provider="cpu", file="model.onnx")

@@ -6,6 +6,8 @@ Only where sentence-transformers is installed: `make transformers-5` and `make n
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from export_cases import write_pairs
 from tiny_checkpoints import FAMILIES, make_pairs
 
 from crossrank.engine.artifact_reranker import ArtifactReranker
+from crossrank.errors import UnsupportedCheckpointError
 from crossrank.export import export
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -122,3 +125,16 @@ def test_modules_that_sentence_transformers_saved_score_as_they_do_there(pooling
         assert np.std(expected) > least, "logits that hardly differ would prove nothing"
         with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", activation=activation) as reranker:
             np.testing.assert_allclose(reranker.score_pairs(pairs), expected, atol=1e-4, rtol=0)
+
+
+def test_a_checkpoint_on_which_predict_fails_is_refused(tiny_checkpoint, tmp_path):
+    """The tokenizer has a token that the model has no embedding for, as where one was added and nothing resized."""
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"))
+    for name, keys in (
+        ("config.json", {"sentence_transformers": {"version": "5.0.0"}}),
+        ("tokenizer_config.json", {"additional_special_tokens": ["<mask>"]}),
+    ):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | keys))
+    pairs = write_pairs(tmp_path / "pairs.jsonl", queries=2)
+    with pytest.raises(UnsupportedCheckpointError, match=r"copy itself fails in CrossEncoder\.predict.*IndexError"):
+        export(folder, tmp_path / "out", precisions=["fp32"], verification_pairs=pairs)

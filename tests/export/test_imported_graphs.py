@@ -162,6 +162,11 @@ class TestActivationInside:
             ([SIGMOID, SIGMOID], "Sigmoid"),
             ([("Neg", [], {}), ("Exp", [], {}), ("Add", [np.float32(1)], {}), ("Reciprocal", [], {})], "Exp"),
             ([("Clip", [], {})], "Clip"),
+            ([("Cosh", [], {})], "Cosh"),
+            ([("Greater", [np.float32(0)], {}), TO_FLOAT], "Greater"),
+            ([SIGMOID, ("Expand", [np.array([1, 1])], {})], "Sigmoid"),
+            ([SIGMOID, ("Pad", [np.array([0, 0, 0, 0])], {})], "Sigmoid"),
+            ([SIGMOID, ("ReduceMin", [], {"axes": [1], "keepdims": 1})], "Sigmoid"),
         ],
     )
     def test_another_activation_is_refused_unless_its_scores_are_wanted_as_they_are(
@@ -174,6 +179,49 @@ class TestActivationInside:
         report = bring(graph, activation="identity")
         assert any(f"through {operator} already" in note for note in report.notes)
         assert report.verification.max_abs_difference <= 1e-4
+
+    @pytest.mark.parametrize(
+        "nodes",
+        [
+            [SOFTMAX, ("MatMul", [np.array([[0], [1]], np.float32)], {})],
+            [SOFTMAX, ("Mul", [np.float32(2)], {}), ("Gemm", [np.array([[1], [5]], np.float32)], {})],
+            [SOFTMAX, ("Compress", [np.array([False, True])], {"axis": 1})],
+        ],
+    )
+    def test_a_score_made_of_probabilities_is_no_logit(self, nodes, raw_graph, bring):
+        graph = append(raw_graph("bert", num_labels=2), *nodes)
+        with pytest.raises(UnsupportedCheckpointError, match=r"went through Softmax .*activation='identity'"):
+            bring(graph)
+
+    @pytest.mark.parametrize(
+        ("nodes", "shape"),
+        [
+            ([TO_HALF, SOFTMAX, TO_FLOAT], ("batch", 2)),
+            ([TO_HALF, SOFTMAX, TO_FLOAT, ("Gather", [np.array(1)], {"axis": 1})], ("batch",)),
+        ],
+    )
+    def test_a_softmax_of_another_float_type_than_the_output_is_taken_off(
+        self, nodes, shape, raw_graph, bring, tiny_checkpoint
+    ):
+        report = bring(append(raw_graph("bert", num_labels=2), *nodes, shape=shape), labels=2)
+        logits = transformers_logits(tiny_checkpoint("bert", num_labels=2), ASKED, max_length=MAX_LENGTH)
+        np.testing.assert_allclose(scores(report.artifact), sigmoid(logits[:, 1] - logits[:, 0]), atol=1e-2)
+
+    def test_a_head_of_several_layers_has_its_own_activations(self, raw_graph, bring):
+        """Only a softmax or a sigmoid makes probabilities; a narrow layer behind a Relu is part of the head."""
+        wide, narrow = np.ones((1, 8), np.float32), np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
+        layers = [("MatMul", [wide], {}), ("Relu", [], {}), ("MatMul", [narrow], {})]
+        assert not any("went through" in note for note in bring(append(raw_graph("bert"), *layers)).notes)
+
+    def test_of_a_log_softmax_only_what_is_true_is_told(self, raw_graph, bring, tiny_checkpoint):
+        logarithm = ("LogSoftmax", [], {"axis": -1})
+        report = bring(append(raw_graph("bert", num_labels=2), logarithm, shape=("batch", 2)), labels=2)
+        logits = transformers_logits(tiny_checkpoint("bert", num_labels=2), ASKED, max_length=MAX_LENGTH)
+        np.testing.assert_allclose(scores(report.artifact), sigmoid(logits[:, 1] - logits[:, 0]), atol=1e-4)
+        (note,) = (note for note in report.notes if "LogSoftmax" in note)
+        assert "the probability whose logarithm the file gives" in note
+        with pytest.raises(UnsupportedCheckpointError, match="LogSoftmax over one label, which is 0 for every pair"):
+            bring(append(raw_graph("bert"), logarithm))
 
     def test_a_sigmoid_inside_a_function_of_the_files_own_is_seen(self, raw_graph, bring, tiny_checkpoint):
         model = append(raw_graph("bert"), ("score", [], {"domain": "mine"}))
@@ -267,6 +315,23 @@ class TestStoredPrecision:
         assert not any(record.name == "int8" and record.changed for record in report.graphs[0].passes)
         with pytest.raises(InvalidInputError, match=f"stored in {precision}"):
             bring(graph, precisions=["fp32", "int8"])
+
+    @pytest.mark.parametrize("kind", ["INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+    def test_weights_of_types_that_onnxruntime_only_dequantizes_are_carried(self, kind, raw_graph, bring):
+        graph = raw_graph("bert")
+        tensor = max(graph.graph.initializer, key=lambda item: int(np.prod(item.dims)))
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        scale = np.float32(np.abs(values).max() / 7)
+        steps = np.clip(np.round(values / scale), 0 if kind == "UINT4" else -7, 7).ravel().tolist()
+        steps = [int(step) for step in steps] if "INT" in kind else steps
+        tensor.CopyFrom(helper.make_tensor(f"{name}_stored", getattr(TensorProto, kind), values.shape, steps))
+        graph.graph.initializer.append(numpy_helper.from_array(scale, "scale"))
+        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", [f"{name}_stored", "scale"], [name]))
+        next(entry for entry in graph.opset_import if not entry.domain).version = 21
+        graph.ir_version = 10
+        report = bring(graph)
+        assert [made.precision for made in report.graphs] == ["int8"]
+        assert report.verification.max_abs_difference <= 1e-4
 
     @pytest.mark.parametrize(
         ("domain", "operator"),
@@ -372,3 +437,13 @@ def test_an_import_reads_texts_as_transformers_reads_the_folder(
     with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", activation="identity") as reranker:
         np.testing.assert_allclose(reranker.score_pairs(asked), expected, atol=1e-4, rtol=0)
     assert "AutoTokenizer" in report.verification.reference
+
+
+def test_a_file_that_itself_fails_on_a_pair_is_the_reason(tiny_checkpoint, raw_graph, pairs, tmp_path):
+    """The tokenizer has a token that the file has no embedding for, as where one was added and nothing resized."""
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "folder"))
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"additional_special_tokens": ["<mask>"]}))
+    onnx.save(raw_graph("bert"), tmp_path / "model.onnx")
+    with pytest.raises(UnsupportedCheckpointError, match=r"model\.onnx itself fails on the pair .*<mask>.*out of data"):
+        import_onnx(tmp_path / "model.onnx", folder, tmp_path / "out", verification_pairs=pairs)

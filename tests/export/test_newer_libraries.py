@@ -216,3 +216,20 @@ def test_two_labels_that_do_not_exclude_each_other_are_refused(tiny_checkpoint, 
     with pytest.raises(UnsupportedCheckpointError, match=r"sigmoid of each of its 2 labels.*--activation"):
         read_checkpoint(folder, positive_label=1)
     assert read_checkpoint(folder, positive_label=1, activation="sigmoid").activation == "sigmoid"
+
+
+@pytest.mark.parametrize("tokens", [["<river>"], []])
+@pytest.mark.parametrize("name", ["transformers-5-roberta", "transformers-5-modernbert"])
+def test_the_list_that_version_5_writes_added_tokens_in_is_read_by_version_4_too(name, tokens, tmp_path):
+    """In version 4 `extra_special_tokens` is an object, and its tokenizers fail on the list."""
+    folder = copied(name, tmp_path)
+    change(folder, "tokenizer_config.json", extra_special_tokens=tokens)
+    report = export(
+        folder, tmp_path / "out", precisions=["fp32"], verification_pairs=write_pairs(tmp_path / "pairs.jsonl")
+    )
+    expected = json.loads((DATA / name / "expected.json").read_text(encoding="utf-8"))
+    with ArtifactReranker(report.artifact, provider="cpu", precision="fp32", activation="identity") as reranker:
+        scores = reranker.score_pairs([tuple(pair) for pair in expected["pairs"]])
+    np.testing.assert_allclose(scores, expected["logits"], atol=1e-4, rtol=0)
+    tokenizer = read_checkpoint(folder).tokenizer
+    assert ("<river>" in tokenizer.encode("a <river> b").tokens) == bool(tokens)

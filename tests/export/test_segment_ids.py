@@ -75,6 +75,23 @@ def test_an_export_is_given_what_the_tokenizer_hands_out(fixture, uses, request,
     assert_served(tmp_path / "out", folder, uses=uses)
 
 
+@pytest.mark.parametrize("way", ["export", "import"])
+def test_a_tokenizer_of_transformers_5_that_is_of_no_class_hands_none_out(
+    way, without_ids, raw_graph, tiny_checkpoint, pairs, tmp_path
+):
+    """Its default inputs are token ids and mask; those of version 4's generic class had segment ids besides."""
+    folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "saved"))
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({"backend": "tokenizers", "tokenizer_class": "TokenizersBackend", "pad_token": "[PAD]"}))
+    options = {"verification_pairs": pairs, "max_length": LENGTH}
+    if way == "export":
+        export(folder, tmp_path / "out", precisions=["fp32"], exporter="torch", **options)
+    else:
+        onnx.save(raw_graph("bert"), tmp_path / "model.onnx")
+        import_onnx(tmp_path / "model.onnx", folder, tmp_path / "out", **options)
+    assert_served(tmp_path / "out", without_ids, uses=False)
+
+
 def piece(name: str, segment: int) -> dict[str, object]:
     kind = "Sequence" if len(name) == 1 else "SpecialToken"
     return {kind: {"id": name, "type_id": segment}}

@@ -88,6 +88,24 @@ def test_max_length_as_stated(bert):
             read_checkpoint(bert, max_length=wrong)
 
 
+def test_a_model_without_a_table_of_positions_takes_as_many_tokens_as_are_stated(tiny_checkpoint, tmp_path):
+    """DeBERTa-v3 clips the distances between tokens: `max_position_embeddings` limits nothing there."""
+    folder = Path(shutil.copytree(tiny_checkpoint("deberta-v2"), tmp_path / "copy"))
+    assert read_checkpoint(folder, max_length=200).max_length == 200
+    change(folder, "tokenizer_config.json", model_max_length=100)
+    assert read_checkpoint(folder).max_length == 64, "sentence-transformers cuts there, too"
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": "sentence_transformers.base.modules.transformer.Transformer", "path": ""}])
+    )
+    change(folder, "config_sentence_transformers.json", model_type="CrossEncoder")
+    change(folder, "sentence_bert_config.json", transformer_task="sequence-classification", max_seq_length=150)
+    assert read_checkpoint(folder).max_length == 150, "its own setting it does not cap"
+    change(folder, position_biased_input=True)
+    assert read_checkpoint(folder).max_length == 64
+    with pytest.raises(InvalidInputError, match="64 tokens the model has positions for"):
+        read_checkpoint(folder, max_length=200)
+
+
 def test_max_length_that_nothing_tells(bert):
     change(bert, max_position_embeddings=None)
     change(bert, "tokenizer_config.json", model_max_length=None)

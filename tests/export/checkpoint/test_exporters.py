@@ -76,11 +76,15 @@ def test_a_graph_of_the_torch_exporter_gives_the_models_logits_for_any_batch_and
         np.testing.assert_allclose(session.run(["logits"], feeds)[0], expected, atol=1e-5, rtol=0)
 
 
-def test_the_first_exporter_that_is_installed_is_taken(monkeypatch):
+@pytest.mark.parametrize("missing", ["optimum.exporters.onnx", "optimum.exporters.onnx.model_configs"])
+def test_the_first_exporter_that_is_installed_is_taken(missing, monkeypatch):
+    """The second one is what fails in an optimum that is older than the installed transformers allows."""
     pytest.importorskip("optimum.exporters.onnx")
     assert require_export(None) == "optimum"
-    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", None)
+    monkeypatch.setitem(sys.modules, missing, None)
     assert require_export(None) == "torch"
+    with pytest.raises(MissingDependencyError, match=r"exporter 'optimum' needs"):
+        require_export("optimum")
 
 
 @pytest.mark.parametrize(

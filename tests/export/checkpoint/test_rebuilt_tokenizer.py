@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import onnx
 import pytest
+from export_cases import write_pairs
 from packaging.version import Version
 from tiny_checkpoints import make_texts
 from tokenizers import Tokenizer
 
+from crossrank.export import import_onnx
 from crossrank.export.checkpoint.complete_tokenizer import complete_tokenizer, read_tokenizer_settings
 from crossrank.export.checkpoint.json_files import read_json
 from crossrank.export.checkpoint.newer_config import installed_transformers
@@ -57,3 +62,14 @@ def test_a_tokenizer_that_is_read_otherwise_than_its_file_says_is_told():
     assert not rebuilding_notes("XLMRobertaTokenizer", new, new)
     assert not rebuilding_notes("XLMRobertaTokenizer", old, old)
     assert not rebuilding_notes("BertTokenizer", old, new)
+
+
+def test_an_import_tells_it_too(tiny_checkpoint, raw_graph, tmp_path):
+    folder = Path(shutil.copytree(tiny_checkpoint("xlm-roberta"), tmp_path / "copy"))
+    config = read_json(folder / "config.json") | {"transformers_version": "4.57.6"}
+    (folder / "config.json").write_text(json.dumps(config))
+    onnx.save(raw_graph("xlm-roberta"), tmp_path / "model.onnx")
+    pairs = write_pairs(tmp_path / "pairs.jsonl", queries=2, documents=4)
+    report = import_onnx(tmp_path / "model.onnx", folder, tmp_path / "out", verification_pairs=pairs)
+    told = any("builds a XLMRobertaTokenizer anew" in note for note in report.notes)
+    assert told == (installed_transformers() >= Version("5"))
