@@ -18,17 +18,26 @@ _LOUD = ("torch.onnx", "transformers", "optimum", "onnxruntime", "onnxscript")
 
 @contextlib.contextmanager
 def quiet_downloads() -> Iterator[None]:
-    """Without the hub client's progress bars; the export has a progress display of its own."""
+    """Without the hub client's progress bars, since the export has a progress display of its own.
+
+    Nor does version 2 warn of patterns that match no file: some files are asked for in case they are there.
+    """
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    snapshots, disabled = logging.getLogger("huggingface_hub._snapshot_download"), are_progress_bars_disabled()
+    snapshots.addFilter(_is_of_use)
+    if not disabled:
+        disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        snapshots.removeFilter(_is_of_use)
+        if not disabled:
+            enable_progress_bars()
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("No files matched")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Pairs as token arrays: equal, token for token, to what transformers makes of them."""
 
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from transformers import AutoTokenizer
 from crossrank.engine.text import reading
 from crossrank.engine.text.encoding import PairEncoder
 from crossrank.errors import ArtifactError, InvalidInputError
+from crossrank.export.checkpoint.checkpoint import read_checkpoint
+from crossrank.export.checkpoint.tokenizer import write_tokenizer
 
 DEFAULT_CHECKPOINT = Path(__file__).parents[3] / "models" / "default" / "checkpoint"
 PAD = {"roberta": 1, "xlm-roberta": 1, "modernbert": 3}
@@ -43,7 +46,10 @@ def theirs(folder):
 
 @cache
 def ours(folder, max_length, pad):
-    return PairEncoder.load(folder / "tokenizer.json", max_length=max_length, pad_token_id=pad)
+    # As an export makes it: some versions of transformers read a tokenizer otherwise than its file says.
+    with tempfile.TemporaryDirectory() as made:
+        name = write_tokenizer(read_checkpoint(folder).tokenizer, Path(made))
+        return PairEncoder.load(Path(made) / name, max_length=max_length, pad_token_id=pad)
 
 
 def encode(encoder, query, documents, length=None):
