@@ -90,8 +90,8 @@ def check_vllm_options(asked: VllmOptions, served: ServedModel) -> None:
     Raises:
         Refusal: 422.
     """
-    given, longest = asked.truncate_prompt_tokens, served.reranker.info().max_length
-    if given is not None and given != -1 and given < longest:
+    given = asked.truncate_prompt_tokens
+    if given is not None and given != -1 and given < (longest := served.reranker.info().max_length):
         raise Refusal(
             422,
             f"truncate_prompt_tokens={given}: the model reads up to {longest} tokens of a pair, and requests cannot "

@@ -52,7 +52,7 @@ def write_remote_checkpoint(source: Path, folder: Path) -> Path:
             AutoConfig.from_pretrained(folder, trust_remote_code=True), trust_remote_code=True
         )
         # Versions of transformers draw different numbers to begin with, so the seed comes after them.
-        torch.manual_seed(5)
+        torch.manual_seed(12)
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if weight.ndim == 2:
