@@ -55,10 +55,11 @@ def sigmoid(logits):
 
 def append(model: onnx.ModelProto, *nodes, shape=("batch", 1), kind=TensorProto.FLOAT) -> onnx.ModelProto:
     """Put nodes behind a graph's output; each is `(operator, inputs besides the first, attributes)`."""
-    name = model.graph.output[0].name
-    for index, (operator, constants, options) in enumerate(nodes):
-        inputs = [name]
-        for constant in constants:
+    name, opset = model.graph.output[0].name, model.opset_import[0].version
+    for index, (operator, constants, attributes) in enumerate(nodes):
+        inputs, options = [name], dict(attributes)
+        axes = [np.array(options.pop("axes"))] if operator == "ReduceMin" and opset >= 18 else []  # an attribute before
+        for constant in [*constants, *axes]:
             label = f"constant_{index}_{len(inputs)}"
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), label))
             inputs.append(label)
