@@ -530,4 +530,4 @@ def test_nothing_is_prepared_after_closing(tiny_artifact):
 
     before = set(threading.enumerate())  # some of other tests may end meanwhile
     asyncio.run(main())
-    assert set(threading.enumerate()) <= before
+    assert not set(threading.enumerate()) - before

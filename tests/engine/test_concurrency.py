@@ -69,12 +69,12 @@ def test_closing_while_others_score_ends_every_call_with_its_scores_or_a_closed_
 
 
 def test_no_worker_thread_outlives_the_reranker(reranker, scored):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     engine = reranker(threads=3)
     engine.score(scored.query, [*scored.documents, *(f"{text} again" for text in scored.documents)])
-    assert threading.active_count() > before
+    assert set(threading.enumerate()) - before
     engine.close()
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_a_reranker_that_is_dropped_without_closing_leaves_no_thread(tiny_artifact, scored):
@@ -83,10 +83,10 @@ def test_a_reranker_that_is_dropped_without_closing_leaves_no_thread(tiny_artifa
 
     from crossrank.engine.artifact_reranker import ArtifactReranker
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     ArtifactReranker(tiny_artifact, threads=3).score(scored.query, scored.documents)
     gc.collect()
     deadline = time.monotonic() + 30
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
