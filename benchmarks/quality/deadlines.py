@@ -116,12 +116,15 @@ class DeadlineFigures:
         figure, (axes,) = new_figure()
         title = f"ranking {self.deadlines[0].candidates} candidates under a time limit"
         label_axes(axes, title, "time limit, milliseconds", "nDCG@10")
-        limits = sorted({limit.limit_ms for each in self.deadlines for limit in each.limits if limit.limit_ms})
+        limits = sorted(
+            {limit.limit_ms for each in self.deadlines for limit in each.limits if limit.limit_ms is not None}
+        )
         for figures, colour in zip(self.deadlines, itertools.cycle(COLOURS), strict=False):
             label = figures.collection
             points = {0: figures.first_stage}
             for limit in figures.limits:
-                points[limits.index(limit.limit_ms) + 1 if limit.limit_ms else len(limits) + 1] = limit.ndcg
+                place = len(limits) if limit.limit_ms is None else limits.index(limit.limit_ms)
+                points[place + 1] = limit.ndcg
                 if limit.limit_ms is None and limit.seconds is not None:
                     label = f"{label}, without a limit {limit.seconds.p50:.1f} s"
             places = sorted(points)
