@@ -7,6 +7,7 @@ multiprocess mode, `PROMETHEUS_MULTIPROC_DIR`), and whichever worker is asked ad
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,8 @@ def _forget_the_dead(folder: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # where the signal 0 is Ctrl-C, which ends a process
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
